@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// ChunkDigests: the XXH3-128 of every chunk that is known, and the digest of a whole image made of
+// them.
+//
+// The image digest is XXH3-128 over the 16-byte big-endian digests of all chunks of 64 KiB in order
+// (the last may be short), so any two images can be compared with it, whatever moved them, and a
+// chunk that changed costs one chunk to re-hash. Chunks that were never set count as zeros. Thread
+// rule: one thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/base/digest.h"
+
+namespace blockmig {
+
+/// The image digest of content that arrives in order.
+class ImageDigest final {
+ public:
+  /// Successive content: a multiple of 64 KiB each time, except the last.
+  void append(ConstBytes content);
+  /// The digest of the next chunk, computed elsewhere.
+  void append_chunk(const Digest& digest);
+  Digest finish() const { return chunks_.finish(); }
+
+ private:
+  DigestStream chunks_;
+};
+
+class ChunkDigests final {
+ public:
+  /// The unit of the image digest, whatever granularity a job tracks with.
+  static constexpr std::uint64_t kChunkBytes = 64 * 1024;
+
+  explicit ChunkDigests(std::uint64_t size_bytes) : size_bytes_(size_bytes) {}
+
+  /// `bytes` are the content at `offset`: chunks that they cover whole are hashed, chunks that they
+  /// cover in part become unknown.
+  void set(std::uint64_t offset, ConstBytes bytes);
+  /// What the chunks of the range hold is not known any more.
+  void invalidate(std::uint64_t offset, std::uint64_t length);
+
+  std::uint64_t unknown_chunks() const { return unknown_; }
+  /// First unknown chunk at or after the chunk of `offset`, as a byte range.
+  std::optional<ByteRange> next_unknown(std::uint64_t offset) const;
+  /// Requires unknown_chunks() == 0.
+  Digest image() const;
+
+ private:
+  static constexpr std::uint64_t kPageChunks = 1024;
+  enum class Known : unsigned char { kZero, kDigest, kUnknown };
+  struct Page {
+    Digest digests[kPageChunks];
+    Known known[kPageChunks] = {};
+  };
+  std::uint64_t chunk_count() const { return div_up(size_bytes_, kChunkBytes); }
+  ByteRange chunk_range(std::uint64_t chunk) const;
+  Page& page(std::uint64_t chunk);
+  void change(std::uint64_t chunk, Known to);
+
+  std::uint64_t size_bytes_;
+  std::uint64_t unknown_ = 0;
+  std::unordered_map<std::uint64_t, std::unique_ptr<Page>> pages_;
+};
+
+/// XXH3-128 of `length` zero bytes (at most one chunk); cached for whole chunks.
+Digest zero_chunk_digest(std::uint64_t length);
+
+}  // namespace blockmig

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Planted bugs: each is one of the traps that real systems fell into (CONTRIBUTING.md), kept behind
+// a switch so that the simulator can prove that it would find it.
+//
+// In the product planted() is a constant false and the wrong branch is compiled away. Only the
+// bm_*_planted variants of the layers, which the simulator links, carry the branches.
+#pragma once
+
+namespace blockmig {
+
+enum class PlantedBug : int {
+  kNone = 0,
+  kWriteBypassesClosedGate,  ///< trap 2: a new connection's write slips in during the switchover
+  kDirtyCheckBeforeDrain,    ///< trap 3: the last dirty set is taken before in-flight writes ended
+  kClearMarkAfterRead,       ///< trap 4: the mark is cleared after the chunk was read (I6)
+  kFailedWriteUnmarked,      ///< trap 5: a failed, perhaps partial, write leaves no mark
+  kMarkRoundsDown,           ///< trap 6/7: the tail of a write that ends inside a chunk is unmarked
+  kTargetAssumedZero,        ///< trap 9: zero extents are skipped on a target that holds old data
+  kZeroesNotMirrored,        ///< trap 10: write_zeroes and trim reach the source only
+  kSmallWriteOvertakes,      ///< trap 14: overlapping mirrored writes are not ordered
+  kTimedOutWriteLosesRange,  ///< trap 15 / I9: a late target write may land on a newer one
+  kCopyFailureNotRemarked,   ///< a lease that was not acknowledged does not mark again
+  kFlushSourceOnly,          ///< trap 17: the target is not flushed before the decision
+  kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
+};
+
+#if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS
+extern PlantedBug planted_bug;  ///< set by the simulator before a run; never changed within one
+inline bool planted(PlantedBug bug) { return planted_bug == bug; }
+#else
+constexpr bool planted(PlantedBug) { return false; }
+#endif
+
+}  // namespace blockmig

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/base/chunk_digests.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "blockmig/base/random.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::uint64_t kChunk = ChunkDigests::kChunkBytes;
+
+std::vector<std::byte> noise(std::size_t size, std::uint64_t seed) {
+  Random random(seed);
+  std::vector<std::byte> bytes(size);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random.next());
+  return bytes;
+}
+
+Digest digest_in_order(ConstBytes content) {
+  ImageDigest image;
+  image.append(content);
+  return image.finish();
+}
+
+TEST(ChunkDigests, ImageDigestDoesNotDependOnTheOrderOfArrival) {
+  const auto content = noise(5 * kChunk + 777, 1);
+  ChunkDigests backwards(content.size());
+  for (std::uint64_t chunk = 6; chunk-- > 0;) {
+    const std::uint64_t offset = chunk * kChunk;
+    const auto length = std::min<std::size_t>(kChunk, content.size() - offset);
+    backwards.set(offset, ConstBytes(content).subspan(offset, length));
+  }
+  EXPECT_EQ(backwards.image(), digest_in_order(content));
+}
+
+TEST(ChunkDigests, ChunksNeverSetAndChunksOfZerosAreTheSame) {
+  const std::vector<std::byte> zeros(3 * kChunk + 1);
+  const ChunkDigests untouched(zeros.size());
+  EXPECT_EQ(untouched.image(), digest_in_order(zeros));
+  ChunkDigests rewritten(zeros.size());
+  const auto content = noise(kChunk, 2);
+  rewritten.set(kChunk, content);
+  EXPECT_NE(rewritten.image(), untouched.image());
+  rewritten.set(kChunk, ConstBytes(zeros).first(kChunk));
+  EXPECT_EQ(rewritten.image(), untouched.image());
+}
+
+TEST(ChunkDigests, OneFlippedBitChangesTheImage) {
+  auto content = noise(4 * kChunk, 3);
+  const Digest before = digest_in_order(content);
+  content[3 * kChunk + 5] ^= std::byte{1};
+  EXPECT_NE(digest_in_order(content), before);
+}
+
+TEST(ChunkDigests, APartlyWrittenChunkIsUnknownUntilItIsWrittenWhole) {
+  const auto content = noise(2 * kChunk, 4);
+  ChunkDigests digests(content.size());
+  digests.set(0, content);
+  EXPECT_EQ(digests.unknown_chunks(), 0u);
+  digests.set(kChunk - 512, ConstBytes(content).first(1024));
+  EXPECT_EQ(digests.unknown_chunks(), 2u);
+  EXPECT_EQ(digests.next_unknown(0), (ByteRange{0, kChunk}));
+  digests.set(0, content);
+  EXPECT_EQ(digests.unknown_chunks(), 0u);
+  EXPECT_EQ(digests.next_unknown(0), std::nullopt);
+  digests.invalidate(kChunk, 1);
+  EXPECT_EQ(digests.next_unknown(0), (ByteRange{kChunk, kChunk}));
+}
+
+TEST(ChunkDigests, TheShortTailIsAChunkOfItsOwnLength_Trap7) {
+  const auto content = noise(kChunk + 1, 5);
+  ChunkDigests digests(content.size());
+  digests.set(kChunk, ConstBytes(content).subspan(kChunk));
+  EXPECT_EQ(digests.unknown_chunks(), 0u) << "one byte is the whole of the last chunk";
+  digests.set(0, ConstBytes(content).first(kChunk));
+  EXPECT_EQ(digests.image(), digest_in_order(content));
+}
+
+}  // namespace
+}  // namespace blockmig
