@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/io/loop_base.h"
+
+#include <sys/eventfd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+
+#include "blockmig/base/check.h"
+
+namespace blockmig {
+namespace {
+
+/// Looks at I/O between two looks at the clock while spinning.
+constexpr int kLooksPerClock = 16;
+
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+LoopBase::LoopBase(const IoLoopOptions& options, UniqueFd wake)
+    : spin_policy_(options.spin), wake_(std::move(wake)), pool_(options.blocking_threads) {}
+
+void LoopBase::run() {
+  BM_CHECK(!running_);
+  running_ = true;
+  while (!stop_requested_.load(std::memory_order_acquire)) {
+    run_posted();
+    fire_timers();
+    resume_ready();
+    if (!has_work()) {
+      wait_for_work();
+    } else if (resumed_ >= kResumesPerPoll || ++turns_ >= kTurnsPerPoll) {
+      look_at_io();
+    }
+  }
+  poll_io(Duration::zero());  // what was queued in the last turn goes out
+  running_ = false;
+  stop_requested_.store(false, std::memory_order_release);
+}
+
+void LoopBase::look_at_io() {
+  resumed_ = turns_ = 0;
+  poll_io(Duration::zero());
+}
+
+void LoopBase::stop() {
+  stop_requested_.store(true, std::memory_order_seq_cst);
+  wake();
+}
+
+void LoopBase::post(std::function<void()> callback) {
+  {
+    const std::lock_guard lock(posted_mutex_);
+    posted_.push_back(std::move(callback));
+  }
+  has_posted_.store(true, std::memory_order_seq_cst);
+  wake();
+}
+
+void LoopBase::wake() {
+  // Only the first of several wakers of one sleep pays for the system call.
+  if (!asleep_.load(std::memory_order_seq_cst)) return;
+  if (!asleep_.exchange(false, std::memory_order_seq_cst)) return;
+  const std::uint64_t one = 1;
+  while (::write(wake_.get(), &one, sizeof one) < 0 && errno == EINTR) {
+  }
+}
+
+void LoopBase::run_blocking(std::function<void()> work, std::function<void()> done) {
+  run_on(pool_, std::move(work), std::move(done));
+}
+
+void LoopBase::run_on(BlockingPool& pool, std::function<void()> work, std::function<void()> done) {
+  pool.submit([this, work = std::move(work), done = std::move(done)]() mutable {
+    work();
+    work = nullptr;  // what it captured is gone before `done` runs
+    LoopBase::post(std::move(done));
+  });
+}
+
+void LoopBase::run_posted() {
+  if (!has_posted_.load(std::memory_order_acquire)) return;
+  std::vector<std::function<void()>> batch;
+  {
+    const std::lock_guard lock(posted_mutex_);
+    batch.swap(posted_);
+    has_posted_.store(false, std::memory_order_relaxed);
+  }
+  for (auto& callback : batch) {
+    callback();
+    callback = nullptr;
+  }
+}
+
+void LoopBase::fire_timers() {
+  if (timers_.empty()) return;
+  const TimePoint time = now();
+  std::size_t fired = 0;
+  while (fired < kTimersPerTurn && timers_.fire_due(time)) ++fired;
+}
+
+void LoopBase::resume_ready() {
+  const std::size_t count = std::min(ready_.size(), kResumesPerPoll);
+  for (std::size_t i = 0; i < count; ++i) ready_.pop().resume();
+  resumed_ += count;
+}
+
+void LoopBase::wait_for_work() {
+  look_at_io();
+  if (has_work()) return;
+  const Duration budget = spin_policy_.before_sleep();
+  if (budget > Duration::zero()) {
+    const TimePoint start = now();
+    TimePoint until = start + budget;
+    if (!timers_.empty()) until = std::min(until, *timers_.earliest());
+    const bool paid = spin(until);
+    spin_policy_.spun(paid);
+    if (paid) {
+      poll_io(Duration::zero());
+      return;
+    }
+  }
+  sleep();
+}
+
+bool LoopBase::spin(TimePoint until) {
+  do {
+    for (int i = 0; i < kLooksPerClock; ++i) {
+      if (has_work() || io_ready()) return true;
+      cpu_relax();
+    }
+  } while (now() < until);
+  return false;
+}
+
+void LoopBase::sleep() {
+  std::optional<Duration> wait;
+  if (!timers_.empty()) wait = std::max(*timers_.earliest() - now(), Duration::zero());
+  asleep_.store(true, std::memory_order_seq_cst);
+  const bool must_not = has_posted_.load(std::memory_order_seq_cst) ||
+                        stop_requested_.load(std::memory_order_seq_cst);
+  if (must_not) wait = Duration::zero();
+  resumed_ = turns_ = 0;
+  poll_io(wait);
+  asleep_.store(false, std::memory_order_seq_cst);
+}
+
+Result<UniqueFd> make_wake_fd() {
+  UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!fd) return Error::from_errno(errno, "event loop: eventfd");
+  return fd;
+}
+
+}  // namespace blockmig

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/io/socket_stream.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "blockmig/io/gather.h"
+#include "blockmig/io/raw_address.h"
+
+namespace blockmig {
+namespace {
+
+constexpr int kSocketBufferBytes = 512 * 1024;
+constexpr int kKeepaliveIdleSeconds = 30;
+constexpr int kKeepaliveIntervalSeconds = 10;
+constexpr int kKeepaliveProbes = 3;
+/// Parts per system call; the kernel takes 1024 (IOV_MAX), but fewer fill a socket buffer.
+constexpr std::size_t kPartsPerCall = 128;
+
+void set_option(int fd, int level, int option, int value) {
+  (void)::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+/// How many bytes the kernel took of the rest of `gather`, or a negative errno.
+ssize_t send_parts(int fd, const Gather& gather) {
+  std::array<iovec, kPartsPerCall> parts;
+  msghdr message{};
+  message.msg_iov = parts.data();
+  message.msg_iovlen = gather.fill(parts);
+  const ssize_t sent = ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  return sent < 0 ? -errno : sent;
+}
+
+/// How many bytes came, 0 at the end, or a negative errno.
+ssize_t receive(int fd, MutableBytes into) {
+  for (;;) {
+    const ssize_t got = ::recv(fd, into.data(), into.size(), 0);
+    if (got >= 0) return got;
+    if (errno != EINTR) return -errno;
+  }
+}
+
+/// EWOULDBLOCK is the same number on Linux.
+bool would_block(ssize_t result) { return result == -EAGAIN; }
+
+Error connection_error(ssize_t result, const char* operation, const std::string& peer) {
+  return Error::from_errno(static_cast<int>(-result), std::string(operation) + " " + peer);
+}
+
+Error shut_down_error(const std::string& peer) {
+  return Error(ErrorCode::kDisconnected, "connection to " + peer + " was shut down");
+}
+
+}  // namespace
+
+SocketStream::SocketStream(IoLoop& loop, UniqueFd socket, std::string peer_name)
+    : socket_(std::move(socket)),
+      watch_(loop.watch(socket_.get())),
+      peer_name_(std::move(peer_name)) {}
+
+SocketStream::~SocketStream() {
+  // The loop may keep the file open for another turn (io_loop.h): the peer must not wait for that.
+  if (!shut_) (void)::shutdown(socket_.get(), SHUT_RDWR);
+  watch_.reset();
+}
+
+Task<Result<std::size_t>> SocketStream::read_some(MutableBytes into) {
+  while (!shut_ && !into.empty()) {
+    const ssize_t got = receive(socket_.get(), into);
+    if (got >= 0) co_return static_cast<std::size_t>(got);
+    if (!would_block(got)) co_return connection_error(got, "receive from", peer_name_);
+    const bool watched = co_await watch_->readable();
+    if (!watched) break;
+  }
+  if (shut_ || into.empty()) co_return std::size_t{0};
+  co_return Error(ErrorCode::kIo, "receive from " + peer_name_ + ": the socket cannot be watched");
+}
+
+Result<std::size_t> SocketStream::try_read(MutableBytes into, bool* ended) {
+  if (shut_) *ended = true;
+  if (shut_ || into.empty()) return std::size_t{0};
+  const ssize_t got = receive(socket_.get(), into);
+  if (got > 0) return static_cast<std::size_t>(got);
+  if (got == 0) *ended = true;
+  if (got == 0 || would_block(got)) return std::size_t{0};
+  return connection_error(got, "receive from", peer_name_);
+}
+
+Task<Status> SocketStream::write_all(std::span<const ConstBytes> parts) {
+  Gather gather(parts);
+  while (!gather.finished()) {
+    if (shut_) co_return shut_down_error(peer_name_);
+    const ssize_t sent = send_parts(socket_.get(), gather);
+    if (sent >= 0) {
+      gather.advance(static_cast<std::size_t>(sent));
+      continue;
+    }
+    if (sent == -EINTR) continue;
+    if (!would_block(sent)) co_return connection_error(sent, "send to", peer_name_);
+    const bool watched = co_await watch_->writable();
+    if (!watched) co_return shut_down_error(peer_name_);
+  }
+  co_return Status();
+}
+
+void SocketStream::shutdown() {
+  if (std::exchange(shut_, true)) return;
+  (void)::shutdown(socket_.get(), SHUT_RDWR);
+  watch_->cancel();
+}
+
+void tune_socket(int fd, int family) {
+  if (family == AF_UNIX) {
+    // FORCE passes the system's limit where we may; a large request then takes fewer turns.
+    set_option(fd, SOL_SOCKET, SO_SNDBUF, kSocketBufferBytes);
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, kSocketBufferBytes);
+    set_option(fd, SOL_SOCKET, SO_SNDBUFFORCE, kSocketBufferBytes);
+    set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, kSocketBufferBytes);
+    return;
+  }
+  // TCP buffers are left to the kernel: fixed ones would switch off its tuning, and on hosts with
+  // the usual limit of 208 KiB would be smaller than what it arrives at.
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+}
+
+Result<std::unique_ptr<Stream>> adopt_socket(IoLoop& loop, int fd) {
+  UniqueFd socket(fd);
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0) {
+    return Error::from_errno(errno, "descriptor " + std::to_string(fd) + " is not a socket");
+  }
+  if (type != SOCK_STREAM) {
+    return Error(ErrorCode::kInvalid,
+                 "descriptor " + std::to_string(fd) + " is not a stream socket");
+  }
+  const auto peer = peer_address(fd);
+  if (!peer) return peer.error().with_context("descriptor " + std::to_string(fd));
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
+      ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+    return Error::from_errno(errno, "fcntl of a socket");
+  }
+  tune_socket(fd, peer->family());
+  return std::unique_ptr<Stream>(std::make_unique<SocketStream>(
+      loop, std::move(socket), to_socket_address(*peer).to_string()));
+}
+
+}  // namespace blockmig

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SocketStream: a Stream over a connected, non-blocking stream socket.
+//
+// Every call first tries the system call on the spot; only what the kernel cannot take or give at
+// once waits for the loop. Destroying it shuts the connection down, so that the peer sees the end
+// at once. Thread rule: one loop.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "blockmig/io/io_loop.h"
+#include "blockmig/io/stream.h"
+#include "blockmig/io/unique_fd.h"
+
+namespace blockmig {
+
+class SocketStream final : public Stream {
+ public:
+  /// `socket` is connected, non-blocking and tuned.
+  SocketStream(IoLoop& loop, UniqueFd socket, std::string peer_name);
+  ~SocketStream() override;
+
+  Task<Result<std::size_t>> read_some(MutableBytes into) override;
+  Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
+  Task<Status> write_all(std::span<const ConstBytes> parts) override;
+  void shutdown() override;
+  std::string peer_name() const override { return peer_name_; }
+
+ private:
+  UniqueFd socket_;
+  std::unique_ptr<FdWatch> watch_;
+  std::string peer_name_;
+  bool shut_ = false;
+};
+
+/// Options of a connection or (they are inherited) a listener: keepalive and no delay on TCP,
+/// larger buffers on unix sockets. What the kernel refuses is left as it is.
+void tune_socket(int fd, int family);
+
+}  // namespace blockmig

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/io/uring_loop.h"
+
+#include <liburing.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "blockmig/io/file_calls.h"
+#include "blockmig/io/loop_base.h"
+#include "blockmig/io/watch_table.h"
+
+namespace blockmig {
+namespace {
+
+constexpr unsigned kSubmissions = 256;   // more only cost an earlier submission
+constexpr unsigned kCompletions = 4096;  // more are kept by the kernel (IORING_FEAT_NODROP)
+
+/// What a completion is about: the top byte of its user_data. The rest is a pointer or a watch's
+/// key.
+enum class Tag : std::uint64_t { kFile = 0, kWatchIn = 1, kWatchOut = 2, kWake = 3, kIgnored = 4 };
+
+constexpr int kTagShift = 56;
+static_assert(kTagShift >= WatchTable<FdWatch>::kKeyBits);
+
+constexpr std::uint64_t tagged(Tag tag, std::uint64_t value) {
+  return static_cast<std::uint64_t>(tag) << kTagShift | value;
+}
+
+class UringWatch;
+
+class UringLoop final : public LoopBase {
+ public:
+  UringLoop(const IoLoopOptions& options, UniqueFd wake, const io_uring& ring, bool enabled)
+      : LoopBase(options, std::move(wake)), ring_(ring), enabled_(enabled) {}
+  ~UringLoop() override;
+
+  std::string_view name() const override { return "io_uring"; }
+  std::unique_ptr<FdWatch> watch(int fd) override;
+  Task<Result<std::size_t>> read_at(int fd, MutableBytes into, std::uint64_t offset) override;
+  Task<Result<std::size_t>> write_at(int fd, ConstBytes from, std::uint64_t offset,
+                                     bool durable) override;
+  Task<Status> sync(int fd) override;
+  Task<Status> allocate(int fd, AllocateMode mode, std::uint64_t offset,
+                        std::uint64_t length) override;
+
+ protected:
+  void poll_io(std::optional<Duration> wait) override;
+  bool io_ready() override { return io_uring_cq_ready(&ring_) != 0 || kernel_has_work(); }
+
+ private:
+  friend class UringWatch;
+  friend class FileOperation;
+
+  /// Room for one submission; it goes out with the next poll_io().
+  io_uring_sqe* next_submission();
+  /// Completions that the kernel holds back until it is entered.
+  bool kernel_has_work() const {
+    const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE);
+    return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+  }
+  void enable();
+  bool may_submit() const {
+    return owner_ == std::thread::id() || owner_ == std::this_thread::get_id();
+  }
+  void enter(std::optional<Duration> wait);
+  void collect();
+  void complete(std::uint64_t user_data, int result, unsigned flags);
+  /// Outside run(): what was queued takes effect now.
+  void flush();
+
+  io_uring ring_;
+  WatchTable<UringWatch> watches_;
+  std::size_t file_operations_ = 0;  ///< queued or in flight
+  bool enabled_;
+  std::thread::id owner_;  ///< the thread that submits: the first that entered the kernel
+  bool wake_armed_ = false;
+};
+
+/// What a submission says, in the kernel's terms (io_uring_sqe itself fits in no class of C++).
+struct FileRequest {
+  int opcode = 0;
+  int fd = -1;
+  std::uint64_t address = 0;
+  unsigned length = 0;
+  std::uint64_t offset = 0;
+  unsigned call_flags = 0;   ///< RWF_*, or those of fsync
+  bool on_a_thread = false;  ///< do not try without blocking first
+};
+
+/// One file operation: await it once, get what the kernel returned.
+class FileOperation final {
+ public:
+  FileOperation(UringLoop& loop, const FileRequest& request) : loop_(loop), request_(request) {}
+  FileOperation(const FileOperation&) = delete;
+  FileOperation& operator=(const FileOperation&) = delete;
+
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) {
+    waiter_ = waiter;
+    io_uring_sqe* submission = loop_.next_submission();
+    io_uring_prep_rw(request_.opcode, submission, request_.fd, nullptr, request_.length,
+                     request_.offset);
+    submission->addr = request_.address;
+    submission->rw_flags = static_cast<int>(request_.call_flags);
+    if (request_.on_a_thread) submission->flags |= IOSQE_ASYNC;
+    submission->user_data = tagged(Tag::kFile, reinterpret_cast<std::uintptr_t>(this));
+    ++loop_.file_operations_;
+  }
+  int await_resume() const { return result_; }
+
+  void complete(int result) {
+    result_ = result;
+    --loop_.file_operations_;
+    loop_.defer(waiter_);
+  }
+
+ private:
+  UringLoop& loop_;
+  const FileRequest& request_;
+  std::coroutine_handle<> waiter_;
+  int result_ = 0;
+};
+
+/// Reading is a multishot poll, which reports edges until it is removed or the kernel ends it;
+/// writing is a one-shot poll for every wait. A poll that ended is queued again by the next wait,
+/// and then reports what has become ready since: so no edge is lost, and no ready descriptor keeps
+/// the loop busy.
+class UringWatch final : public FdWatch {
+ public:
+  UringWatch(UringLoop& loop, int fd) : loop_(loop), fd_(fd), key_(loop.watches_.add(*this)) {}
+
+  ~UringWatch() override {
+    loop_.watches_.remove(key_);
+    if (!loop_.may_submit()) return;  // the thread that ran the loop is gone, and its polls with it
+    if (armed_[0]) remove_poll(Tag::kWatchIn);
+    if (armed_[1]) remove_poll(Tag::kWatchOut);
+    if (armed_[0] || armed_[1]) loop_.flush();
+  }
+
+  void on_poll(Tag tag, int result, bool more) {
+    const bool is_out = tag == Tag::kWatchOut;
+    armed_[is_out] = more;
+    if (result < 0) {
+      cancel();
+      return;
+    }
+    const bool broken = (result & (POLLERR | POLLHUP)) != 0;
+    signal(!is_out || broken, is_out || broken);
+  }
+
+ protected:
+  void arm(int direction) override {
+    if (armed_[direction]) return;
+    armed_[direction] = true;
+    io_uring_sqe* submission = loop_.next_submission();
+    if (direction == 0) {
+      io_uring_prep_poll_multishot(submission, fd_, POLLIN | POLLRDHUP);
+      submission->user_data = tagged(Tag::kWatchIn, key_);
+    } else {
+      io_uring_prep_poll_add(submission, fd_, POLLOUT);
+      submission->user_data = tagged(Tag::kWatchOut, key_);
+    }
+  }
+  void wake(std::coroutine_handle<> waiter) override { loop_.defer(waiter); }
+
+ private:
+  void remove_poll(Tag tag) {
+    io_uring_sqe* submission = loop_.next_submission();
+    io_uring_prep_poll_remove(submission, tagged(tag, key_));
+    submission->user_data = tagged(Tag::kIgnored, 0);
+  }
+
+  UringLoop& loop_;
+  int fd_;
+  std::uint64_t key_;
+  bool armed_[2] = {false, false};
+};
+
+UringLoop::~UringLoop() {
+  stop_threads();
+  // The kernel writes into the buffers of what is in flight until it completes. Where another
+  // thread ran the loop and is gone, the kernel has waited for its operations when it exited.
+  while (file_operations_ > 0 && may_submit()) {
+    enter(std::nullopt);
+    collect();
+  }
+  io_uring_queue_exit(&ring_);
+}
+
+void UringLoop::enable() {
+  if (owner_ == std::thread::id()) owner_ = std::this_thread::get_id();
+  // Binds the ring to the calling thread, which is why it happens as late as possible.
+  if (std::exchange(enabled_, true)) return;
+  // Debian 12's liburing declares io_uring_enable_rings() but does not export it.
+  const long result =
+      ::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0);
+  BM_CHECK(result == 0);
+}
+
+io_uring_sqe* UringLoop::next_submission() {
+  io_uring_sqe* submission = io_uring_get_sqe(&ring_);
+  while (submission == nullptr) {
+    enter(Duration::zero());
+    collect();
+    submission = io_uring_get_sqe(&ring_);
+  }
+  return submission;
+}
+
+void UringLoop::poll_io(std::optional<Duration> wait) {
+  if (!wake_armed_) {
+    wake_armed_ = true;
+    io_uring_sqe* submission = next_submission();
+    io_uring_prep_poll_multishot(submission, wake_fd(), POLLIN);
+    submission->user_data = tagged(Tag::kWake, 0);
+  }
+  const bool is_waiting = !wait || *wait > Duration::zero();
+  if (is_waiting || io_uring_sq_ready(&ring_) != 0 || kernel_has_work()) enter(wait);
+  collect();
+}
+
+void UringLoop::enter(std::optional<Duration> wait) {
+  enable();
+  int result = 0;
+  if (!wait) {
+    result = io_uring_submit_and_wait(&ring_, 1);
+  } else if (*wait > Duration::zero()) {
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(*wait);
+    __kernel_timespec timeout{seconds.count(), (*wait - seconds).count()};
+    io_uring_cqe* first = nullptr;
+    result = io_uring_submit_and_wait_timeout(&ring_, &first, 1, &timeout, nullptr);
+  } else {
+    result = io_uring_submit_and_get_events(&ring_);
+  }
+  // A timeout, a signal, or completions to collect before more is taken: all are tried again by the
+  // loop.
+  BM_CHECK(result >= 0 || result == -ETIME || result == -EINTR || result == -EBUSY ||
+           result == -EAGAIN);
+}
+
+void UringLoop::flush() {
+  if (running() || owner_ == std::thread::id()) return;
+  enter(Duration::zero());
+  collect();
+}
+
+void UringLoop::collect() {
+  unsigned head = 0;
+  unsigned count = 0;
+  io_uring_cqe* completion = nullptr;
+  io_uring_for_each_cqe(&ring_, head, completion) {
+    complete(completion->user_data, completion->res, completion->flags);
+    ++count;
+  }
+  io_uring_cq_advance(&ring_, count);
+}
+
+// Must not queue submissions: it runs while the completion queue is being walked.
+void UringLoop::complete(std::uint64_t user_data, int result, unsigned flags) {
+  const auto tag = static_cast<Tag>(user_data >> kTagShift);
+  const std::uint64_t value = user_data & ((1ULL << kTagShift) - 1);
+  const bool more = (flags & IORING_CQE_F_MORE) != 0;
+  switch (tag) {
+    case Tag::kFile:
+      reinterpret_cast<FileOperation*>(static_cast<std::uintptr_t>(value))->complete(result);
+      return;
+    case Tag::kWatchIn:
+    case Tag::kWatchOut:
+      if (UringWatch* watch = watches_.find(value)) watch->on_poll(tag, result, more);
+      return;
+    case Tag::kWake:
+      wake_armed_ = more;
+      return;
+    case Tag::kIgnored:
+      return;
+  }
+}
+
+std::unique_ptr<FdWatch> UringLoop::watch(int fd) {
+  return std::make_unique<UringWatch>(*this, fd);
+}
+
+Task<Result<std::size_t>> transfer_all(UringLoop& loop, Transfer transfer, int fd,
+                                       std::uintptr_t buffer, unsigned call_flags) {
+  FileRequest request;
+  request.opcode = transfer.kind() == Transfer::Kind::kRead ? IORING_OP_READ : IORING_OP_WRITE;
+  request.fd = fd;
+  request.call_flags = call_flags;
+  while (!transfer.finished()) {
+    request.address = buffer + transfer.done_bytes();
+    request.length = static_cast<unsigned>(transfer.next_length());
+    request.offset = transfer.next_offset();
+    FileOperation operation(loop, request);
+    const int result = co_await operation;
+    request.on_a_thread = result == -EAGAIN;
+    transfer.advance(result);
+  }
+  co_return transfer.result();
+}
+
+Task<Result<std::size_t>> UringLoop::read_at(int fd, MutableBytes into, std::uint64_t offset) {
+  const Transfer transfer(Transfer::Kind::kRead, fd, offset, into.size());
+  return transfer_all(*this, transfer, fd, reinterpret_cast<std::uintptr_t>(into.data()), 0);
+}
+
+Task<Result<std::size_t>> UringLoop::write_at(int fd, ConstBytes from, std::uint64_t offset,
+                                              bool durable) {
+  const Transfer transfer(Transfer::Kind::kWrite, fd, offset, from.size());
+  return transfer_all(*this, transfer, fd, reinterpret_cast<std::uintptr_t>(from.data()),
+                      durable ? RWF_DSYNC : 0);
+}
+
+Task<Status> UringLoop::sync(int fd) {
+  FileRequest request;
+  request.opcode = IORING_OP_FSYNC;
+  request.fd = fd;
+  request.call_flags = IORING_FSYNC_DATASYNC;
+  FileOperation operation(*this, request);
+  const int result = co_await operation;
+  co_return sync_status(result);
+}
+
+Task<Status> UringLoop::allocate(int fd, AllocateMode mode, std::uint64_t offset,
+                                 std::uint64_t length) {
+  FileRequest request;
+  request.opcode = IORING_OP_FALLOCATE;
+  request.fd = fd;
+  request.address = length;  // the kernel's layout: len holds the mode, addr the length
+  request.length = static_cast<unsigned>(fallocate_mode(mode));
+  request.offset = offset;
+  int result = length == 0 ? 0 : -EINTR;
+  while (result == -EINTR) {
+    FileOperation operation(*this, request);
+    const int answer = co_await operation;
+    result = answer;
+  }
+  co_return allocate_status(result, offset, length);
+}
+
+unsigned setup_flags(UringSetup setup) {
+  switch (setup) {
+    case UringSetup::kDeferred:
+      // Disabled until the loop runs: a ring of one issuer belongs to the thread that enables it.
+      return IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+             IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL;
+    case UringSetup::kCooperative:
+      return IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
+    case UringSetup::kPlain:
+      return 0;
+  }
+  return 0;
+}
+
+Error refused(int os_errno) {
+  return Error(ErrorCode::kNotSupported,
+               "io_uring is refused here (" + std::string(std::strerror(os_errno)) +
+                   "); use --loop portable",
+               os_errno);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<IoLoop>> make_uring_loop(const IoLoopOptions& options, UringSetup best) {
+  auto wake = make_wake_fd();
+  if (!wake) return wake.error();
+  io_uring ring{};
+  int result = -EINVAL;
+  bool enabled = true;
+  for (const UringSetup setup :
+       {UringSetup::kDeferred, UringSetup::kCooperative, UringSetup::kPlain}) {
+    if (setup < best) continue;
+    io_uring_params parameters{};
+    parameters.flags = setup_flags(setup) | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+    parameters.cq_entries = kCompletions;
+    result = io_uring_queue_init_params(kSubmissions, &ring, &parameters);
+    enabled = (parameters.flags & IORING_SETUP_R_DISABLED) == 0;
+    if (result != -EINVAL) break;  // EINVAL: flags that this kernel does not know
+  }
+  if (result < 0) return refused(-result);
+  // RSRC_TAGS came with Linux 5.13, as multishot poll did, which has no feature bit of its own.
+  constexpr unsigned kNeeded = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_RSRC_TAGS;
+  if ((ring.features & kNeeded) != kNeeded) {
+    io_uring_queue_exit(&ring);
+    return refused(ENOSYS);
+  }
+  return std::unique_ptr<IoLoop>(
+      std::make_unique<UringLoop>(options, std::move(*wake), ring, enabled));
+}
+
+}  // namespace blockmig
