@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// BlockDevice: an array of bytes that tasks read and write.
+//
+// Implementations: FileDevice, NbdDevice, MemoryDevice, FaultDevice (block/), Disk (disk/).
+//
+// Contract
+//  - Offsets and lengths are bytes. The caller keeps [offset, offset+length) inside size_bytes and,
+//  where
+//    info().min_io_bytes > 1, aligned to it; implementations BM_CHECK that. Length 0 succeeds.
+//  - Requests may overlap in time and complete in any order; overlapping *ranges* of concurrent
+//  requests
+//    give unspecified interleaving, as on real disks. Order them above.
+//  - Buffers are borrowed until the task finishes, also when it fails.
+//  - A finished write is visible to later reads, durable only after a later flush() or with fua
+//  (I1).
+//  - flush() covers every write that finished before it was called. A failed flush is sticky (I11):
+//  every
+//    later flush fails until the device is opened again.
+//  - An error is never turned into success (I11). After a failed write the range's content is
+//  unknown.
+//  - A task must run to its end: cancelling is the caller's race, not the device's. close() first
+//  waits
+//    for nothing: the caller has drained.
+// Thread rule: one loop.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/base/error.h"
+#include "blockmig/io/task.h"
+
+namespace blockmig {
+
+/// Static facts about a device; constant while it is open.
+struct DeviceInfo {
+  std::string name;                ///< for messages: path or URI
+  std::uint64_t size_bytes = 0;    ///< any number, odd ones too
+  std::uint32_t min_io_bytes = 1;  ///< power of two: alignment of offset and length
+  std::uint32_t preferred_io_bytes = 4096;
+  std::uint32_t max_io_bytes = 32u << 20;
+  bool read_only = false;
+  bool can_trim = true;
+  bool can_fast_zero = false;     ///< write_zeroes(kFastOnly) can succeed
+  bool zero_initialised = false;  ///< known to read as zeros everywhere (just created); see trap 9
+};
+
+struct WriteFlags {
+  bool fua = false;  ///< durable before the task finishes
+};
+
+struct ZeroFlags {
+  bool fua = false;
+  bool no_hole = false;    ///< stays allocated
+  bool fast_only = false;  ///< kNotSupported at once if it would be as slow as writing
+};
+
+/// A run of bytes with one allocation status (NBD base:allocation).
+struct Extent {
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  bool hole = false;  ///< not allocated
+  bool zero = false;  ///< reads as zeros
+  friend bool operator==(const Extent&, const Extent&) = default;
+};
+
+class BlockDevice {
+ public:
+  virtual ~BlockDevice() = default;
+
+  virtual const DeviceInfo& info() const = 0;
+
+  virtual Task<Status> read(std::uint64_t offset, MutableBytes into) = 0;
+  virtual Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) = 0;
+  virtual Task<Status> flush() = 0;
+  /// A hint: the range's content becomes unspecified but stable. Unaligned parts may be left alone.
+  virtual Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) = 0;
+  /// The range reads as zeros afterwards. Any length up to the device's size.
+  virtual Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length,
+                                    ZeroFlags flags) = 0;
+  /// Extents that cover a prefix of [offset, offset+length) without gaps, at least one, at most
+  /// kMaxExtents; only the last may be cut at the end of the range. Asking never blocks the data
+  /// path.
+  virtual Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) = 0;
+  /// True: requests may be served on the spot, even where that can hold the loop for a moment (page
+  /// cache). False: the loop is never held; for a migration's target. The default is what the
+  /// device was opened with.
+  virtual void prefer_latency(bool) {}
+  /// Cuts the device off at once: what is in flight fails with kDisconnected as soon as the medium
+  /// allows (a network peer at once, a stuck local file when the kernel lets go), later requests
+  /// fail. For giving up on a frozen target (I10).
+  virtual void abandon() {}
+  /// Releases descriptors, connections and locks. Last call before destruction, also after
+  /// abandon(); an NbdDevice must not be destroyed without it.
+  virtual Task<Status> close() = 0;
+
+  static constexpr std::size_t kMaxExtents = 4096;
+};
+
+/// What BlockDevice requires of a request's range; kInvalid or kNoSpace (writes) otherwise. For the
+/// edges, where ranges come from a peer.
+Status check_range(const DeviceInfo& info, std::uint64_t offset, std::uint64_t length,
+                   bool is_write);
+
+/// The same as an assertion: what every implementation does on entry.
+void assert_range(const DeviceInfo& info, std::uint64_t offset, std::uint64_t length);
+
+/// Appends `next` to `extents`, merged with the last one where they touch and have the same status.
+void append_extent(std::vector<Extent>& extents, const Extent& next);
+
+}  // namespace blockmig

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/block/open_file.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include <bit>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/block/image_lock.h"
+
+namespace blockmig {
+namespace {
+
+// O_DIRECT's requirement where the kernel does not tell (before Linux 6.1): what every medium
+// accepts.
+constexpr std::uint32_t kSafeAlignment = 4096;
+
+Error open_error(const std::string& path, int os_errno) {
+  if (os_errno == EISDIR) return Error(ErrorCode::kInvalid, path + ": is a directory", os_errno);
+  if (os_errno == ENOTDIR || os_errno == ELOOP || os_errno == ENAMETOOLONG) {
+    return Error(ErrorCode::kInvalid, Error::from_errno(os_errno, path).message(), os_errno);
+  }
+  if (os_errno == EBUSY) {
+    return Error(ErrorCode::kBusy, path + ": in use (mounted, or part of another device)", EBUSY);
+  }
+  return Error::from_errno(os_errno, path);
+}
+
+/// Opens, or creates where the options ask for it. O_NONBLOCK: opening a FIFO must not wait.
+Result<UniqueFd> open_or_create(const std::string& path, const FileDeviceOptions& options,
+                                bool* created) {
+  const int access = (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  if (options.create_size_bytes != 0 && !options.read_only) {
+    UniqueFd fd(::open(path.c_str(), access | O_CREAT | O_EXCL, 0666));
+    if (fd) {
+      *created = true;
+      return fd;
+    }
+    if (errno != EEXIST) return open_error(path, errno);
+    if (options.exclusive_create) {
+      return Error(ErrorCode::kPrecondition, path + ": already exists", EEXIST);
+    }
+  }
+  UniqueFd fd(::open(path.c_str(), access));
+  if (!fd) return open_error(path, errno);
+  return fd;
+}
+
+/// Only regular files and block devices are disks.
+Status check_kind(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  struct stat facts = {};
+  if (::fstat(file.fd.get(), &facts) != 0) return Error::from_errno(errno, path);
+  if (S_ISDIR(facts.st_mode)) return Error(ErrorCode::kInvalid, path + ": is a directory", EISDIR);
+  if (!S_ISREG(facts.st_mode) && !S_ISBLK(facts.st_mode)) {
+    return Error(ErrorCode::kInvalid, path + ": neither a regular file nor a block device");
+  }
+  file.block_device = S_ISBLK(facts.st_mode);
+  if (file.block_device && options.lock && !options.read_only) {
+    // The kernel's own claim: refuses a device that is mounted or part of another one.
+    UniqueFd claimed(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_EXCL));
+    if (!claimed) return open_error(path, errno);
+    file.fd = std::move(claimed);
+    return {};
+  }
+  const int flags = ::fcntl(file.fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(file.fd.get(), F_SETFL, flags & ~O_NONBLOCK) != 0) {
+    return Error::from_errno(errno, path);
+  }
+  return {};
+}
+
+Status measure_size(OpenedFile& file, const std::string& path) {
+  if (file.block_device) {
+    if (::ioctl(file.fd.get(), BLKGETSIZE64, &file.size_bytes) != 0) {
+      return Error::from_errno(errno, path + ": size");
+    }
+    return {};
+  }
+  struct stat facts = {};
+  if (::fstat(file.fd.get(), &facts) != 0) return Error::from_errno(errno, path + ": size");
+  file.size_bytes = static_cast<std::uint64_t>(facts.st_size);
+  return {};
+}
+
+Status sync_folder_of(const std::string& path) {
+  const std::string folder = parent_folder(path);
+  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return Error::from_errno(errno, folder);
+  // EINVAL: this filesystem has no notion of it.
+  if (::fsync(fd.get()) != 0 && errno != EINVAL)
+    return Error::from_errno(errno, folder + ": fsync");
+  return {};
+}
+
+/// Gives a new file its size and makes it durable (I1), or checks an existing one's.
+Status settle_size(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  if (file.created) {
+    if (::ftruncate(file.fd.get(), static_cast<off_t>(options.create_size_bytes)) != 0) {
+      return Error::from_errno(errno, path + ": cannot create with " +
+                                          std::to_string(options.create_size_bytes) + " bytes");
+    }
+    if (::fsync(file.fd.get()) != 0) return Error::from_errno(errno, path + ": fsync");
+    const Status folder = sync_folder_of(path);
+    if (!folder) return folder;
+  }
+  const Status measured = measure_size(file, path);
+  if (!measured || options.create_size_bytes == 0) return measured;
+  const bool right = file.block_device ? file.size_bytes >= options.create_size_bytes
+                                       : file.size_bytes == options.create_size_bytes;
+  if (right) return {};
+  return Error(ErrorCode::kPrecondition, path + ": exists with " + std::to_string(file.size_bytes) +
+                                             " bytes, needed are " +
+                                             std::to_string(options.create_size_bytes));
+}
+
+/// statx(2) with STATX_DIOALIGN, which Debian 12's C library does not name yet.
+bool ask_direct_alignment(int fd, std::uint32_t* offset, std::uint32_t* memory) {
+  struct statx facts;
+  std::memset(&facts, 0, sizeof facts);
+  if (::syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &facts) != 0) return false;
+  if ((facts.stx_mask & STATX_DIOALIGN) == 0) return false;
+  *offset = facts.stx_dio_offset_align;
+  *memory = facts.stx_dio_mem_align;
+  return true;
+}
+
+Status set_up_direct(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  if (options.cache != CacheMode::kDirect) return {};
+  const Error refused(ErrorCode::kNotSupported, path + ": direct I/O is not possible here");
+  const int flags = ::fcntl(file.fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(file.fd.get(), F_SETFL, flags | O_DIRECT) != 0) return refused;
+  file.offset_alignment = file.memory_alignment = kSafeAlignment;
+  int sector = 0;
+  if (file.block_device && ::ioctl(file.fd.get(), BLKSSZGET, &sector) == 0 && sector > 0) {
+    file.offset_alignment = static_cast<std::uint32_t>(sector);
+  } else {
+    ask_direct_alignment(file.fd.get(), &file.offset_alignment, &file.memory_alignment);
+  }
+  if (!std::has_single_bit(file.offset_alignment) || !std::has_single_bit(file.memory_alignment)) {
+    return refused;  // zero: the kernel says that this file cannot do it
+  }
+  if (file.size_bytes % file.offset_alignment == 0) return {};
+  const std::string again = "/proc/self/fd/" + std::to_string(file.fd.get());
+  file.buffered_fd =
+      UniqueFd(::open(again.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  if (!file.buffered_fd) return Error::from_errno(errno, path + ": second descriptor");
+  // Only the tail goes this way: read-ahead before it would be waste.
+  (void)::posix_fadvise(file.buffered_fd.get(), 0, 0, POSIX_FADV_RANDOM);
+  return {};
+}
+
+bool block_device_zeroes_fast(int fd) {
+  struct stat facts = {};
+  if (::fstat(fd, &facts) != 0) return false;
+  char path[96];
+  std::snprintf(path, sizeof path, "/sys/dev/block/%u:%u/queue/write_zeroes_max_bytes",
+                major(facts.st_rdev), minor(facts.st_rdev));
+  const UniqueFd limit(::open(path, O_RDONLY | O_CLOEXEC));
+  char text[32] = {};
+  if (!limit || ::read(limit.get(), text, sizeof text - 1) <= 0) return false;
+  return text[0] != '0';
+}
+
+/// Whether holes can be punched, tried where it changes nothing: behind the end.
+bool probe_punch(const OpenedFile& file, const FileDeviceOptions& options) {
+  if (options.read_only) return false;
+  if (file.block_device) return block_device_zeroes_fast(file.fd.get());
+  constexpr std::uint64_t kBlock = 4096;
+  const auto behind = static_cast<off_t>(align_up(file.size_bytes, kBlock));
+  return ::fallocate(file.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, kBlock) ==
+         0;
+}
+
+Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  const Status kind = check_kind(file, path, options);
+  if (!kind) return kind;
+  if (options.lock) {
+    const Status locked = lock_image(file.fd.get(), path, options.read_only);
+    if (!locked) return locked;
+  }
+  const Status sized = settle_size(file, path, options);
+  if (!sized) return sized;
+  const Status direct = set_up_direct(file, path, options);
+  if (!direct) return direct;
+  file.can_punch = probe_punch(file, options);
+  return {};
+}
+
+}  // namespace
+
+Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options) {
+  OpenedFile file;
+  auto fd = open_or_create(path, options, &file.created);
+  if (!fd) return fd.error();
+  file.fd = std::move(*fd);
+  const Status ready = set_up(file, path, options);
+  if (ready) return file;
+  if (file.created) ::unlink(path.c_str());
+  return ready.error();
+}
+
+std::string parent_folder(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace blockmig

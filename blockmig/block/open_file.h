@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening a raw file or a block device: the part of FileDevice that may block for as long as a dead
+// network filesystem likes. Runs on a blocking thread; values in, values out.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "blockmig/block/file_device.h"
+#include "blockmig/io/unique_fd.h"
+
+namespace blockmig {
+
+/// An open file with its locks held and what FileDevice must know about it.
+struct OpenedFile {
+  UniqueFd fd;  ///< carries the locks; O_DIRECT in direct mode
+  UniqueFd
+      buffered_fd;  ///< direct mode with an odd-sized tail: the same file through the page cache
+  std::uint64_t size_bytes = 0;
+  bool block_device = false;
+  bool created = false;  ///< by us, just now: reads as zeros
+  bool can_punch = false;
+  // Direct mode: what the medium requires of offsets and lengths, and of buffers. Powers of two.
+  std::uint32_t offset_alignment = 1;
+  std::uint32_t memory_alignment = 1;
+};
+
+/// Errors as open_file_device(). A file that it created is removed again if it then fails. Created
+/// files are durable, their folder's entry too, when it returns.
+Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options);
+
+/// "/srv" for "/srv/a.img", "." for "a.img".
+std::string parent_folder(const std::string& path);
+
+}  // namespace blockmig

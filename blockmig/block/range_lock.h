@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// RangeLock: overlapping byte ranges one after the other, in order of arrival; others at the same
+// time. Keeps a read-modify-write of one block from undoing a neighbour's write to the same block
+// (trap 8).
+//
+// A hold is released by destruction. To stay free of deadlock a task holds one range at a time.
+// Thread rule: one loop. Costs one pass over the ranges held or waited for.
+#pragma once
+
+#include <coroutine>
+#include <list>
+#include <utility>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/io/event_loop.h"
+
+namespace blockmig {
+
+class RangeLock final {
+ public:
+  explicit RangeLock(EventLoop& loop) : loop_(loop) {}
+  ~RangeLock();
+  RangeLock(const RangeLock&) = delete;
+  RangeLock& operator=(const RangeLock&) = delete;
+
+ private:
+  struct Entry {
+    ByteRange range;
+    std::coroutine_handle<> waiter;  ///< null once granted
+  };
+  using Place = std::list<Entry>::iterator;
+
+ public:
+  class [[nodiscard]] Hold {
+   public:
+    Hold() = default;
+    Hold(RangeLock& lock, Place place) : lock_(&lock), place_(place) {}
+    Hold(Hold&& other) noexcept
+        : lock_(std::exchange(other.lock_, nullptr)), place_(other.place_) {}
+    Hold& operator=(Hold&& other) noexcept {
+      if (this != &other) {
+        release();
+        lock_ = std::exchange(other.lock_, nullptr);
+        place_ = other.place_;
+      }
+      return *this;
+    }
+    ~Hold() { release(); }
+    void release() {
+      if (lock_ != nullptr) std::exchange(lock_, nullptr)->release(place_);
+    }
+
+   private:
+    RangeLock* lock_ = nullptr;
+    Place place_;
+  };
+
+  class Awaiter {
+   public:
+    Awaiter(RangeLock& lock, Place place) : lock_(lock), place_(place) {}
+    Awaiter(const Awaiter&) = delete;
+    Awaiter& operator=(const Awaiter&) = delete;
+    bool await_ready() const { return lock_.is_first(place_); }
+    void await_suspend(std::coroutine_handle<> handle) { place_->waiter = handle; }
+    Hold await_resume() { return Hold(lock_, place_); }
+
+   private:
+    RangeLock& lock_;
+    Place place_;
+  };
+  /// co_await it into a named variable, at once: the place in the queue is taken by the call.
+  Awaiter lock(ByteRange range);
+  /// Somebody holds, or waits for, a byte of the range.
+  bool touches(ByteRange range) const;
+
+ private:
+  bool is_first(Place place) const;
+  void release(Place place);
+
+  EventLoop& loop_;
+  std::list<Entry> entries_;  ///< held and waited for, in order of arrival
+};
+
+}  // namespace blockmig

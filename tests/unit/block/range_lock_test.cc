@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/block/range_lock.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "blockmig/base/random.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/sim_loop.h"
+#include "blockmig/io/task_scope.h"
+
+namespace blockmig {
+namespace {
+
+struct Trace {
+  std::vector<int> started;
+  std::vector<ByteRange> inside;
+  bool overlapped = false;
+  std::size_t most = 0;
+};
+
+Task<void> hold_range(SimLoop& loop, RangeLock& lock, ByteRange range, int id, Duration time,
+                      Trace& trace) {
+  RangeLock::Hold hold = co_await lock.lock(range);
+  trace.started.push_back(id);
+  for (const ByteRange& other : trace.inside) trace.overlapped |= other.overlaps(range);
+  trace.inside.push_back(range);
+  trace.most = std::max(trace.most, trace.inside.size());
+  co_await sleep_for(loop, time);
+  std::erase(trace.inside, range);
+  hold.release();
+}
+
+Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
+
+TEST(RangeLock, OverlappingRangesWaitInOrderOthersDoNot) {
+  Random random(1);
+  SimLoop loop(random);
+  RangeLock lock(loop);
+  Trace trace;
+  TaskScope scope;
+  const Duration time = std::chrono::milliseconds(1);
+  scope.spawn(hold_range(loop, lock, {0, 10}, 1, time, trace));
+  scope.spawn(hold_range(loop, lock, {5, 10}, 2, time, trace));
+  scope.spawn(
+      hold_range(loop, lock, {12, 10}, 3, time, trace));  // behind 2, although 1 leaves it free
+  scope.spawn(hold_range(loop, lock, {100, 10}, 4, time, trace));
+  EXPECT_EQ(trace.started, (std::vector<int>{1, 4}));
+  run_task(loop, join_all(scope));
+  EXPECT_EQ(trace.started, (std::vector<int>{1, 4, 2, 3}));
+  EXPECT_FALSE(trace.overlapped);
+}
+
+TEST(RangeLock, RandomRangesNeverOverlapAndAllGetTheirTurn) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Random random(seed);
+    SimLoop loop(random);
+    RangeLock lock(loop);
+    Trace trace;
+    TaskScope scope;
+    for (int i = 0; i < 100; ++i) {
+      const ByteRange range{random.below(50) * 8, 1 + random.below(40)};
+      const Duration time = std::chrono::microseconds(random.below(500));
+      scope.spawn(hold_range(loop, lock, range, i, time, trace));
+    }
+    run_task(loop, join_all(scope));
+    EXPECT_EQ(trace.started.size(), 100u);
+    EXPECT_FALSE(trace.overlapped);
+    EXPECT_GT(trace.most, 1u);
+  }
+}
+
+}  // namespace
+}  // namespace blockmig
