@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <map>
+
+#include "blockmig/io/offload.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/journal/record_codec.h"
+
+namespace blockmig {
+namespace {
+
+/// The encoded records, by key, as RocksJournal keeps them: the codec is exercised by every
+/// simulator run.
+class MemoryJournal final : public Journal {
+ public:
+  explicit MemoryJournal(EventLoop& loop) : loop_(loop) {}
+
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
+    const std::string key = disk_key(disk);
+    offload pause(loop_, [] {});
+    co_await pause;
+    const auto found = records_.find(key);
+    if (found == records_.end()) co_return std::optional<DiskRecord>();
+    const auto record = decode_disk(found->first, found->second);
+    if (!record) co_return record.error();
+    co_return std::optional<DiskRecord>(*record);
+  }
+
+  Task<Result<std::vector<DiskRecord>>> load_disks() override {
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return load_all<DiskRecord>(disk_key(""), &decode_disk);
+  }
+
+  Task<Status> save_disk(const DiskRecord& record) override {
+    const std::string key = disk_key(record.disk);
+    const Result<std::string> value = encode_disk(record);
+    const Status saved = co_await save(key, value);
+    co_return saved;
+  }
+
+  Task<Status> remove_disk(const std::string& disk) override {
+    const std::string key = disk_key(disk);
+    offload before(loop_, [] {});
+    co_await before;
+    records_.erase(key);
+    offload after(loop_, [] {});
+    co_await after;
+    co_return Status();
+  }
+
+  Task<Result<std::vector<JobRecord>>> load_jobs() override {
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return load_all<JobRecord>(job_key(""), &decode_job);
+  }
+
+  Task<Status> save_job(const JobRecord& record) override {
+    const std::string key = job_key(record.id);
+    const Result<std::string> value = encode_job(record);
+    const Status saved = co_await save(key, value);
+    co_return saved;
+  }
+
+ private:
+  /// A crash may fall before the record is there, and after it is there but before anybody was
+  /// told.
+  Task<Status> save(const std::string& key, const Result<std::string>& value) {
+    if (!value) co_return value.error();
+    offload before(loop_, [] {});
+    co_await before;
+    records_[key] = *value;
+    offload after(loop_, [] {});
+    co_await after;
+    co_return Status();
+  }
+
+  template <typename Record>
+  Result<std::vector<Record>> load_all(const std::string& prefix,
+                                       Result<Record> (*decode)(std::string_view,
+                                                                std::string_view)) const {
+    std::vector<Record> all;
+    for (auto at = records_.lower_bound(prefix);
+         at != records_.end() && at->first.compare(0, prefix.size(), prefix) == 0; ++at) {
+      auto record = decode(at->first, at->second);
+      if (!record) return record.error();
+      all.push_back(*std::move(record));
+    }
+    return all;
+  }
+
+  EventLoop& loop_;
+  std::map<std::string, std::string> records_;
+};
+
+}  // namespace
+
+std::unique_ptr<Journal> make_memory_journal(EventLoop& loop) {
+  return std::make_unique<MemoryJournal>(loop);
+}
+
+}  // namespace blockmig

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "blockmig/base/check.h"
+#include "blockmig/io/offload.h"
+#include "blockmig/journal/directory_lock.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/journal/record_codec.h"
+#include "blockmig/journal/record_format.h"
+#include "blockmig/journal/rocks_store.h"
+#include "blockmig/journal/wal_check.h"
+
+namespace blockmig {
+namespace {
+
+namespace format = record_format;
+
+/// Every call runs off the loop; the store makes them serial.
+class RocksJournal final : public Journal {
+ public:
+  RocksJournal(EventLoop& loop, std::unique_ptr<DirectoryLock> lock,
+               std::unique_ptr<RocksStore> store)
+      : loop_(loop), lock_(std::move(lock)), store_(std::move(store)) {}
+  /// Its tasks must have finished: they run on other threads.
+  ~RocksJournal() override { BM_CHECK(running_ == 0); }
+
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
+    const Running guard(running_);
+    const std::string key = disk_key(disk);
+    offload work(loop_, [this, &key] { return store_->get(key); });
+    const auto value = co_await work;
+    if (!value) co_return value.error();
+    if (!value->has_value()) co_return std::optional<DiskRecord>();
+    const auto record = decode_disk(key, **value);
+    if (!record) co_return record.error();
+    co_return std::optional<DiskRecord>(*record);
+  }
+
+  Task<Result<std::vector<DiskRecord>>> load_disks() override {
+    const Running guard(running_);
+    const std::string prefix = disk_key("");
+    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<DiskRecord>(*records, &decode_disk);
+  }
+
+  Task<Status> save_disk(const DiskRecord& record) override {
+    const Running guard(running_);
+    const std::string key = disk_key(record.disk);
+    const Result<std::string> value = encode_disk(record);
+    if (!value) co_return value.error();
+    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
+    const Status saved = co_await work;
+    co_return saved;
+  }
+
+  Task<Status> remove_disk(const std::string& disk) override {
+    const Running guard(running_);
+    const std::string key = disk_key(disk);
+    offload work(loop_, [this, &key] { return store_->remove(key); });
+    const Status removed = co_await work;
+    co_return removed;
+  }
+
+  Task<Result<std::vector<JobRecord>>> load_jobs() override {
+    const Running guard(running_);
+    const std::string prefix = job_key("");
+    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<JobRecord>(*records, &decode_job);
+  }
+
+  Task<Status> save_job(const JobRecord& record) override {
+    const Running guard(running_);
+    const std::string key = job_key(record.id);
+    const Result<std::string> value = encode_job(record);
+    if (!value) co_return value.error();
+    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
+    const Status saved = co_await work;
+    co_return saved;
+  }
+
+ private:
+  class Running final {
+   public:
+    explicit Running(int& count) : count_(count) { ++count_; }
+    ~Running() { --count_; }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+
+   private:
+    int& count_;
+  };
+
+  template <typename Record>
+  static Result<std::vector<Record>> decode_all(const std::vector<RocksStore::Record>& records,
+                                                Result<Record> (*decode)(std::string_view,
+                                                                         std::string_view)) {
+    std::vector<Record> all;
+    for (const auto& [key, value] : records) {
+      auto record = decode(key, value);
+      if (!record) return record.error();
+      all.push_back(*std::move(record));
+    }
+    return all;
+  }
+
+  EventLoop& loop_;
+  int running_ = 0;
+  std::unique_ptr<DirectoryLock> lock_;  ///< released after the store is closed
+  std::unique_ptr<RocksStore> store_;
+};
+
+/// fsync of a file or a folder.
+Status sync_path(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int result = fd < 0 ? -1 : ::fsync(fd);
+  const int sync_errno = errno;
+  if (fd >= 0) ::close(fd);
+  if (result != 0) return Error::from_errno(sync_errno, "journal: cannot sync " + path);
+  return {};
+}
+
+/// mkdir -p, each new entry on stable storage: a journal that vanishes with its folder kept
+/// nothing.
+Status create_folders(const std::filesystem::path& folder) {
+  std::error_code failed;
+  if (folder.empty() || std::filesystem::is_directory(folder, failed)) return {};
+  const std::filesystem::path parent = folder.parent_path();
+  if (const Status above = create_folders(parent); !above) return above;
+  std::filesystem::create_directory(folder, failed);
+  if (failed) return Error::from_errno(failed.value(), "journal: cannot create " + folder.string());
+  std::filesystem::permissions(folder, std::filesystem::perms::owner_all, failed);
+  if (failed)
+    return Error::from_errno(failed.value(), "journal: cannot protect " + folder.string());
+  return sync_path(parent.empty() ? "." : parent.string());
+}
+
+/// Beside RocksDB's files, from the first successful start on. With it, a RocksDB without records
+/// is damage; without it, a crash of the first start.
+std::string marker_path(const std::string& directory) { return directory + "/initialised"; }
+
+Status write_marker(const std::string& directory) {
+  const std::string path = marker_path(directory);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return Error::from_errno(errno, "journal: cannot create " + path);
+  ::close(fd);
+  if (const Status synced = sync_path(path); !synced) return synced;
+  return sync_path(directory);
+}
+
+/// Writes the schema of a new journal. In a table, so that a journal without its log is recognised
+/// as such.
+Status initialise(RocksStore& store) {
+  const Status saved =
+      store.put(std::string(format::kSchemaKey), encode_schema(format::kSchemaVersion));
+  if (!saved) return saved;
+  return store.flush();
+}
+
+/// Every record is read once at the start: damage is found before anything rests on it.
+Status check_records(RocksStore& store, bool initialised) {
+  const auto records = store.scan("");
+  if (!records) return records.error();
+  if (records->empty() && !initialised) return initialise(store);
+  const auto schema_value = store.get(std::string(format::kSchemaKey));
+  if (!schema_value) return schema_value.error();
+  if (!schema_value->has_value()) {
+    return Error(ErrorCode::kProtocol,
+                 "the schema record is missing; this is no journal, or damaged");
+  }
+  const auto schema = decode_schema(**schema_value);
+  if (!schema) return schema.error();
+  if (*schema > format::kSchemaVersion) {
+    return Error(ErrorCode::kPrecondition, "written by a newer program (schema " +
+                                               std::to_string(*schema) + ", this one knows " +
+                                               std::to_string(format::kSchemaVersion) + ")");
+  }
+  for (const auto& [key, value] : *records) {
+    if (key == format::kSchemaKey) continue;
+    if (key.starts_with(format::kDiskPrefix)) {
+      const auto record = decode_disk(key, value);
+      if (!record) return record.error();
+    } else if (key.starts_with(format::kJobPrefix)) {
+      const auto record = decode_job(key, value);
+      if (!record) return record.error();
+    } else {
+      return Error(ErrorCode::kProtocol, "unknown record '" + key + "'");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::string& directory) {
+  if (const Status created = create_folders(directory); !created) return created.error();
+  auto lock = DirectoryLock::take(directory);
+  if (!lock) return lock.error();
+  std::error_code failed;
+  const bool initialised = std::filesystem::exists(marker_path(directory), failed);
+  if (failed) return Error::from_errno(failed.value(), "journal: cannot look into " + directory);
+  if (const Status files = check_rocksdb_files(directory, initialised); !files)
+    return files.error();
+  auto store = open_rocks_store(directory);
+  if (!store) return store.error();
+  if (const Status records = check_records(**store, initialised); !records) {
+    return records.error().with_context("journal " + directory);
+  }
+  if (!initialised) {
+    if (const Status marked = write_marker(directory); !marked) return marked.error();
+  }
+  return std::unique_ptr<Journal>(
+      std::make_unique<RocksJournal>(loop, *std::move(lock), *std::move(store)));
+}
+
+}  // namespace blockmig

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/journal/rocks_store.h"
+
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/env.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+
+#include <cstdarg>
+#include <exception>
+#include <mutex>
+
+namespace blockmig {
+namespace {
+
+Error translate(const rocksdb::Status& status, const std::string& what) {
+  ErrorCode code = ErrorCode::kIo;
+  if (status.IsCorruption()) code = ErrorCode::kProtocol;
+  if (status.IsNoSpace()) code = ErrorCode::kNoSpace;
+  const std::string text = status.ToString();
+  // RocksDB has no code of its own for its LOCK file: somebody else's tool works in the folder.
+  if (status.IsIOError() && (text.find("While lock file") != std::string::npos ||
+                             text.find("lock hold by current process") != std::string::npos)) {
+    code = ErrorCode::kBusy;
+  }
+  return Error(code, what + ": " + text);
+}
+
+/// RocksDB's own log file is not kept: statuses say what went wrong, and in Debian's build, which
+/// has assertions, a line that does not fit on a full disk aborts the process at the next one.
+class NoLog final : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char* /*format*/, va_list /*arguments*/) override {}
+};
+
+/// A journal is a few KiB: small buffers, no preallocated files, a quiet log, one thread of each
+/// kind.
+rocksdb::Options small_options() {
+  rocksdb::Options options;
+  options.create_if_missing = true;
+  options.paranoid_checks = true;
+  // Torn tail: did not happen. Damage elsewhere was refused by check_rocksdb_files() before (trap
+  // 19).
+  options.wal_recovery_mode = rocksdb::WALRecoveryMode::kTolerateCorruptedTailRecords;
+  options.track_and_verify_wals_in_manifest = true;
+  options.recycle_log_file_num = 0;
+  options.max_bgerror_resume_count = 0;  // a failure is sticky, never retried behind our back (I11)
+  options.allow_fallocate = false;
+  options.avoid_unnecessary_blocking_io = true;
+  options.avoid_flush_during_shutdown = true;
+  options.write_buffer_size = 1 << 20;
+  options.max_write_buffer_number = 2;
+  options.max_total_wal_size = 4 << 20;
+  options.max_background_jobs = 2;
+  options.max_open_files = 64;
+  options.max_file_opening_threads = 1;
+  options.max_manifest_file_size = 1 << 20;
+  options.manifest_preallocation_size = 4096;
+  options.compression = rocksdb::kNoCompression;
+  options.info_log = std::make_shared<NoLog>();
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(256 << 10, 0);
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+class RocksDbStore final : public RocksStore {
+ public:
+  RocksDbStore(std::string directory, std::unique_ptr<rocksdb::DB> db)
+      : directory_(std::move(directory)), db_(std::move(db)) {}
+  ~RocksDbStore() override { static_cast<void>(db_->Close()); }
+
+  Result<std::optional<std::string>> get(const std::string& key) override {
+    return guarded<std::optional<std::string>>([&]() -> Result<std::optional<std::string>> {
+      std::string value;
+      const rocksdb::Status got = db_->Get(read_options(), key, &value);
+      if (got.IsNotFound()) return std::optional<std::string>();
+      if (!got.ok()) return translate(got, what("reading " + key));
+      return std::optional<std::string>(std::move(value));
+    });
+  }
+
+  Result<std::vector<Record>> scan(const std::string& prefix) override {
+    return guarded<std::vector<Record>>([&]() -> Result<std::vector<Record>> {
+      std::vector<Record> records;
+      const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
+      for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
+        records.emplace_back(at->key().ToString(), at->value().ToString());
+      }
+      // The end of an iteration and its failure look the same until asked.
+      if (!at->status().ok()) return translate(at->status(), what("reading " + prefix));
+      return records;
+    });
+  }
+
+  Status put(const std::string& key, const std::string& value) override {
+    return write("saving " + key, [&] { return db_->Put(synced(), key, value); });
+  }
+  Status remove(const std::string& key) override {
+    return write("removing " + key, [&] { return db_->Delete(synced(), key); });
+  }
+  Status flush() override {
+    return write("flushing", [&] { return db_->Flush(rocksdb::FlushOptions()); });
+  }
+
+ private:
+  static rocksdb::WriteOptions synced() {
+    rocksdb::WriteOptions options;
+    options.sync = true;  // RocksDB's default is false (trap 19)
+    return options;
+  }
+  static rocksdb::ReadOptions read_options() {
+    rocksdb::ReadOptions options;
+    options.verify_checksums = true;
+    return options;
+  }
+  std::string what(const std::string& action) const {
+    return "journal " + directory_ + ": " + action;
+  }
+
+  template <typename Function>
+  Status write(const std::string& action, Function function) {
+    return guarded<void>([&]() -> Status {
+      const rocksdb::Status done = function();
+      if (done.ok()) return {};
+      failed_ = true;
+      return translate(done, what(action));
+    });
+  }
+
+  /// One call at a time, none after a failure, and no exception gets out.
+  template <typename T, typename Function>
+  Result<T> guarded(Function function) {
+    const std::lock_guard<std::mutex> only(mutex_);
+    if (failed_) {
+      return Error(ErrorCode::kIo, what("a write failed before; its effect is unknown until the "
+                                        "journal is opened again"));
+    }
+    try {
+      return function();
+    } catch (const std::exception& thrown) {
+      failed_ = true;
+      return Error(ErrorCode::kIo, what(thrown.what()));
+    }
+  }
+
+  const std::string directory_;
+  std::mutex mutex_;
+  bool failed_ = false;
+  std::unique_ptr<rocksdb::DB> db_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<RocksStore>> open_rocks_store(const std::string& directory) {
+  try {
+    rocksdb::DB* raw = nullptr;
+    const rocksdb::Status opened = rocksdb::DB::Open(small_options(), directory, &raw);
+    std::unique_ptr<rocksdb::DB> db(raw);
+    if (!opened.ok()) return translate(opened, "journal " + directory + ": opening");
+    return std::unique_ptr<RocksStore>(std::make_unique<RocksDbStore>(directory, std::move(db)));
+  } catch (const std::exception& thrown) {
+    return Error(ErrorCode::kIo, "journal " + directory + ": " + thrown.what());
+  }
+}
+
+}  // namespace blockmig

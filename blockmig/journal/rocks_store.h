@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// RocksStore: keys and values on stable storage. The wall around RocksDB: nothing else knows it.
+//
+// Every method blocks; RocksJournal calls them off the loop. Writes are serial, and each is synced
+// before it returns (check_wal() rests on that). After a write has failed its effect is unknown, so
+// every later call fails too, until the store is opened again: a retried sync that succeeds proves
+// nothing (I11). Thread rule: any thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "blockmig/base/error.h"
+
+namespace blockmig {
+
+class RocksStore {
+ public:
+  using Record = std::pair<std::string, std::string>;  ///< key, value
+
+  virtual ~RocksStore() = default;
+
+  virtual Result<std::optional<std::string>> get(const std::string& key) = 0;
+  /// Ascending by key.
+  virtual Result<std::vector<Record>> scan(const std::string& prefix) = 0;
+  virtual Status put(const std::string& key, const std::string& value) = 0;
+  /// Of a key that is not there: success.
+  virtual Status remove(const std::string& key) = 0;
+  /// Moves what is in the log into a table file.
+  virtual Status flush() = 0;
+};
+
+/// Opens or creates. kBusy: another process has it. kProtocol: damaged. Names the folder.
+Result<std::unique_ptr<RocksStore>> open_rocks_store(const std::string& directory);
+
+}  // namespace blockmig
