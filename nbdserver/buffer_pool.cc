@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbdserver/buffer_pool.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+
+#include "blockmig/base/check.h"
+
+namespace blockmig::nbd {
+namespace {
+
+std::size_t class_of(std::size_t capacity) {
+  return static_cast<std::size_t>(std::countr_zero(capacity / BufferPool::kMinBytes));
+}
+
+}  // namespace
+
+void BufferRef::give_back() { buffer_->pool->put_back(buffer_); }
+
+BufferPool::~BufferPool() {
+  trim();
+  BM_CHECK(total_bytes_ == 0);
+}
+
+BufferRef BufferPool::take(std::size_t bytes) {
+  const std::size_t capacity = std::bit_ceil(std::max(bytes, kMinBytes));
+  const std::size_t size_class = class_of(capacity);
+  BM_CHECK(size_class < kClasses);
+  used_ = true;
+  detail::Buffer*& head = idle_[size_class];
+  if (head != nullptr) {
+    detail::Buffer* buffer = head;
+    head = std::exchange(buffer->next_idle, nullptr);
+    idle_bytes_ -= capacity;
+    return BufferRef(buffer);
+  }
+  auto* buffer = new detail::Buffer;
+  buffer->pool = this;
+  buffer->capacity = capacity;
+  buffer->memory = static_cast<std::byte*>(::operator new (capacity, std::align_val_t{kPageBytes}));
+  total_bytes_ += capacity;
+  return BufferRef(buffer);
+}
+
+void BufferPool::put_back(detail::Buffer* buffer) {
+  if (idle_bytes_ + buffer->capacity > max_idle_bytes_) return destroy(buffer);
+  detail::Buffer*& head = idle_[class_of(buffer->capacity)];
+  buffer->next_idle = head;
+  head = buffer;
+  idle_bytes_ += buffer->capacity;
+}
+
+void BufferPool::trim_if_unused() {
+  if (!std::exchange(used_, false)) trim();
+}
+
+void BufferPool::trim() {
+  for (detail::Buffer*& head : idle_) {
+    while (head != nullptr) {
+      detail::Buffer* buffer = std::exchange(head, head->next_idle);
+      idle_bytes_ -= buffer->capacity;
+      destroy(buffer);
+    }
+  }
+}
+
+void BufferPool::destroy(detail::Buffer* buffer) {
+  total_bytes_ -= buffer->capacity;
+  ::operator delete (buffer->memory, std::align_val_t{kPageBytes});
+  delete buffer;
+}
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// What each command does, and how its answer is queued ("Request types").
+#include <algorithm>
+#include <string>
+
+#include "blockmig/base/check.h"
+#include "nbdserver/transmission.h"
+#include "nbdserver/wire_error.h"
+#include "nbdserver/yield_to_loop.h"
+#include "nbdserver/zero_runs.h"
+
+namespace blockmig::nbd {
+
+static_assert(Transmission::kMaxSmallReadBytes + kMaxHeaderBytes <= ReplyQueue::kMaxSlotBytes);
+
+Task<void> Transmission::read_small(Request request) {
+  const auto length = static_cast<std::size_t>(request.length);
+  const std::size_t header = data_header_bytes(rules_.style);
+  ReplySlot slot = replies_.reserve(header + std::max(length, kMaxHeaderBytes));
+  const MutableBytes data = slot.bytes().subspan(header, length);
+  if (length > rules_.facts.max_io_bytes) {
+    const Status done = co_await read_pieces(request, data);
+    if (!done.ok()) {
+      replies_.cancel(std::move(slot));
+      co_return;
+    }
+  } else if (length != 0) {
+    const Status done = co_await device_.read(request.offset, data);
+    if (!done.ok()) {
+      replies_.cancel(std::move(slot));
+      fail(request, done.error(), &request.offset);
+      co_return;
+    }
+  }
+  counters_.bytes_read += length;
+  std::size_t used = 0;
+  if (length == 0) {
+    used = encode_empty_read(slot.data(), request, rules_.style);
+  } else if (rules_.style != HeaderStyle::kSimple && !request.has(kCmdFlagDf) &&
+             length >= kMinHoleBytes && is_all_zero(data)) {
+    used = encode_hole(slot.data(), request, rules_.style, request.offset, length, true);
+  } else {
+    used = length +
+           encode_data_header(slot.data(), request, rules_.style, request.offset, length, true);
+  }
+  replies_.commit(std::move(slot), used);
+  finish(request);
+}
+
+Task<void> Transmission::read_large(Request request) {
+  const auto length = static_cast<std::size_t>(request.length);
+  BufferRef buffer = pool_.take(length);
+  const MutableBytes data(buffer.data(), length);
+  if (length > rules_.facts.max_io_bytes) {
+    const Status done = co_await read_pieces(request, data);
+    if (!done.ok()) co_return;
+  } else {
+    const Status done = co_await device_.read(request.offset, data);
+    if (!done.ok()) {
+      fail(request, done.error(), &request.offset);
+      co_return;
+    }
+  }
+  counters_.bytes_read += length;
+  answer_read(request, std::move(buffer), data);
+}
+
+Task<Status> Transmission::read_pieces(const Request& request, MutableBytes data) {
+  const std::size_t piece = rules_.facts.max_io_bytes;
+  for (std::size_t at = 0; at < data.size(); at += piece) {
+    const MutableBytes part = data.subspan(at, std::min(piece, data.size() - at));
+    const std::uint64_t offset = request.offset + at;
+    const Status done = co_await device_.read(offset, part);
+    if (!done.ok()) {
+      fail(request, done.error(), &offset);
+      co_return done;
+    }
+  }
+  co_return Status();
+}
+
+void Transmission::answer_read(const Request& request, BufferRef buffer, ConstBytes data) {
+  const HeaderStyle style = rules_.style;
+  const auto commit_header = [&](std::uint64_t offset, std::size_t length, bool hole, bool done) {
+    ReplySlot slot = replies_.reserve(kMaxHeaderBytes);
+    const std::size_t used =
+        hole ? encode_hole(slot.data(), request, style, offset, length, done)
+             : encode_data_header(slot.data(), request, style, offset, length, done);
+    replies_.commit(std::move(slot), used);
+  };
+  if (style == HeaderStyle::kSimple || request.has(kCmdFlagDf)) {
+    commit_header(request.offset, data.size(), false, true);
+    replies_.commit_buffer(std::move(buffer), data);
+    return finish(request);
+  }
+  // A chunk's data never exceeds the advertised maximum ("Structured reply types").
+  ZeroRuns runs(data, request.offset, rules_.facts.maximum_payload);
+  while (const auto run = runs.next()) {
+    const ConstBytes part = data.subspan(run->begin, run->length);
+    const bool done = run->begin + run->length == data.size();
+    commit_header(request.offset + run->begin, part.size(), run->zero, done);
+    if (!run->zero) replies_.commit_buffer(buffer, part);
+  }
+  finish(request);
+}
+
+Task<void> Transmission::write(Request request, BufferRef keep, ConstBytes payload) {
+  const WriteFlags flags{.fua = request.has(kCmdFlagFua)};
+  const std::size_t piece = rules_.facts.max_io_bytes;
+  for (std::size_t at = 0; at < payload.size(); at += piece) {
+    const ConstBytes part = payload.subspan(at, std::min(piece, payload.size() - at));
+    const std::uint64_t offset = request.offset + at;
+    const Status done = co_await device_.write(offset, part, flags);
+    if (!done.ok()) {
+      keep = BufferRef();
+      fail(request, done.error());
+      co_return;
+    }
+  }
+  keep = BufferRef();
+  counters_.bytes_written += payload.size();
+  succeed(request);
+}
+
+Task<void> Transmission::flush(Request request) {
+  const Status done = co_await device_.flush();
+  if (!done.ok()) {
+    fail(request, done.error());
+  } else {
+    succeed(request);
+  }
+}
+
+Task<void> Transmission::trim(Request request) {
+  const WriteFlags flags{.fua = request.has(kCmdFlagFua)};
+  const Status done = co_await device_.trim(request.offset, request.length, flags);
+  if (!done.ok()) {
+    fail(request, done.error());
+  } else {
+    succeed(request);
+  }
+}
+
+Task<void> Transmission::write_zeroes(Request request) {
+  const ZeroFlags flags{.fua = request.has(kCmdFlagFua),
+                        .no_hole = request.has(kCmdFlagNoHole),
+                        .fast_only = request.has(kCmdFlagFastZero)};
+  const Status done = co_await device_.write_zeroes(request.offset, request.length, flags);
+  if (!done.ok()) {
+    fail(request, done.error());
+  } else {
+    succeed(request);
+  }
+}
+
+Task<void> Transmission::cache(Request request) {
+  // Reading is what warms every kind of device below; the data itself is not wanted.
+  const std::uint64_t piece = std::min<std::uint64_t>(kCachePieceBytes, rules_.facts.max_io_bytes);
+  BufferRef buffer = pool_.take(static_cast<std::size_t>(piece));
+  std::uint64_t at = 0;
+  // A hint of terabytes must not outlive its client, nor a shutdown.
+  while (at < request.length && state_ == State::kServing && !replies_.broken()) {
+    const std::uint64_t length = std::min(piece, request.length - at);
+    const MutableBytes into(buffer.data(), static_cast<std::size_t>(length));
+    const Status done = co_await device_.read(request.offset + at, into);
+    if (!done.ok()) {
+      fail(request, done.error());
+      co_return;
+    }
+    at += length;
+    co_await YieldToLoop(loop_);
+  }
+  succeed(request);
+}
+
+void Transmission::succeed(const Request& request) {
+  ReplySlot slot = replies_.reserve(kMaxHeaderBytes);
+  const std::size_t used = encode_success(slot.data(), request, rules_.style);
+  replies_.commit(std::move(slot), used);
+  finish(request);
+}
+
+void Transmission::fail(const Request& request, const Error& error,
+                        const std::uint64_t* at_offset) {
+  const WireError code = wire_error(error.code(), request.has(kCmdFlagFastZero));
+  answer_error(request, code, error.message(), at_offset, charge_of(request));
+}
+
+void Transmission::refuse(const Request& request, WireError error, Refusal refusal) {
+  // Nobody reads a text in simple style: do not make it.
+  const std::string text =
+      rules_.style == HeaderStyle::kSimple ? std::string() : refusal_text(refusal, request, rules_);
+  answer_error(request, error, text, nullptr, kRequestOverheadBytes);
+}
+
+void Transmission::answer_error(const Request& request, WireError error, std::string_view text,
+                                const std::uint64_t* at_offset, std::uint64_t charge) {
+  ReplySlot slot = replies_.reserve(kMaxErrorBytes);
+  const std::size_t used = encode_error(slot.data(), request, rules_.style, error, text, at_offset);
+  replies_.commit(std::move(slot), used);
+  replies_.finish(charge);
+}
+
+void Transmission::finish(const Request& request) { replies_.finish(charge_of(request)); }
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Export: what an NBD client sees. The server knows disks only through these two classes.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bitmap/dirty_bitmap.h"
+#include "blockmig/block/block_device.h"
+
+namespace blockmig {
+
+class Export {
+ public:
+  virtual ~Export() = default;
+
+  virtual const std::string& name() const = 0;
+  /// For NBD_INFO_DESCRIPTION; may be empty.
+  virtual const std::string& description() const = 0;
+  virtual bool read_only() const = 0;
+  /// Requests go here. The device's size and limits are constant while a client is attached.
+  virtual BlockDevice& device() = 0;
+  /// Names NAME of the bitmaps offered as qemu:dirty-bitmap:NAME.
+  virtual std::vector<std::string> bitmap_names() const = 0;
+  /// Null if there is none of that name (any more). Valid until the next suspension.
+  virtual const DirtyBitmap* find_bitmap(std::string_view bitmap) const = 0;
+};
+
+class ExportDirectory {
+ public:
+  virtual ~ExportDirectory() = default;
+  /// In the order LIST shows them.
+  virtual std::vector<std::shared_ptr<Export>> list() = 0;
+  /// Null if unknown. The empty name is the default export, where there is exactly one disk.
+  virtual std::shared_ptr<Export> find(std::string_view name) = 0;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handshake: the fixed-newstyle negotiation, as a machine without I/O: bytes in, bytes and a
+// decision out.
+//
+//   kClientFlags ──▶ kOption ◀──▶ kSkipping          kOption ──▶ kTransmission   EXPORT_NAME, GO
+//        │              ▲  │                            │
+//        │              ▼  │                            └───────▶ kClosed        ABORT
+//        │           kListing
+//        └──▶ kClosed (unknown flags)                any state ──▶ kClosed       bad magic, limits
+//
+// Lifecycle: one object per negotiation. STARTTLS will discard the object and begin with a new one,
+// so nothing agreed on before TLS can survive it. After kTransmission take result() and destroy it.
+// Use: send output(), clear_output(); feed() what arrived; repeat. One feed() handles at most one
+// option, so its output is bounded: LIST is produced piece by piece. Peer errors are answered or
+// close; nothing here fails otherwise. Thread rule: one loop.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "blockmig/base/bytes.h"
+#include "nbdserver/export.h"
+#include "nbdserver/export_facts.h"
+#include "nbdserver/meta_context.h"
+#include "nbdserver/request_rules.h"
+#include "nbdserver/server.h"
+#include "nbdserver/wire.h"
+
+namespace blockmig::nbd {
+
+/// What a finished negotiation agreed on.
+struct Negotiated {
+  std::shared_ptr<Export> disk;
+  TransmissionRules rules;
+  std::vector<MetaContext> contexts;  ///< selected for this export; empty if none
+};
+
+class Handshake final {
+ public:
+  enum class State : std::uint8_t {
+    kClientFlags,
+    kOption,
+    kSkipping,  ///< over the payload of an option that is not looked at
+    kListing,   ///< LIST goes on with the next feed()
+    kTransmission,
+    kClosed,
+  };
+
+  /// The data of an option that we know: two strings of the longest kind with their framing.
+  static constexpr std::size_t kMaxOptionBytes = 2 * kMaxStringBytes + 256;
+  /// What the caller must be able to hold for feed().
+  static constexpr std::size_t kMaxInputBytes = kOptionHeaderBytes + kMaxOptionBytes;
+  /// Payloads of unknown or oversized options are skipped up to this much per connection.
+  static constexpr std::uint64_t kMaxSkippedBytes = 32u << 20;
+
+  /// The greeting is in output(). `directory` outlives the object.
+  Handshake(ExportDirectory& directory, const NbdServerLimits& limits);
+  Handshake(const Handshake&) = delete;
+  Handshake& operator=(const Handshake&) = delete;
+
+  /// Takes what it can use off the front of `input` and returns how many bytes that was. 0 without
+  /// new output: more input is needed.
+  std::size_t feed(ConstBytes input);
+  /// From now on every option but ABORT is refused with ERR_SHUTDOWN.
+  void begin_shutdown() { shutting_down_ = true; }
+
+  State state() const { return state_; }
+  /// True if feed() has something to do without new input.
+  bool has_more() const { return state_ == State::kListing; }
+  ConstBytes output() const { return output_; }
+  void clear_output() { output_.clear(); }
+  /// In state kTransmission, once.
+  Negotiated take_result();
+
+ private:
+  std::size_t feed_client_flags(ConstBytes input);
+  std::size_t feed_option(ConstBytes input);
+  std::size_t feed_skipped(ConstBytes input);
+  void dispatch(Option option, ConstBytes data);
+  void start_skipping(Option option, std::uint32_t length);
+  void close() { state_ = State::kClosed; }
+
+  // One per option; each answers with exactly one final reply, or closes.
+  void on_export_name(ConstBytes data);
+  void on_abort();
+  void on_list(ConstBytes data);
+  void on_starttls(ConstBytes data);
+  void on_info_or_go(Option option, ConstBytes data);
+  void on_structured_reply(ConstBytes data);
+  void on_extended_headers(ConstBytes data);
+  void on_list_meta_context(ConstBytes data);
+  void on_set_meta_context(ConstBytes data);
+
+  void continue_listing();
+  void answer_meta_context(Option option, ConstBytes data);
+  void enter_transmission(std::shared_ptr<Export> disk, const std::string& name);
+
+  void reply(Option option, OptionReply type, ConstBytes data);
+  void reply_error(Option option, OptionReply type, std::string_view text);
+  void reply_info_export(Option option, const ExportFacts& facts, const std::string& name);
+  void reply_info_text(Option option, InfoType type, std::string_view text);
+  void reply_info_block_size(Option option, const ExportFacts& facts);
+  bool contexts_apply_to(const std::string& name) const;
+
+  ExportDirectory& directory_;
+  const NbdServerLimits limits_;
+  State state_ = State::kClientFlags;
+  std::vector<std::byte> output_;
+  std::uint32_t options_seen_ = 0;
+  std::uint64_t bytes_seen_ = 0;     ///< headers and data of known options
+  std::uint64_t bytes_skipped_ = 0;  ///< payloads not looked at
+  std::uint64_t skip_left_ = 0;
+  bool shutting_down_ = false;
+
+  // What the client has negotiated so far.
+  bool fixed_newstyle_ = false;
+  bool no_zeroes_ = false;
+  HeaderStyle style_ = HeaderStyle::kSimple;
+  std::string context_export_;  ///< the name that SET_META_CONTEXT used
+  std::vector<MetaContext> contexts_;
+
+  std::vector<std::shared_ptr<Export>> listed_;  ///< during kListing
+  std::size_t next_listed_ = 0;
+  Negotiated result_;
+};
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbdserver/meta_context.h"
+
+#include <algorithm>
+
+#include "nbdserver/byte_reader.h"
+#include "nbdserver/reply_codec.h"
+#include "nbdserver/wire.h"
+
+namespace blockmig::nbd {
+namespace {
+
+constexpr std::string_view kAllocationName = "base:allocation";
+constexpr std::string_view kDirtyBitmapPrefix = "qemu:dirty-bitmap:";
+
+bool matches(const MetaContext& context, std::string_view query, MetaMatch how) {
+  if (query == context.name) return true;
+  if (how == MetaMatch::kSet) return false;
+  if (context.kind == MetaContext::Kind::kAllocation) return query == "base:";
+  return query == "qemu:" || query == kDirtyBitmapPrefix;
+}
+
+}  // namespace
+
+std::vector<MetaContext> available_contexts(const Export& disk) {
+  std::vector<MetaContext> contexts;
+  contexts.push_back({1, MetaContext::Kind::kAllocation, std::string(kAllocationName), {}});
+  for (const std::string& bitmap : disk.bitmap_names()) {
+    std::string name = std::string(kDirtyBitmapPrefix) + bitmap;
+    // A bitmap without a name would be taken for the wildcard.
+    if (bitmap.empty() || name.size() > kMaxStringBytes || !is_wire_string(name)) continue;
+    const auto id = static_cast<std::uint32_t>(contexts.size() + 1);
+    contexts.push_back({id, MetaContext::Kind::kDirtyBitmap, std::move(name), bitmap});
+  }
+  return contexts;
+}
+
+std::optional<MetaQuery> parse_meta_query(ConstBytes data) {
+  ByteReader reader(data);
+  MetaQuery query;
+  const auto name = reader.string32(kMaxStringBytes);
+  const auto count = reader.u32();
+  if (!name || !count) return std::nullopt;
+  query.export_name = *name;
+  // Each query takes four bytes at least: a hostile count fails here before anything is allocated
+  // for it.
+  if (*count > reader.left() / 4) return std::nullopt;
+  query.queries.reserve(*count);
+  for (std::uint32_t i = 0; i < *count; ++i) {
+    const auto text = reader.string32(kMaxStringBytes);
+    if (!text) return std::nullopt;
+    query.queries.emplace_back(*text);
+  }
+  if (reader.left() != 0) return std::nullopt;
+  return query;
+}
+
+std::vector<MetaContext> match_contexts(const std::vector<MetaContext>& available,
+                                        const std::vector<std::string>& queries, MetaMatch how) {
+  if (queries.empty()) return how == MetaMatch::kList ? available : std::vector<MetaContext>{};
+  std::vector<MetaContext> matched;
+  for (const MetaContext& context : available) {
+    const bool wanted = std::any_of(queries.begin(), queries.end(), [&](const std::string& query) {
+      return matches(context, query, how);
+    });
+    if (wanted) matched.push_back(context);
+  }
+  return matched;
+}
+
+}  // namespace blockmig::nbd

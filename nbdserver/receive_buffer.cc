@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbdserver/receive_buffer.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "blockmig/base/check.h"
+
+namespace blockmig::nbd {
+namespace {
+
+/// Less room than this is not worth a receive.
+constexpr std::size_t kMinRoomBytes = 32 * 1024;
+
+}  // namespace
+
+bool ReceiveBuffer::prepare(std::size_t unparsed_bytes) {
+  BM_CHECK(unparsed_bytes + kMinRoomBytes <= kBytes);
+  if (!retired_.empty()) drop_unpinned();
+  high_water_ = std::max(high_water_, end_);
+  if (buffer_ && begin_ == end_ && buffer_.is_sole()) begin_ = end_ = 0;
+  const bool fits_whole = buffer_ && capacity_ - begin_ >= unparsed_bytes;
+  // The rest of a long request that fits behind its head is worth a receive of its own.
+  const bool worth_it = capacity_ - end_ >= kMinRoomBytes || unparsed_bytes >= kMinRoomBytes;
+  if (fits_whole && worth_it && capacity_ > end_) return true;
+  return start_anew();
+}
+
+bool ReceiveBuffer::start_anew() {
+  const std::size_t unparsed = end_ - begin_;
+  if (buffer_ && buffer_.is_sole()) {
+    std::memmove(data_, data_ + begin_, unparsed);
+  } else {
+    if (buffer_ && retired_.size() >= max_pinned_) return false;
+    BufferRef fresh = pool_.take(kBytes);
+    if (unparsed != 0) std::memcpy(fresh.data(), data_ + begin_, unparsed);
+    if (buffer_) retired_.push_back(std::move(buffer_));
+    buffer_ = std::move(fresh);
+    data_ = buffer_.data();
+    capacity_ = buffer_.capacity();
+    high_water_ = capacity_;  // the pool does not say what is backed
+  }
+  begin_ = 0;
+  end_ = unparsed;
+  return true;
+}
+
+void ReceiveBuffer::seed(ConstBytes bytes) {
+  const bool prepared = prepare(bytes.size());
+  BM_CHECK(prepared && end_ == 0 && bytes.size() <= capacity_);
+  if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
+  end_ = bytes.size();
+}
+
+void ReceiveBuffer::drop_unpinned() {
+  std::erase_if(retired_, [](const BufferRef& old) { return old.is_sole(); });
+}
+
+void ReceiveBuffer::forget_contents() {
+  drop_unpinned();
+  if (!buffer_ || begin_ != end_ || !buffer_.is_sole() || high_water_ == 0) return;
+  // The pages read as zeros afterwards and come back when they are written to. A hint that fails is
+  // no loss.
+  static_cast<void>(::madvise(data_, capacity_, MADV_DONTNEED));
+  high_water_ = 0;
+}
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// ReplyQueue: the sending half of a connection. Replies are built in place in batch buffers and go
+// out together, one gathered write per batch (performance.md, point 1).
+//
+// Use: reserve() room, fill it, commit() it; finish() once per request, after the last commit of
+// its reply. What is committed leaves in the order of the commits. While the queue is corked (the
+// connection is working through a batch of requests) replies collect; uncork() and send_now() start
+// sending. Outside a cork a commit starts a send by itself, from the loop, so that completions of
+// one turn go together. After a write error the queue is broken: it drops what it has and accepts
+// and drops the rest.
+//
+// Lifecycle: join() before destruction. Thread rule: one loop; one write on the stream at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/stream.h"
+#include "blockmig/io/task.h"
+#include "blockmig/io/task_scope.h"
+#include "nbdserver/buffer_pool.h"
+#include "nbdserver/in_flight.h"
+
+namespace blockmig::nbd {
+
+class ReplyQueue;
+
+/// Reserved room in a batch buffer. What is not committed is given back.
+class [[nodiscard]] ReplySlot final {
+ public:
+  ReplySlot() = default;
+  ReplySlot(ReplySlot&& other) noexcept = default;
+  ReplySlot& operator=(ReplySlot&& other) noexcept {
+    buffer_ = std::move(other.buffer_);
+    bytes_ = std::exchange(other.bytes_, {});
+    return *this;
+  }
+
+  std::byte* data() const { return bytes_.data(); }
+  MutableBytes bytes() const { return bytes_; }
+
+ private:
+  friend class ReplyQueue;
+  ReplySlot(BufferRef buffer, MutableBytes bytes) : buffer_(std::move(buffer)), bytes_(bytes) {}
+  BufferRef buffer_;
+  MutableBytes bytes_;
+};
+
+class ReplyQueue final {
+ public:
+  /// Replies longer than this travel in a buffer of their own.
+  static constexpr std::size_t kMaxSlotBytes = 64 * 1024;
+  static constexpr std::size_t kBatchBufferBytes = 256 * 1024;
+
+  ReplyQueue(EventLoop& loop, Stream& stream, BufferPool& pool, InFlight& in_flight)
+      : loop_(loop), stream_(stream), pool_(pool), in_flight_(in_flight) {}
+  ReplyQueue(const ReplyQueue&) = delete;
+  ReplyQueue& operator=(const ReplyQueue&) = delete;
+
+  /// `bytes` <= kMaxSlotBytes.
+  ReplySlot reserve(std::size_t bytes);
+  /// Sends the first `used` bytes of the slot.
+  void commit(ReplySlot slot, std::size_t used);
+  /// Gives a slot back unused.
+  void cancel(ReplySlot slot);
+  /// Sends bytes of a buffer of its own, without copying them.
+  void commit_buffer(BufferRef buffer, ConstBytes bytes);
+  /// The reply of one request is complete; `bytes` are what InFlight took for it.
+  void finish(std::uint64_t bytes);
+
+  void cork() { corked_ = true; }
+  void uncork() { corked_ = false; }
+  /// Starts sending on the spot unless a send is under way.
+  void send_now();
+
+  /// Resumes when everything committed has been sent or dropped, and no send runs.
+  TaskScope::JoinAwaiter join() { return sends_.join(); }
+  bool broken() const { return broken_; }
+  bool sending() const { return sending_; }
+  std::size_t unsent_bytes() const { return unsent_bytes_; }
+  std::uint32_t pending_replies() const { return pending_.replies; }
+  std::size_t pending_bytes() const { return pending_.size; }
+
+ private:
+  struct Segment {
+    BufferRef buffer;
+    ConstBytes bytes;
+  };
+  struct Batch {
+    std::vector<Segment> segments;
+    std::size_t size = 0;       ///< bytes on the wire
+    std::uint32_t replies = 0;  ///< requests that are finished with it
+    std::uint64_t charged = 0;  ///< their bytes in InFlight
+  };
+
+  void push(BufferRef buffer, ConstBytes bytes);
+  void release(Batch& batch);
+  Task<void> send_all(bool yield_first);
+
+  EventLoop& loop_;
+  Stream& stream_;
+  BufferPool& pool_;
+  InFlight& in_flight_;
+  BufferRef current_;
+  std::size_t current_used_ = 0;
+  Batch pending_;
+  Batch outgoing_;
+  std::vector<ConstBytes> parts_;
+  std::size_t unsent_bytes_ = 0;
+  bool corked_ = false;
+  bool sending_ = false;
+  bool broken_ = false;
+  TaskScope sends_;
+};
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// The intake of requests; what each command does is in commands.cc.
+#include "nbdserver/transmission.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "nbdserver/yield_to_loop.h"
+
+namespace blockmig::nbd {
+namespace {
+
+/// Units of work (a request, or 16 KiB of data) between two turns of the loop, for fairness between
+/// connections.
+constexpr std::uint32_t kWorkPerTurn = 1024;
+constexpr std::uint64_t kBytesPerWork = 16 * 1024;
+/// Replies of this size are sent before the batch is finished, so that the client works meanwhile.
+constexpr std::size_t kEarlySendBytes = 128 * 1024;
+constexpr std::uint32_t kEarlySendReplies = 8;
+/// What a status reply may take, for one context.
+constexpr std::uint64_t kMaxStatusBytes = 16 * BlockDevice::kMaxExtents;
+/// While a send is waiting for the client and this much is unsent, reading further ahead would only
+/// cool the caches; but only for a while, because the client may be waiting for us to take its next
+/// request.
+constexpr std::size_t kUnsentPauseBytes = 2 * 1024 * 1024;
+constexpr Duration kUnsentPause = std::chrono::milliseconds(5);
+/// How long an idle connection stays open after begin_shutdown().
+constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
+
+}  // namespace
+
+Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Negotiated negotiated,
+                           const NbdServerLimits& limits)
+    : loop_(loop),
+      stream_(stream),
+      pool_(pool),
+      disk_(std::move(negotiated.disk)),
+      device_(disk_->device()),
+      rules_(negotiated.rules),
+      contexts_(std::move(negotiated.contexts)),
+      header_bytes_(request_header_bytes(rules_.style)),
+      received_(pool, std::max<std::size_t>(1, static_cast<std::size_t>(limits.max_in_flight_bytes /
+                                                                        ReceiveBuffer::kBytes))),
+      in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes),
+      replies_(loop, stream, pool, in_flight_) {}
+
+Task<void> Transmission::run(ConstBytes leftover) {
+  received_.seed(leftover);
+  co_await take_requests();
+  state_ = State::kEnding;
+  in_flight_.wake();
+  co_await drain_.join();
+  co_await requests_.join();
+  co_await replies_.join();
+}
+
+Task<void> Transmission::take_requests() {
+  wanted_bytes_ = header_bytes_;
+  for (;;) {
+    const Step step = start_requests();
+    switch (step) {
+      case Step::kEnd:
+        co_return;
+      case Step::kReceive: {
+        const Status more = co_await receive_more();
+        if (!more.ok()) co_return;
+        break;
+      }
+      case Step::kReceivePayload: {
+        const Status whole = co_await receive_payload();
+        if (!whole.ok()) co_return;
+        break;
+      }
+      case Step::kAwaitRoom:
+        // What was sent at the end of start_requests() may have made room already.
+        if (in_flight_.gives() == seen_gives_) {
+          co_await in_flight_.changed().wait();
+        }
+        break;
+      case Step::kPause: {
+        if (in_flight_.gives() != seen_gives_) break;
+        const TimePoint until = loop_.now() + kUnsentPause;
+        const bool changed = co_await in_flight_.changed().wait_until(until);
+        pause_is_over_ = !changed;
+        break;
+      }
+      case Step::kNext:
+        work_ = 0;
+        co_await YieldToLoop(loop_);
+        break;
+    }
+  }
+}
+
+Transmission::Step Transmission::start_requests() {
+  const std::size_t batch_bytes = received_.available().size();
+  bool half_sent = false;
+  Step step = Step::kNext;
+  replies_.cork();
+  while (step == Step::kNext && work_ < kWorkPerTurn) {
+    step = start_one();
+    // Send early what is large, and the first half of a long batch: the client works meanwhile.
+    const bool past_half = received_.available().size() * 2 < batch_bytes;
+    if (replies_.pending_bytes() >= kEarlySendBytes ||
+        (past_half && !half_sent && replies_.pending_replies() >= kEarlySendReplies)) {
+      half_sent = half_sent || past_half;
+      replies_.send_now();
+    }
+  }
+  replies_.uncork();
+  replies_.send_now();
+  return step;
+}
+
+Transmission::Step Transmission::start_one() {
+  if (replies_.broken()) return Step::kEnd;
+  if (skip_left_ != 0) return skip_payload();
+  const ConstBytes bytes = received_.available();
+  wanted_bytes_ = header_bytes_;
+  if (bytes.size() < header_bytes_) return Step::kReceive;
+  const auto request = decode_request(bytes, rules_.style);
+  if (!request) return Step::kEnd;  // out of step for good
+
+  const std::uint64_t payload = payload_bytes(*request, rules_.style);
+  Verdict verdict = judge_request(*request, rules_);
+  if (verdict.action == Verdict::Action::kDisconnect || verdict.action == Verdict::Action::kDrop) {
+    return Step::kEnd;
+  }
+  if (state_ == State::kDraining) {
+    verdict = {Verdict::Action::kRefuse, WireError::kShutdown, Refusal::kShutdown};
+  }
+  const bool refused = verdict.action == Verdict::Action::kRefuse;
+  seen_gives_ = in_flight_.gives();
+  if (!in_flight_.admits(refused ? kRequestOverheadBytes : charge_of(*request))) {
+    return Step::kAwaitRoom;
+  }
+  if (refused) return start_refusal(*request, verdict, payload);
+  if (should_pause(*request)) return Step::kPause;
+
+  const std::size_t whole = header_bytes_ + static_cast<std::size_t>(payload);
+  if (bytes.size() < whole) {
+    wanted_bytes_ = whole;
+    if (payload <= ReceiveBuffer::kMaxPayloadBytes) return Step::kReceive;
+    payload_request_ = *request;
+    return Step::kReceivePayload;
+  }
+  received_.consume(whole);
+  BufferRef keep;
+  if (payload != 0) keep = received_.pin();
+  start(*request, std::move(keep), bytes.subspan(header_bytes_, whole - header_bytes_));
+  return Step::kNext;
+}
+
+Transmission::Step Transmission::start_refusal(const Request& request, const Verdict& verdict,
+                                               std::uint64_t payload) {
+  received_.consume(header_bytes_);
+  ++counters_.requests;
+  ++work_;
+  in_flight_.take(kRequestOverheadBytes);
+  refused_request_ = request;
+  refused_verdict_ = verdict;
+  skip_left_ = payload;
+  return skip_payload();
+}
+
+Transmission::Step Transmission::skip_payload() {
+  const std::uint64_t taken = std::min<std::uint64_t>(received_.available().size(), skip_left_);
+  received_.consume(static_cast<std::size_t>(taken));
+  skip_left_ -= taken;
+  if (skip_left_ != 0) {
+    wanted_bytes_ = 1;
+    return Step::kReceive;
+  }
+  // Only now: an answer before the payload was consumed would leave the two sides out of step.
+  refuse(refused_request_, refused_verdict_.error, refused_verdict_.refusal);
+  return Step::kNext;
+}
+
+bool Transmission::should_pause(const Request& request) {
+  const bool far_ahead = replies_.sending() && replies_.unsent_bytes() >= kUnsentPauseBytes;
+  if (!far_ahead) pause_is_over_ = false;
+  return far_ahead && !pause_is_over_ && request.command == Command::kRead;
+}
+
+std::uint64_t Transmission::charge_of(const Request& request) const {
+  switch (request.command) {
+    case Command::kRead:
+    case Command::kWrite:
+      return kRequestOverheadBytes + request.length;
+    case Command::kCache:
+      return kRequestOverheadBytes + kCachePieceBytes;
+    case Command::kBlockStatus:
+      return kRequestOverheadBytes + kMaxStatusBytes * contexts_.size();
+    case Command::kDisc:
+    case Command::kFlush:
+    case Command::kTrim:
+    case Command::kWriteZeroes:
+    case Command::kResize:
+      break;
+  }
+  return kRequestOverheadBytes;
+}
+
+void Transmission::start(const Request& request, BufferRef keep, ConstBytes payload) {
+  const std::uint64_t charge = charge_of(request);
+  in_flight_.take(charge);
+  ++counters_.requests;
+  work_ += 1 + static_cast<std::uint32_t>(charge / kBytesPerWork);
+  switch (request.command) {
+    case Command::kRead:
+      return requests_.spawn(request.length <= kMaxSmallReadBytes ? read_small(request)
+                                                                  : read_large(request));
+    case Command::kWrite:
+      return requests_.spawn(write(request, std::move(keep), payload));
+    case Command::kFlush:
+      return requests_.spawn(flush(request));
+    case Command::kTrim:
+      return requests_.spawn(trim(request));
+    case Command::kCache:
+      return requests_.spawn(cache(request));
+    case Command::kWriteZeroes:
+      return requests_.spawn(write_zeroes(request));
+    case Command::kBlockStatus:
+      return requests_.spawn(block_status(request, std::move(keep), payload));
+    case Command::kDisc:
+    case Command::kResize:
+      break;
+  }
+  BM_CHECK(false);  // judge_request() lets nothing else through
+}
+
+Task<Status> Transmission::receive_more() {
+  // A small request may stand behind a long payload as well as another long one: ask first.
+  const std::size_t limit = std::exchange(receive_limit_, 0);
+  while (!received_.prepare(wanted_bytes_)) {
+    co_await in_flight_.changed().wait();
+  }
+  MutableBytes room = received_.room();
+  if (limit != 0 && limit < room.size()) room = room.first(limit);
+  const Result<std::size_t> got = co_await stream_.read_some(room);
+  if (!got.ok()) co_return got.error();
+  if (*got == 0) co_return Error(ErrorCode::kDisconnected);
+  received_.received(*got);
+  co_return Status();
+}
+
+Task<Status> Transmission::receive_payload() {
+  const Request request = payload_request_;
+  const std::uint64_t length = payload_bytes(request, rules_.style);
+  const std::uint64_t charge = charge_of(request);
+  BufferRef buffer = pool_.take(static_cast<std::size_t>(length));
+  const MutableBytes whole(buffer.data(), static_cast<std::size_t>(length));
+  const ConstBytes head = received_.available().subspan(header_bytes_);
+  std::memcpy(whole.data(), head.data(), head.size());
+  received_.consume(header_bytes_ + head.size());
+  in_flight_.take(charge);
+  const Status got = co_await read_exactly(stream_, whole.subspan(head.size()));
+  in_flight_.give(1, charge);
+  if (!got.ok()) co_return got;
+  replies_.cork();
+  start(request, std::move(buffer), whole);
+  replies_.uncork();
+  replies_.send_now();
+  receive_limit_ = header_bytes_;
+  co_return Status();
+}
+
+void Transmission::begin_shutdown() {
+  if (state_ != State::kServing) return;
+  state_ = State::kDraining;
+  drain_.spawn(drain_then_close());
+}
+
+Task<void> Transmission::drain_then_close() {
+  // Requests that are on their way shall get their ESHUTDOWN rather than a closed connection.
+  const TimePoint until = loop_.now() + kShutdownLinger;
+  while (loop_.now() < until && state_ == State::kDraining) {
+    co_await in_flight_.changed().wait_until(until);
+  }
+  while (in_flight_.requests() != 0 && state_ == State::kDraining) {
+    co_await in_flight_.changed().wait();
+  }
+  if (state_ == State::kDraining) stream_.shutdown();
+}
+
+void Transmission::release_idle_memory() {
+  if (in_flight_.requests() == 0) received_.forget_contents();
+}
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Transmission: the phase in which a client's requests are served.
+//
+// run() receives as much as there is, starts every complete request in it (a task each; where the
+// device completes at once the task has ended before the next request is looked at), and sends all
+// replies together. It stops taking requests while the limits of InFlight are reached; DISC, the
+// end of the stream and errors end the intake, and then everything in flight finishes and is
+// answered before run() returns.
+//
+//   kServing ──begin_shutdown()──▶ kDraining     new requests get ESHUTDOWN; ends when nothing is
+//   in flight
+//       │                             │
+//       └──────── intake ends ────────┴──▶ kEnding ──▶ run() returns
+//
+// The caller closes the stream afterwards. Hostile input ends this connection only.
+// Thread rule: one loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "blockmig/base/error.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/stream.h"
+#include "blockmig/io/task.h"
+#include "blockmig/io/task_scope.h"
+#include "nbdserver/block_status.h"
+#include "nbdserver/buffer_pool.h"
+#include "nbdserver/handshake.h"
+#include "nbdserver/in_flight.h"
+#include "nbdserver/receive_buffer.h"
+#include "nbdserver/reply_queue.h"
+#include "nbdserver/request_codec.h"
+#include "nbdserver/request_rules.h"
+#include "nbdserver/server.h"
+
+namespace blockmig::nbd {
+
+struct TransmissionCounters {
+  std::uint64_t requests = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+};
+
+class Transmission final {
+ public:
+  /// A read up to this goes into the batch of replies; a longer one is sent from its own buffer.
+  static constexpr std::size_t kMaxSmallReadBytes = 32 * 1024;
+  /// Zeros from this on are answered as a hole.
+  static constexpr std::size_t kMinHoleBytes = 512;
+  /// CACHE reads the device in pieces of this size.
+  static constexpr std::uint64_t kCachePieceBytes = 256 * 1024;
+  /// What a request costs in memory beside its data.
+  static constexpr std::uint64_t kRequestOverheadBytes = 256;
+
+  Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Negotiated negotiated,
+               const NbdServerLimits& limits);
+  Transmission(const Transmission&) = delete;
+  Transmission& operator=(const Transmission&) = delete;
+
+  /// `leftover`: what came behind the negotiation's last option; copied before the first
+  /// suspension.
+  Task<void> run(ConstBytes leftover);
+  /// Idempotent.
+  void begin_shutdown();
+  /// Gives memory back if the connection is idle; called now and then.
+  void release_idle_memory();
+
+  const TransmissionCounters& counters() const { return counters_; }
+  std::uint32_t in_flight() const { return in_flight_.requests(); }
+
+ private:
+  enum class State : std::uint8_t { kServing, kDraining, kEnding };
+  /// What the intake does next.
+  enum class Step : std::uint8_t {
+    kNext,            ///< the next request, after others on the loop had their turn
+    kReceive,         ///< more bytes
+    kReceivePayload,  ///< a long payload, for payload_request_
+    kAwaitRoom,       ///< a limit is reached
+    kPause,           ///< the client is slow in reading; do not read far ahead
+    kEnd,
+  };
+
+  // The intake (transmission.cc).
+  Task<void> take_requests();
+  Step start_requests();
+  Step start_one();
+  Step skip_payload();
+  Step start_refusal(const Request& request, const Verdict& verdict, std::uint64_t payload);
+  bool should_pause(const Request& request);
+  void start(const Request& request, BufferRef keep, ConstBytes payload);
+  Task<Status> receive_more();
+  Task<Status> receive_payload();
+  Task<void> drain_then_close();
+  std::uint64_t charge_of(const Request& request) const;
+
+  // The commands (commands.cc, block_status_command.cc). Each answers its request once.
+  Task<void> read_small(Request request);
+  Task<void> read_large(Request request);
+  /// In pieces that the device takes; after an error the request is answered.
+  Task<Status> read_pieces(const Request& request, MutableBytes data);
+  Task<void> write(Request request, BufferRef keep, ConstBytes payload);
+  Task<void> flush(Request request);
+  Task<void> trim(Request request);
+  Task<void> write_zeroes(Request request);
+  Task<void> cache(Request request);
+  Task<void> block_status(Request request, BufferRef keep, ConstBytes payload);
+  Task<Status> status_of_context(const MetaContext& context, StatusRange range,
+                                 std::vector<StatusExtent>& answer);
+
+  // The answers (commands.cc). Each ends its request.
+  void succeed(const Request& request);
+  void fail(const Request& request, const Error& error, const std::uint64_t* at_offset = nullptr);
+  void refuse(const Request& request, WireError error, Refusal refusal);
+  void answer_error(const Request& request, WireError error, std::string_view text,
+                    const std::uint64_t* at_offset, std::uint64_t charge);
+  void answer_read(const Request& request, BufferRef buffer, ConstBytes data);
+  void finish(const Request& request);
+
+  EventLoop& loop_;
+  Stream& stream_;
+  BufferPool& pool_;
+  const std::shared_ptr<Export> disk_;
+  BlockDevice& device_;
+  const TransmissionRules rules_;
+  const std::vector<MetaContext> contexts_;
+  const std::size_t header_bytes_;
+  State state_ = State::kServing;
+  TransmissionCounters counters_;
+
+  ReceiveBuffer received_;
+  InFlight in_flight_;
+  ReplyQueue replies_;
+  TaskScope requests_;
+  TaskScope drain_;
+
+  std::size_t wanted_bytes_ = 0;   ///< how much unparsed data the next step needs
+  std::size_t receive_limit_ = 0;  ///< 0: as much as there is
+  std::uint32_t work_ = 0;         ///< done since the loop last ran others
+  std::uint64_t skip_left_ = 0;    ///< payload of refused_request_ still to come
+  Request refused_request_;
+  Verdict refused_verdict_;
+  std::uint64_t seen_gives_ = 0;  ///< InFlight::gives() when a limit was found to be reached
+  bool pause_is_over_ = false;    ///< waited long enough for the client to read
+  Request payload_request_;       ///< for Step::kReceivePayload
+};
+
+}  // namespace blockmig::nbd

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the first inputs of the NBD fuzz targets: valid conversations, and known corner cases."""
+import os
+import struct
+import sys
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+
+
+def write(target, name, data):
+    folder = os.path.join(FOLDER, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as out:
+        out.write(data)
+
+
+def option(number, data=b""):
+    return b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data
+
+
+def info(name, *wanted):
+    return struct.pack(">I", len(name)) + name + struct.pack(">H", len(wanted)) + b"".join(
+        struct.pack(">H", item) for item in wanted)
+
+
+def meta(name, *queries):
+    return struct.pack(">I", len(name)) + name + struct.pack(">I", len(queries)) + b"".join(
+        struct.pack(">I", len(query)) + query for query in queries)
+
+
+def request(flags, kind, offset, length, payload=b"", cookie=1):
+    return struct.pack(">IHHQQI", 0x25609513, flags, kind, cookie, offset, length) + payload
+
+
+def extended(flags, kind, offset, length, payload=b"", cookie=1):
+    return struct.pack(">IHHQQQ", 0x21e41c71, flags, kind, cookie, offset, length) + payload
+
+
+FLAGS = struct.pack(">I", 3)
+GO = option(7, info(b"disk0", 3))
+SET = option(10, meta(b"disk0", b"base:allocation", b"qemu:dirty-bitmap:b0"))
+HANDSHAKES = {
+    "export_name": struct.pack(">I", 1) + option(1, b"disk0"),
+    "export_name_old_client": struct.pack(">I", 0) + option(1, b""),
+    "export_name_missing": FLAGS + option(1, b"x" * 4096),
+    "go": FLAGS + GO,
+    "info_then_go": FLAGS + option(6, info(b"disk0", 1, 2, 3)) + GO,
+    "everything": FLAGS + option(3) + option(8) + option(9, meta(b"disk0")) + SET + GO,
+    "extended": FLAGS + option(11) + option(8) + SET + GO,
+    "starttls": FLAGS + option(5) + option(5, b"data") + option(2),
+    "unknown_with_payload": FLAGS + option(77, b"p" * 9000) + option(4) + option(2),
+    "meta_hostile_count": FLAGS + option(8) + option(10, struct.pack(">I", 5) + b"disk0" + b"\xff" * 4) + GO,
+    "meta_trailing_bytes": FLAGS + option(8) + option(10, meta(b"disk0", b"base:") + b"zz") + GO,
+    "name_length_wraps": FLAGS + option(7, b"\xff\xff\xff\xffdisk0\0\0") + GO,
+    "bad_flags": struct.pack(">I", 8) + GO,
+    "bad_magic": FLAGS + b"IHAVEOPX" + GO,
+}
+PLAIN = (request(0, 0, 0, 4096) + request(1, 1, 100, 300, b"w" * 300) + request(0, 3, 0, 0) +
+         request(0, 4, 0, 65536) + request(0, 5, 0, 100000) + request(2, 6, 512, 70000) +
+         request(4, 0, 1, 65536) + request(0, 7, 0, 300000) + request(8, 7, 0, 4096))
+EXTENDED = (extended(0, 0, 0, 4096) + extended(33, 1, 100, 300, b"w" * 300) + extended(0, 3, 0, 0) +
+            extended(0, 6, 0, 300000) + extended(32, 7, 0, 12, struct.pack(">QI", 4096, 2)) +
+            extended(32, 0, 0, 9, b"unwelcome") + extended(0, 7, 0, 300000))
+SESSIONS = {
+    "plain": FLAGS + GO + PLAIN + request(0, 2, 0, 0),
+    "structured": FLAGS + option(8) + SET + GO + PLAIN + request(0, 2, 0, 0),
+    "extended": FLAGS + option(11) + SET + GO + EXTENDED + extended(0, 2, 0, 0),
+    "refused_payload": FLAGS + GO + request(0, 1, 299999, 5000, b"r" * 5000) + request(0, 3, 0, 0),
+    "beyond_and_wrap": FLAGS + GO + request(0, 0, 2**64 - 1, 4096) + request(0, 6, 300000, 1) +
+                       request(0, 9, 0, 0) + request(0xffff, 3, 0, 0),
+    "large_write": FLAGS + GO + request(0, 1, 0, 200000, b"L" * 200000) + request(0, 0, 0, 200000),
+    "vanishes_in_payload": FLAGS + GO + request(0, 1, 0, 200000, b"v" * 150000),
+    "absurd_write": FLAGS + GO + request(0, 1, 0, 0xffffffff, b"v" * 100),
+    "bad_request_magic": FLAGS + GO + request(0, 3, 0, 0) + b"\0" * 28,
+    "old_client": struct.pack(">I", 0) + option(1, b"disk0") + PLAIN,
+}
+
+
+def main():
+    for name, script in HANDSHAKES.items():
+        write("nbd_handshake", name, bytes([len(name) * 3 % 256]) + script)
+    for name, script in SESSIONS.items():
+        write("nbd_session", name, bytes([1, 0]) + script)
+        write("nbd_session", name + "_in_segments", bytes([7, 3]) + script[:20000])
+    for seed in (0, 1, 2, 64, 133, 170, 255):
+        write("nbd_requests", "state_%d" % seed, bytes([seed]) + (EXTENDED if seed % 3 == 2 else PLAIN))
+    write("nbd_replies", "holes", bytes([0, 0]) + bytes([0, 9, 3, 0, 9, 0, 1, 0, 3]))
+    write("nbd_replies", "blocks_one", bytes([0x37, 9]) + bytes([0, 1, 3, 0, 2, 1, 0, 200, 2, 9, 9, 3]))
+    write("nbd_replies", "text", b"\x01\xff" + "Gr\u00fc\u00dfe \u20ac".encode() * 100)
+    write("nbd_replies", "zeros", bytes(300))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pool, receive buffer and reply queue on their own.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstring>
+
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/pipe_stream.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/sim_loop.h"
+#include "nbdserver/buffer_pool.h"
+#include "nbdserver/in_flight.h"
+#include "nbdserver/receive_buffer.h"
+#include "nbdserver/reply_queue.h"
+#include "wire_bytes.h"
+
+namespace blockmig::nbd {
+namespace {
+
+TEST(BufferPool, GivesBackTheSameMemoryAndAlignsIt) {
+  BufferPool pool(1 << 20);
+  BufferRef first = pool.take(100000);
+  EXPECT_EQ(first.capacity(), 131072u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(first.data()) % 4096, 0u);
+  const std::byte* memory = first.data();
+  BufferRef second = first;
+  EXPECT_FALSE(first.is_sole());
+  first = BufferRef();
+  EXPECT_TRUE(second.is_sole());
+  EXPECT_EQ(pool.idle_bytes(), 0u);
+  second = BufferRef();
+  EXPECT_EQ(pool.idle_bytes(), 131072u);
+  EXPECT_EQ(pool.take(70000).data(), memory);
+  EXPECT_EQ(pool.total_bytes(), 131072u);
+}
+
+TEST(BufferPool, IdleMemoryIsBoundedAndTrimmed) {
+  BufferPool pool(200000);
+  {
+    const BufferRef a = pool.take(1);
+    const BufferRef b = pool.take(1);
+    const BufferRef c = pool.take(1);
+    const BufferRef d = pool.take(1);
+    EXPECT_EQ(pool.total_bytes(), 4 * 65536u);
+  }
+  EXPECT_EQ(pool.idle_bytes(), 3 * 65536u);
+  EXPECT_EQ(pool.total_bytes(), 3 * 65536u);
+  pool.trim_if_unused();
+  EXPECT_EQ(pool.idle_bytes(), 3 * 65536u);
+  pool.trim_if_unused();
+  EXPECT_EQ(pool.total_bytes(), 0u);
+}
+
+void receive(ReceiveBuffer& buffer, const ByteVector& bytes) {
+  ASSERT_TRUE(buffer.prepare(28));
+  ASSERT_GE(buffer.room().size(), bytes.size());
+  std::memcpy(buffer.room().data(), bytes.data(), bytes.size());
+  buffer.received(bytes.size());
+}
+ByteVector contents(const ReceiveBuffer& buffer) {
+  return {buffer.available().begin(), buffer.available().end()};
+}
+
+TEST(ReceiveBuffer, BeginsAnewInTheSameMemoryWhenAllIsParsed) {
+  BufferPool pool(1 << 20);
+  ReceiveBuffer buffer(pool, 4);
+  receive(buffer, pattern(1000, 1));
+  const std::byte* start = buffer.available().data();
+  buffer.consume(1000);
+  receive(buffer, pattern(10, 2));
+  EXPECT_EQ(buffer.available().data(), start);
+}
+
+TEST(ReceiveBuffer, PinnedBytesAreNeverOverwritten_Trap16) {
+  BufferPool pool(8 << 20);
+  ReceiveBuffer buffer(pool, 100);
+  Random random(3);
+  struct Pin {
+    BufferRef keep;
+    ConstBytes bytes;
+    ByteVector copy;
+  };
+  std::vector<Pin> pins;
+  for (int round = 0; round < 3000; ++round) {
+    const ByteVector bytes =
+        pattern(random.between(1, 30000), static_cast<std::uint8_t>(random.next()));
+    receive(buffer, bytes);
+    ASSERT_EQ(contents(buffer), bytes);
+    if (random.chance(1, 3)) pins.push_back({buffer.pin(), buffer.available(), bytes});
+    buffer.consume(bytes.size());
+    if (pins.size() > 30) pins.erase(pins.begin() + static_cast<long>(random.below(pins.size())));
+    for (const Pin& pin : pins) {
+      ASSERT_TRUE(std::equal(pin.bytes.begin(), pin.bytes.end(), pin.copy.begin()));
+    }
+  }
+}
+
+TEST(ReceiveBuffer, AnUnparsedTailMovesWithIt) {
+  BufferPool pool(8 << 20);
+  ReceiveBuffer buffer(pool, 2);
+  ASSERT_TRUE(buffer.prepare(28));
+  buffer.received(buffer.room().size());
+  buffer.consume(ReceiveBuffer::kBytes - 100);
+  std::memset(const_cast<std::byte*>(buffer.available().data()), 7, 100);
+  ASSERT_TRUE(buffer.prepare(100000));
+  EXPECT_EQ(contents(buffer), pattern(100, 7));
+  EXPECT_GE(buffer.room().size(), 99900u);
+}
+
+TEST(ReceiveBuffer, RefusesToPinWithoutLimit) {
+  BufferPool pool(0);
+  ReceiveBuffer buffer(pool, 2);
+  std::vector<BufferRef> pins;
+  const auto fill_up = [&] {
+    buffer.received(buffer.room().size());
+    buffer.consume(buffer.available().size());
+    pins.push_back(buffer.pin());
+  };
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_TRUE(buffer.prepare(28));
+    fill_up();
+  }
+  EXPECT_FALSE(buffer.prepare(28));
+  EXPECT_EQ(pool.total_bytes(), 3 * ReceiveBuffer::kBytes);
+  pins.erase(pins.begin());
+  EXPECT_TRUE(buffer.prepare(28));
+}
+
+struct QueueRig {
+  QueueRig() {
+    auto [a, b] = make_pipe(loop, {.capacity_bytes = 1 << 20});
+    client = std::move(a);
+    server = std::move(b);
+    queue = std::make_unique<ReplyQueue>(loop, *server, pool, in_flight);
+  }
+  ~QueueRig() {
+    server->shutdown();
+    settle();
+    queue.reset();
+  }
+  void settle() { run_task(loop, sleep_for(loop, std::chrono::milliseconds(1))); }
+  ByteVector sent() {
+    settle();
+    ByteVector bytes(1 << 20);
+    bool ended = false;
+    const auto got = client->try_read(bytes, &ended);
+    bytes.resize(got.ok() ? *got : 0);
+    return bytes;
+  }
+  void reply(std::size_t reserve, std::size_t used, std::uint8_t value) {
+    in_flight.take(10);
+    ReplySlot slot = queue->reserve(reserve);
+    std::memset(slot.data(), value, used);
+    queue->commit(std::move(slot), used);
+    queue->finish(10);
+  }
+  Random random{1};
+  SimLoop loop{random};
+  BufferPool pool{1 << 20};
+  InFlight in_flight{loop, 100, 1000000};
+  std::unique_ptr<Stream> client;
+  std::unique_ptr<Stream> server;
+  std::unique_ptr<ReplyQueue> queue;
+};
+
+TEST(ReplyQueue, CorkedRepliesWaitAndLeaveTogether) {
+  QueueRig rig;
+  rig.queue->cork();
+  for (std::uint8_t i = 1; i <= 3; ++i) rig.reply(100, 16, i);
+  EXPECT_TRUE(rig.sent().empty());
+  EXPECT_EQ(rig.in_flight.requests(), 3u);
+  rig.queue->uncork();
+  rig.queue->send_now();
+  EXPECT_EQ(rig.sent(), join({pattern(16, 1), pattern(16, 2), pattern(16, 3)}));
+  EXPECT_EQ(rig.in_flight.requests(), 0u);
+  EXPECT_EQ(rig.in_flight.bytes(), 0u);
+  EXPECT_EQ(rig.queue->unsent_bytes(), 0u);
+}
+
+TEST(ReplyQueue, UncorkedRepliesLeaveByThemselves) {
+  QueueRig rig;
+  rig.reply(50, 50, 9);
+  EXPECT_EQ(rig.sent(), pattern(50, 9));
+}
+
+TEST(ReplyQueue, SlotsMayFinishInAnyOrderOrNotAtAll) {
+  QueueRig rig;
+  rig.in_flight.take(0);
+  rig.in_flight.take(0);
+  ReplySlot first = rig.queue->reserve(4);
+  ReplySlot second = rig.queue->reserve(4);
+  ReplySlot third = rig.queue->reserve(4);
+  std::memset(first.data(), 1, 4);
+  std::memset(second.data(), 2, 4);
+  std::memset(third.data(), 3, 4);
+  rig.queue->commit(std::move(third), 4);
+  rig.queue->finish(0);
+  rig.queue->cancel(std::move(second));
+  rig.queue->commit(std::move(first), 4);
+  rig.queue->finish(0);
+  EXPECT_EQ(rig.sent(), join({pattern(4, 3), pattern(4, 1)}));
+}
+
+TEST(ReplyQueue, BuffersOfTheirOwnKeepTheirPlace) {
+  QueueRig rig;
+  rig.queue->cork();
+  rig.reply(16, 16, 1);
+  rig.in_flight.take(0);
+  BufferRef large = rig.pool.take(200000);
+  std::memset(large.data(), 2, 200000);
+  const ConstBytes bytes(large.data(), 200000);
+  rig.queue->commit_buffer(std::move(large), bytes);
+  rig.queue->finish(0);
+  rig.reply(16, 16, 3);
+  rig.queue->uncork();
+  rig.queue->send_now();
+  EXPECT_EQ(rig.sent(), join({pattern(16, 1), pattern(200000, 2), pattern(16, 3)}));
+}
+
+TEST(ReplyQueue, BatchMemoryIsReusedOnceItWasSent) {
+  QueueRig rig;
+  for (int i = 0; i < 1000; ++i) {
+    rig.reply(30000, 30000, static_cast<std::uint8_t>(i));
+    EXPECT_EQ(rig.sent(), pattern(30000, static_cast<std::uint8_t>(i)));
+  }
+  EXPECT_LE(rig.pool.total_bytes(), ReplyQueue::kBatchBufferBytes);
+}
+
+TEST(ReplyQueue, AfterTheClientIsGoneEverythingIsGivenBack) {
+  QueueRig rig;
+  rig.client->shutdown();
+  for (int i = 0; i < 5; ++i) rig.reply(16, 16, 1);
+  rig.settle();
+  EXPECT_TRUE(rig.queue->broken());
+  EXPECT_EQ(rig.in_flight.requests(), 0u);
+  rig.reply(16, 16, 1);
+  rig.settle();
+  EXPECT_EQ(rig.in_flight.requests(), 0u);
+  EXPECT_EQ(rig.queue->unsent_bytes(), 0u);
+}
+
+TEST(InFlight, AdmitsUpToItsLimitsAndALargeOneAlone) {
+  Random random(1);
+  SimLoop loop(random);
+  InFlight in_flight(loop, 2, 100);
+  EXPECT_TRUE(in_flight.admits(1000));
+  in_flight.take(60);
+  EXPECT_FALSE(in_flight.admits(41));
+  EXPECT_TRUE(in_flight.admits(40));
+  in_flight.take(40);
+  EXPECT_FALSE(in_flight.admits(0));
+  in_flight.give(2, 100);
+  EXPECT_TRUE(in_flight.admits(1000));
+}
+
+}  // namespace
+}  // namespace blockmig::nbd

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Devices that stand still or are slow, shutdown with requests in flight, idle memory.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "stalled_rig.h"
+
+namespace blockmig::nbd {
+namespace {
+
+using Style = SessionRig::Style;
+constexpr std::uint64_t kSize = SessionRig::kDiskBytes;
+
+TEST(Stalled, DiscWaitsForWhatIsInFlightAndItsRepliesAreSent) {
+  StalledRig rig;
+  auto& client = rig.client();
+  rig.store.stall();
+  EXPECT_TRUE(rig.exchange(client, join({request(0, kWrite, 1, 0, 3, pattern(3, 1)),
+                                         request(0, kDisc, 2, 0, 0)}))
+                  .empty());
+  EXPECT_FALSE(client.ended);
+  rig.store.unstall();
+  EXPECT_EQ(rig.receive(client), simple_reply(0, 1));
+  EXPECT_TRUE(client.saw_eof);
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Stalled, VanishingWithRequestsInFlightLosesNoBufferAndTheWriteLands) {
+  StalledRig rig;
+  auto& client = rig.client();
+  rig.store.stall();
+  rig.send(client, join({request(0, kWrite, 1, 0, 70000, pattern(70000, 9)),
+                         request(0, kRead, 2, 0, 100000), request(0, kFlush, 3, 0, 0)}));
+  client.stream->shutdown();
+  rig.settle(std::chrono::seconds(1));
+  EXPECT_FALSE(client.ended) << "the device still has the session's buffers";
+  rig.store.unstall();
+  rig.settle();
+  EXPECT_TRUE(client.ended);
+  ByteVector written(70000);
+  rig.store.peek(0, written);
+  EXPECT_EQ(written, pattern(70000, 9));
+}
+
+TEST(Stalled, AFrozenExportDoesNotStopOtherExportsNorTheControl_I10) {
+  StalledRig rig;
+  auto& frozen = rig.client();
+  rig.store.stall();
+  rig.send(frozen, request(0, kRead, 1, 0, 512));
+  auto& healthy = rig.transmitting(Style::kSimple);
+  EXPECT_EQ(rig.exchange(healthy, request(0, kFlush, 1, 0, 0)), simple_reply(0, 1));
+  EXPECT_EQ(frozen.session->info().in_flight, 1u);
+  rig.store.unstall();
+  EXPECT_EQ(rig.receive(frozen).size(), 16u + 512);
+}
+
+TEST(Stalled, AFrozenStoreIsSentNoMoreThanTheLimits) {
+  StalledRig rig;
+  rig.limits.max_in_flight_requests = 10;
+  rig.limits.max_in_flight_bytes = 2 << 20;
+  auto& client = rig.client();
+  rig.store.stall();
+  Wire requests;
+  for (std::uint64_t i = 0; i < 100; ++i) {
+    requests.add(request(0, kWrite, i, 0, 300, pattern(300, 2)));
+  }
+  rig.send(client, requests);
+  EXPECT_EQ(rig.store.in_flight(), 10u);
+  EXPECT_EQ(client.session->info().in_flight, 10u);
+  rig.store.unstall();
+  EXPECT_EQ(rig.receive(client).size(), 1600u);
+  rig.store.stall();
+  Wire large;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    large.add(request(0, kWrite, i, 0, 900000, pattern(900000, 2)));
+  }
+  rig.send(client, large);
+  EXPECT_EQ(rig.store.in_flight(), 2u);
+  EXPECT_LT(rig.pool.total_bytes(), 8u << 20);
+  rig.store.unstall();
+  EXPECT_EQ(rig.receive(client).size(), 8 * 16u);
+}
+
+TEST(Stalled, ARequestLargerThanTheWholeLimitIsAdmittedAlone) {
+  SessionRig rig;
+  rig.limits.max_in_flight_bytes = 1000;
+  auto& client = rig.transmitting(Style::kSimple);
+  EXPECT_EQ(rig.exchange(client, join({request(0, kWrite, 1, 0, 500000, pattern(500000, 1)),
+                                       request(0, kRead, 2, 0, 400000)}))
+                .size(),
+            16u + 16 + 400000);
+}
+
+TEST(Stalled, RepliesLeaveInTheOrderOfCompletion) {
+  StalledRig rig;
+  rig.store.plan().min_delay = std::chrono::microseconds(10);
+  rig.store.plan().max_delay = std::chrono::milliseconds(20);
+  auto& client = rig.client();
+  Wire requests;
+  for (std::uint64_t i = 0; i < 64; ++i) {
+    requests.add(
+        request(0, kWrite, i, i * 4096, 4096, pattern(4096, static_cast<std::uint8_t>(i))));
+  }
+  rig.send(client, requests);
+  rig.settle(std::chrono::milliseconds(50));
+  const ByteVector replies = rig.receive(client);
+  ASSERT_EQ(replies.size(), 64 * 16u);
+  std::vector<std::uint64_t> cookies;
+  for (std::size_t at = 0; at < replies.size(); at += 16) {
+    EXPECT_EQ(read_be(replies, at, 4), 0x67446698u);
+    EXPECT_EQ(read_be(replies, at + 4, 4), 0u);
+    cookies.push_back(read_be(replies, at + 8, 8));
+  }
+  EXPECT_FALSE(std::is_sorted(cookies.begin(), cookies.end()));
+  std::sort(cookies.begin(), cookies.end());
+  for (std::uint64_t i = 0; i < 64; ++i) EXPECT_EQ(cookies[i], i);
+}
+
+TEST(Stalled, PayloadsStayIntactUntilTheDeviceHasTakenThem_Trap16) {
+  // The receive buffer goes round several times while the first writes are still under way.
+  StalledRig rig;
+  rig.store.plan().min_delay = std::chrono::milliseconds(1);
+  rig.store.plan().max_delay = std::chrono::milliseconds(30);
+  auto& client = rig.client();
+  Wire requests;
+  for (std::uint64_t i = 0; i < 600; ++i) {
+    requests.add(request(0, kWrite, i, (i % 250) * 4096, 4096,
+                         pattern(4096, static_cast<std::uint8_t>(i % 250 + 1))));
+  }
+  rig.send(client, requests);
+  std::size_t got = 0;
+  for (int i = 0; i < 200 && got < 9600; ++i) {
+    rig.settle(std::chrono::milliseconds(10));
+    got += rig.receive(client).size();
+  }
+  EXPECT_EQ(got, 9600u);
+  for (std::uint64_t i = 0; i < 250; ++i) {
+    ByteVector block(4096);
+    rig.store.peek(i * 4096, block);
+    EXPECT_EQ(block, pattern(4096, static_cast<std::uint8_t>(i + 1))) << i;
+  }
+}
+
+TEST(Shutdown, RequestsInFlightFinishAndNewOnesGetEshutdown) {
+  StalledRig rig;
+  auto& client = rig.client();
+  rig.store.stall();
+  rig.send(client, request(0, kWrite, 1, 0, 3, pattern(3, 7)));
+  client.session->begin_shutdown();
+  EXPECT_EQ(rig.exchange(client, join({request(0, kRead, 2, 0, 1),
+                                       request(0, kWrite, 3, 0, 2, pattern(2, 8))})),
+            join({simple_reply(kESHUTDOWN, 2), simple_reply(kESHUTDOWN, 3)}));
+  EXPECT_FALSE(client.ended);
+  rig.settle(std::chrono::milliseconds(20));
+  EXPECT_FALSE(client.ended);
+  rig.store.unstall();
+  EXPECT_EQ(rig.receive(client), simple_reply(0, 1));
+  EXPECT_TRUE(client.saw_eof);
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Shutdown, AnIdleClientIsClosed) {
+  SessionRig rig;
+  auto& client = rig.transmitting(Style::kStructured);
+  client.session->begin_shutdown();
+  client.session->begin_shutdown();
+  rig.settle(std::chrono::milliseconds(20));
+  EXPECT_TRUE(rig.receive(client).empty());
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Shutdown, ANegotiatingClientIsRefused) {
+  SessionRig rig;
+  auto& client = rig.connect();
+  EXPECT_EQ(rig.receive(client), greeting());
+  rig.send(client, client_flags(3));
+  client.session->begin_shutdown();
+  const ByteVector answer = rig.exchange(client, option(kOptGo, info_data("disk0", {})));
+  ASSERT_GE(answer.size(), 20u);
+  EXPECT_EQ(read_be(answer, 12, 4), kErrShutdown);
+  EXPECT_EQ(rig.exchange(client, option(kOptAbort)), option_reply(kOptAbort, kRepAck));
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Shutdown, ALongCacheHintDoesNotHoldIt) {
+  StalledRig rig;
+  rig.store.plan().min_delay = std::chrono::milliseconds(5);
+  rig.store.plan().max_delay = std::chrono::milliseconds(5);
+  auto& client = rig.client();
+  rig.send(client, request(0, kCache, 1, 0, kSize));
+  client.session->begin_shutdown();
+  rig.settle(std::chrono::milliseconds(20));
+  EXPECT_TRUE(client.ended);
+}
+
+TEST(Shutdown, CutEndsAClientThatDoesNotRead) {
+  SessionRig rig;
+  auto& deaf = rig.transmitting(Style::kSimple, {.capacity_bytes = 100});
+  rig.send(deaf, request(0, kRead, 1, 0, 500000));
+  deaf.session->begin_shutdown();
+  rig.settle(std::chrono::seconds(1));
+  EXPECT_FALSE(deaf.ended);
+  deaf.session->cut();
+  rig.settle();
+  EXPECT_TRUE(deaf.ended);
+}
+
+TEST(IdleMemory, IsGivenBackAndTheConnectionGoesOn) {
+  SessionRig rig;
+  auto& client = rig.transmitting(Style::kSimple);
+  rig.exchange(client, request(0, kWrite, 1, 0, 500000, pattern(500000, 0x31)));
+  client.session->release_idle_memory();
+  EXPECT_EQ(
+      rig.exchange(client, join({request(0, kWrite, 2, 7, 90000, pattern(90000, 0x32)),
+                                 request(0, kRead, 3, 6, 3)})),
+      join({simple_reply(0, 2), simple_reply(0, 3, join({pattern(1, 0x31), pattern(2, 0x32)}))}));
+}
+
+TEST(IdleMemory, NothingIsForgottenInTheMiddleOfARequest) {
+  SessionRig rig;
+  auto& client = rig.transmitting(Style::kSimple);
+  const ByteVector whole = request(0, kWrite, 1, 0, 60000, pattern(60000, 0x44));
+  rig.send(client, ByteVector(whole.begin(), whole.begin() + 30000));
+  client.session->release_idle_memory();
+  EXPECT_EQ(rig.exchange(client, ByteVector(whole.begin() + 30000, whole.end())),
+            simple_reply(0, 1));
+  EXPECT_EQ(rig.peek(0, 60000), pattern(60000, 0x44));
+}
+
+}  // namespace
+}  // namespace blockmig::nbd
