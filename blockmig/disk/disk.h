@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Disk: the stable thing behind an export. Clients stay attached to it while the store below
+// changes.
+//
+// One request: admitted by the gate ▸ marked in the bitmaps ▸ mirrored (while a migration asks for
+// it) ▸ store. Every request passes the one gate of its disk, so a closed and drained gate means
+// that nothing is under way, whichever connection it came by (I3, traps 1 and 2).
+//
+// The store changes only by swap_store() under a closed gate. Size and limits never change.
+// Thread rule: the disk's loop.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "blockmig/base/latency_histogram.h"
+#include "blockmig/block/block_device.h"
+#include "blockmig/disk/throttle.h"
+#include "blockmig/disk/tracking.h"
+#include "blockmig/disk/write_mirror.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/gate.h"
+
+namespace blockmig {
+
+enum class DiskOp : unsigned char { kRead, kWrite, kFlush, kTrim, kZero };
+inline constexpr std::size_t kDiskOps = 5;
+
+struct DiskStats {
+  std::array<std::uint64_t, kDiskOps> requests{};
+  std::array<std::uint64_t, kDiskOps> errors{};
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;  ///< zeroed bytes included
+  LatencyHistogram latency;         ///< all requests, from arrival to result
+};
+
+class Disk final : public BlockDevice {
+ public:
+  /// `store_uri` and `epoch` as the journal has them.
+  Disk(EventLoop& loop, std::string name, std::unique_ptr<BlockDevice> store, std::string store_uri,
+       std::uint64_t epoch);
+  ~Disk() override;
+
+  const std::string& name() const { return name_; }
+  const std::string& store_uri() const { return store_uri_; }
+  std::uint64_t epoch() const { return epoch_; }
+
+  // The guest's requests.
+  const DeviceInfo& info() const override { return info_; }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override;
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override;
+  Task<Status> flush() override;
+  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
+  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
+  /// Refuses new requests for ever, waits for those inside, flushes and closes the store.
+  Task<Status> close() override;
+
+  // What a migration uses.
+  Gate& gate() { return gate_; }
+  DirtyTracking& tracking() { return tracking_; }
+  const DirtyTracking& tracking() const { return tracking_; }
+  /// The store now: for the copier's reads, which need no gate. Stable until swap_store().
+  BlockDevice& store() { return *store_; }
+  /// From the next request on; null detaches. Requests that the mirror owns finish in it.
+  void set_mirror(WriteMirror* mirror) { mirror_ = mirror; }
+  TokenBucket& write_throttle() { return write_throttle_; }
+  /// Only while the gate is closed: the new store holds the same bytes. Returns the old one.
+  std::unique_ptr<BlockDevice> swap_store(std::unique_ptr<BlockDevice> next, std::string uri,
+                                          std::uint64_t epoch);
+
+  const DiskStats& stats() const { return stats_; }
+  /// The longest that one request took since the last call.
+  Duration take_longest_latency();
+
+ private:
+  class Measured;
+
+  EventLoop& loop_;
+  std::string name_;
+  std::unique_ptr<BlockDevice> store_;
+  std::string store_uri_;
+  std::uint64_t epoch_;
+  DeviceInfo info_;
+  Gate gate_;
+  DirtyTracking tracking_;
+  WriteMirror* mirror_ = nullptr;
+  TokenBucket write_throttle_;
+  DiskStats stats_;
+  Duration longest_{};
+};
+
+}  // namespace blockmig

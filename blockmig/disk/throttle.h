@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// TokenBucket: a rate in bytes per second that tasks wait for. Limits the copier (--bwlimit) and,
+// only under --on-stall throttle, the guest's writes.
+//
+// A request of any size is admitted as soon as the bucket is not in debt, and then puts it into
+// debt: so large requests pass, and the rate holds over time. FIFO. Thread rule: one loop.
+#pragma once
+
+#include <cstdint>
+
+#include "blockmig/io/event.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/task.h"
+
+namespace blockmig {
+
+class TokenBucket final {
+ public:
+  /// `bytes_per_second` 0 = unlimited.
+  TokenBucket(EventLoop& loop, std::uint64_t bytes_per_second)
+      : loop_(loop), rate_changed_(loop), rate_(bytes_per_second) {}
+
+  bool unlimited() const { return rate_ == 0 && !held_; }
+  /// Nothing passes until let_go().
+  void hold() { held_ = true; }
+  void let_go();
+  bool held() const { return held_; }
+  std::uint64_t rate() const { return rate_; }
+  /// Effective at once, for those who wait too.
+  void set_rate(std::uint64_t bytes_per_second);
+  /// Waits until `bytes` may go.
+  Task<void> take(std::uint64_t bytes);
+  /// Time that tasks have waited here, added up.
+  Duration waited() const { return waited_; }
+
+ private:
+  EventLoop& loop_;
+  Event rate_changed_;
+  std::uint64_t rate_;
+  TimePoint free_at_{};  ///< when the bytes admitted so far are paid for
+  Duration waited_{};
+  bool held_ = false;
+};
+
+}  // namespace blockmig

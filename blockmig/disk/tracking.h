@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// DirtyTracking: which bitmaps see a disk's writes. TrackedWrite: the marks of one write.
+//
+// Tracking is two-sided (I5): a write marks before it is submitted, and again when it has ended,
+// however it ended (a failed write may have changed part of the range, trap 5). The first mark
+// keeps a pass from calling the chunk clean; the second repairs a lease that cleared the mark while
+// the write was in flight, and covers writes that were already in flight when the bitmap was
+// attached (I17): what is marked at the end are the bitmaps attached *then*. Thread rule: the
+// disk's loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "bitmap/dirty_bitmap.h"
+#include "blockmig/base/planted.h"
+
+namespace blockmig {
+
+class DirtyTracking final {
+ public:
+  /// A bitmap that a user asked for: records until removed, through every migration.
+  Status add(std::string name, std::unique_ptr<DirtyBitmap> bitmap);
+  Status remove(std::string_view name);
+  const DirtyBitmap* find(std::string_view name) const;
+  std::vector<std::string> names() const;
+
+  /// The bitmap of the running migration; null detaches. It outlives its attachment.
+  void attach_job(DirtyBitmap* bitmap) { job_ = bitmap; }
+  DirtyBitmap* job() const { return job_; }
+
+  void mark_named(std::uint64_t offset, std::uint64_t length) {
+    for (auto& entry : named_) entry.second->mark(offset, length);
+  }
+  void mark_job(std::uint64_t offset, std::uint64_t length) {
+    if (job_ != nullptr) job_->mark(offset, length);
+  }
+
+ private:
+  std::vector<std::pair<std::string, std::unique_ptr<DirtyBitmap>>> named_;
+  DirtyBitmap* job_ = nullptr;
+};
+
+class [[nodiscard]] TrackedWrite final {
+ public:
+  /// `mirrored`: a WriteMirror owns this request and keeps the job's bitmap itself.
+  TrackedWrite(DirtyTracking& tracking, std::uint64_t offset, std::uint64_t length, bool mirrored)
+      : tracking_(tracking), offset_(offset), length_(length), mirrored_(mirrored) {
+    mark();
+  }
+  TrackedWrite(const TrackedWrite&) = delete;
+  TrackedWrite& operator=(const TrackedWrite&) = delete;
+  ~TrackedWrite() {
+    if (planted(PlantedBug::kUnmarkedAfterCompletion)) return;
+    mark();
+  }
+
+ private:
+  void mark() {
+    tracking_.mark_named(offset_, length_);
+    if (!mirrored_) tracking_.mark_job(offset_, length_);
+  }
+
+  DirtyTracking& tracking_;
+  std::uint64_t offset_;
+  std::uint64_t length_;
+  bool mirrored_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/convergence.h"
+
+#include <algorithm>
+
+#include "blockmig/base/units.h"
+
+namespace blockmig {
+namespace {
+
+std::uint64_t per_second(std::uint64_t bytes, Duration took) {
+  const double seconds = std::chrono::duration<double>(took).count();
+  return seconds <= 0 ? bytes * 1000
+                      : static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
+}
+
+/// Bandwidth to plan the last copy with: the better of the last two passes. Early passes copy long
+/// runs and say nothing about scattered chunks.
+std::uint64_t bandwidth(const std::vector<PassRecord>& passes) {
+  std::uint64_t best = 1;
+  const std::size_t first = passes.size() > 2 ? passes.size() - 2 : 0;
+  for (std::size_t i = first; i < passes.size(); ++i) {
+    best = std::max(best, per_second(passes[i].copied_bytes, passes[i].took));
+  }
+  return best;
+}
+
+Duration time_for(std::uint64_t bytes, std::uint64_t bytes_per_second) {
+  const double seconds = static_cast<double>(bytes) / static_cast<double>(bytes_per_second);
+  return std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double>(std::min(seconds, 1e6)));
+}
+
+bool no_headway(const PassRecord& before, const PassRecord& pass, double headway) {
+  return static_cast<double>(pass.remaining_bytes) >
+         headway * static_cast<double>(before.remaining_bytes);
+}
+
+}  // namespace
+
+Judgement judge_convergence(const std::vector<PassRecord>& passes,
+                            const ConvergenceLimits& limits) {
+  Judgement judgement;
+  if (passes.empty()) return judgement;
+  const PassRecord& last = passes.back();
+  const std::uint64_t rate = bandwidth(passes);
+  judgement.predicted_downtime = limits.fixed_cost + time_for(last.remaining_bytes, rate);
+  const std::string numbers =
+      format_bytes(last.remaining_bytes) + " remain, the guest dirties " +
+      format_rate(per_second(last.dirtied_bytes, last.took)) + ", the target takes " +
+      format_rate(per_second(last.copied_bytes, last.took)) + ", predicted downtime " +
+      format_duration(judgement.predicted_downtime) + " of " + format_duration(limits.max_downtime);
+  if (limits.postponed >= limits.hopeless_passes) {
+    judgement.verdict = Verdict::kNotConverging;
+    judgement.reason = "not converging: " + std::to_string(limits.postponed) +
+                       " switchovers took longer than allowed; " + numbers;
+    return judgement;
+  }
+  if (judgement.predicted_downtime <= limits.max_downtime) {
+    judgement.verdict = Verdict::kReady;
+    judgement.reason = "ready to switch: " + numbers;
+    return judgement;
+  }
+  unsigned hopeless = 0;
+  for (std::size_t i = passes.size() - 1; i >= 1; --i) {
+    if (!no_headway(passes[i - 1], passes[i], limits.headway)) break;
+    ++hopeless;
+  }
+  if (hopeless >= limits.hopeless_passes) {
+    judgement.verdict = Verdict::kNotConverging;
+    judgement.reason = "not converging: " + numbers;
+  } else {
+    judgement.reason = "converging: " + numbers;
+  }
+  return judgement;
+}
+
+std::uint64_t next_guest_limit(std::uint64_t current, std::uint64_t unthrottled,
+                               std::uint64_t copy_rate) {
+  constexpr std::uint64_t kLeast = 16 * 1024;
+  const std::uint64_t base = current != 0 ? current : unthrottled;
+  const std::uint64_t next = base > 2 * copy_rate ? base / 2 : base / 5 * 4;
+  return std::max({next, std::min(unthrottled / 20, copy_rate / 8), kLeast});
+}
+
+}  // namespace blockmig

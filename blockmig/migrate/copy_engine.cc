@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/copy_engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
+#include "blockmig/migrate/copy_plan.h"
+
+namespace blockmig {
+namespace {
+
+constexpr unsigned kRoundsBeforeExclusive = 2;
+constexpr int kSourceReadAttempts = 3;
+constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
+
+CopyWindow::Limits window_limits(const JobOptions& options) {
+  CopyWindow::Limits limits;
+  limits.min_bytes = options.granularity_bytes;
+  limits.max_bytes = options.copy_window_bytes;
+  return limits;
+}
+
+}  // namespace
+
+CopyEngine::CopyEngine(const Parts& parts)
+    : loop_(parts.loop),
+      disk_(parts.disk),
+      replica_(parts.replica),
+      sync_(parts.sync),
+      options_(parts.options),
+      cancel_(parts.cancel),
+      window_(window_limits(parts.options)),
+      progress_(parts.loop),
+      rate_limit_(parts.loop, parts.options.bwlimit_bytes_per_second),
+      on_cancel_(parts.cancel, [this] {
+        rate_limit_.set_rate(0);
+        progress_.pulse();
+      }) {}
+
+void CopyEngine::resume() {
+  paused_ = false;
+  progress_.pulse();
+}
+
+void CopyEngine::set_latency_goal(Duration goal, std::uint64_t rate) {
+  const bool tighter = goal < latency_goal_;
+  latency_goal_ = goal;
+  window_.set_goal(goal);
+  if (!tighter || rate == 0) return;
+  const double bytes = std::chrono::duration<double>(goal).count() * static_cast<double>(rate);
+  window_.cut_to(static_cast<std::uint64_t>(bytes));
+}
+
+bool CopyEngine::pass_over(const std::optional<TimePoint>& deadline) const {
+  return stop_pass_ || !failure_.ok() || cancel_.cancelled() ||
+         (deadline && loop_.now() >= *deadline);
+}
+
+bool CopyEngine::has_room() const {
+  return !paused_ && runs_.running() < options_.copy_depth &&
+         (runs_.running() == 0 || in_flight_bytes_ + run_bytes() <= window_.bytes());
+}
+
+Task<void> CopyEngine::wait_for_room(std::optional<TimePoint> deadline) {
+  const TimePoint never = TimePoint::max();
+  while (!has_room() && !pass_over(deadline)) {
+    co_await progress_.wait_until(deadline.value_or(never));
+  }
+}
+
+std::uint64_t CopyEngine::run_bytes() const {
+  std::uint64_t bytes = std::min<std::uint64_t>(options_.copy_request_bytes, window_.bytes());
+  // Under a tight rate limit, requests of a tenth of a second keep the rate even and abort quick.
+  if (!rate_limit_.unlimited()) bytes = std::min(bytes, rate_limit_.rate() / 10);
+  return std::max<std::uint64_t>(bytes, sync_.dirty->granularity_bytes());
+}
+
+Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
+  stop_pass_ = false;
+  failure_ = Status();
+  std::uint64_t cursor = 0;
+  for (;;) {
+    co_await wait_for_room(deadline);
+    if (pass_over(deadline)) break;
+    if (!rate_limit_.unlimited() && sync_.dirty->next_dirty(cursor)) {
+      const std::uint64_t bytes = run_bytes();
+      co_await rate_limit_.take(bytes);
+      if (pass_over(deadline)) break;
+    }
+    auto run = take_run(cursor);
+    if (!run) break;
+    in_flight_bytes_ += run->range.length;
+    stats_.bytes_leased += run->range.length;
+    auto task = copy_run(std::move(*run));
+    runs_.spawn(std::move(task));
+  }
+  while (runs_.running() > 0) {
+    const TimePoint until = deadline.value_or(TimePoint::max());
+    const bool progressed = co_await progress_.wait_until(until);
+    if (!progressed) co_return Error(ErrorCode::kTimedOut, "the last pass exceeds the fence");
+  }
+  if (cancel_.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  co_return failure_;
+}
+
+Task<void> CopyEngine::join() { co_await runs_.join(); }
+
+std::optional<CopyEngine::Run> CopyEngine::take_run(std::uint64_t& cursor) {
+  const std::uint64_t granularity = sync_.dirty->granularity_bytes();
+  const std::uint64_t max_chunks = std::max<std::uint64_t>(run_bytes() / granularity, 1);
+  std::vector<std::uint32_t> chunks;
+  auto next = sync_.dirty->next_dirty(cursor);
+  while (next && chunks.size() < max_chunks) {
+    const auto chunk = static_cast<std::uint32_t>(*next);
+    cursor = *next + 1;
+    const auto overtaken = rounds_.find(chunk);
+    const bool exclusive =
+        mirroring_ && overtaken != rounds_.end() && overtaken->second >= kRoundsBeforeExclusive;
+    if (sync_.ledger.try_begin_copy(chunk, exclusive)) {
+      chunks.push_back(chunk);
+    } else if (!chunks.empty()) {
+      break;  // a run is contiguous; the busy chunk stays dirty for the next pass
+    }
+    next = sync_.dirty->next_dirty(cursor);
+    if (!chunks.empty() && next && *next != cursor) break;
+  }
+  if (chunks.empty()) return std::nullopt;
+  const ByteRange first = sync_.dirty->chunk_range(chunks.front());
+  const ByteRange last = sync_.dirty->chunk_range(chunks.back());
+  return Run{sync_.dirty->lease_chunks(chunks), {first.offset, last.end() - first.offset}};
+}
+
+Task<void> CopyEngine::copy_run(Run run) {
+  const Status status = co_await copy_range(run.range);
+  finish_run(run, status);
+}
+
+void CopyEngine::finish_run(Run& run, const Status& status) {
+  const auto& chunks = run.lease.chunks();
+  if (status.ok()) {
+    if (planted(PlantedBug::kClearMarkAfterRead))
+      sync_.dirty->clear(run.range.offset, run.range.length);
+    run.lease.acknowledge_all();
+    stats_.bytes_copied += run.range.length;
+    for (const std::uint32_t chunk : chunks) {
+      if (!sync_.dirty->is_dirty(chunk)) {
+        if (!rounds_.empty()) rounds_.erase(chunk);
+      } else if (mirroring_) {
+        ++rounds_[chunk];
+      }
+    }
+  } else if (failure_.ok()) {
+    failure_ = status;
+  }
+  const std::vector<std::uint32_t> claimed = chunks;
+  run.lease = DirtyLease();  // marks what was not acknowledged, before anybody may take the chunks
+  for (const std::uint32_t chunk : claimed) sync_.ledger.end_copy(chunk);
+  in_flight_bytes_ -= run.range.length;
+  progress_.pulse();
+}
+
+Task<Status> CopyEngine::copy_range(ByteRange range) {
+  auto content = std::make_shared<Buffer>(range.length);
+  const MutableBytes into = content->bytes();
+  const Status read = co_await read_source(range, into);
+  if (!read.ok()) co_return read;
+  if (sync_.digests) sync_.digests->set(range.offset, into);
+  if (sync_.unverified) sync_.unverified->mark(range.offset, range.length);
+  const Status written = co_await write_target(range, content);
+  co_return written;
+}
+
+Task<Status> CopyEngine::read_source(ByteRange range, MutableBytes into) {
+  Status status;
+  for (int attempt = 0; attempt < kSourceReadAttempts && !cancel_.cancelled(); ++attempt) {
+    status = co_await disk_.store().read(range.offset, into);
+    if (status.ok()) co_return status;
+    co_await sleep_for(loop_, kSourceRetryDelay);
+  }
+  if (status.ok()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  co_return status.error().with_context("reading the source at offset " +
+                                        std::to_string(range.offset));
+}
+
+Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> content) {
+  const std::uint32_t granularity = sync_.dirty->granularity_bytes();
+  const auto pieces =
+      plan_copy(range.offset, content->bytes(), granularity, [&](std::uint64_t chunk) {
+        return planted(PlantedBug::kTargetAssumedZero) || !sync_.written->is_dirty(chunk);
+      });
+  std::vector<std::shared_ptr<TargetOp>> ops;
+  for (const CopyPiece& piece : pieces) {
+    if (piece.kind != CopyPiece::Kind::kWrite) stats_.bytes_zero += piece.range.length;
+    if (piece.kind == CopyPiece::Kind::kSkip) continue;
+    const bool zero = piece.kind == CopyPiece::Kind::kZero;
+    auto op = std::make_shared<TargetOp>(loop_, zero ? TargetOpKind::kZero : TargetOpKind::kWrite);
+    op->offset = piece.range.offset;
+    op->length = piece.range.length;
+    op->bulk = true;
+    if (!zero) {
+      op->memory = content;
+      op->bytes = content->bytes().subspan(piece.range.offset - range.offset, piece.range.length);
+      sync_.written->mark(piece.range.offset, piece.range.length);
+      stats_.bytes_written += piece.range.length;
+    }
+    replica_.submit(op);
+    ops.push_back(std::move(op));
+  }
+  // Every part is awaited, and the first error wins: a later success does not hide it (trap 12).
+  Status result;
+  for (const auto& op : ops) {
+    const TimePoint deadline = op->submitted + options_.target_timeout;
+    const bool answered = co_await op->done.wait_until(deadline);
+    if (!answered && result.ok()) {
+      result = Error(ErrorCode::kTimedOut, "target " + replica_.info().name +
+                                               " did not answer a write at offset " +
+                                               std::to_string(op->offset) + " in time");
+    } else if (answered && !op->status.ok() && result.ok()) {
+      result = op->status.error().with_context("writing the target at offset " +
+                                               std::to_string(op->offset));
+    }
+    if (answered) window_.answered(op->length, op->took);
+  }
+  co_return result;
+}
+
+}  // namespace blockmig

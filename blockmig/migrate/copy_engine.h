@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// CopyEngine: copies dirty chunks from the disk's store to the replica, one pass at a time.
+//
+// A pass goes over the disk once, ascending. Runs of neighbouring dirty chunks become one request
+// of at most copy_request_bytes; requests in flight are bounded in number and in bytes
+// (CopyWindow). For each run: lease (which clears the marks), then read the source, then write the
+// target, then acknowledge; any failure marks again (I6). Zeros do not travel: on a target known to
+// be zero they are skipped, elsewhere they become write_zeroes (trap 9). Thread rule: the disk's
+// loop. Await the end of every pass before destruction: join().
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "blockmig/block/block_device.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/disk/throttle.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/copy_window.h"
+#include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/replica.h"
+#include "blockmig/migrate/sync_state.h"
+
+namespace blockmig {
+
+struct CopyStats {
+  std::uint64_t bytes_leased = 0;   ///< taken for copying
+  std::uint64_t bytes_copied = 0;   ///< acknowledged, zeros included
+  std::uint64_t bytes_written = 0;  ///< travelled as data
+  std::uint64_t bytes_zero = 0;     ///< did not travel
+};
+
+class CopyEngine final {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    Disk& disk;
+    Replica& replica;
+    SyncState& sync;
+    const JobOptions& options;
+    CancelSource& cancel;
+  };
+  explicit CopyEngine(const Parts& parts);
+
+  /// One pass; returns when everything it started has ended. kCancelled; kTimedOut if the target
+  /// does not answer within target_timeout; else what the source or the target said. With a
+  /// `deadline` (the switchover's fence) it returns by then in any case: kTimedOut, with copies
+  /// still under way and their chunks not clean.
+  Task<Status> run_pass(std::optional<TimePoint> deadline);
+  /// Ends the pass under way early, with success and chunks left dirty.
+  void stop_pass() { stop_pass_ = true; }
+  /// Waits for copies that a fence left under way.
+  Task<void> join();
+
+  /// While a mirror is attached, a chunk that the guest keeps writing is taken exclusively in its
+  /// third round, so that it cannot starve the copy.
+  void set_mirroring(bool mirroring) { mirroring_ = mirroring; }
+
+  /// Target answers slower than this make the copier send less at a time. `rate`: what the target
+  /// takes, in bytes per second, to begin with a window that fits the goal; 0 = not known.
+  void set_latency_goal(Duration goal, std::uint64_t rate);
+  /// Changes the copier's rate while it runs; 0 = unlimited.
+  TokenBucket& rate_limit() { return rate_limit_; }
+  void pause() { paused_ = true; }
+  void resume();
+  const CopyStats& stats() const { return stats_; }
+
+ private:
+  struct Run {
+    DirtyLease lease;
+    ByteRange range;
+  };
+  bool pass_over(const std::optional<TimePoint>& deadline) const;
+  bool has_room() const;
+  Task<void> wait_for_room(std::optional<TimePoint> deadline);
+  std::optional<Run> take_run(std::uint64_t& cursor);
+  std::uint64_t run_bytes() const;
+  Task<void> copy_run(Run run);
+  Task<Status> copy_range(ByteRange range);
+  Task<Status> read_source(ByteRange range, MutableBytes into);
+  Task<Status> write_target(ByteRange range, std::shared_ptr<Buffer> content);
+  void finish_run(Run& run, const Status& status);
+
+  EventLoop& loop_;
+  Disk& disk_;
+  Replica& replica_;
+  SyncState& sync_;
+  const JobOptions& options_;
+  CancelSource& cancel_;
+  CopyWindow window_;
+  Duration latency_goal_ = std::chrono::seconds(1);
+  std::uint64_t in_flight_bytes_ = 0;
+  Event progress_;  ///< pulsed when a run ended, on resume and on cancel
+  TokenBucket rate_limit_;
+  TaskScope runs_;
+  Status failure_;
+  CopyStats stats_;
+  std::unordered_map<std::uint32_t, unsigned> rounds_;  ///< copies of a chunk that a write overtook
+  bool mirroring_ = false;
+  bool paused_ = false;
+  bool stop_pass_ = false;
+  CancelSource::Callback on_cancel_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/job.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "blockmig/migrate/prepare.h"
+
+namespace blockmig {
+namespace {
+
+constexpr Duration kSampleInterval = std::chrono::milliseconds(100);
+constexpr Duration kRelaxedLatencyGoal = std::chrono::seconds(1);
+constexpr Duration kGuestIsActive = std::chrono::seconds(2);
+
+double to_ms(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
+
+JobState outcome_of(const Status& result) {
+  if (result.ok()) return JobState::kDone;
+  return result.error().code() == ErrorCode::kCancelled ? JobState::kAborted : JobState::kFailed;
+}
+
+/// Owns an abandoned target until its device lets go.
+Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener) {
+  co_await replica->drain();
+  const Status closed = co_await replica->close();
+  static_cast<void>(closed);  // its content is worthless already
+  co_await opener->discard();
+}
+
+Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
+  const Status closed = co_await store->close();
+  static_cast<void>(closed);  // nobody's data lives there any more
+}
+
+}  // namespace
+
+Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
+         std::string id, const JobOptions& options, TaskScope& leftovers)
+    : migration_(loop, disk, journal, options),
+      opener_(std::move(opener)),
+      leftovers_(leftovers),
+      ended_(loop),
+      stop_sampling_(loop),
+      begun_(loop.now()),
+      latency_before_(disk.stats().latency) {
+  JobStatus& status = migration_.status;
+  status.id = std::move(id);
+  status.disk = disk.name();
+  status.mode = status.active_mode = options.mode;
+  status.source_uri = disk.store_uri();
+  status.target_uri = opener_->uri();
+  status.epoch = disk.epoch();
+  status.attempt = 1;
+  status.size_bytes = disk.info().size_bytes;
+  disk.take_longest_latency();
+}
+
+Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
+
+Task<void> Job::run() {
+  TaskScope sampler;
+  auto sampling = sample();
+  sampler.spawn(std::move(sampling));
+  const Status result = co_await migrate();
+  take_sample();
+  co_await clean_up(result);
+  stop_sampling_.set();
+  co_await sampler.join();
+  ended_at_ = migration_.loop.now();
+  // Recorded first, shown then: who sees a final state may start the next move.
+  const std::string state(to_string(outcome_of(result)));
+  const Status recorded = co_await record(state);
+  finish(result);
+  if (!recorded.ok() && !migration_.status.error) migration_.status.error = recorded.error();
+  ended_.set();
+}
+
+Task<Status> Job::migrate() {
+  const Status recorded = co_await record("running");
+  if (!recorded.ok()) co_return recorded;
+  auto target = co_await open_target(migration_, opener_, leftovers_);
+  if (!target.ok()) co_return target.error();
+  const Status fit = check_target(migration_.disk.info(), (*target)->info());
+  auto device = std::move(*target);
+  if (!fit.ok()) {
+    const Status closed = co_await device->close();
+    static_cast<void>(closed);
+    co_await opener_->discard();
+    co_return fit;
+  }
+  device->prefer_latency(false);
+  const Status armed = co_await arm_and_scan(migration_, std::move(device));
+  if (!armed.ok()) co_return armed;
+  if (migration_.status.state == JobState::kPaused) migration_.engine->pause();
+  Status moved;
+  switch (migration_.options.mode) {
+    case Mode::kCold:
+      moved = co_await run_cold(migration_);
+      break;
+    case Mode::kDbt:
+      moved = co_await run_dbt(migration_);
+      break;
+    case Mode::kMirror:
+      moved = co_await run_mirror(migration_);
+      break;
+  }
+  co_return moved;
+}
+
+Task<void> Job::clean_up(const Status& result) {
+  Migration& m = migration_;
+  BM_CHECK(result.ok() == m.decided);
+  if (!m.decided) {
+    m.disk.set_mirror(nullptr);
+    m.disk.tracking().attach_job(nullptr);
+    if (m.replica) m.replica->abandon();
+  }
+  m.disk.write_throttle().set_rate(0);
+  if (m.disk.write_throttle().held()) m.disk.write_throttle().let_go();
+  if (m.engine) co_await m.engine->join();
+  if (m.mirror) co_await m.mirror->wait_empty();
+  capture(m.status);
+  m.mirror.reset();
+  m.engine.reset();
+  if (m.replica && !m.decided) {
+    auto task = let_go(std::move(m.replica), opener_);
+    leftovers_.spawn(std::move(task));
+  }
+  m.replica.reset();
+  m.sync.reset();
+  if (m.old_store) {
+    auto task = close_old_store(std::move(m.old_store));
+    leftovers_.spawn(std::move(task));
+  }
+}
+
+void Job::finish(const Status& result) {
+  JobStatus& status = migration_.status;
+  enter_phase(status.phase, Phase::kEnded);
+  if (status.state == JobState::kPaused) enter_state(status.state, JobState::kRunning);
+  enter_state(status.state, outcome_of(result));
+  status.error.reset();
+  if (!result.ok()) status.error = result.error();
+}
+
+Task<Status> Job::record(const std::string& state) {
+  const JobStatus& status = migration_.status;
+  JobRecord job_record;
+  job_record.id = status.id;
+  job_record.disk = status.disk;
+  job_record.mode = to_string(status.mode);
+  job_record.target_uri = status.target_uri;
+  job_record.state = state;
+  job_record.attempt = status.attempt;
+  const Status saved = co_await migration_.journal.save_job(job_record);
+  co_return saved;
+}
+
+Status Job::abort() {
+  if (is_final(migration_.status.state) || migration_.decided || migration_.deciding) {
+    return Error(ErrorCode::kPrecondition,
+                 "job " + id() + " cannot be aborted: it is " +
+                     (migration_.deciding ? "past its decision"
+                                          : std::string(to_string(migration_.status.state))));
+  }
+  migration_.cancel.cancel();
+  if (migration_.replica) migration_.replica->abandon();
+  return {};
+}
+
+Status Job::pause() {
+  if (migration_.status.state != JobState::kRunning) {
+    return Error(ErrorCode::kPrecondition,
+                 "job " + id() + " is " + std::string(to_string(migration_.status.state)));
+  }
+  enter_state(migration_.status.state, JobState::kPaused);
+  if (migration_.engine) migration_.engine->pause();
+  return {};
+}
+
+Status Job::resume() {
+  if (migration_.status.state != JobState::kPaused) {
+    return Error(ErrorCode::kPrecondition,
+                 "job " + id() + " is " + std::string(to_string(migration_.status.state)));
+  }
+  enter_state(migration_.status.state, JobState::kRunning);
+  if (migration_.engine) migration_.engine->resume();
+  return {};
+}
+
+Status Job::set_bwlimit(std::uint64_t bytes_per_second) {
+  if (is_final(migration_.status.state)) {
+    return Error(ErrorCode::kPrecondition, "job " + id() + " has ended");
+  }
+  migration_.options.bwlimit_bytes_per_second = bytes_per_second;
+  if (migration_.engine) migration_.engine->rate_limit().set_rate(bytes_per_second);
+  return {};
+}
+
+Task<void> Job::sample() {
+  while (!stop_sampling_.is_set()) {
+    const TimePoint next = migration_.loop.now() + kSampleInterval;
+    co_await stop_sampling_.wait_until(next);
+    if (!stop_sampling_.is_set()) take_sample();
+  }
+}
+
+void Job::take_sample() {
+  Migration& m = migration_;
+  longest_request_ = std::max(longest_request_, m.disk.take_longest_latency());
+  latency_during_ = m.disk.stats().latency.since(latency_before_);
+  if (!m.engine || !m.sync) return;
+  const TimePoint now = m.loop.now();
+  const CopyStats& copy = m.engine->stats();
+  copied_rate_.sample(now, copy.bytes_copied);
+  dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + copy.bytes_leased);
+  // The copier makes room only for a guest that has written lately, under a mirror.
+  const std::uint64_t writes =
+      m.mirror ? m.mirror->stats().writes_mirrored + m.mirror->stats().writes_tracked : 0;
+  if (writes != writes_before_sample_) guest_wrote_at_ = now;
+  writes_before_sample_ = writes;
+  const bool make_room = m.mirror && now - guest_wrote_at_ < kGuestIsActive;
+  m.engine->set_latency_goal(make_room ? m.options.mirror_deadline / 2 : kRelaxedLatencyGoal,
+                             copied_rate_.bytes_per_second());
+}
+
+void Job::capture(JobStatus& status) const {
+  const Migration& m = migration_;
+  if (m.engine) {
+    const CopyStats& copy = m.engine->stats();
+    status.bytes_copied = copy.bytes_copied;
+    status.bytes_zero = copy.bytes_zero;
+  }
+  if (m.mirror) {
+    status.bytes_mirrored = m.mirror->stats().bytes_mirrored;
+    status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
+  }
+  if (m.sync) status.remaining_bytes = m.sync->dirty->dirty_bytes();
+}
+
+JobStatus Job::status() const {
+  JobStatus status = migration_.status;
+  capture(status);
+  status.rate_bytes_per_second = ended() ? 0 : copied_rate_.bytes_per_second();
+  status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
+  status.throttle_bytes_per_second = migration_.disk.write_throttle().rate();
+  status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
+  const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
+  status.elapsed_seconds = std::chrono::duration<double>(until - begun_).count();
+  status.longest_request_ms = to_ms(longest_request_);
+  status.guest_p50_ms = to_ms(latency_during_.quantile_ns(0.50));
+  status.guest_p99_ms = to_ms(latency_during_.quantile_ns(0.99));
+  return status;
+}
+
+}  // namespace blockmig

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Job: one migration of one disk, from the first check to the last clean-up.
+//
+// Lifecycle: run() is spawned once by the JobBoard; it ends in a final state and leaves nothing
+// attached to the disk. abort(), pause(), resume() act at once and never wait for a device (I10).
+// Thread rule: the disk's loop.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "blockmig/io/event.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/migration.h"
+#include "blockmig/migrate/rate_meter.h"
+#include "blockmig/migrate/target_opener.h"
+
+namespace blockmig {
+
+class Job final {
+ public:
+  /// `leftovers` outlives the job: what a frozen target still holds ends there.
+  Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
+      std::string id, const JobOptions& options, TaskScope& leftovers);
+  ~Job();
+
+  Task<void> run();
+
+  /// kPrecondition when the decision has been made, or the job has ended.
+  Status abort();
+  Status pause();
+  Status resume();
+  Status set_bwlimit(std::uint64_t bytes_per_second);
+
+  const std::string& id() const { return migration_.status.id; }
+  const std::string& disk_name() const { return migration_.status.disk; }
+  bool ended() const { return ended_.is_set(); }
+  Event& ended_event() { return ended_; }
+  JobStatus status() const;
+
+ private:
+  Task<Status> migrate();
+  Task<void> sample();
+  void take_sample();
+  Task<void> clean_up(const Status& result);
+  void finish(const Status& result);
+  Task<Status> record(const std::string& state);
+  void capture(JobStatus& status) const;
+
+  Migration migration_;
+  std::shared_ptr<TargetOpener> opener_;
+  TaskScope& leftovers_;
+  Event ended_;
+  Event stop_sampling_;
+  TimePoint begun_;
+  TimePoint ended_at_{};
+  LatencyHistogram latency_before_;
+  LatencyHistogram latency_during_;
+  Duration longest_request_{};
+  RateMeter copied_rate_;
+  RateMeter dirtied_rate_;
+  std::uint64_t writes_before_sample_ = 0;
+  TimePoint guest_wrote_at_{};
+};
+
+}  // namespace blockmig

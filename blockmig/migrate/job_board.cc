@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/job_board.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+#include <utility>
+
+#include "blockmig/migrate/job.h"
+
+namespace blockmig {
+namespace {
+constexpr std::string_view kIdPrefix = "job-";
+}  // namespace
+
+JobBoard::JobBoard(EventLoop& loop, Journal& journal) : loop_(loop), journal_(journal) {}
+JobBoard::~JobBoard() = default;
+
+Task<Status> JobBoard::load() {
+  const auto records = co_await journal_.load_jobs();
+  if (!records.ok()) co_return records.error();
+  for (const JobRecord& record : *records) {
+    std::uint64_t number = 0;
+    const char* const digits = record.id.data() + std::min(kIdPrefix.size(), record.id.size());
+    std::from_chars(digits, record.id.data() + record.id.size(), number);
+    next_id_ = std::max(next_id_, number + 1);
+  }
+  co_return Status();
+}
+
+Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> target,
+                                    const JobOptions& options) {
+  if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
+  const Status valid = check_options(options);
+  if (!valid.ok()) return valid.error();
+  const std::string running = job_of(disk.name());
+  if (!running.empty()) {
+    return Error(ErrorCode::kBusy, "disk " + disk.name() + " is being migrated already by job " +
+                                       running + "; wait for it or abort it");
+  }
+  std::string id = std::string(kIdPrefix) + std::to_string(next_id_++);
+  std::shared_ptr<TargetOpener> opener = std::move(target);
+  jobs_.push_back(
+      std::make_unique<Job>(loop_, journal_, disk, std::move(opener), id, options, scope_));
+  auto task = jobs_.back()->run();
+  scope_.spawn(std::move(task));
+  return id;
+}
+
+Job* JobBoard::find(const std::string& id) const {
+  for (const auto& job : jobs_) {
+    if (job->id() == id) return job.get();
+  }
+  return nullptr;
+}
+
+namespace {
+Error no_such_job(const std::string& id) {
+  return Error(ErrorCode::kNotFound, "no job '" + id + "'");
+}
+}  // namespace
+
+Status JobBoard::abort(const std::string& id) {
+  Job* job = find(id);
+  return job != nullptr ? job->abort() : no_such_job(id);
+}
+
+Status JobBoard::pause(const std::string& id) {
+  Job* job = find(id);
+  return job != nullptr ? job->pause() : no_such_job(id);
+}
+
+Status JobBoard::resume(const std::string& id) {
+  Job* job = find(id);
+  return job != nullptr ? job->resume() : no_such_job(id);
+}
+
+Status JobBoard::set_bwlimit(const std::string& id, std::uint64_t bytes_per_second) {
+  Job* job = find(id);
+  return job != nullptr ? job->set_bwlimit(bytes_per_second) : no_such_job(id);
+}
+
+Result<JobStatus> JobBoard::status(const std::string& id) const {
+  const Job* job = find(id);
+  if (job == nullptr) return no_such_job(id);
+  return job->status();
+}
+
+std::vector<JobStatus> JobBoard::list() const {
+  std::vector<JobStatus> all;
+  for (const auto& job : jobs_) all.push_back(job->status());
+  return all;
+}
+
+std::string JobBoard::job_of(const std::string& disk) const {
+  for (const auto& job : jobs_) {
+    if (job->disk_name() == disk && !job->ended()) return job->id();
+  }
+  return {};
+}
+
+Task<Result<JobStatus>> JobBoard::wait(const std::string& id) {
+  Job* job = find(id);
+  if (job == nullptr) co_return no_such_job(id);
+  co_await job->ended_event().wait();
+  co_return job->status();
+}
+
+Task<void> JobBoard::stop() {
+  stopping_ = true;
+  for (const auto& job : jobs_) {
+    if (job->ended()) continue;
+    const Status aborted = job->abort();
+    static_cast<void>(aborted);  // past its decision: it ends by itself
+  }
+  co_await scope_.join();
+}
+
+}  // namespace blockmig

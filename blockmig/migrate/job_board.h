@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// JobBoard: the migrations of one daemon: starts them, finds them, remembers the ended ones.
+//
+// At most one job runs per disk. What an aborted job leaves behind (a frozen target that does not
+// let go) is kept here until it lets go, so that abort itself returns at once (I10). Lifecycle:
+// stop() before destruction: aborts what is before its decision and waits for the rest. Thread
+// rule: the disks' loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/target_opener.h"
+
+namespace blockmig {
+
+class Job;
+
+class JobBoard final {
+ public:
+  JobBoard(EventLoop& loop, Journal& journal);
+  ~JobBoard();
+
+  /// Before the first start(): numbers new jobs after those the journal remembers.
+  Task<Status> load();
+  /// Starts a migration of `disk`, which outlives the board's stop(). The job's id.
+  /// kBusy: the disk is being migrated already (names the job). kInvalid: options.
+  Result<std::string> start(Disk& disk, std::unique_ptr<TargetOpener> target,
+                            const JobOptions& options);
+
+  /// kNotFound if there is no such job; kPrecondition where the state does not allow it.
+  Status abort(const std::string& id);
+  Status pause(const std::string& id);
+  Status resume(const std::string& id);
+  Status set_bwlimit(const std::string& id, std::uint64_t bytes_per_second);
+
+  Result<JobStatus> status(const std::string& id) const;
+  /// Newest last; ended ones too.
+  std::vector<JobStatus> list() const;
+  /// The running job of a disk, or empty.
+  std::string job_of(const std::string& disk) const;
+  /// Resumes when the job has ended.
+  Task<Result<JobStatus>> wait(const std::string& id);
+
+  Task<void> stop();
+
+ private:
+  Task<void> run(Job* job);
+  Job* find(const std::string& id) const;
+
+  EventLoop& loop_;
+  Journal& journal_;
+  TaskScope scope_;
+  std::vector<std::unique_ptr<Job>> jobs_;
+  std::uint64_t next_id_ = 1;
+  bool stopping_ = false;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/job_options.h"
+
+#include <array>
+#include <bit>
+#include <utility>
+
+namespace blockmig {
+namespace {
+
+template <typename Value, std::size_t kCount>
+Result<Value> parse_name(const char* what, const std::string& text,
+                         const std::array<Value, kCount>& values) {
+  std::string known;
+  for (const Value value : values) {
+    if (to_string(value) == text) return value;
+    known += known.empty() ? "" : ", ";
+    known += to_string(value);
+  }
+  return Error(ErrorCode::kInvalid, std::string(what) + " '" + text + "' is not one of: " + known);
+}
+
+}  // namespace
+
+std::string_view to_string(Mode mode) {
+  switch (mode) {
+    case Mode::kCold:
+      return "cold";
+    case Mode::kDbt:
+      return "dbt";
+    case Mode::kMirror:
+      return "mirror";
+  }
+  return "unknown";
+}
+
+Result<Mode> parse_mode(const std::string& text) {
+  return parse_name("mode", text, std::array{Mode::kCold, Mode::kDbt, Mode::kMirror});
+}
+
+std::string_view to_string(OnStall action) {
+  switch (action) {
+    case OnStall::kMirror:
+      return "mirror";
+    case OnStall::kThrottle:
+      return "throttle";
+    case OnStall::kFail:
+      return "fail";
+  }
+  return "unknown";
+}
+
+Result<OnStall> parse_on_stall(const std::string& text) {
+  return parse_name("on-stall action", text,
+                    std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kFail});
+}
+
+std::string_view to_string(Verify verify) {
+  switch (verify) {
+    case Verify::kNone:
+      return "none";
+    case Verify::kDigest:
+      return "digest";
+    case Verify::kFull:
+      return "full";
+  }
+  return "unknown";
+}
+
+Result<Verify> parse_verify(const std::string& text) {
+  return parse_name("verification", text,
+                    std::array{Verify::kNone, Verify::kDigest, Verify::kFull});
+}
+
+Status check_options(const JobOptions& options) {
+  const auto invalid = [](const std::string& text) { return Error(ErrorCode::kInvalid, text); };
+  if (!std::has_single_bit(options.granularity_bytes) ||
+      options.granularity_bytes < kMinGranularityBytes ||
+      options.granularity_bytes > kMaxGranularityBytes) {
+    return invalid("granularity must be a power of two from 4 KiB to 1 MiB");
+  }
+  if (options.copy_depth == 0 || options.copy_depth > 256) {
+    return invalid("copy depth must be from 1 to 256 requests");
+  }
+  if (options.copy_request_bytes < kMinGranularityBytes || options.copy_request_bytes > 32 * kMiB) {
+    return invalid("copy request size must be from 4 KiB to 32 MiB");
+  }
+  if (options.copy_window_bytes < options.copy_request_bytes) {
+    return invalid("copy window must hold at least one copy request");
+  }
+  if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
+      options.target_timeout <= Duration::zero()) {
+    return invalid("deadlines must be longer than zero");
+  }
+  return {};
+}
+
+}  // namespace blockmig

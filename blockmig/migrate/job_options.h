@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a user can ask of a migration. Values only; each limit has its name, unit and default here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "bitmap/dirty_bitmap.h"
+#include "blockmig/base/error.h"
+#include "blockmig/io/event_loop.h"
+
+namespace blockmig {
+
+enum class Mode : unsigned char {
+  kCold,    ///< parks writers for the whole copy
+  kDbt,     ///< dirty-block tracking: passes until the rest fits the downtime budget
+  kMirror,  ///< one pass with synchronous mirroring behind the cursor
+};
+std::string_view to_string(Mode mode);
+/// kInvalid, with the list of modes.
+Result<Mode> parse_mode(const std::string& text);
+
+/// What to do when `dbt` will not converge.
+enum class OnStall : unsigned char {
+  kMirror,    ///< go on as `mirror`
+  kThrottle,  ///< slow the guest's writes, step by step, until it converges
+  kFail,      ///< end the job; the guest stays on the source
+};
+std::string_view to_string(OnStall action);
+Result<OnStall> parse_on_stall(const std::string& text);
+
+enum class Verify : unsigned char {
+  kNone,
+  kDigest,  ///< hash every chunk as it is copied (I13)
+  kFull,    ///< and read the target back and compare before the switchover
+};
+std::string_view to_string(Verify verify);
+Result<Verify> parse_verify(const std::string& text);
+
+struct JobOptions {
+  Mode mode = Mode::kMirror;
+  OnStall on_stall = OnStall::kMirror;
+  Verify verify = Verify::kDigest;
+  std::uint32_t granularity_bytes = kDefaultGranularityBytes;
+  /// Copier: requests in flight at most, bytes of one request, bytes in flight at most.
+  std::uint32_t copy_depth = 8;
+  std::uint32_t copy_request_bytes = 1u << 20;
+  std::uint64_t copy_window_bytes = 16u << 20;
+  /// Copier's rate; 0 = unlimited. Changeable while running.
+  std::uint64_t bwlimit_bytes_per_second = 0;
+  /// A mirrored write is acknowledged from the source alone after this long (I10).
+  Duration mirror_deadline = std::chrono::milliseconds(50);
+  /// Mirrored bytes in flight at most; beyond it, writes are tracked instead (I10).
+  std::uint64_t mirror_window_bytes = 64u << 20;
+  /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.
+  Duration max_downtime = std::chrono::milliseconds(100);
+  /// No answer from the target for this long fails the job (the guest has been elsewhere long
+  /// before).
+  Duration target_timeout = std::chrono::seconds(30);
+};
+
+/// kInvalid naming the field: zero sizes, granularity out of range.
+Status check_options(const JobOptions& options);
+
+}  // namespace blockmig

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// JobStatus: what can be seen of a migration, running or ended. Values; a copy is made when asked.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/job_state.h"
+
+namespace blockmig {
+
+struct JobStatus {
+  std::string id;
+  std::string disk;
+  Mode mode = Mode::kMirror;         ///< as asked
+  Mode active_mode = Mode::kMirror;  ///< now: dbt may have become mirror
+  JobState state = JobState::kRunning;
+  Phase phase = Phase::kPreparing;
+  std::string source_uri;
+  std::string target_uri;
+  std::uint64_t attempt = 0;
+  std::uint64_t epoch = 0;  ///< of the disk, after the switchover the new one
+
+  std::optional<Error> error;  ///< why it failed, or why it is held up
+  std::string verdict;         ///< last word of the convergence policy, with its numbers
+
+  std::uint64_t size_bytes = 0;
+  std::uint64_t bytes_total = 0;     ///< to copy in the first pass
+  std::uint64_t bytes_copied = 0;    ///< by the copier, all passes
+  std::uint64_t bytes_mirrored = 0;  ///< by the guest's writes
+  std::uint64_t bytes_zero = 0;      ///< zeros that did not travel
+  std::uint64_t remaining_bytes = 0;
+  std::uint64_t passes = 0;
+  std::uint64_t catch_up_rounds = 0;  ///< after the pass of `mirror`, over what it could not mirror
+  std::uint64_t rate_bytes_per_second = 0;        ///< copier, last second
+  std::uint64_t dirty_rate_bytes_per_second = 0;  ///< guest, last second, whole chunks
+  std::uint64_t throttle_bytes_per_second = 0;    ///< guest's limit; 0 = none
+  std::uint64_t bwlimit_bytes_per_second = 0;
+  std::uint64_t mirror_deadline_misses = 0;
+  std::uint64_t switchover_attempts = 0;
+
+  double elapsed_seconds = 0;
+  double predicted_downtime_ms = 0;
+  double stall_ms = 0;            ///< how long the gate was closed at the switchover that succeeded
+  double longest_request_ms = 0;  ///< longest guest request since the job began
+  double guest_p50_ms = 0;        ///< guest requests during the job
+  double guest_p99_ms = 0;
+
+  std::string source_digest;  ///< hex; empty if not computed
+  std::string target_digest;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/migration.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/base/units.h"
+
+namespace blockmig {
+namespace {
+
+constexpr unsigned kTransientAttempts = 5;
+constexpr Duration kBackOffStep = std::chrono::milliseconds(20);
+constexpr Duration kBackOffMax = std::chrono::seconds(1);
+
+/// Worth another try at once; everything else either lasts or was asked for.
+bool is_transient(const Error& error) { return error.code() == ErrorCode::kIo; }
+
+double to_ms(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+}  // namespace
+
+Task<Status> copy_pass(Migration& migration) {
+  CopyEngine& engine = *migration.engine;
+  const DirtyBitmap& dirty = *migration.sync->dirty;
+  Status status;
+  for (unsigned attempt = 0; attempt < kTransientAttempts; ++attempt) {
+    const CopyStats before = engine.stats();
+    const std::uint64_t dirty_before = dirty.dirty_bytes();
+    const std::uint64_t guest_before = migration.disk.stats().bytes_written;
+    const TimePoint begun = migration.loop.now();
+    status = co_await engine.run_pass(std::nullopt);
+    const CopyStats& after = engine.stats();
+    PassRecord record;
+    record.copied_bytes = after.bytes_copied - before.bytes_copied;
+    record.remaining_bytes = dirty.dirty_bytes();
+    record.dirtied_bytes =
+        record.remaining_bytes + (after.bytes_leased - before.bytes_leased) - dirty_before;
+    record.guest_bytes = migration.disk.stats().bytes_written - guest_before;
+    record.took = migration.loop.now() - begun;
+    if (status.ok()) {
+      migration.passes.push_back(record);
+      if (record.copied_bytes == 0) co_await back_off(migration, 0);
+      co_return status;
+    }
+    if (!is_transient(status.error())) co_return status;
+    if (record.copied_bytes > 0) attempt = 0;
+    migration.status.error = status.error();
+    co_await back_off(migration, attempt);
+  }
+  co_return status;
+}
+
+Judgement judge(Migration& migration, Duration fixed_cost) {
+  ConvergenceLimits limits;
+  limits.max_downtime = migration.options.max_downtime;
+  limits.fixed_cost = fixed_cost;
+  // Once the guest is held back, every pass without headway calls for the next step.
+  if (migration.guest_rate_before_throttle != 0) limits.hopeless_passes = 1;
+  limits.postponed = migration.postponed;
+  std::vector<PassRecord>& passes = migration.passes;
+  if (!passes.empty()) passes.back().remaining_bytes = migration.sync->dirty->dirty_bytes();
+  const Judgement judgement = judge_convergence(passes, limits);
+  migration.status.verdict = judgement.reason;
+  migration.status.predicted_downtime_ms = to_ms(judgement.predicted_downtime);
+  return judgement;
+}
+
+Task<void> back_off(Migration& migration, unsigned attempt) {
+  const Duration wait =
+      std::min<Duration>(kBackOffStep * (1u << std::min(attempt, 10u)), kBackOffMax);
+  const TimePoint until = migration.loop.now() + wait;
+  co_await migration.cancel.event().wait_until(until);
+}
+
+}  // namespace blockmig

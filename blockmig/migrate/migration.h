@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Migration: the parts of one running job, as the modes and the switchover share them.
+//
+// Owned by the Job; made in steps by prepare() (prepare.h). Thread rule: the disk's loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/latency_histogram.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/convergence.h"
+#include "blockmig/migrate/copy_engine.h"
+#include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/mirror.h"
+#include "blockmig/migrate/replica.h"
+#include "blockmig/migrate/sync_state.h"
+#include "blockmig/migrate/target_opener.h"
+
+namespace blockmig {
+
+struct Migration {
+  Migration(EventLoop& event_loop, Disk& migrated_disk, Journal& disk_journal,
+            const JobOptions& job_options)
+      : loop(event_loop),
+        disk(migrated_disk),
+        journal(disk_journal),
+        options(job_options),
+        cancel(event_loop) {}
+
+  EventLoop& loop;
+  Disk& disk;
+  Journal& journal;
+  JobOptions options;
+  CancelSource cancel;
+  JobStatus status;
+
+  std::unique_ptr<Replica> replica;
+  std::unique_ptr<SyncState> sync;
+  std::unique_ptr<CopyEngine> engine;
+  std::unique_ptr<Mirror> mirror;  ///< from the moment the mode attaches it
+
+  std::vector<PassRecord> passes;
+  unsigned postponed = 0;  ///< switchovers that took too long, since the last step taken against it
+  std::uint64_t guest_rate_before_throttle = 0;  ///< bytes per second; 0: not throttled
+  Duration flush_cost{};                         ///< the target's last flush
+  std::unique_ptr<BlockDevice> old_store;        ///< after the decision
+  bool deciding = false;  ///< the decision is being written: too late to abort
+  bool decided = false;   ///< the target owns the disk
+};
+
+/// Runs one pass of the engine and records what it did in `migration.passes`. Transient errors of
+/// the target are tried again; kCancelled, kTimedOut and everything that lasts come back.
+Task<Status> copy_pass(Migration& migration);
+
+/// What the policy says about the passes so far; also kept in the status. `fixed_cost`: what the
+/// switchover costs besides the last copy, where it has just been measured.
+Judgement judge(Migration& migration, Duration fixed_cost);
+
+/// Waits a little, longer each time, before the next try of something that did not work out;
+/// returns early when cancelled.
+Task<void> back_off(Migration& migration, unsigned attempt);
+
+// The modes, a file each (mode_*.cc). Each returns success when the switchover is done.
+Task<Status> run_cold(Migration& migration);
+Task<Status> run_dbt(Migration& migration);
+Task<Status> run_mirror(Migration& migration);
+
+}  // namespace blockmig

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/prepare.h"
+
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "blockmig/base/units.h"
+
+namespace blockmig {
+namespace {
+
+struct Opening {
+  explicit Opening(EventLoop& loop) : changed(loop) {}
+  Event changed;
+  std::optional<Result<std::unique_ptr<BlockDevice>>> result;
+  bool given_up = false;
+};
+
+Task<void> open_into(std::shared_ptr<Opening> opening, std::shared_ptr<TargetOpener> opener,
+                     std::uint64_t size_bytes) {
+  auto result = co_await opener->open(size_bytes);
+  if (!opening->given_up) {
+    opening->result = std::move(result);
+    opening->changed.set();
+    co_return;
+  }
+  if (!result.ok()) co_return;
+  const std::unique_ptr<BlockDevice> late = std::move(*result);
+  const Status closed = co_await late->close();
+  static_cast<void>(closed);  // nobody is left to tell; the job ended as aborted
+  co_await opener->discard();
+}
+
+/// Calls `visit` for every extent of the device, in order.
+Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uint64_t size_bytes,
+                             const std::function<void(const Extent&)>& visit) {
+  std::uint64_t offset = 0;
+  while (offset < size_bytes) {
+    if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+    const auto extents = co_await device.extents(offset, size_bytes - offset);
+    if (!extents.ok()) co_return extents.error();
+    for (const Extent& extent : *extents) {
+      visit(extent);
+      offset = extent.offset + extent.length;
+    }
+  }
+  co_return Status();
+}
+
+/// Which chunks of the target may hold something: a target that is not known to be zero is asked,
+/// and taken at its word only for extents that it calls zero (trap 9).
+Task<Status> find_written(Migration& migration) {
+  Replica& replica = *migration.replica;
+  DirtyBitmap& written = *migration.sync->written;
+  if (replica.info().zero_initialised) co_return Status();
+  const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
+    if (!extent.zero) written.mark(extent.offset, extent.length);
+  };
+  const Status scanned =
+      co_await for_each_extent(migration, replica.target(), written.size_bytes(), visit);
+  if (scanned.ok()) co_return scanned;
+  if (scanned.error().code() == ErrorCode::kCancelled) co_return scanned;
+  written.mark_all();  // it cannot say: assume the worst
+  co_return Status();
+}
+
+Task<Status> find_allocated(Migration& migration) {
+  SyncState& sync = *migration.sync;
+  const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
+    if (!extent.zero) {
+      sync.dirty->mark(extent.offset, extent.length);
+      return;
+    }
+    // Zeros at the source must become zeros at the target wherever it may hold something else.
+    auto chunk = sync.written->next_dirty(extent.offset / sync.written->granularity_bytes());
+    while (chunk && *chunk * sync.written->granularity_bytes() < extent.offset + extent.length) {
+      const ByteRange range = sync.written->chunk_range(*chunk);
+      sync.dirty->mark(range.offset, range.length);
+      chunk = sync.written->next_dirty(*chunk + 1);
+    }
+  };
+  const Status scanned =
+      co_await for_each_extent(migration, migration.disk.store(), sync.dirty->size_bytes(), visit);
+  if (!scanned.ok() && scanned.error().code() != ErrorCode::kCancelled) {
+    sync.dirty->mark_all();  // the source cannot say what is allocated: everything is
+    co_return Status();
+  }
+  co_return scanned;
+}
+
+}  // namespace
+
+Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
+                                                       std::shared_ptr<TargetOpener> opener,
+                                                       TaskScope& leftovers) {
+  auto opening = std::make_shared<Opening>(migration.loop);
+  const CancelSource::Callback wake(migration.cancel, [opening] { opening->changed.set(); });
+  auto task = open_into(opening, std::move(opener), migration.disk.info().size_bytes);
+  leftovers.spawn(std::move(task));
+  co_await opening->changed.wait();
+  if (!opening->result) {
+    opening->given_up = true;
+    co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  }
+  co_return std::move(*opening->result);
+}
+
+Status check_target(const DeviceInfo& source, const DeviceInfo& target) {
+  if (target.read_only) {
+    return Error(ErrorCode::kPrecondition, "target " + target.name + " is read-only");
+  }
+  if (target.size_bytes < source.size_bytes) {
+    return Error(ErrorCode::kPrecondition, "target " + target.name + " is too small: it has " +
+                                               std::to_string(target.size_bytes) + " bytes, disk " +
+                                               source.name + " has " +
+                                               std::to_string(source.size_bytes));
+  }
+  if (target.min_io_bytes > source.min_io_bytes) {
+    return Error(ErrorCode::kPrecondition,
+                 "target " + target.name + " takes only requests aligned to " +
+                     std::to_string(target.min_io_bytes) + " bytes, the clients of disk " +
+                     source.name + " were promised " + std::to_string(source.min_io_bytes));
+  }
+  return {};
+}
+
+Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> target) {
+  const std::uint64_t size = migration.disk.info().size_bytes;
+  const std::uint32_t granularity = migration.options.granularity_bytes;
+  migration.replica = std::make_unique<Replica>(migration.loop, std::move(target));
+  auto dirty = DirtyBitmap::create(size, granularity);
+  if (!dirty.ok()) co_return dirty.error();
+  auto written = DirtyBitmap::create(size, granularity);
+  if (!written.ok()) co_return written.error();
+  migration.sync =
+      std::make_unique<SyncState>(migration.loop, std::move(*dirty), std::move(*written),
+                                  migration.options.verify != Verify::kNone);
+  if (migration.options.verify == Verify::kFull) {
+    auto unverified = DirtyBitmap::create(size, granularity);
+    if (!unverified.ok()) co_return unverified.error();
+    migration.sync->unverified = std::move(*unverified);
+    migration.sync->unverified->mark_all();
+  }
+  migration.engine = std::make_unique<CopyEngine>(
+      CopyEngine::Parts{migration.loop, migration.disk, *migration.replica, *migration.sync,
+                        migration.options, migration.cancel});
+  const Status written_found = co_await find_written(migration);
+  if (!written_found.ok()) co_return written_found;
+  migration.disk.tracking().attach_job(migration.sync->dirty.get());
+  const Status allocated_found = co_await find_allocated(migration);
+  if (!allocated_found.ok()) co_return allocated_found;
+  migration.status.bytes_total = migration.sync->dirty->dirty_bytes();
+  co_return Status();
+}
+
+}  // namespace blockmig

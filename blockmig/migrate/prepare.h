@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// The steps before the first byte is copied.
+#pragma once
+
+#include <memory>
+
+#include "blockmig/base/error.h"
+#include "blockmig/io/task.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/migration.h"
+#include "blockmig/migrate/target_opener.h"
+
+namespace blockmig {
+
+/// Opens the target. Aborting does not wait for it: kCancelled at once, and whatever the opening
+/// still brings is closed by a task in `leftovers`.
+Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
+                                                       std::shared_ptr<TargetOpener> opener,
+                                                       TaskScope& leftovers);
+
+/// kPrecondition: too small, read-only, or too coarse; names both sides.
+Status check_target(const DeviceInfo& source, const DeviceInfo& target);
+
+/// Makes replica, sync state and engine; arms the tracking, *then* scans the allocation (I17): a
+/// write that the scan does not see is marked. After it, every chunk that differs is dirty (I5).
+Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> target);
+
+}  // namespace blockmig

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replica: owns the target of a migration. Every request to the target goes through it.
+//
+// A request is a TargetOp that owns its bytes. Whoever submitted it waits for op->done, with a
+// deadline of its own; the op itself runs until the device has answered, however late, and keeps
+// its bytes and its range until then (I9). abandon() settles every op at once for those who wait,
+// cuts the device off, and leaves only the device's own late answers to be drained: so nothing ever
+// waits for a frozen target.
+//
+// Lifecycle: submit…, then either release_target() when idle (the switchover), or abandon();
+// drain(); close. Thread rule: the disk's loop.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/block/block_device.h"
+#include "blockmig/io/event.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/buffer.h"
+
+namespace blockmig {
+
+enum class TargetOpKind : unsigned char { kWrite, kZero, kFlush, kRead };
+
+struct TargetOp {
+  TargetOp(EventLoop& loop, TargetOpKind op_kind) : kind(op_kind), done(loop) {}
+
+  TargetOpKind kind;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  bool fua = false;
+  bool bulk = false;               ///< the copier's: counts for bulk_waits()
+  std::shared_ptr<Buffer> memory;  ///< owns what `bytes` points into
+  MutableBytes bytes;              ///< kWrite: what to write; kRead: what was read
+  Event done;                      ///< set when `status` is final for those who wait
+  Status status;
+  TimePoint submitted{};
+  Duration took{};
+  std::uint64_t number = 0;  ///< the replica's
+  /// Runs once, when the device has answered; not after abandon().
+  std::function<void(TargetOp&)> on_answer;
+};
+
+class Replica final {
+ public:
+  Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target);
+  ~Replica();
+
+  /// Starts the request; the op may be answered before submit() returns.
+  void submit(const std::shared_ptr<TargetOp>& op);
+  /// Submits, and waits until the answer or the deadline. kTimedOut leaves the op running.
+  Task<Status> perform(std::shared_ptr<TargetOp> op, TimePoint deadline);
+
+  const DeviceInfo& info() const { return target_->info(); }
+  BlockDevice& target() { return *target_; }
+  std::uint64_t in_flight() const { return ops_.size(); }
+  std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
+  /// A bulk request has been in flight for longer than `patience`: others should leave it room.
+  bool bulk_waits(Duration patience) const {
+    return !bulk_submitted_.empty() && loop_.now() - *bulk_submitted_.begin() > patience;
+  }
+  /// How long recent answers took.
+  Duration usual_answer() const { return usual_answer_; }
+  /// Waits until nothing is in flight; false at the deadline.
+  Task<bool> idle_until(TimePoint deadline);
+  /// Something is in flight, and for `patience` the device has answered nothing at all.
+  bool stuck(Duration patience) const {
+    return !ops_.empty() && loop_.now() - progress_at_ >= patience;
+  }
+  /// The earliest time at which stuck(patience) can become true.
+  TimePoint stuck_at(Duration patience) const {
+    return (ops_.empty() ? loop_.now() : progress_at_) + patience;
+  }
+
+  void abandon();
+  bool abandoned() const { return abandoned_; }
+  /// Waits for the device's own answers, without limit.
+  Task<void> drain();
+  Task<Status> close();
+  /// Requires in_flight() == 0: a late write must not meet the new owner's (I9).
+  std::unique_ptr<BlockDevice> release_target();
+
+ private:
+  Task<void> run(std::shared_ptr<TargetOp> op);
+  void answered(const std::shared_ptr<TargetOp>& op, Status status);
+
+  EventLoop& loop_;
+  std::unique_ptr<BlockDevice> target_;
+  TaskScope scope_;
+  std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
+  std::uint64_t last_number_ = 0;
+  std::uint64_t in_flight_bytes_ = 0;
+  std::multiset<TimePoint> bulk_submitted_;
+  Duration usual_answer_{};  ///< smoothed time of recent answers
+  TimePoint progress_at_{};  ///< the last answer, or when the first op in flight was submitted
+  Event idle_;
+  bool abandoned_ = false;
+};
+
+}  // namespace blockmig

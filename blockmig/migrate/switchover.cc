@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/switchover.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
+#include "blockmig/io/offload.h"
+#include "blockmig/migrate/read_back.h"
+
+namespace blockmig {
+namespace {
+
+constexpr int kPreFlushes = 3;
+
+Task<Status> flush_target(Migration& migration, TimePoint deadline) {
+  const TimePoint begun = migration.loop.now();
+  auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
+  const Status status = co_await migration.replica->perform(op, deadline);
+  migration.flush_cost = migration.loop.now() - begun;
+  co_return status;
+}
+
+/// Flushing before the fence takes the cost of the bulk out of it. The second flush is the measure.
+Task<Status> pre_flush(Migration& migration) {
+  for (int i = 0; i < kPreFlushes; ++i) {
+    const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
+    const Status flushed = co_await flush_target(migration, deadline);
+    if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
+    if (migration.flush_cost * 4 < migration.options.max_downtime) break;
+  }
+  co_return Status();
+}
+
+DiskRecord record_of(const Migration& migration, bool after) {
+  const Disk& disk = migration.disk;
+  DiskRecord record;
+  record.disk = disk.name();
+  record.store_uri = after ? migration.status.target_uri : disk.store_uri();
+  record.epoch = after ? disk.epoch() + 1 : disk.epoch();
+  record.size_bytes = disk.info().size_bytes;
+  record.previous_uri = after ? disk.store_uri() : std::string();
+  return record;
+}
+
+/// Writes the decision. On return the journal says who owns the disk, or nobody may serve it.
+Task<Result<SwitchOutcome>> decide(Migration& migration) {
+  const DiskRecord record = record_of(migration, true);
+  migration.deciding = true;
+  const Status saved = co_await migration.journal.save_disk(record);
+  if (saved.ok()) co_return SwitchOutcome::kSwitched;
+  const auto found = co_await migration.journal.load_disk(record.disk);
+  if (!found.ok()) {
+    migration.disk.gate().shut();
+    co_return found.error().with_context(
+        "the owner of disk " + record.disk +
+        " is unknown: writing the decision failed and the journal cannot be read; the disk stays "
+        "closed until a restart has read it");
+  }
+  if (found->has_value() && (*found)->epoch == record.epoch) co_return SwitchOutcome::kSwitched;
+  migration.deciding = false;
+  co_return saved.error().with_context("writing the decision");
+}
+
+bool equal_now(const Migration& migration) {
+  return migration.sync->dirty->dirty_count() == 0 && migration.sync->ledger.idle();
+}
+
+/// Everything between the closed gate and the decision. kPostponed when `deadline` does not
+/// suffice.
+Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint deadline) {
+  if (!planted(PlantedBug::kDirtyCheckBeforeDrain) && migration.sync->dirty->dirty_count() > 0) {
+    const Status copied = co_await migration.engine->run_pass(deadline);
+    if (!copied.ok() && copied.error().code() == ErrorCode::kTimedOut) {
+      co_return SwitchOutcome::kPostponed;
+    }
+    if (!copied.ok()) co_return copied.error();
+  }
+  const bool idle = co_await migration.replica->idle_until(deadline);
+  if (!idle) co_return SwitchOutcome::kPostponed;
+  if (!planted(PlantedBug::kDirtyCheckBeforeDrain) && !equal_now(migration)) {
+    co_return SwitchOutcome::kPostponed;
+  }
+  if (migration.sync->unverified) {
+    const auto verified = co_await read_back_under_fence(migration, deadline);
+    if (!verified.ok()) co_return verified.error();
+    if (!*verified) co_return SwitchOutcome::kPostponed;
+  }
+  if (!planted(PlantedBug::kFlushSourceOnly)) {
+    const Status flushed = co_await flush_target(migration, deadline);
+    if (!flushed.ok() && flushed.error().code() == ErrorCode::kTimedOut) {
+      co_return SwitchOutcome::kPostponed;
+    }
+    if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
+  }
+  if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  const auto decision = co_await decide(migration);
+  co_return decision;
+}
+
+void hand_over(Migration& migration) {
+  Disk& disk = migration.disk;
+  migration.decided = true;
+  disk.set_mirror(nullptr);
+  disk.tracking().attach_job(nullptr);
+  auto target = migration.replica->release_target();
+  target->prefer_latency(true);
+  migration.old_store =
+      disk.swap_store(std::move(target), migration.status.target_uri, disk.epoch() + 1);
+  migration.status.epoch = disk.epoch();
+}
+
+double to_ms(Duration duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
+
+/// The digest of the whole disk, where every chunk's is known: off the loop, since a large disk has
+/// many chunks and the guest is running again.
+Task<void> report_digests(Migration& migration) {
+  if (!migration.sync->digests || migration.sync->digests->unknown_chunks() != 0) co_return;
+  const ChunkDigests& digests = *migration.sync->digests;
+  const Digest image = co_await offload(migration.loop, [&digests] { return digests.image(); });
+  migration.status.source_digest = image.hex();
+  if (migration.sync->unverified) migration.status.target_digest = image.hex();
+}
+
+}  // namespace
+
+Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
+  if (migration.sync->unverified) {
+    const Status read = co_await read_back(migration);
+    if (!read.ok()) co_return read.error();
+  }
+  const Status flushed = co_await pre_flush(migration);
+  if (!flushed.ok()) co_return flushed.error();
+  const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
+  if (too_much_now && migration.status.mode != Mode::kCold) co_return SwitchOutcome::kPostponed;
+
+  const Phase before = migration.status.phase;
+  enter_phase(migration.status.phase, Phase::kSwitching);
+  ++migration.status.switchover_attempts;
+  Gate& gate = migration.disk.gate();
+  const TimePoint begun = migration.loop.now();
+  const TimePoint deadline = begun + migration.options.max_downtime;
+  const bool drained = co_await gate.close_until(deadline);
+  Result<SwitchOutcome> outcome = SwitchOutcome::kPostponed;
+  if (drained) outcome = co_await switch_under_fence(migration, deadline);
+  const bool switched = outcome.ok() && *outcome == SwitchOutcome::kSwitched;
+  if (switched) hand_over(migration);
+  if (gate.state() != Gate::State::kShut) gate.open();
+  const double fence_ms = to_ms(migration.loop.now() - begun);
+  if (switched) {
+    migration.status.stall_ms = fence_ms;
+    co_await report_digests(migration);
+  } else {
+    enter_phase(migration.status.phase, before);
+    migration.status.verdict = "switchover postponed after " + std::to_string(fence_ms) + " ms";
+    co_await migration.engine->join();
+  }
+  co_return outcome;
+}
+
+}  // namespace blockmig

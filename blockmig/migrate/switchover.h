@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Switchover: the instant at which the target becomes the owner of the disk, on one host.
+//
+//   flush the target until its flush is cheap      gate open; the guest does not notice
+//   close the gate, wait until nothing is inside ┐
+//   copy what is still dirty                     │ the fence: at most max_downtime, or the gate
+//   opens target idle, target flushed, all equal       │ on the source again and it is tried later
+//   record ACTIVE(target, epoch + 1)  ◀ decision ┘
+//   swap the store, open the gate
+//
+// Before the decision every failure leaves the source serving (I8). The decision is one synced
+// record in the journal; if writing it fails, the journal is read again, and if that is impossible
+// the gate stays shut: nobody may serve a disk whose owner is unknown (I3, I7).
+#pragma once
+
+#include "blockmig/base/error.h"
+#include "blockmig/io/task.h"
+#include "blockmig/migrate/migration.h"
+
+namespace blockmig {
+
+enum class SwitchOutcome : unsigned char {
+  kSwitched,
+  kPostponed,  ///< it would have taken too long; the guest is on the source, nothing is lost
+};
+
+/// Requires that a pass has ended. Errors: what the target or the journal said; kCancelled;
+/// kMismatch.
+Task<Result<SwitchOutcome>> try_switchover(Migration& migration);
+
+}  // namespace blockmig

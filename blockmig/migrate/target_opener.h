@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// TargetOpener: how a job reaches its target. Implemented by whoever knows URIs (tools/) or
+// simulations (tests/sim). Thread rule: the disk's loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "blockmig/block/block_device.h"
+#include "blockmig/io/task.h"
+
+namespace blockmig {
+
+class TargetOpener {
+ public:
+  virtual ~TargetOpener() = default;
+  /// The canonical URI, as it will be journalled.
+  virtual const std::string& uri() const = 0;
+  /// Opens the target for writing, creating it if it can be created, with at least `size_bytes`.
+  /// Checks what can be checked before anything changes: space, size, use by others.
+  virtual Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) = 0;
+  /// Removes what open() created; called when the job did not reach its decision, after the device
+  /// was closed. Never an existing file.
+  virtual Task<void> discard() = 0;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/chunk_ledger.h"
+
+#include <gtest/gtest.h>
+
+#include <optional>
+
+#include "blockmig/base/random.h"
+#include "blockmig/io/sim_loop.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::uint32_t kChunk = 64 * 1024;
+
+class ChunkLedgerTest : public testing::Test {
+ protected:
+  Random random_{1};
+  SimLoop loop_{random_};
+  ChunkLedger ledger_{loop_, kChunk};
+};
+
+TEST_F(ChunkLedgerTest, AChunkIsCopiedByOneAtATime) {
+  EXPECT_TRUE(ledger_.try_begin_copy(3, false));
+  EXPECT_FALSE(ledger_.try_begin_copy(3, false));
+  ledger_.end_copy(3);
+  EXPECT_TRUE(ledger_.try_begin_copy(3, false));
+  ledger_.end_copy(3);
+  EXPECT_TRUE(ledger_.idle());
+}
+
+TEST_F(ChunkLedgerTest, TheCopierKeepsOutOfAChunkWithAMirroredWrite_I9) {
+  std::optional<RangeGuard> late(std::in_place, ledger_, ByteRange{kChunk - 512, 1024});
+  EXPECT_FALSE(ledger_.try_begin_copy(0, false));
+  EXPECT_FALSE(ledger_.try_begin_copy(1, false)) << "the write reaches into the next chunk";
+  EXPECT_TRUE(ledger_.try_begin_copy(2, false));
+  late.reset();
+  EXPECT_TRUE(ledger_.try_begin_copy(0, false));
+}
+
+TEST_F(ChunkLedgerTest, OverlapsAreByByteNotByChunk_Trap14) {
+  const RangeGuard guard(ledger_, ByteRange{4096, 4096});
+  EXPECT_TRUE(ledger_.overlaps_mirrored({8191, 1}));
+  EXPECT_TRUE(ledger_.overlaps_mirrored({0, 4097}));
+  EXPECT_FALSE(ledger_.overlaps_mirrored({8192, 512}));
+  EXPECT_FALSE(ledger_.overlaps_mirrored({0, 4096}));
+}
+
+TEST_F(ChunkLedgerTest, OnlyAnExclusiveCopyMakesWritesWait) {
+  EXPECT_TRUE(ledger_.try_begin_copy(0, false));
+  EXPECT_TRUE(ledger_.try_begin_copy(1, true));
+  EXPECT_TRUE(ledger_.copying({0, 512}));
+  EXPECT_FALSE(ledger_.copying_exclusively({0, 512}));
+  EXPECT_TRUE(ledger_.copying_exclusively({kChunk - 1, 2}));
+}
+
+}  // namespace
+}  // namespace blockmig

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/convergence.h"
+
+#include <gtest/gtest.h>
+
+#include "blockmig/base/bytes.h"
+
+namespace blockmig {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+PassRecord pass(std::uint64_t copied_mib, std::uint64_t dirtied_mib, std::uint64_t remaining_mib,
+                Duration took) {
+  PassRecord record;
+  record.copied_bytes = copied_mib * kMiB;
+  record.dirtied_bytes = dirtied_mib * kMiB;
+  record.remaining_bytes = remaining_mib * kMiB;
+  record.took = took;
+  return record;
+}
+
+TEST(Convergence, NothingIsSaidBeforeTheFirstPass) {
+  EXPECT_EQ(judge_convergence({}, {}).verdict, Verdict::kConverging);
+}
+
+TEST(Convergence, ReadyWhenTheRestFitsTheDowntimeBudget) {
+  const auto judgement = judge_convergence({pass(1000, 5, 5, seconds(1))}, {});
+  EXPECT_EQ(judgement.verdict, Verdict::kReady);
+  EXPECT_LE(judgement.predicted_downtime, milliseconds(6));
+}
+
+TEST(Convergence, NothingRemainingIsReadyAtAnyRate) {
+  EXPECT_EQ(judge_convergence({pass(0, 0, 0, milliseconds(1))}, {}).verdict, Verdict::kReady);
+}
+
+TEST(Convergence, FixedCostsCountAgainstTheBudget) {
+  ConvergenceLimits limits;
+  limits.fixed_cost = milliseconds(99);
+  EXPECT_EQ(judge_convergence({pass(1000, 5, 5, seconds(1))}, limits).verdict,
+            Verdict::kConverging);
+}
+
+TEST(Convergence, ShrinkingRemaindersConverge) {
+  const auto judgement =
+      judge_convergence({pass(1000, 800, 800, seconds(1)), pass(800, 600, 600, seconds(1)),
+                         pass(600, 450, 450, seconds(1)), pass(450, 300, 300, seconds(1))},
+                        {});
+  EXPECT_EQ(judgement.verdict, Verdict::kConverging);
+}
+
+TEST(Convergence, ThreePassesWithoutHeadwayAreHopelessAndTheNumbersAreNamed) {
+  const auto judgement =
+      judge_convergence({pass(1000, 800, 800, seconds(10)), pass(800, 790, 790, seconds(8)),
+                         pass(790, 800, 800, seconds(8)), pass(800, 800, 800, seconds(8))},
+                        {});
+  EXPECT_EQ(judgement.verdict, Verdict::kNotConverging);
+  EXPECT_NE(judgement.reason.find("not converging"), std::string::npos);
+  EXPECT_NE(judgement.reason.find("800 MiB remain"), std::string::npos) << judgement.reason;
+  EXPECT_NE(judgement.reason.find("100 MiB/s"), std::string::npos) << judgement.reason;
+}
+
+TEST(Convergence, OnePassOfHeadwayStartsTheCountAnew) {
+  const auto judgement =
+      judge_convergence({pass(1000, 800, 800, seconds(10)), pass(800, 790, 790, seconds(8)),
+                         pass(790, 400, 400, seconds(8)), pass(400, 400, 400, seconds(8))},
+                        {});
+  EXPECT_EQ(judgement.verdict, Verdict::kConverging);
+}
+
+TEST(Convergence, SwitchoversThatKeepFailingAreHopelessToo) {
+  ConvergenceLimits limits;
+  limits.postponed = 3;
+  EXPECT_EQ(judge_convergence({pass(1000, 5, 5, seconds(1))}, limits).verdict,
+            Verdict::kNotConverging);
+}
+
+TEST(Convergence, EarlyLongRunsDoNotPromiseFastScatteredOnes) {
+  // 1000 MiB/s in the bulk pass, 10 MiB/s since: 5 MiB take half a second, not 5 ms.
+  const auto judgement = judge_convergence(
+      {pass(1000, 50, 50, seconds(1)), pass(50, 20, 20, seconds(5)), pass(20, 5, 5, seconds(2))},
+      {});
+  EXPECT_EQ(judgement.verdict, Verdict::kConverging);
+}
+
+TEST(GuestLimit, StepsAreAFifthAndStartFromWhatTheGuestDid) {
+  EXPECT_EQ(next_guest_limit(0, 100 * kMiB, 100 * kMiB), 80 * kMiB);
+  EXPECT_EQ(next_guest_limit(80 * kMiB, 100 * kMiB, 100 * kMiB), 64 * kMiB);
+}
+
+TEST(GuestLimit, HalvesWhileTheGuestIsFarAheadOfTheTarget) {
+  EXPECT_EQ(next_guest_limit(0, 100 * kMiB, 10 * kMiB), 50 * kMiB);
+  EXPECT_EQ(next_guest_limit(20 * kMiB, 100 * kMiB, 10 * kMiB), 16 * kMiB);
+}
+
+TEST(GuestLimit, IsCappedAndNeverZero) {
+  EXPECT_EQ(next_guest_limit(5 * kMiB, 100 * kMiB, 80 * kMiB), 5 * kMiB);
+  EXPECT_EQ(next_guest_limit(kMiB, 100 * kMiB, 8 * kMiB), kMiB);
+  EXPECT_GT(next_guest_limit(0, 0, 0), 0u);
+}
+
+}  // namespace
+}  // namespace blockmig

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// Jobs as their users see them: what they promise in each mode, and what they leave behind.
+#include <gtest/gtest.h>
+
+#include "blockmig/base/chunk_digests.h"
+#include "rig.h"
+
+namespace blockmig {
+namespace {
+
+using std::chrono::milliseconds;
+
+JobOptions options_for(Mode mode) {
+  JobOptions options;
+  options.mode = mode;
+  return options;
+}
+
+class EveryMode : public testing::TestWithParam<Mode> {};
+INSTANTIATE_TEST_SUITE_P(Modes, EveryMode, testing::Values(Mode::kCold, Mode::kDbt, Mode::kMirror),
+                         [](const auto& test) { return std::string(to_string(test.param)); });
+
+TEST_P(EveryMode, AnIdleDiskMovesAndTheJournalSaysSo) {
+  Rig rig;
+  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  EXPECT_EQ(status.state, JobState::kDone) << (status.error ? status.error->message() : "");
+  EXPECT_TRUE(rig.equal());
+  EXPECT_EQ(status.passes, 1u);
+  EXPECT_EQ(status.bytes_copied, Rig::kSize);
+  EXPECT_EQ(rig.disk.store_uri(), "test:target");
+  EXPECT_EQ(rig.disk.epoch(), 2u);
+  const auto record = run_task(rig.loop, rig.journal->load_disk("vm1"));
+  ASSERT_TRUE(record.ok() && record->has_value());
+  EXPECT_EQ((*record)->store_uri, "test:target");
+  EXPECT_EQ((*record)->epoch, 2u);
+  EXPECT_EQ((*record)->previous_uri, "test:source");
+}
+
+TEST_P(EveryMode, APoisonedTargetIsOverwrittenWhereTheSourceIsZero_Trap9) {
+  Rig rig;
+  std::vector<std::byte> zeros(2 * kMiB);
+  rig.source->preload(kMiB, zeros);
+  rig.target->fill(std::byte{0xA5});
+  rig.target->mutable_info().zero_initialised = false;
+  EXPECT_EQ(rig.wait(rig.start(options_for(GetParam()))).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
+TEST_P(EveryMode, WritesAfterTheMoveReachTheNewStoreOnly) {
+  Rig rig;
+  rig.wait(rig.start(options_for(GetParam())));
+  ASSERT_TRUE(rig.write(4096, std::vector<std::byte>(512, std::byte{0x11})).ok());
+  std::byte seen[1];
+  rig.target->peek(4096, seen);
+  EXPECT_EQ(seen[0], std::byte{0x11});
+  rig.source->peek(4096, seen);
+  EXPECT_NE(seen[0], std::byte{0x11});
+}
+
+TEST_P(EveryMode, AbortLeavesTheGuestOnTheSource_I8) {
+  Rig rig;
+  rig.target->plan().bytes_per_second = 100 * kKiB;
+  bool discarded = false;
+  const std::string id = rig.start(options_for(GetParam()), &discarded);
+  rig.advance(milliseconds(200));
+  ASSERT_TRUE(rig.board.abort(id).ok());
+  const JobStatus status = rig.wait(id);
+  EXPECT_EQ(status.state, JobState::kAborted);
+  EXPECT_EQ(rig.disk.store_uri(), "test:source");
+  EXPECT_EQ(rig.disk.epoch(), 1u);
+  EXPECT_TRUE(rig.write(0, std::vector<std::byte>(4096, std::byte{1})).ok());
+  EXPECT_EQ(rig.disk.tracking().job(), nullptr);
+  rig.advance(milliseconds(1));
+  EXPECT_TRUE(discarded);
+}
+
+TEST_P(EveryMode, AFrozenTargetNeitherHoldsTheAbortNorTheGuest_I10) {
+  Rig rig;
+  const std::string id = rig.start(options_for(GetParam()));
+  rig.target->stall();
+  rig.advance(milliseconds(300));
+  ASSERT_TRUE(rig.board.abort(id).ok());
+  EXPECT_EQ(rig.wait(id).state, JobState::kAborted) << "the target is still frozen here";
+  EXPECT_TRUE(rig.target->stalled());
+  EXPECT_TRUE(rig.write(0, std::vector<std::byte>(4096, std::byte{1})).ok());
+  rig.target->unstall();
+}
+
+TEST_P(EveryMode, ADeadTargetFailsTheJobAndNamesTheOffset_I8) {
+  Rig rig;
+  rig.target->plan().write_error_ppm = 1'000'000;
+  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  EXPECT_EQ(status.state, JobState::kFailed);
+  ASSERT_TRUE(status.error.has_value());
+  EXPECT_NE(status.error->message().find("writing the target at offset"), std::string::npos)
+      << status.error->message();
+  EXPECT_EQ(rig.disk.store_uri(), "test:source");
+}
+
+TEST_P(EveryMode, ASourceReadErrorIsNeverCopiedAsZeros_I11) {
+  Rig rig;
+  const std::string id = rig.start(options_for(GetParam()));
+  rig.source->plan().read_error_ppm = 1'000'000;
+  const JobStatus status = rig.wait(id);
+  EXPECT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(rig.disk.epoch(), 1u);
+}
+
+TEST_P(EveryMode, AFullTargetFailsWithNoSpace) {
+  Rig rig;
+  rig.target->plan().space_bytes = kMiB;
+  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  EXPECT_EQ(status.state, JobState::kFailed);
+  ASSERT_TRUE(status.error.has_value());
+  EXPECT_EQ(status.error->code(), ErrorCode::kNoSpace);
+}
+
+TEST_P(EveryMode, FullVerificationCatchesALostTargetWriteAndNamesTheOffset_I13) {
+  Rig rig;
+  rig.target->plan().lost_write_ppm = 200'000;
+  JobOptions options = options_for(GetParam());
+  options.verify = Verify::kFull;
+  const JobStatus status = rig.wait(rig.start(options));
+  EXPECT_EQ(status.state, JobState::kFailed);
+  ASSERT_TRUE(status.error.has_value());
+  EXPECT_EQ(status.error->code(), ErrorCode::kMismatch) << status.error->message();
+  EXPECT_NE(status.error->message().find("offset"), std::string::npos);
+  EXPECT_EQ(rig.disk.store_uri(), "test:source");
+}
+
+TEST_P(EveryMode, ATargetThatFlushesTooSlowlyPostponesTheSwitchAndKeepsTheGuestRunning) {
+  Rig rig;
+  JobOptions options = options_for(GetParam());
+  options.max_downtime = milliseconds(20);
+  rig.target->plan().min_delay = rig.target->plan().max_delay = milliseconds(60);
+  const std::string id = rig.start(options);
+  rig.advance(std::chrono::seconds(20));
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kRunning);
+  EXPECT_EQ(rig.disk.gate().state(), Gate::State::kOpen);
+  rig.target->plan().min_delay = rig.target->plan().max_delay = milliseconds(1);
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
+TEST_P(EveryMode, PauseStopsTheCopierAndResumeGoesOn) {
+  Rig rig;
+  rig.target->plan().bytes_per_second = kMiB;
+  const std::string id = rig.start(options_for(GetParam()));
+  rig.advance(milliseconds(500));
+  ASSERT_TRUE(rig.board.pause(id).ok());
+  EXPECT_FALSE(rig.board.pause(id).ok());
+  rig.advance(std::chrono::seconds(20));
+  const std::uint64_t copied = rig.board.status(id)->bytes_copied;
+  rig.advance(std::chrono::seconds(5));
+  EXPECT_EQ(rig.board.status(id)->bytes_copied, copied);
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kPaused);
+  rig.target->plan().bytes_per_second = 0;
+  ASSERT_TRUE(rig.board.resume(id).ok());
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+}
+
+TEST_P(EveryMode, TheDigestOfTheWholeDiskIsReported) {
+  Rig rig;
+  std::vector<std::byte> content(Rig::kSize);
+  rig.source->peek(0, content);
+  ChunkDigests expected(Rig::kSize);
+  expected.set(0, content);
+  EXPECT_EQ(rig.wait(rig.start(options_for(GetParam()))).source_digest, expected.image().hex());
+}
+
+TEST(Job, ASecondMigrationOfTheSameDiskIsRefusedAndNamesTheFirst) {
+  Rig rig;
+  const std::string id = rig.start({});
+  EXPECT_EQ(rig.start({}), "refused: disk vm1 is being migrated already by job " + id +
+                               "; wait for it or abort it");
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+}
+
+TEST(Job, ATargetThatIsTooSmallIsRefusedWithBothSizes) {
+  Rig rig;
+  rig.target = std::make_shared<FaultDevice>(rig.loop, rig.random, "tiny", 1000);
+  bool discarded = false;
+  const JobStatus status = rig.wait(rig.start({}, &discarded));
+  EXPECT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(status.error->code(), ErrorCode::kPrecondition);
+  EXPECT_NE(status.error->message().find("1000 bytes"), std::string::npos);
+  EXPECT_NE(status.error->message().find(std::to_string(Rig::kSize)), std::string::npos);
+  EXPECT_TRUE(discarded);
+}
+
+TEST(Job, ColdParksWritersButNotReaders) {
+  Rig rig;
+  rig.target->plan().bytes_per_second = kMiB;
+  const std::string id = rig.start(options_for(Mode::kCold));
+  rig.advance(milliseconds(500));
+  TaskScope guest;
+  bool written = false;
+  const auto write = [](Disk& disk, bool& done) -> Task<void> {
+    static const std::vector<std::byte> bytes(4096, std::byte{0x77});
+    const ConstBytes from(bytes);
+    const WriteFlags flags{};
+    const Status status = co_await disk.write(0, from, flags);
+    done = status.ok();
+  };
+  guest.spawn(write(rig.disk, written));
+  std::vector<std::byte> bytes(4096);
+  const MutableBytes into(bytes);
+  EXPECT_TRUE(run_task(rig.loop, rig.disk.read(0, into)).ok());
+  rig.advance(milliseconds(500));
+  EXPECT_FALSE(written);
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  rig.advance(milliseconds(10));
+  EXPECT_TRUE(written);
+  std::byte seen[1];
+  rig.target->peek(0, seen);
+  EXPECT_EQ(seen[0], std::byte{0x77}) << "a parked write goes to the new store";
+}
+
+TEST(Job, FinalJobsCannotBeAbortedPausedOrResumed) {
+  Rig rig;
+  const std::string id = rig.start({});
+  rig.wait(id);
+  EXPECT_EQ(rig.board.abort(id).error().code(), ErrorCode::kPrecondition);
+  EXPECT_EQ(rig.board.pause(id).error().code(), ErrorCode::kPrecondition);
+  EXPECT_EQ(rig.board.resume(id).error().code(), ErrorCode::kPrecondition);
+  EXPECT_EQ(rig.board.abort("job-99").error().code(), ErrorCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace blockmig

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rig: a disk on a simulated store, a simulated target, and what a migration needs, in five lines.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/random.h"
+#include "blockmig/block/fault_device.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/sim_loop.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/job_board.h"
+
+namespace blockmig {
+
+/// Owned by somebody else: lets a test look into a device after the disk or the job took it.
+class Borrowed final : public BlockDevice {
+ public:
+  explicit Borrowed(std::shared_ptr<FaultDevice> device) : device_(std::move(device)) {}
+  const DeviceInfo& info() const override { return device_->info(); }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    return device_->read(offset, into);
+  }
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
+    return device_->write(offset, from, flags);
+  }
+  Task<Status> flush() override { return device_->flush(); }
+  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
+    return device_->trim(offset, length, flags);
+  }
+  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
+    return device_->write_zeroes(offset, length, flags);
+  }
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
+    return device_->extents(offset, length);
+  }
+  void abandon() override { device_->abandon(); }
+  Task<Status> close() override { return device_->close(); }
+
+ private:
+  std::shared_ptr<FaultDevice> device_;
+};
+
+class TestOpener final : public TargetOpener {
+ public:
+  explicit TestOpener(std::shared_ptr<FaultDevice> device, bool* discarded = nullptr)
+      : device_(std::move(device)), discarded_(discarded), uri_("test:" + device_->info().name) {}
+  const std::string& uri() const override { return uri_; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
+    std::unique_ptr<BlockDevice> opened = std::make_unique<Borrowed>(device_);
+    co_return opened;
+  }
+  Task<void> discard() override {
+    if (discarded_ != nullptr) *discarded_ = true;
+    co_return;
+  }
+
+ private:
+  std::shared_ptr<FaultDevice> device_;
+  bool* discarded_;
+  std::string uri_;
+};
+
+struct Rig {
+  static constexpr std::uint64_t kSize = 4 * kMiB + 777;
+
+  explicit Rig(std::uint64_t size = kSize)
+      : source(std::make_shared<FaultDevice>(loop, random, "source", size)),
+        target(std::make_shared<FaultDevice>(loop, random, "target", size)),
+        journal(make_memory_journal(loop)),
+        disk(loop, "vm1", std::make_unique<Borrowed>(source), "test:source", 1),
+        board(loop, *journal) {
+    std::vector<std::byte> content(size);
+    for (std::size_t i = 0; i < size; ++i) content[i] = static_cast<std::byte>(i * 7 + i / 4096);
+    source->preload(0, content);
+    source->mutable_info().zero_initialised = false;
+  }
+  ~Rig() {
+    run_task(loop, board.stop());
+    const Status closed = run_task(loop, disk.close());
+    static_cast<void>(closed);
+  }
+
+  std::string start(const JobOptions& options, bool* discarded = nullptr) {
+    auto id = board.start(disk, std::make_unique<TestOpener>(target, discarded), options);
+    return id.ok() ? *id : "refused: " + id.error().message();
+  }
+  JobStatus wait(const std::string& id) {
+    auto status = run_task(loop, board.wait(id));
+    return *status;
+  }
+  void advance(Duration time) { run_task(loop, sleep_for(loop, time)); }
+  Status write(std::uint64_t offset, const std::vector<std::byte>& bytes) {
+    const ConstBytes from(bytes);
+    const WriteFlags flags{};
+    return run_task(loop, disk.write(offset, from, flags));
+  }
+  bool equal() const {
+    std::vector<std::byte> a(source->info().size_bytes);
+    std::vector<std::byte> b(a.size());
+    source->peek(0, a);
+    target->peek(0, b);
+    return a == b;
+  }
+
+  Random random{7};
+  SimLoop loop{random};
+  std::shared_ptr<FaultDevice> source;
+  std::shared_ptr<FaultDevice> target;
+  std::unique_ptr<Journal> journal;
+  Disk disk;
+  JobBoard board;
+};
+
+}  // namespace blockmig
