@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "history.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "blockmig/base/check.h"
+
+namespace blockmig::sim {
+namespace {
+
+std::uint64_t mix(std::uint64_t sector, SectorValue value) {
+  std::uint64_t z = value * 0x9e3779b97f4a7c15ULL ^ (sector + 1) * 0xbf58476d1ce4e5b9ULL;
+  z ^= z >> 29;
+  return z | 1;  // never zero
+}
+
+}  // namespace
+
+History::History(std::uint64_t size_bytes)
+    : size_bytes_(size_bytes), sectors_(div_up(size_bytes, kSectorBytes)) {
+  for (auto& writes : sectors_)
+    writes.push_back({0, 0, 0, true});  // zeros before anything was written
+}
+
+ByteRange History::sector_range(std::uint64_t sector) const {
+  const std::uint64_t offset = sector * kSectorBytes;
+  return {offset, std::min(kSectorBytes, size_bytes_ - offset)};
+}
+
+std::uint64_t History::begin_write(std::uint64_t first, std::vector<SectorValue> values) {
+  const std::uint64_t begun = tick();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    sectors_[first + i].push_back({values[i], begun, kUnknownEnd, false});
+  }
+  pending_.push_back({first, values.size(), begun});
+  return pending_.size() - 1;
+}
+
+void History::end_write(std::uint64_t id, bool certain) {
+  const std::uint64_t ended = tick();
+  if (!certain) return;
+  const Pending& pending = pending_[id];
+  for (std::uint64_t i = 0; i < pending.count; ++i) {
+    auto& writes = sectors_[pending.first + i];
+    const auto place = std::find_if(writes.rbegin(), writes.rend(), [&](const Write& write) {
+      return write.begun == pending.begun;
+    });
+    BM_CHECK(place != writes.rend());
+    place->ended = ended;
+  }
+}
+
+std::uint64_t History::begin_read() {
+  const std::uint64_t begun = tick();
+  active_reads_.insert(begun);
+  return begun;
+}
+
+void History::end_read(std::uint64_t begun) { active_reads_.erase(active_reads_.find(begun)); }
+
+void History::acknowledge_flush(std::uint64_t begun) {
+  const std::uint64_t oldest = active_reads_.empty() ? now_ : *active_reads_.begin();
+  for (auto& writes : sectors_) {
+    std::uint64_t newest_settled = 0;
+    for (Write& write : writes) {
+      if (write.ended < begun) write.flushed = true;
+      if (write.flushed && write.ended < oldest)
+        newest_settled = std::max(newest_settled, write.begun);
+    }
+    // Nobody may ever see again what was overwritten, durably, before any read under way began.
+    std::erase_if(writes, [&](const Write& write) { return write.ended < newest_settled; });
+  }
+}
+
+std::optional<std::string> History::judge(std::uint64_t sector, SectorValue seen,
+                                          std::uint64_t begun, std::uint64_t ended,
+                                          bool only_flushed) const {
+  const auto& writes = sectors_[sector];
+  // Zeros are written many times: the read is legal if any of the writes explains it.
+  const Write* newest_overwriter = nullptr;
+  bool candidate = false;
+  for (const Write& write : writes) {
+    if (write.value != seen || write.begun > ended) continue;
+    candidate = true;
+    const auto overwriter = std::find_if(writes.begin(), writes.end(), [&](const Write& other) {
+      return other.begun > write.ended && other.ended < begun && (!only_flushed || other.flushed);
+    });
+    if (overwriter == writes.end()) return std::nullopt;
+    newest_overwriter = &*overwriter;
+  }
+  const std::string where =
+      "sector " + std::to_string(sector) + " holds value " + std::to_string(seen);
+  if (!candidate) return where + ", which nobody had written there by then";
+  return where + " although value " + std::to_string(newest_overwriter->value) +
+         " was written after it and acknowledged" + (only_flushed ? " and flushed" : "");
+}
+
+std::optional<std::string> History::check_read(std::uint64_t first,
+                                               const std::vector<SectorValue>& seen,
+                                               std::uint64_t begun, std::uint64_t ended) const {
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    auto problem = judge(first + i, seen[i], begun, ended, false);
+    if (problem) return problem;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string> History::check_survivor(std::uint64_t sector, SectorValue seen) const {
+  return judge(sector, seen, now_ + 1, now_ + 1, true);
+}
+
+void History::encode(std::uint64_t sector, SectorValue value, MutableBytes into) const {
+  if (value == 0) {
+    std::memset(into.data(), 0, into.size());
+    return;
+  }
+  const std::uint64_t pattern[2] = {value, mix(sector, value)};
+  for (std::size_t at = 0; at < into.size(); at += sizeof pattern) {
+    std::memcpy(into.data() + at, pattern, std::min(sizeof pattern, into.size() - at));
+  }
+}
+
+std::optional<SectorValue> History::decode(std::uint64_t sector, ConstBytes bytes) const {
+  std::uint64_t value = 0;
+  std::memcpy(&value, bytes.data(), std::min(sizeof value, bytes.size()));
+  std::byte expected[kSectorBytes];
+  encode(sector, value, MutableBytes(expected, bytes.size()));
+  if (std::memcmp(expected, bytes.data(), bytes.size()) != 0) return std::nullopt;
+  return value;
+}
+
+}  // namespace blockmig::sim

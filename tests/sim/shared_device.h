@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SharedDevice: lets a disk or a job own a device that the simulation keeps, to look into it
+// afterwards.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "blockmig/block/fault_device.h"
+
+namespace blockmig::sim {
+
+class SharedDevice final : public BlockDevice {
+ public:
+  explicit SharedDevice(std::shared_ptr<FaultDevice> device) : device_(std::move(device)) {}
+
+  const DeviceInfo& info() const override { return device_->info(); }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    return device_->read(offset, into);
+  }
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
+    return device_->write(offset, from, flags);
+  }
+  Task<Status> flush() override { return device_->flush(); }
+  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
+    return device_->trim(offset, length, flags);
+  }
+  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
+    return device_->write_zeroes(offset, length, flags);
+  }
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
+    return device_->extents(offset, length);
+  }
+  void abandon() override { device_->abandon(); }
+  Task<Status> close() override { return device_->close(); }
+
+ private:
+  std::shared_ptr<FaultDevice> device_;
+};
+
+}  // namespace blockmig::sim

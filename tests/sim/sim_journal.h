@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// SimJournal: a journal in memory that takes simulated time, may fail, and looks on at every
+// decision.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "blockmig/base/random.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/journal/journal.h"
+
+namespace blockmig::sim {
+
+class SimJournal final : public Journal {
+ public:
+  SimJournal(EventLoop& loop, Random& random) : loop_(loop), random_(random) {}
+
+  /// Called with the record when a decision is about to become durable: the gate is closed, and the
+  /// target must equal the source bit for bit (I4).
+  std::function<void(const DiskRecord&)> on_decision;
+  std::uint32_t save_error_ppm = 0;
+
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override;
+  Task<Result<std::vector<DiskRecord>>> load_disks() override;
+  Task<Status> save_disk(const DiskRecord& record) override;
+  Task<Status> remove_disk(const std::string& disk) override;
+  Task<Result<std::vector<JobRecord>>> load_jobs() override;
+  Task<Status> save_job(const JobRecord& record) override;
+
+ private:
+  Task<void> take_time();
+
+  EventLoop& loop_;
+  Random& random_;
+  std::map<std::string, DiskRecord> disks_;
+  std::map<std::string, JobRecord> jobs_;
+};
+
+}  // namespace blockmig::sim

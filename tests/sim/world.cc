@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace blockmig::sim {
+namespace {
+
+constexpr Duration kJobPatience = std::chrono::seconds(20);
+
+class SimOpener final : public TargetOpener {
+ public:
+  SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device)
+      : loop_(loop),
+        random_(random),
+        device_(std::move(device)),
+        uri_("sim:" + device_->info().name) {}
+  const std::string& uri() const override { return uri_; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
+    co_await sleep_for(loop_, wait);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
+    co_return opened;
+  }
+  Task<void> discard() override { co_return; }
+
+ private:
+  EventLoop& loop_;
+  Random& random_;
+  std::shared_ptr<FaultDevice> device_;
+  std::string uri_;
+};
+
+std::uint64_t draw_size(Random& random) {
+  const std::uint64_t whole = random.between(4, 64) * 16 * kKiB;
+  switch (random.below(4)) {
+    case 0:
+      return whole;
+    case 1:
+      return whole + random.between(1, 31) * kSectorBytes;
+    // A short last sector must still hold a value and its check: 16 bytes.
+    case 2:
+      return whole + random.between(0, 7) * kSectorBytes + random.between(16, 511);
+    default:
+      return whole + kKiB * 60 + 17;
+  }
+}
+
+}  // namespace
+
+World::World(const RunOptions& options)
+    : options_(options),
+      random_(options.seed),
+      loop_(random_),
+      size_bytes_(draw_size(random_)),
+      history_(size_bytes_),
+      journal_(loop_, random_) {
+  journal_.on_decision = [this](const DiskRecord& record) { check_equal(record); };
+}
+
+World::~World() = default;
+
+void World::note(const std::string& text) {
+  if (!options_.verbose) return;
+  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
+  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
+}
+
+void World::complain(const std::string& text) {
+  note("VIOLATION " + text);
+  if (result_.violation.empty()) result_.violation = text;
+}
+
+RunResult World::run() {
+  auto story_task = story();
+  scope_.spawn(std::move(story_task));
+  while (!finished_ && result_.violation.empty() && loop_.step()) {
+  }
+  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
+  result_.trace_hash = loop_.trace_hash();
+  if (!result_.violation.empty()) {
+    // Suspended tasks refer to this world: leave them and it where they are.
+    return result_;
+  }
+  result_.guest_requests = guest_->requests();
+  result_.guest_errors = guest_->errors();
+  return result_;
+}
+
+std::shared_ptr<FaultDevice> World::make_store(const std::string& name) {
+  auto store = std::make_shared<FaultDevice>(loop_, random_, name, size_bytes_);
+  store->plan().min_delay = std::chrono::microseconds(random_.between(1, 100));
+  store->plan().max_delay = std::chrono::microseconds(random_.between(100, 4000));
+  stores_.push_back(store);
+  return store;
+}
+
+void World::fill_source() {
+  const std::uint64_t filled = random_.between(0, history_.sectors());
+  for (std::uint64_t i = 0; i < filled; ++i) {
+    const std::uint64_t sector = random_.below(history_.sectors());
+    const ByteRange range = history_.sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    const SectorValue value = history_.next_value();
+    history_.encode(sector, value, content);
+    history_.end_write(history_.begin_write(sector, {value}), true);
+    owner_->preload(range.offset, content);
+  }
+  history_.acknowledge_flush(history_.tick());
+}
+
+JobOptions World::draw_options() {
+  JobOptions options;
+  static constexpr Mode kModes[] = {Mode::kCold, Mode::kDbt, Mode::kMirror};
+  options.mode = options_.mode.value_or(kModes[random_.below(3)]);
+  static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail};
+  options.on_stall = kActions[random_.below(3)];
+  options.granularity_bytes = 4096u << random_.below(5);
+  options.copy_depth = static_cast<std::uint32_t>(random_.between(1, 8));
+  options.copy_request_bytes = options.granularity_bytes << random_.below(3);
+  options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
+  options.mirror_deadline = std::chrono::milliseconds(random_.between(2, 40));
+  options.max_downtime = std::chrono::milliseconds(random_.between(20, 200));
+  options.target_timeout = std::chrono::milliseconds(random_.between(200, 5000));
+  options.mirror_window_bytes = random_.between(1, 64) * 16 * kKiB;
+  static constexpr Verify kLevels[] = {Verify::kNone, Verify::kDigest, Verify::kFull};
+  options.verify = kLevels[random_.below(3)];
+  return options;
+}
+
+void World::plan_faults(FaultDevice& target) {
+  FaultPlan& plan = target.plan();
+  if (random_.chance(1, 3))
+    plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(50'000));
+  if (random_.chance(1, 3)) plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
+  if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 80));
+  if (random_.chance(1, 4)) plan.bytes_per_second = random_.between(200, 20'000) * kKiB;
+  if (random_.chance(1, 3)) {
+    source_may_fail_ = true;
+    owner_->plan().write_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
+    owner_->plan().read_error_ppm = static_cast<std::uint32_t>(random_.below(10'000));
+  }
+}
+
+void World::heal() {
+  for (const auto& store : stores_) {
+    store->unstall();
+    store->plan().write_error_ppm = store->plan().read_error_ppm = 0;
+    store->plan().bytes_per_second = 0;
+    store->plan().max_delay = std::chrono::milliseconds(1);
+    store->plan().min_delay = std::chrono::microseconds(1);
+  }
+}
+
+Task<void> World::story() {
+  owner_ = make_store("store-0");
+  fill_source();
+  disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
+                                 "sim:store-0", 1);
+  board_ = std::make_unique<JobBoard>(loop_, journal_);
+  GuestPlan plan;
+  plan.max_request_sectors = random_.between(1, 300);
+  plan.max_think = std::chrono::microseconds(random_.between(0, 3000));
+  plan.hot_percent = static_cast<std::uint32_t>(random_.below(100));
+  guest_ = std::make_unique<Guest>(loop_, random_, *disk_, history_, plan);
+  TaskScope workers;
+  const std::uint64_t count = random_.between(1, 8);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    auto worker = guest_->work();
+    workers.spawn(std::move(worker));
+  }
+  const std::uint64_t migrations = random_.between(1, 2);
+  for (std::uint64_t i = 0; i < migrations; ++i) {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
+    co_await sleep_for(loop_, wait);
+    co_await migrate_once();
+  }
+  const Duration after = std::chrono::milliseconds(random_.between(1, 20));
+  co_await sleep_for(loop_, after);
+  guest_->stop();
+  co_await workers.join();
+  if (!guest_->violation().empty()) complain(guest_->violation());
+  if (guest_->errors() > 0 && !source_may_fail_ && result_.jobs_done == 0) {
+    complain("a guest request failed although its store never did (I8)");
+  }
+  co_await disturbances_.join();
+  co_await board_->stop();
+  check_survivors();
+  const Status closed = co_await disk_->close();
+  static_cast<void>(closed);
+  finished_ = true;
+}
+
+Task<void> World::migrate_once() {
+  target_ = make_store("store-" + std::to_string(stores_.size()));
+  if (random_.chance(1, 2)) {
+    target_->fill(std::byte{0xA5});
+  } else {
+    target_->mutable_info().zero_initialised = random_.chance(1, 2);
+  }
+  plan_faults(*target_);
+  journal_.save_error_ppm = random_.chance(1, 8) ? 300'000 : 0;
+  const JobOptions options = draw_options();
+  auto opener = std::make_unique<SimOpener>(loop_, random_, target_);
+  const auto job = board_->start(*disk_, std::move(opener), options);
+  if (!job.ok()) {
+    complain("a job did not start: " + job.error().message());
+    co_return;
+  }
+  note("started " + *job + " mode " + std::string(to_string(options.mode)));
+  auto disturbance = disturb(*job, target_);
+  disturbances_.spawn(std::move(disturbance));
+  co_await wait_for_end(*job);
+  const auto status = board_->status(*job);
+  note("ended " + std::string(to_string(status->state)) +
+       (status->error ? ": " + status->error->message() : ""));
+  if (status->state == JobState::kDone) {
+    ++result_.jobs_done;
+    owner_ = target_;
+  } else {
+    ++result_.jobs_not_done;
+  }
+  heal();
+}
+
+Task<void> World::wait_for_end(const std::string& job) {
+  const TimePoint patience = loop_.now() + kJobPatience;
+  const TimePoint trouble_ends = loop_.now() + std::chrono::milliseconds(random_.between(20, 1500));
+  bool healed = false;
+  while (true) {
+    const auto status = board_->status(job);
+    if (is_final(status->state) && board_->job_of("disk").empty()) co_return;
+    if (options_.verbose && status->verdict != last_verdict_) {
+      last_verdict_ = status->verdict;
+      note(last_verdict_);
+    }
+    if (!healed && loop_.now() > trouble_ends) {
+      note("healing");
+      heal();
+      healed = true;
+    }
+    if (loop_.now() > patience) {
+      // A guest that never pauses can outrun dbt for ever: then it must say so, and abort must
+      // work.
+      const Status aborted = board_->abort(job);
+      if (!aborted.ok() && !is_final(status->state)) complain("job neither ends nor aborts");
+    }
+    if (loop_.now() > patience + kJobPatience) {
+      complain("job does not end after abort: phase " + std::string(to_string(status->phase)));
+      co_return;
+    }
+    if (!guest_->violation().empty()) complain(guest_->violation());
+    co_await sleep_for(loop_, std::chrono::milliseconds(5));
+  }
+}
+
+/// Things that happen to a job: pauses, a frozen target, a new rate, an abort.
+Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) {
+  const std::uint64_t count = random_.below(4);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
+    co_await sleep_for(loop_, wait);
+    const auto status = board_->status(job);
+    if (!status.ok() || is_final(status->state)) co_return;
+    switch (random_.below(4)) {
+      case 0: {
+        note("stall");
+        target->stall();
+        const Duration frozen = std::chrono::milliseconds(random_.between(1, 400));
+        co_await sleep_for(loop_, frozen);
+        target->unstall();
+        break;
+      }
+      case 1: {
+        note("pause");
+        const Status paused = board_->pause(job);
+        const Duration held = std::chrono::milliseconds(random_.between(1, 50));
+        co_await sleep_for(loop_, held);
+        const Status resumed = board_->resume(job);
+        if (paused.ok() != resumed.ok()) note("ended while paused");
+        break;
+      }
+      case 2: {
+        const Status limited = board_->set_bwlimit(job, random_.between(100, 100'000) * kKiB);
+        if (!limited.ok()) note("ended before the limit changed");
+        break;
+      }
+      default:
+        if (random_.chance(1, 3)) {
+          note("abort");
+          const Status aborted = board_->abort(job);
+          if (!aborted.ok()) note("too late to abort");
+        }
+    }
+  }
+}
+
+void World::check_equal(const DiskRecord& record) {
+  std::vector<std::byte> source(size_bytes_);
+  std::vector<std::byte> target(size_bytes_);
+  owner_->peek(0, source);
+  target_->peek(0, target);
+  const auto place = std::mismatch(source.begin(), source.end(), target.begin());
+  if (place.first == source.end()) return;
+  complain("decision for " + record.store_uri + ": source and target differ at offset " +
+           std::to_string(place.first - source.begin()) + " (I4)");
+}
+
+void World::check_survivors() {
+  owner_->crash();
+  for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {
+    const ByteRange range = history_.sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    owner_->peek(range.offset, content);
+    const auto value = history_.decode(sector, content);
+    if (!value) {
+      complain("after power loss sector " + std::to_string(sector) +
+               " is no value ever written (I1)");
+      return;
+    }
+    const auto problem = history_.check_survivor(sector, *value);
+    if (problem) {
+      complain("after power loss " + *problem + " (I1)");
+      return;
+    }
+  }
+}
+
+}  // namespace blockmig::sim

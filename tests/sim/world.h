@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// World: one simulated run, a function of its seed: a disk on a faulty store, guests that never
+// stop, one or two migrations with aborts, pauses and faults on the way, then healing. Checks
+//   safety    every read is legal (I2); at each decision the target equals the source bit for bit
+//   (I4);
+//             after a power loss of the new store everything flushed is there (I1)
+//   guest     no guest request fails unless the store that owns the disk failed it (I8)
+//   liveness  with all faults healed, every job ends
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/random.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/sim_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/job_board.h"
+#include "guest.h"
+#include "history.h"
+#include "shared_device.h"
+#include "sim_journal.h"
+
+namespace blockmig::sim {
+
+struct RunOptions {
+  std::uint64_t seed = 1;
+  std::optional<Mode> mode;  ///< drawn if empty
+  bool verbose = false;
+};
+
+struct RunResult {
+  std::string violation;  ///< empty: nothing illegal was seen
+  std::uint64_t trace_hash = 0;
+  std::uint64_t guest_requests = 0;
+  std::uint64_t guest_errors = 0;
+  std::uint64_t jobs_done = 0;
+  std::uint64_t jobs_not_done = 0;
+};
+
+class World final {
+ public:
+  explicit World(const RunOptions& options);
+  ~World();
+  RunResult run();
+
+ private:
+  Task<void> story();
+  Task<void> migrate_once();
+  Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
+  Task<void> wait_for_end(const std::string& job);
+  std::shared_ptr<FaultDevice> make_store(const std::string& name);
+  void fill_source();
+  void plan_faults(FaultDevice& target);
+  void heal();
+  JobOptions draw_options();
+  void check_equal(const DiskRecord& record);
+  void check_survivors();
+  void complain(const std::string& text);
+  void note(const std::string& text);
+
+  RunOptions options_;
+  Random random_;
+  SimLoop loop_;
+  std::uint64_t size_bytes_;
+  History history_;
+  SimJournal journal_;
+  std::vector<std::shared_ptr<FaultDevice>> stores_;
+  std::shared_ptr<FaultDevice> owner_;   ///< store that holds the disk now
+  std::shared_ptr<FaultDevice> target_;  ///< of the running migration
+  std::unique_ptr<Disk> disk_;
+  std::unique_ptr<JobBoard> board_;
+  std::unique_ptr<Guest> guest_;
+  TaskScope scope_;
+  TaskScope disturbances_;
+  RunResult result_;
+  bool source_may_fail_ = false;
+  bool finished_ = false;
+  std::string last_verdict_;
+};
+
+}  // namespace blockmig::sim
