@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/command_line.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+namespace blockmig {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream in(text);
+  return {std::istream_iterator<std::string>(in), {}};
+}
+
+CommandLine parse(const std::string& text) {
+  const auto outcome = parse_command_line(words(text));
+  EXPECT_TRUE(outcome.command.has_value()) << text << ": " << outcome.text;
+  return outcome.command.value_or(CommandLine{});
+}
+
+TEST(CommandLine, EveryVerbIsReached) {
+  const std::pair<const char*, Verb> cases[] = {
+      {"serve vm1 --source /a", Verb::kServe},
+      {"migrate vm1 --to /b", Verb::kMigrate},
+      {"status", Verb::kStatus},
+      {"abort job-1", Verb::kAbort},
+      {"pause vm1", Verb::kPause},
+      {"resume vm1", Verb::kResume},
+      {"set job-1 bwlimit=1MiB/s", Verb::kSet},
+      {"ls disks", Verb::kList},
+      {"verify /a /b", Verb::kVerify},
+      {"bitmap add vm1 b0", Verb::kBitmapAdd},
+      {"bitmap rm vm1 b0", Verb::kBitmapRemove},
+      {"bitmap ls vm1", Verb::kBitmapList},
+      {"disconnect 3", Verb::kDisconnect},
+      {"detach vm1", Verb::kDetach},
+      {"stop", Verb::kStop},
+      {"version", Verb::kVersion},
+  };
+  for (const auto& [text, verb] : cases) EXPECT_EQ(parse(text).verb, verb) << text;
+}
+
+TEST(CommandLine, ServeTakesItsOptions) {
+  const CommandLine command = parse(
+      "--state-dir /s serve vm1 --source /a --listen unix:/x --listen tcp:127.0.0.1:99 --read-only "
+      "--cache direct --loop portable --bitmap b0:4k --bitmap b1 --description hello");
+  EXPECT_EQ(command.state_dir, "/s");
+  EXPECT_EQ(command.serve.disk, "vm1");
+  EXPECT_EQ(command.serve.source, "file:///a");
+  EXPECT_THAT(command.serve.listen, ElementsAre("unix:/x", "tcp:127.0.0.1:99"));
+  EXPECT_TRUE(command.serve.read_only);
+  EXPECT_EQ(command.serve.cache, CacheMode::kDirect);
+  EXPECT_EQ(command.loop, LoopKind::kPortable);
+  EXPECT_THAT(command.serve.bitmaps, ElementsAre(BitmapSpec{"b0", 4096}, BitmapSpec{"b1", 65536}));
+  EXPECT_EQ(command.serve.description, "hello");
+}
+
+TEST(CommandLine, ListenMayStandBeforeTheDisk) {
+  const CommandLine command = parse("serve --listen unix:/x vm1 --source /a");
+  EXPECT_EQ(command.serve.disk, "vm1");
+  EXPECT_THAT(command.serve.listen, ElementsAre("unix:/x"));
+}
+
+TEST(CommandLine, RelativePathsBecomeAbsolute) {
+  EXPECT_THAT(parse("serve vm1 --source a --listen unix:x").serve.listen[0], HasSubstr("unix:/"));
+  EXPECT_THAT(parse("serve vm1 --source a").serve.source, HasSubstr("file:///"));
+  EXPECT_THAT(parse("migrate vm1 --to b").migrate.target, HasSubstr("file:///"));
+}
+
+TEST(CommandLine, MigrateTakesItsOptions) {
+  const CommandLine command = parse(
+      "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "
+      "--on-stall fail --verify full --granularity 4KiB --copy-depth 64 --copy-size 2MiB "
+      "--target-timeout 3s --timeout 1min -o json");
+  const JobOptions& options = command.migrate.options;
+  EXPECT_EQ(options.mode, Mode::kDbt);
+  EXPECT_EQ(options.bwlimit_bytes_per_second, 200 * kMiB);
+  EXPECT_EQ(options.max_downtime, std::chrono::milliseconds(20));
+  EXPECT_EQ(options.mirror_deadline, std::chrono::milliseconds(5));
+  EXPECT_EQ(options.on_stall, OnStall::kFail);
+  EXPECT_EQ(options.verify, Verify::kFull);
+  EXPECT_EQ(options.granularity_bytes, 4096u);
+  EXPECT_EQ(options.copy_depth, 64u);
+  EXPECT_EQ(options.copy_request_bytes, 2 * kMiB);
+  EXPECT_GE(options.copy_window_bytes, 128 * kMiB);
+  EXPECT_EQ(options.target_timeout, std::chrono::seconds(3));
+  EXPECT_EQ(command.timeout, std::chrono::minutes(1));
+  EXPECT_EQ(command.format, OutputFormat::kJson);
+  EXPECT_TRUE(command.wait);
+  EXPECT_FALSE(parse("migrate vm1 --to /b --detach").wait);
+}
+
+TEST(CommandLine, DefaultsAreTheEnginesOwn) {
+  const CommandLine command = parse("migrate vm1 --to /b");
+  EXPECT_EQ(command.migrate.options.mode, JobOptions{}.mode);
+  EXPECT_EQ(command.migrate.options.max_downtime, JobOptions{}.max_downtime);
+  EXPECT_FALSE(command.mode_given);
+  EXPECT_TRUE(command.wait);
+}
+
+TEST(CommandLine, SetTakesARateOrNone) {
+  EXPECT_EQ(parse("set job-1 bwlimit=1MiB/s").bwlimit_bytes_per_second, kMiB);
+  EXPECT_EQ(parse("set job-1 bwlimit=none").bwlimit_bytes_per_second, 0u);
+}
+
+TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "subcommand is required"},
+      {"frob", "unknown command 'frob'"},
+      {"--state-dir /s frob", "unknown command 'frob'"},
+      {"bitmap frob vm1", "unknown command 'bitmap frob'"},
+      {"vm1 migrate", "unknown command 'vm1'"},
+      {"-o json status", "'-o' before the command"},
+      {"serve", "DISK is required"},
+      {"serve a/b --source /a", "invalid disk name"},
+      {"serve vm1 --source gopher://x", "--source"},
+      {"serve vm1 --create-size 1M", "--create-size needs --source"},
+      {"serve vm1 --force-source", "--force-source needs --source"},
+      {"serve vm1 --source /a --listen fax:1", "--listen"},
+      {"serve vm1 --source /a --loop fast", "--loop"},
+      {"migrate vm1", "--to is required"},
+      {"migrate vm1 --to /b --mode warp", "--mode"},
+      {"migrate vm1 --to /b --bwlimit fast", "--bwlimit"},
+      {"migrate vm1 --to /b --max-downtime 100", "--max-downtime"},
+      {"migrate vm1 --to /b --granularity 5000", "granularity"},
+      {"migrate vm1 --to /b --copy-depth 1k", "--copy-depth"},
+      {"migrate vm1 --to /b --wait --detach", "detach"},
+      {"migrate vm1 --to /b --detach --timeout 1s", "--timeout"},
+      {"set job-1 colour=red", "colour=red"},
+      {"status -o xml", "xml"},
+      {"ls things", "things"},
+      {"verify /a", "B is required"},
+      {"bitmap", "subcommand is required"},
+      {"abort", "JOB is required"},
+  };
+  for (const auto& [text, says] : cases) {
+    const auto outcome = parse_command_line(words(text));
+    EXPECT_FALSE(outcome.command.has_value()) << text;
+    EXPECT_EQ(outcome.exit_code, 2) << text;
+    EXPECT_THAT(outcome.text, HasSubstr(says)) << text;
+    EXPECT_EQ(outcome.text.find('\n'), std::string::npos) << text;
+  }
+}
+
+TEST(CommandLine, HelpAndVersionAreNoErrors) {
+  for (const char* text :
+       {"--help", "serve --help", "migrate --help", "bitmap --help", "--version"}) {
+    const auto outcome = parse_command_line(words(text));
+    EXPECT_FALSE(outcome.command.has_value()) << text;
+    EXPECT_EQ(outcome.exit_code, 0) << text;
+    EXPECT_FALSE(outcome.text.empty()) << text;
+  }
+  EXPECT_THAT(parse_command_line({"migrate", "--help"}).text, HasSubstr("--max-downtime"));
+  EXPECT_THAT(parse_command_line({"--help"}).text, HasSubstr("Exit codes"));
+}
+
+TEST(CommandLine, DaemonTakesItsOptions) {
+  const auto outcome =
+      parse_daemon_command_line(words("--state-dir /s --listen unix:/x --loop portable"));
+  ASSERT_TRUE(outcome.command.has_value()) << outcome.text;
+  EXPECT_EQ(outcome.command->state_dir, "/s");
+  EXPECT_THAT(outcome.command->listen, ElementsAre("unix:/x"));
+  EXPECT_EQ(outcome.command->loop, LoopKind::kPortable);
+  EXPECT_EQ(parse_daemon_command_line(words("--loop fast")).exit_code, 2);
+  EXPECT_EQ(parse_daemon_command_line(words("--help")).exit_code, 0);
+}
+
+}  // namespace
+}  // namespace blockmig

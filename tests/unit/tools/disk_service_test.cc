@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskService with an NBD server that only notes what it is asked, and a journal that can be held.
+#include "tools/daemon/disk_service.h"
+
+#include <gtest/gtest.h>
+
+#include "blockmig/io/event.h"
+#include "blockmig/io/run_task.h"
+#include "tests/unit/tools/scratch.h"
+#include "tools/daemon/uri_target.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::uint64_t kSize = 300001;
+
+/// Notes which disks there are at the moment that an address is opened.
+class NotingServer final : public NbdServer {
+ public:
+  explicit NotingServer(DiskSet& disks) : disks_(disks) {}
+
+  Status listen(const SocketAddress& address) override {
+    if (address.path == refused) return Error(ErrorCode::kBusy, "in use");
+    addresses_.push_back(address);
+    disks_when_opened.push_back(disks_.disks().size());
+    return {};
+  }
+  std::vector<SocketAddress> addresses() const override { return addresses_; }
+  Task<void> serve_stream(std::unique_ptr<Stream>) override { co_return; }
+  std::vector<NbdClientInfo> clients() const override { return {}; }
+  Status disconnect(std::uint64_t) override { return Error(ErrorCode::kNotFound, "no client"); }
+  Task<void> stop(Duration) override { co_return; }
+
+  std::string refused;
+  std::vector<std::size_t> disks_when_opened;
+
+ private:
+  DiskSet& disks_;
+  std::vector<SocketAddress> addresses_;
+};
+
+/// A journal in memory; while it is held, no record of a job's end gets through.
+class HeldJournal final : public Journal {
+ public:
+  explicit HeldJournal(EventLoop& loop) : inner_(make_memory_journal(loop)), free(loop) {
+    free.set();
+  }
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
+    return inner_->load_disk(disk);
+  }
+  Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_->load_disks(); }
+  Task<Status> save_disk(const DiskRecord& record) override { return inner_->save_disk(record); }
+  Task<Status> remove_disk(const std::string& disk) override { return inner_->remove_disk(disk); }
+  Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_->load_jobs(); }
+  Task<Status> save_job(const JobRecord& record) override {
+    if (record.state != to_string(JobState::kRunning)) co_await free.wait();
+    const Status saved = co_await inner_->save_job(record);
+    co_return saved;
+  }
+
+ private:
+  std::unique_ptr<Journal> inner_;
+
+ public:
+  Event free;
+};
+
+std::unique_ptr<IoLoop> make_loop() {
+  auto loop = make_io_loop({});
+  return loop.ok() ? *std::move(loop) : nullptr;
+}
+
+class DiskServiceTest : public testing::Test {
+ protected:
+  void TearDown() override {
+    run_task(*loop_, jobs_.stop());
+    EXPECT_TRUE(run_task(*loop_, disks_.close_all()).ok());
+  }
+
+  ServeRequest request(const std::string& disk, const std::string& image) const {
+    ServeRequest request;
+    request.disk = disk;
+    if (!image.empty()) request.source = "file://" + scratch_ / image;
+    return request;
+  }
+  Result<DiskView> serve(ServeRequest request) {
+    return run_task(*loop_, service_.serve(std::move(request)));
+  }
+  Status detach(std::string disk) {
+    return run_task(*loop_, service_.detach(std::move(disk), /*forget=*/false));
+  }
+  std::optional<DiskRecord> record(const std::string& disk) {
+    const std::string name = disk;
+    const auto found = run_task(*loop_, journal_.load_disk(name));
+    return found.ok() ? *found : std::nullopt;
+  }
+  std::string start_move(const std::string& disk, const std::string& target) {
+    TargetPlan plan;
+    plan.target = *parse_store_uri("file://" + (scratch_ / target));
+    plan.source = *parse_store_uri("file://" + (scratch_ / "a.img"));
+    plan.disk = disk;
+    JobOptions options;
+    options.mode = Mode::kCold;
+    auto opener = std::make_unique<UriTarget>(*loop_, plan);
+    const auto id = jobs_.start((*disks_.get(disk))->disk(), std::move(opener), options);
+    return id.ok() ? *id : "";
+  }
+  Task<void> until_shown_as_ended(std::string job) {
+    Event never(*loop_);
+    for (;;) {
+      const Result<JobStatus> status = jobs_.status(job);
+      if (!status.ok() || is_final(status->state)) co_return;
+      const TimePoint later = loop_->now() + std::chrono::milliseconds(1);
+      co_await never.wait_until(later);
+    }
+  }
+
+  Scratch scratch_;
+  std::string image_ = scratch_.image("a.img", kSize);
+  std::unique_ptr<IoLoop> loop_ = make_loop();
+  HeldJournal journal_{*loop_};
+  DiskSet disks_;
+  JobBoard jobs_{*loop_, journal_};
+  NotingServer server_{disks_};
+  Log log_{LogForm::kSilent};
+  DiskService service_{*loop_, journal_, disks_, jobs_, server_, log_, scratch_ / "nbd.sock"};
+};
+
+TEST_F(DiskServiceTest, AddressesAreOpenedOnceTheDiskIsThere) {
+  ASSERT_TRUE(serve(request("vm1", "a.img")).ok());  // on the default address
+  scratch_.image("b.img", kSize);
+  ServeRequest second = request("vm2", "b.img");
+  second.listen = {"unix:" + scratch_ / "x.sock"};
+  ASSERT_TRUE(serve(second).ok());
+  EXPECT_EQ(server_.disks_when_opened, (std::vector<std::size_t>{1, 2}));
+}
+
+TEST_F(DiskServiceTest, AnAddressThatIsTakenLeavesNoDiskAndNoRecord) {
+  server_.refused = scratch_ / "x.sock";
+  ServeRequest refused = request("vm1", "a.img");
+  refused.listen = {"unix:" + server_.refused};
+  const Result<DiskView> served = serve(refused);
+  ASSERT_FALSE(served.ok());
+  EXPECT_EQ(served.error().code(), ErrorCode::kBusy);
+  EXPECT_TRUE(disks_.disks().empty());
+  EXPECT_FALSE(record("vm1").has_value());
+  EXPECT_TRUE(serve(request("vm1", "a.img")).ok());  // neither a lock nor a reservation is left
+}
+
+TEST_F(DiskServiceTest, AnAddressThatIsTakenLeavesTheEarlierRecord_I3) {
+  ASSERT_TRUE(serve(request("vm1", "a.img")).ok());
+  ASSERT_TRUE(detach("vm1").ok());
+  const std::optional<DiskRecord> before = record("vm1");
+  ASSERT_TRUE(before.has_value());
+  scratch_.image("b.img", kSize);
+  server_.refused = scratch_ / "x.sock";
+  ServeRequest refused = request("vm1", "b.img");
+  refused.force_source = true;
+  refused.listen = {"unix:" + server_.refused};
+  EXPECT_FALSE(serve(refused).ok());
+  EXPECT_EQ(record("vm1"), before);
+}
+
+TEST_F(DiskServiceTest, AJobThatShowsAsEndedDoesNotKeepTheDiskBusy) {
+  ASSERT_TRUE(serve(request("vm1", "a.img")).ok());
+  journal_.free.reset();
+  const std::string job = start_move("vm1", "b.img");
+  ASSERT_FALSE(job.empty());
+  run_task(*loop_, until_shown_as_ended(job));
+  loop_->post([this] { journal_.free.set(); });
+  EXPECT_TRUE(detach("vm1").ok());
+}
+
+}  // namespace
+}  // namespace blockmig

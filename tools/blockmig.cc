@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+// blockmig: the command line.
+#include <string>
+#include <vector>
+
+#include "tools/cli/commands.h"
+
+int main(int argc, char** argv) {
+  return blockmig::run_blockmig(std::vector<std::string>(argv + (argc > 0 ? 1 : 0), argv + argc));
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// The only source that sees the command line library.
+#include "tools/cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <set>
+
+#include "tools/cli/raw_options.h"
+#include "tools/control/exit_code.h"
+
+namespace blockmig {
+namespace {
+
+constexpr const char* kDescription =
+    "Moves live disks between stores: files, block devices, NBD servers.\n"
+    "Clients stay attached by NBD and keep reading and writing while their disk moves.";
+
+constexpr const char* kFooter = R"(
+Try it, nothing to configure:
+  blockmig serve vm1 --source /srv/a/vm1.img
+  blockmig migrate vm1 --to /srv/b/vm1.img
+  blockmig migrate old.img --to new.img          (a copy, no daemon needed)
+
+A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.
+Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s. Times: 100ms, 30s, 5min.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
+busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on
+its source), 9 a precondition (space, size), 130 interrupted (the job goes on).)";
+
+constexpr const char* kServeFooter = R"(
+Examples:
+  blockmig serve vm1 --source /srv/a/vm1.img
+  blockmig serve vm1 --source new.img --create-size 20GiB --listen unix:/run/vm1.sock
+  blockmig serve vm1                     (again, from where the last move has put it)
+
+Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
+in the foreground.)";
+
+constexpr const char* kMigrateFooter = R"(
+Examples:
+  blockmig migrate vm1 --to /mnt/fast/                     (same file name in that folder)
+  blockmig migrate vm1 --to nbd+unix:///?socket=/run/q.sock --mode dbt --bwlimit 200MiB/s
+  blockmig migrate old.img --to new.img                    (no such disk, but a file: a copy)
+
+Modes: cold holds writers back while it copies; dbt copies in passes until the rest fits
+--max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
+waiting, not the job.)";
+
+constexpr const char* kVerifyFooter = R"(
+Examples:
+  blockmig verify /srv/a/vm1.img /srv/b/vm1.img
+  blockmig verify vm1 nbd://backup.example.com/vm1 -o json
+
+Compares sizes and every byte; exit code 6 and the first difference where they differ. A name
+without a slash that is no file is a disk of the daemon, as its clients see it.)";
+
+constexpr const char* kBitmapGroup = "bitmap";
+
+void add_output(CLI::App& app, RawOptions& raw, const std::string& formats) {
+  app.add_option("-o,--output", raw.output, "output format: " + formats)->type_name("FORMAT");
+}
+
+void add_process_options(CLI::App& app, RawOptions& raw) {
+  app.add_option("--loop", raw.loop, "event loop: auto, io_uring, portable")->type_name("KIND");
+  app.add_option("--log", raw.log, "log on stderr: auto (text on a terminal), text, json")
+      ->type_name("FORM");
+  app.add_option("--listen", raw.listen,
+                 "where clients connect: unix:PATH or tcp:HOST:PORT; may be repeated (default: "
+                 "nbd.sock in the state folder, once there is a disk)")
+      ->type_name("ADDRESS")
+      ->allow_extra_args(false);
+}
+
+void add_serve(CLI::App& app, RawOptions& raw) {
+  app.add_option("DISK", raw.subject, "name of the disk, which is its NBD export name")->required();
+  app.add_option("--source", raw.source,
+                 "store with the disk's content (default: where the journal says)")
+      ->type_name("STORE");
+  add_process_options(app, raw);
+  app.add_flag("--read-only", raw.read_only, "refuse writes");
+  app.add_option("--cache", raw.cache, "files: buffered (page cache) or direct (O_DIRECT)")
+      ->type_name("MODE");
+  app.add_option("--bitmap", raw.bitmaps,
+                 "record changed chunks in a bitmap that clients can query; may be repeated")
+      ->type_name("NAME[:GRANULARITY]")
+      ->allow_extra_args(false);
+  app.add_option("--description", raw.description, "text that clients see")->type_name("TEXT");
+  app.add_option("--create-size", raw.create_size, "create the source file with this size")
+      ->type_name("SIZE");
+  app.add_flag("--force-source", raw.force_source,
+               "use --source though the journal says that the disk lives elsewhere; what was "
+               "written there is given up");
+  app.add_flag("--foreground", raw.foreground,
+               "with a running daemon: stay, and detach the disk when interrupted");
+  app.footer(kServeFooter);
+}
+
+void add_migrate(CLI::App& app, RawOptions& raw) {
+  app.add_option("DISK", raw.subject, "a disk of the daemon, or else a file to copy")->required();
+  app.add_option("--to", raw.to, "target store; a folder means the same file name in it")
+      ->type_name("STORE")
+      ->required();
+  app.add_option("--mode", raw.mode, "cold, dbt or mirror (default: mirror)")->type_name("MODE");
+  app.add_option("--bwlimit", raw.bwlimit, "at most this fast (default: unlimited)")
+      ->type_name("RATE");
+  app.add_option("--max-downtime", raw.max_downtime,
+                 "longest that the switchover may hold requests (default: 100ms)")
+      ->type_name("TIME");
+  app.add_option("--mirror-deadline", raw.mirror_deadline,
+                 "longest that a write waits for the target (default: 50ms)")
+      ->type_name("TIME");
+  app.add_option("--on-stall", raw.on_stall,
+                 "when dbt does not converge: mirror, throttle or fail (default: mirror)")
+      ->type_name("ACTION");
+  app.add_option("--verify", raw.verify,
+                 "none, digest (of every chunk copied) or full (read back; default: digest)")
+      ->type_name("HOW");
+  app.add_option("--granularity", raw.granularity, "tracking, 4KiB to 1MiB (default: 64KiB)")
+      ->type_name("SIZE");
+  app.add_option("--copy-depth", raw.copy_depth, "copy requests in flight (default: 8)")
+      ->type_name("N");
+  app.add_option("--copy-size", raw.copy_size, "bytes of a copy request (default: 1MiB)")
+      ->type_name("SIZE");
+  app.add_option("--target-timeout", raw.target_timeout,
+                 "fail when the target is silent for so long (default: 30s)")
+      ->type_name("TIME");
+  CLI::Option* wait = app.add_flag("--wait", raw.wait, "wait for the end (default)");
+  app.add_flag("--detach", raw.detach, "return when the job has started")->excludes(wait);
+  app.add_option("--timeout", raw.timeout, "stop waiting after this long; the job goes on")
+      ->type_name("TIME");
+  add_output(app, raw, "table, json");
+  app.footer(kMigrateFooter);
+}
+
+/// All of blockmig's commands over one RawOptions; `verb` is set by the command that was parsed.
+class Parser final {
+ public:
+  Parser() {
+    app_.description(kDescription);
+    app_.footer(kFooter);
+    app_.require_subcommand(1);
+    app_.fallthrough();
+    app_.set_version_flag("--version", std::string("blockmig ") + BLOCKMIG_VERSION);
+    app_.add_option("--state-dir", raw_.state_dir,
+                    "state folder of the daemon (default: $XDG_STATE_HOME/blockmig, "
+                    "/var/lib/blockmig for root, ~/.local/state/blockmig)")
+        ->type_name("DIR");
+    add_serve(*command("serve", "offer a disk to NBD clients", Verb::kServe), raw_);
+    add_migrate(*command("migrate", "move a disk to another store", Verb::kMigrate), raw_);
+    add_queries();
+    add_job_commands();
+    add_bitmap_commands();
+    add_daemon_commands();
+  }
+
+  ParseOutcome<CommandLine> parse(std::vector<std::string> arguments);
+
+ private:
+  CLI::App* command(const std::string& name, const std::string& description, Verb verb,
+                    CLI::App* parent = nullptr) {
+    CLI::App* sub = (parent == nullptr ? &app_ : parent)->add_subcommand(name, description);
+    commands_.insert(parent == nullptr ? name : parent->get_name() + " " + name);
+    sub->callback([this, verb] { verb_ = verb; });
+    return sub;
+  }
+
+  void add_queries() {
+    CLI::App* status = command("status", "show the daemon, or one job or disk", Verb::kStatus);
+    status->add_option("JOB", raw_.subject, "a job's id, or a disk for its latest job");
+    status->add_flag("-w,--watch", raw_.watch, "go on until the job has ended");
+    add_output(*status, raw_, "table, wide, json, jsonl");
+    CLI::App* list = command("ls", "list disks, jobs or clients", Verb::kList);
+    list->add_option("WHAT", raw_.listed, "disks, jobs or clients")->required();
+    add_output(*list, raw_, "table, wide, json, jsonl");
+    CLI::App* verify = command("verify", "compare two stores or disks", Verb::kVerify);
+    verify->add_option("A", raw_.subject, "store or disk")->required();
+    verify->add_option("B", raw_.object, "store or disk")->required();
+    add_output(*verify, raw_, "table, json");
+    verify->footer(kVerifyFooter);
+  }
+
+  void add_job_commands() {
+    const std::string job = "a job's id, or a disk for its running job";
+    command("abort", "end a job; the disk stays on its source", Verb::kAbort)
+        ->add_option("JOB", raw_.subject, job)
+        ->required();
+    command("pause", "hold a job's copying", Verb::kPause)
+        ->add_option("JOB", raw_.subject, job)
+        ->required();
+    command("resume", "go on with a paused job", Verb::kResume)
+        ->add_option("JOB", raw_.subject, job)
+        ->required();
+    CLI::App* set = command("set", "change a running job: bwlimit=RATE, bwlimit=none", Verb::kSet);
+    set->add_option("JOB", raw_.subject, job)->required();
+    set->add_option("SETTING", raw_.settings, "bwlimit=RATE or bwlimit=none")->required();
+  }
+
+  void add_bitmap_commands() {
+    CLI::App* bitmap = app_.add_subcommand(kBitmapGroup, "bitmaps of changed chunks: add, rm, ls");
+    bitmap->require_subcommand(1);
+    commands_.insert(kBitmapGroup);
+    CLI::App* add = command("add", "start to record changes", Verb::kBitmapAdd, bitmap);
+    add->add_option("DISK", raw_.subject, "disk")->required();
+    add->add_option("NAME", raw_.object, "NAME or NAME:GRANULARITY")->required();
+    add->add_option("--granularity", raw_.granularity, "4KiB to 1MiB (default: 64KiB)")
+        ->type_name("SIZE");
+    CLI::App* remove = command("rm", "remove a bitmap", Verb::kBitmapRemove, bitmap);
+    remove->add_option("DISK", raw_.subject, "disk")->required();
+    remove->add_option("NAME", raw_.object, "bitmap")->required();
+    CLI::App* list = command("ls", "list a disk's bitmaps", Verb::kBitmapList, bitmap);
+    list->add_option("DISK", raw_.subject, "disk")->required();
+    add_output(*list, raw_, "table, json");
+  }
+
+  void add_daemon_commands() {
+    command("disconnect", "cut one client", Verb::kDisconnect)
+        ->add_option("CLIENT", raw_.subject, "its number in 'blockmig ls clients'")
+        ->required();
+    CLI::App* detach = command("detach", "stop offering a disk", Verb::kDetach);
+    detach->add_option("DISK", raw_.subject, "disk")->required();
+    detach->add_flag("--forget", raw_.forget, "also forget where its content lives");
+    command("stop", "end the daemon in order", Verb::kStop);
+    command("version", "print the version", Verb::kVersion);
+  }
+
+  /// What is wrong where a command should stand, if anything: the library would only say that one
+  /// is missing.
+  std::string command_complaint(const std::vector<std::string>& arguments) const {
+    std::string group;  // "bitmap ", once that is what the next word belongs to
+    for (std::size_t i = 0; i < arguments.size(); ++i) {
+      const std::string& argument = arguments[i];
+      if (argument == "--state-dir") {
+        ++i;  // and its value
+      } else if (argument.starts_with('-')) {
+        const bool ours = argument.starts_with("--state-dir=") || argument == "--version" ||
+                          argument == "-h" || argument == "--help";
+        if (!ours) return "'" + argument + "' before the command: options of a command follow it";
+      } else if (!commands_.contains(group + argument)) {
+        return "unknown command '" + group + argument + "'";
+      } else if (argument == kBitmapGroup && group.empty()) {
+        group = argument + " ";
+      } else {
+        return "";
+      }
+    }
+    return "";
+  }
+
+  CLI::App app_{"", "blockmig"};
+  std::set<std::string> commands_;  ///< "status", "bitmap add"
+  RawOptions raw_;
+  Verb verb_ = Verb::kVersion;
+};
+
+template <typename Command>
+ParseOutcome<Command> usage_error(const std::string& program, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  ParseOutcome<Command> outcome;
+  outcome.exit_code = static_cast<int>(ExitCode::kUsage);
+  outcome.text = program + ": " + text + ": see '" + program + " --help'";
+  return outcome;
+}
+
+/// The library throws to end a parse; its own exit codes are not ours (they are above 100).
+template <typename Command>
+ParseOutcome<Command> outcome_of(const CLI::App& app, const CLI::Error& error) {
+  if (error.get_exit_code() != 0) return usage_error<Command>(app.get_name(), error.what());
+  ParseOutcome<Command> outcome;
+  outcome.text = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr
+                     ? std::string(error.what()) + "\n"
+                     : app.help("", dynamic_cast<const CLI::CallForAllHelp*>(&error) != nullptr
+                                        ? CLI::AppFormatMode::All
+                                        : CLI::AppFormatMode::Normal);
+  return outcome;
+}
+
+ParseOutcome<CommandLine> Parser::parse(std::vector<std::string> arguments) {
+  const std::string complaint = command_complaint(arguments);
+  if (!complaint.empty()) return usage_error<CommandLine>("blockmig", complaint);
+  // The library takes them from the back.
+  std::reverse(arguments.begin(), arguments.end());
+  try {
+    app_.parse(arguments);
+  } catch (const CLI::Error& error) {
+    return outcome_of<CommandLine>(app_, error);
+  }
+  const Result<CommandLine> command = convert(verb_, raw_);
+  if (!command) return usage_error<CommandLine>("blockmig", command.error().message());
+  ParseOutcome<CommandLine> outcome;
+  outcome.command = *command;
+  return outcome;
+}
+
+}  // namespace
+
+ParseOutcome<CommandLine> parse_command_line(const std::vector<std::string>& arguments) {
+  return Parser().parse(arguments);
+}
+
+ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
+    const std::vector<std::string>& arguments) {
+  RawOptions raw;
+  CLI::App app{"The daemon of blockmig: serves disks by NBD and moves them.", "blockmigd"};
+  app.footer(
+      "\nDisks are added by 'blockmig serve DISK --source STORE' with the same --state-dir.\n"
+      "SIGTERM and SIGINT end it in order; a second one at once.");
+  app.set_version_flag("--version", std::string("blockmigd ") + BLOCKMIG_VERSION);
+  app.add_option("--state-dir", raw.state_dir,
+                 "state folder (default: $XDG_STATE_HOME/blockmig, /var/lib/blockmig for root, "
+                 "~/.local/state/blockmig)")
+      ->type_name("DIR");
+  add_process_options(app, raw);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::Error& error) {
+    return outcome_of<DaemonCommandLine>(app, error);
+  }
+  const Result<DaemonCommandLine> command = convert_daemon(raw);
+  if (!command) return usage_error<DaemonCommandLine>("blockmigd", command.error().message());
+  ParseOutcome<DaemonCommandLine> outcome;
+  outcome.command = *command;
+  return outcome;
+}
+
+}  // namespace blockmig

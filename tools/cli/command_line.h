@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command lines of blockmig and blockmigd as values. Parsing judges every option; what comes
+// out is in range and canonical (absolute paths, bytes, durations). Pure, but for the working
+// folder.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blockmig/io/io_loop.h"
+#include "tools/control/messages.h"
+#include "tools/daemon/log.h"
+
+namespace blockmig {
+
+enum class Verb {
+  kServe,
+  kMigrate,
+  kStatus,
+  kAbort,
+  kPause,
+  kResume,
+  kSet,
+  kList,
+  kVerify,
+  kBitmapAdd,
+  kBitmapRemove,
+  kBitmapList,
+  kDisconnect,
+  kDetach,
+  kStop,
+  kVersion,
+};
+
+enum class OutputFormat { kTable, kWide, kJson, kJsonLines };
+
+enum class Listed { kDisks, kJobs, kClients };
+
+struct CommandLine {
+  Verb verb = Verb::kVersion;
+  std::string state_dir;  ///< as given; may be empty
+  std::string subject;    ///< DISK, JOB, CLIENT, or verify's A; may be empty for status
+  std::string object;     ///< verify's B, a bitmap's name
+  OutputFormat format = OutputFormat::kTable;
+  Listed listed = Listed::kDisks;
+  bool watch = false;
+
+  ServeRequest serve;
+  LoopKind loop = LoopKind::kAuto;
+  LogForm log = LogForm::kAuto;
+  bool foreground = false;
+
+  MigrateRequest migrate;
+  bool mode_given = false;
+  bool wait = true;
+  Duration timeout{};  ///< of waiting; zero: none
+
+  std::uint64_t bwlimit_bytes_per_second = 0;
+  BitmapSpec bitmap;
+  bool forget = false;
+};
+
+struct DaemonCommandLine {
+  std::string state_dir;
+  std::vector<std::string> listen;
+  LoopKind loop = LoopKind::kAuto;
+  LogForm log = LogForm::kAuto;
+};
+
+/// A command, or what to print instead of one (help, version: exit code 0; a usage error: 2).
+template <typename Command>
+struct ParseOutcome {
+  std::optional<Command> command;
+  int exit_code = 0;
+  std::string text;
+};
+
+/// `arguments` without the program's name.
+ParseOutcome<CommandLine> parse_command_line(const std::vector<std::string>& arguments);
+ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
+    const std::vector<std::string>& arguments);
+
+/// "NAME" or "NAME:GRANULARITY". kInvalid.
+Result<BitmapSpec> parse_bitmap_spec(const std::string& text);
+
+}  // namespace blockmig

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// blockmig abort, pause, resume, set, bitmap, disconnect, detach, stop.
+#include "blockmig/base/units.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/tables.h"
+
+namespace blockmig {
+namespace {
+
+std::string state_text(const JobStatus& job) {
+  return job.id + " of disk '" + job.disk + "' is " + std::string(to_string(job.state));
+}
+
+/// What the command has brought about. Aborting may go on after the daemon has answered.
+std::string effect_text(Verb verb, const JobStatus& job) {
+  if (verb == Verb::kAbort && !is_final(job.state)) {
+    return job.id + " of disk '" + job.disk + "' is being aborted\n";
+  }
+  if (verb == Verb::kSet) {
+    const std::uint64_t rate = job.bwlimit_bytes_per_second;
+    return state_text(job) + ", bwlimit " + (rate == 0 ? "none" : format_rate(rate)) + "\n";
+  }
+  return state_text(job) + "\n";
+}
+
+/// Prints `text` if the daemon agreed.
+ExitCode settle(const Result<std::string>& answer, const std::string& text) {
+  if (!answer) return report(answer.error());
+  print(text + "\n");
+  return ExitCode::kOk;
+}
+
+}  // namespace
+
+ExitCode run_job_command(const CommandLine& command, const CommandContext& context) {
+  const Status name = check_name("job or disk", command.subject);
+  if (!name) return report(name.error());
+  std::string verb = "abort";
+  std::string body;
+  if (command.verb == Verb::kPause) verb = "pause";
+  if (command.verb == Verb::kResume) verb = "resume";
+  if (command.verb == Verb::kSet) {
+    verb = "set";
+    body = bwlimit_to_json(command.bwlimit_bytes_per_second);
+  }
+  const Result<std::string> answer =
+      ask(*context.daemon, "POST", job_path(command.subject, verb), body);
+  if (!answer) return report(answer.error());
+  const Result<JobStatus> job = job_from_json(*answer);
+  if (!job) return report(job.error());
+  print(effect_text(command.verb, *job));
+  return ExitCode::kOk;
+}
+
+ExitCode run_bitmap(const CommandLine& command, const CommandContext& context) {
+  ControlHandler& daemon = *context.daemon;
+  const Status name = check_name("disk", command.subject);
+  if (!name) return report(name.error());
+  const std::string path = disk_path(command.subject) + "/bitmaps";
+  if (command.verb == Verb::kBitmapAdd) {
+    return settle(ask(daemon, "POST", path, to_json(command.bitmap)),
+                  "bitmap '" + command.bitmap.name + "' records changes of disk '" +
+                      command.subject +
+                      "': clients see it as qemu:dirty-bitmap:" + command.bitmap.name);
+  }
+  if (command.verb == Verb::kBitmapRemove) {
+    const Status bitmap = check_name("bitmap", command.object);
+    if (!bitmap) return report(bitmap.error());
+    return settle(ask(daemon, "DELETE", path + "/" + command.object),
+                  "bitmap '" + command.object + "' of disk '" + command.subject + "' is removed");
+  }
+  const Result<std::string> answer = ask(daemon, "GET", path);
+  if (!answer) return report(answer.error());
+  const Result<std::vector<BitmapView>> bitmaps = bitmaps_from_json(*answer);
+  if (!bitmaps) return report(bitmaps.error());
+  const bool json =
+      command.format == OutputFormat::kJson || command.format == OutputFormat::kJsonLines;
+  print(json ? to_json(*bitmaps, command.format == OutputFormat::kJson ? JsonStyle::kPretty
+                                                                       : JsonStyle::kCompact) +
+                   "\n"
+             : bitmaps_table(*bitmaps));
+  return ExitCode::kOk;
+}
+
+ExitCode run_daemon_command(const CommandLine& command, const CommandContext& context) {
+  ControlHandler& daemon = *context.daemon;
+  if (command.verb == Verb::kStop) {
+    return settle(ask(daemon, "POST", "/v1/stop"), "the daemon of " + context.state_dir + " stops");
+  }
+  const bool detach = command.verb == Verb::kDetach;
+  const Status name = check_name(detach ? "disk" : "client", command.subject);
+  if (!name) return report(name.error());
+  if (!detach) {
+    return settle(ask(daemon, "POST", "/v1/clients/" + command.subject + "/disconnect"),
+                  "client " + command.subject + " is disconnected");
+  }
+  const std::string path = disk_path(command.subject) + (command.forget ? "/record" : "");
+  return settle(ask(daemon, "DELETE", path), "disk '" + command.subject + "' is detached" +
+                                                 (command.forget ? " and forgotten" : ""));
+}
+
+}  // namespace blockmig

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <limits>
+#include <string_view>
+#include <utility>
+
+#include "blockmig/base/units.h"
+#include "blockmig/base/uri.h"
+#include "blockmig/io/stream.h"
+#include "tools/cli/raw_options.h"
+
+namespace blockmig {
+namespace {
+
+Error usage(const std::string& text) { return Error(ErrorCode::kInvalid, text); }
+
+/// Converts `text` by `parse` into `into` if it was given; the first error stays in `status`.
+template <typename Value, typename Parse>
+void take(Status& status, const char* option, const std::string& text, Value& into, Parse parse) {
+  if (text.empty() || !status.ok()) return;
+  auto value = parse(text);
+  if (!value) {
+    status = usage(std::string(option) + ": " + value.error().message());
+    return;
+  }
+  into = *std::move(value);
+}
+
+template <typename Value>
+Result<Value> parse_choice(const std::string& text,
+                           const std::vector<std::pair<std::string_view, Value>>& choices) {
+  std::string known;
+  for (const auto& [name, value] : choices) {
+    if (text == name) return value;
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  return usage("'" + text + "' is not one of: " + known);
+}
+
+Result<OutputFormat> parse_format(const std::string& text) {
+  return parse_choice<OutputFormat>(text, {{"table", OutputFormat::kTable},
+                                           {"wide", OutputFormat::kWide},
+                                           {"json", OutputFormat::kJson},
+                                           {"jsonl", OutputFormat::kJsonLines}});
+}
+Result<LoopKind> parse_loop(const std::string& text) {
+  return parse_choice<LoopKind>(text, {{"auto", LoopKind::kAuto},
+                                       {"io_uring", LoopKind::kUring},
+                                       {"portable", LoopKind::kPortable}});
+}
+Result<LogForm> parse_log(const std::string& text) {
+  return parse_choice<LogForm>(
+      text, {{"auto", LogForm::kAuto}, {"text", LogForm::kText}, {"json", LogForm::kJson}});
+}
+Result<CacheMode> parse_cache(const std::string& text) {
+  return parse_choice<CacheMode>(
+      text, {{"buffered", CacheMode::kBuffered}, {"direct", CacheMode::kDirect}});
+}
+Result<Listed> parse_listed(const std::string& text) {
+  return parse_choice<Listed>(
+      text, {{"disks", Listed::kDisks}, {"jobs", Listed::kJobs}, {"clients", Listed::kClients}});
+}
+
+Result<std::uint32_t> parse_size_32(const std::string& text) {
+  const Result<std::uint64_t> size = parse_size(text);
+  if (!size) return size.error();
+  if (*size > std::numeric_limits<std::uint32_t>::max())
+    return usage("'" + text + "' is too large");
+  return static_cast<std::uint32_t>(*size);
+}
+
+Result<std::uint32_t> parse_count(const std::string& text) {
+  for (const char c : text) {
+    if (c < '0' || c > '9') return usage("'" + text + "' is not a whole number");
+  }
+  return parse_size_32(text);
+}
+
+Result<std::string> parse_uri(const std::string& text) {
+  const Result<StoreUri> uri = parse_store_uri(text);
+  if (!uri) return uri.error();
+  return uri->text;
+}
+
+Result<std::uint64_t> parse_limit(const std::string& text) {
+  if (text == "none" || text == "unlimited") return std::uint64_t{0};
+  return parse_rate(text);
+}
+
+Status take_listen(const std::vector<std::string>& texts, std::vector<std::string>& into) {
+  for (const std::string& text : texts) {
+    const Result<SocketAddress> address = SocketAddress::parse(text);
+    if (!address) return usage("--listen: " + address.error().message());
+    SocketAddress absolute = *address;
+    if (absolute.family == SocketAddress::Family::kUnix) {
+      // The daemon's working folder is not ours.
+      const Result<StoreUri> path =
+          parse_store_uri(absolute.path.starts_with('/') ? absolute.path : "./" + absolute.path);
+      if (!path) return usage("--listen: " + path.error().message());
+      absolute.path = path->path;
+    }
+    into.push_back(absolute.to_string());
+  }
+  return {};
+}
+
+Status convert_serve(const RawOptions& raw, CommandLine& command) {
+  ServeRequest& serve = command.serve;
+  serve.disk = raw.subject;
+  Status status = check_name("disk", serve.disk);
+  take(status, "--source", raw.source, serve.source, parse_uri);
+  take(status, "--cache", raw.cache, serve.cache, parse_cache);
+  take(status, "--create-size", raw.create_size, serve.create_size_bytes, parse_size);
+  for (const std::string& text : raw.bitmaps) {
+    BitmapSpec bitmap;
+    take(status, "--bitmap", text, bitmap, parse_bitmap_spec);
+    serve.bitmaps.push_back(std::move(bitmap));
+  }
+  serve.read_only = raw.read_only;
+  serve.description = raw.description;
+  serve.force_source = raw.force_source;
+  if (!status) return status;
+  if (serve.create_size_bytes != 0 && serve.source.empty()) {
+    return usage("--create-size needs --source: the file to create");
+  }
+  if (serve.force_source && serve.source.empty()) {
+    return usage("--force-source needs --source: the store to use");
+  }
+  if (serve.read_only && serve.create_size_bytes != 0) {
+    return usage("--create-size and --read-only exclude each other");
+  }
+  return take_listen(raw.listen, serve.listen);
+}
+
+Status convert_migrate(const RawOptions& raw, CommandLine& command) {
+  MigrateRequest& migrate = command.migrate;
+  JobOptions& options = migrate.options;
+  migrate.disk = raw.subject;
+  Status status;
+  take(status, "--to", raw.to, migrate.target, parse_uri);
+  take(status, "--mode", raw.mode, options.mode, parse_mode);
+  take(status, "--on-stall", raw.on_stall, options.on_stall, parse_on_stall);
+  take(status, "--verify", raw.verify, options.verify, parse_verify);
+  take(status, "--bwlimit", raw.bwlimit, options.bwlimit_bytes_per_second, parse_limit);
+  take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
+  take(status, "--mirror-deadline", raw.mirror_deadline, options.mirror_deadline, parse_duration);
+  take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
+  take(status, "--granularity", raw.granularity, options.granularity_bytes, parse_size_32);
+  take(status, "--copy-depth", raw.copy_depth, options.copy_depth, parse_count);
+  take(status, "--copy-size", raw.copy_size, options.copy_request_bytes, parse_size_32);
+  take(status, "--timeout", raw.timeout, command.timeout, parse_duration);
+  if (!status) return status;
+  // The window bounds memory, not parallelism: it follows what was asked for.
+  const std::uint64_t wanted = std::uint64_t{options.copy_depth} * options.copy_request_bytes;
+  if (wanted > options.copy_window_bytes) options.copy_window_bytes = wanted;
+  command.mode_given = !raw.mode.empty();
+  command.wait = !raw.detach;
+  if (!command.wait && command.timeout.count() != 0) {
+    return usage("--timeout limits waiting: it goes with --wait, not with --detach");
+  }
+  return check_options(options);
+}
+
+Status convert_set(const RawOptions& raw, CommandLine& command) {
+  constexpr std::string_view kBwlimit = "bwlimit=";
+  Status status;
+  for (const std::string& setting : raw.settings) {
+    if (!setting.starts_with(kBwlimit) || setting.size() == kBwlimit.size()) {
+      return usage("set: '" + setting + "' is not known: bwlimit=RATE can be set");
+    }
+    take(status, "bwlimit", setting.substr(kBwlimit.size()), command.bwlimit_bytes_per_second,
+         parse_limit);
+  }
+  return status;
+}
+
+}  // namespace
+
+Result<BitmapSpec> parse_bitmap_spec(const std::string& text) {
+  BitmapSpec bitmap;
+  // From the right: a name may hold a colon, a granularity does not.
+  const auto colon = text.rfind(':');
+  bitmap.name = text.substr(0, colon);
+  if (colon != std::string::npos) {
+    const Result<std::uint32_t> granularity = parse_size_32(text.substr(colon + 1));
+    if (!granularity) return granularity.error();
+    bitmap.granularity_bytes = *granularity;
+  }
+  const Status name = check_name("bitmap", bitmap.name);
+  if (!name) return name.error();
+  return bitmap;
+}
+
+Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
+  CommandLine command;
+  command.verb = verb;
+  command.state_dir = raw.state_dir;
+  command.subject = raw.subject;
+  command.object = raw.object;
+  command.watch = raw.watch;
+  command.foreground = raw.foreground;
+  command.forget = raw.forget;
+  Status status;
+  take(status, "-o", raw.output, command.format, parse_format);
+  take(status, "--loop", raw.loop, command.loop, parse_loop);
+  take(status, "--log", raw.log, command.log, parse_log);
+  take(status, "ls", raw.listed, command.listed, parse_listed);
+  if (!status) return status.error();
+  switch (verb) {
+    case Verb::kServe:
+      status = convert_serve(raw, command);
+      break;
+    case Verb::kMigrate:
+      status = convert_migrate(raw, command);
+      break;
+    case Verb::kSet:
+      status = convert_set(raw, command);
+      break;
+    case Verb::kBitmapAdd:
+      take(status, "bitmap", raw.object, command.bitmap, parse_bitmap_spec);
+      if (status.ok() && !raw.granularity.empty()) {
+        take(status, "--granularity", raw.granularity, command.bitmap.granularity_bytes,
+             parse_size_32);
+      }
+      break;
+    case Verb::kStatus:
+    case Verb::kAbort:
+    case Verb::kPause:
+    case Verb::kResume:
+    case Verb::kList:
+    case Verb::kVerify:
+    case Verb::kBitmapRemove:
+    case Verb::kBitmapList:
+    case Verb::kDisconnect:
+    case Verb::kDetach:
+    case Verb::kStop:
+    case Verb::kVersion:
+      break;
+  }
+  if (!status) return status.error();
+  return command;
+}
+
+Result<DaemonCommandLine> convert_daemon(const RawOptions& raw) {
+  DaemonCommandLine command;
+  command.state_dir = raw.state_dir;
+  Status status;
+  take(status, "--loop", raw.loop, command.loop, parse_loop);
+  take(status, "--log", raw.log, command.log, parse_log);
+  if (!status) return status.error();
+  const Status listen = take_listen(raw.listen, command.listen);
+  if (!listen) return listen.error();
+  return command;
+}
+
+}  // namespace blockmig

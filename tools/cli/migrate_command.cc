@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+// blockmig migrate: asks the daemon to move a disk and watches; or, for a file that is no disk of a
+// daemon, copies it with a private daemon in this process: the same engine, nothing configured.
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <utility>
+
+#include "blockmig/base/units.h"
+#include "blockmig/base/uri.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/wait_for_job.h"
+#include "tools/daemon/daemon.h"
+
+namespace blockmig {
+namespace {
+
+bool is_json(const CommandLine& command) {
+  return command.format == OutputFormat::kJson || command.format == OutputFormat::kJsonLines;
+}
+
+JsonStyle style_of(const CommandLine& command) {
+  return command.format == OutputFormat::kJson ? JsonStyle::kPretty : JsonStyle::kCompact;
+}
+
+/// The final word on a job that has ended.
+ExitCode conclude(const CommandLine& command, const JobStatus& job) {
+  if (is_json(command)) {
+    print(to_json(job, style_of(command)) + "\n");
+  } else if (job.state == JobState::kDone) {
+    print(summary_text(job));
+  }
+  if (job.state == JobState::kDone) return ExitCode::kOk;
+  std::string text = job.id + " " + std::string(to_string(job.state));
+  if (job.error) text += ": " + job.error->message();
+  if (job.state == JobState::kFailed && !job.verdict.empty()) text += " (" + job.verdict + ")";
+  text += ": disk '" + job.disk + "' is still on " + job.source_uri;
+  std::fprintf(stderr, "blockmig: %s\n", text.c_str());
+  return exit_code_of(job);
+}
+
+Result<JobStatus> start_job(ControlHandler& daemon, const MigrateRequest& request) {
+  const Result<std::string> answer = ask(daemon, "POST", "/v1/jobs", to_json(request));
+  if (!answer) return answer.error();
+  return job_from_json(*answer);
+}
+
+ExitCode migrate_in_daemon(const CommandLine& command, ControlHandler& daemon) {
+  StopSignals signals;
+  const Result<JobStatus> job = start_job(daemon, command.migrate);
+  if (!job) return report(job.error());
+  if (!command.wait) {
+    print(is_json(command) ? to_json(*job, style_of(command)) + "\n"
+                           : job->id + " started: see 'blockmig status " + job->id + "'\n");
+    return ExitCode::kOk;
+  }
+  ProgressDisplay display(Terminal::of_stderr());
+  const Result<WaitResult> waited = wait_for_job(daemon, *job, command.timeout, signals, display);
+  if (!waited) return report(waited.error());
+  const std::string where = ": see 'blockmig status " + job->id + "'";
+  switch (waited->end) {
+    case WaitEnd::kEnded:
+      return conclude(command, waited->job);
+    case WaitEnd::kTimedOut:
+      if (is_json(command)) print(to_json(waited->job, style_of(command)) + "\n");
+      std::fprintf(stderr, "blockmig: %s has not ended after %s; it goes on%s\n", job->id.c_str(),
+                   format_duration(command.timeout).c_str(), where.c_str());
+      return ExitCode::kNotConverged;
+    case WaitEnd::kInterrupted:
+      std::fprintf(stderr, "blockmig: interrupted; %s goes on%s\n", job->id.c_str(), where.c_str());
+      return ExitCode::kInterrupted;
+  }
+  return ExitCode::kFailed;
+}
+
+/// A legal disk name that resembles the file's.
+std::string disk_name_of(const std::string& path) {
+  std::string name = std::filesystem::path(path).filename().string();
+  if (name.size() > kMaxDiskNameBytes) name.resize(kMaxDiskNameBytes);
+  return check_name("disk", name).ok() ? name : "image";
+}
+
+/// Copies a file with a daemon that nobody else sees. An interruption aborts: nobody would go on.
+ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
+  StopSignals signals;
+  Log log(LogForm::kSilent);
+  DaemonOptions options;
+  options.private_journal = true;
+  const auto daemon = Daemon::start(options, log, [] {});
+  if (!daemon) return report(daemon.error());
+  ServeRequest serve;
+  serve.disk = disk_name_of(source.path);
+  serve.source = source.text;
+  serve.read_only = true;
+  const Result<std::string> served = ask(**daemon, "POST", "/v1/disks", to_json(serve));
+  if (!served) return report(served.error());
+  MigrateRequest request = command.migrate;
+  request.disk = serve.disk;
+  if (!command.mode_given) request.options.mode = Mode::kCold;
+  const Result<JobStatus> job = start_job(**daemon, request);
+  if (!job) return report(job.error());
+  ProgressDisplay display(Terminal::of_stderr());
+  Result<WaitResult> waited = wait_for_job(**daemon, *job, command.timeout, signals, display);
+  if (waited.ok() && waited->end != WaitEnd::kEnded) {
+    const bool timed_out = waited->end == WaitEnd::kTimedOut;
+    const Result<std::string> aborted = ask(**daemon, "POST", job_path(job->id, "abort"));
+    // It may have ended by itself in between.
+    if (!aborted && aborted.error().code() != ErrorCode::kPrecondition) {
+      return report(aborted.error());
+    }
+    waited = wait_for_job(**daemon, *job, Duration::zero(), signals, display);
+    if (timed_out && waited.ok() && waited->job.state == JobState::kAborted) {
+      std::fprintf(stderr, "blockmig: the copy had not ended after %s and was aborted\n",
+                   format_duration(command.timeout).c_str());
+      return ExitCode::kNotConverged;
+    }
+  }
+  if (!waited) return report(waited.error());
+  const Status stopped = (*daemon)->stop();
+  if (!stopped) return report(stopped.error());
+  return conclude(command, waited->job);
+}
+
+/// The file or URI that the name is, if it is one.
+Result<StoreUri> file_named(const std::string& name) {
+  Result<StoreUri> uri = parse_store_uri(name);
+  if (!uri) return uri;
+  struct stat facts {};
+  if (uri->kind == StoreUri::Kind::kFile && stat(uri->path.c_str(), &facts) != 0) {
+    return Error(ErrorCode::kNotFound, "there is neither a disk nor a file '" + name + "'");
+  }
+  return uri;
+}
+
+}  // namespace
+
+ExitCode run_migrate(const CommandLine& command, const CommandContext& context) {
+  const std::string& name = command.migrate.disk;
+  const bool may_be_disk = check_name("disk", name).ok();
+  if (may_be_disk && context.daemon_listens) {
+    const Result<std::string> disk = ask(*context.daemon, "GET", disk_path(name));
+    if (disk.ok()) return migrate_in_daemon(command, *context.daemon);
+    if (disk.error().code() != ErrorCode::kNotFound) return report(disk.error());
+    const Result<StoreUri> file = file_named(name);
+    return file.ok() ? copy_file(command, *file) : report(disk.error());
+  }
+  const Result<StoreUri> file = file_named(name);
+  if (file.ok()) return copy_file(command, *file);
+  // No such file: then a disk was meant, and what is missing is its daemon.
+  return may_be_disk ? migrate_in_daemon(command, *context.daemon) : report(file.error());
+}
+
+}  // namespace blockmig

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/progress.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <string_view>
+
+#include "blockmig/base/units.h"
+
+namespace blockmig {
+namespace {
+
+constexpr auto kPlainInterval = std::chrono::seconds(1);
+constexpr std::size_t kBarCells = 20;
+
+bool variable_is_set(const char* name) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nobody sets any
+  return value != nullptr && *value != '\0';
+}
+
+Duration from_ms(double milliseconds) {
+  return Duration(static_cast<Duration::rep>(milliseconds * 1e6));
+}
+
+std::string percent(const JobStatus& job) {
+  return std::to_string(static_cast<int>(std::floor(fraction_done(job) * 100))) + " %";
+}
+
+/// Until the rest is copied at the present rates; empty if that is not in sight.
+std::string eta_text(const JobStatus& job) {
+  if (job.phase != Phase::kCopying && job.phase != Phase::kMirroring) return {};
+  const std::uint64_t gain = job.rate_bytes_per_second > job.dirty_rate_bytes_per_second
+                                 ? job.rate_bytes_per_second - job.dirty_rate_bytes_per_second
+                                 : 0;
+  if (gain == 0 || job.remaining_bytes == 0) return {};
+  return ", ETA " + format_duration(std::chrono::seconds(job.remaining_bytes / gain + 1));
+}
+
+std::string phase_text(const JobStatus& job) {
+  std::string text(job.state == JobState::kPaused ? "paused" : to_string(job.phase));
+  if (job.passes > 0) text += " pass " + std::to_string(job.passes);
+  return text;
+}
+
+/// At most so many bytes of UTF-8, no character in part ("µs").
+std::string cut_text(const std::string& text, std::size_t bytes) {
+  while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xc0) == 0x80) --bytes;
+  return text.substr(0, bytes);
+}
+
+/// Everything after the percentage.
+std::string figures(const JobStatus& job) {
+  std::string text = format_bytes(job.bytes_copied) + " of " + format_bytes(job.bytes_total) +
+                     ", " + format_rate(job.rate_bytes_per_second);
+  if (job.dirty_rate_bytes_per_second > 0) {
+    text += ", dirty " + format_rate(job.dirty_rate_bytes_per_second);
+  }
+  if (job.remaining_bytes > 0) text += ", left " + format_bytes(job.remaining_bytes);
+  text += eta_text(job);
+  if (job.throttle_bytes_per_second > 0) {
+    text += ", writes held to " + format_rate(job.throttle_bytes_per_second);
+  }
+  if (job.predicted_downtime_ms > 0 && !is_final(job.state)) {
+    text += ", downtime about " + format_duration(from_ms(job.predicted_downtime_ms));
+  }
+  return text;
+}
+
+}  // namespace
+
+Terminal Terminal::of_stderr() {
+  Terminal terminal;
+  const char* kind = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe)
+  const bool dumb = kind == nullptr || std::string_view(kind) == "dumb";
+  terminal.interactive = isatty(STDERR_FILENO) == 1 && !dumb;
+  terminal.colour = terminal.interactive && !variable_is_set("NO_COLOR");
+  winsize size{};
+  if (terminal.interactive && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) {
+    terminal.columns = size.ws_col;
+  }
+  return terminal;
+}
+
+double fraction_done(const JobStatus& job) {
+  if (job.state == JobState::kDone) return 1;
+  if (job.phase == Phase::kPreparing) return 0;
+  const std::uint64_t total = std::max(job.bytes_total, job.remaining_bytes);
+  if (total == 0) return is_final(job.state) ? 0 : 1;  // ended before its target was open
+  return static_cast<double>(total - job.remaining_bytes) / static_cast<double>(total);
+}
+
+std::string progress_text(const JobStatus& job) {
+  return phase_text(job) + ", " + percent(job) + ", " + figures(job);
+}
+
+std::string progress_bar(const JobStatus& job, const Terminal& terminal) {
+  const auto cells = static_cast<std::size_t>(fraction_done(job) * double{kBarCells});
+  std::string line = phase_text(job) + " [" + std::string(cells, '#') +
+                     std::string(kBarCells - cells, '.') + "] " + percent(job) + ", " +
+                     figures(job);
+  // One less, or some terminals wrap.
+  if (line.size() + 1 > terminal.columns) line = cut_text(line, terminal.columns - 1);
+  if (!terminal.colour) return line;
+  const std::size_t phase_bytes = std::min(phase_text(job).size(), line.size());
+  return "\x1b[36m" + line.substr(0, phase_bytes) + "\x1b[0m" + line.substr(phase_bytes);
+}
+
+std::string summary_text(const JobStatus& job) {
+  std::string text = job.id + " " + std::string(to_string(job.state)) + ": disk '" + job.disk +
+                     "' moved from " + job.source_uri + " to " + job.target_uri + "\n";
+  const double seconds = std::max(job.elapsed_seconds, 1e-3);
+  const auto rate = static_cast<std::uint64_t>(static_cast<double>(job.bytes_copied) / seconds);
+  text += "  mode " + std::string(to_string(job.mode));
+  if (job.active_mode != job.mode) {
+    text += " (ended as " + std::string(to_string(job.active_mode)) + ")";
+  }
+  text += ", " + format_duration(from_ms(job.elapsed_seconds * 1000)) + ", " +
+          std::to_string(job.passes) + (job.passes == 1 ? " pass" : " passes") + ", epoch " +
+          std::to_string(job.epoch) + "\n";
+  text += "  copied " + format_bytes(job.bytes_copied) + " (" + format_rate(rate) + "), mirrored " +
+          format_bytes(job.bytes_mirrored) + ", zeros not sent " + format_bytes(job.bytes_zero) +
+          "\n";
+  text += "  stall " + format_duration(from_ms(job.stall_ms)) + ", longest request " +
+          format_duration(from_ms(job.longest_request_ms)) + ", request p99 " +
+          format_duration(from_ms(job.guest_p99_ms)) + "\n";
+  if (!job.source_digest.empty()) text += "  digest source " + job.source_digest + "\n";
+  if (!job.target_digest.empty()) text += "  digest target " + job.target_digest + "\n";
+  return text;
+}
+
+void ProgressDisplay::show(const JobStatus& job) {
+  if (terminal_.interactive) {
+    const std::string line = progress_bar(job, terminal_);
+    std::fprintf(stderr, "\r\x1b[K%s", line.c_str());
+    std::fflush(stderr);
+    drawn_ = true;
+    return;
+  }
+  // The first line comes after the first interval: a job that is quicker needs none.
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_shown_ < kPlainInterval) return;
+  const std::string line = progress_text(job);
+  if (line == last_line_) return;
+  std::fprintf(stderr, "%s: %s\n", job.id.c_str(), line.c_str());
+  last_line_ = line;
+  last_shown_ = now;
+}
+
+void ProgressDisplay::clear() {
+  if (!drawn_) return;
+  std::fputs("\r\x1b[K", stderr);
+  std::fflush(stderr);
+  drawn_ = false;
+}
+
+}  // namespace blockmig

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options as they were typed, and their conversion to values. Only for command_line.cc and
+// convert_options.cc: the first one sees the parsing library, the second one does not.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tools/cli/command_line.h"
+
+namespace blockmig {
+
+struct RawOptions {
+  std::string state_dir;
+  std::string subject;
+  std::string object;
+  std::string output = "table";
+  std::string listed;
+  bool watch = false;
+
+  std::string source;
+  std::vector<std::string> listen;
+  bool read_only = false;
+  std::string cache = "buffered";
+  std::string loop = "auto";
+  std::string log = "auto";
+  std::vector<std::string> bitmaps;
+  std::string description;
+  std::string create_size;
+  bool force_source = false;
+  bool foreground = false;
+
+  std::string to;
+  std::string mode;
+  std::string bwlimit;
+  std::string max_downtime;
+  std::string mirror_deadline;
+  std::string on_stall;
+  std::string verify;
+  std::string granularity;
+  std::string copy_depth;
+  std::string copy_size;
+  std::string target_timeout;
+  bool wait = false;
+  bool detach = false;
+  std::string timeout;
+
+  std::vector<std::string> settings;  ///< set JOB NAME=VALUE…
+  bool forget = false;
+};
+
+/// Every error is kInvalid and names the option.
+Result<CommandLine> convert(Verb verb, const RawOptions& raw);
+Result<DaemonCommandLine> convert_daemon(const RawOptions& raw);
+
+}  // namespace blockmig

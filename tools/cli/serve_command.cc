@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// blockmig serve: adds a disk to the daemon of the state folder, or becomes that daemon.
+#include <utility>
+
+#include "tools/cli/commands.h"
+#include "tools/cli/foreground_daemon.h"
+
+namespace blockmig {
+namespace {
+
+constexpr Duration kLookInterval = std::chrono::seconds(1);
+
+void announce(const DiskView& disk, const std::string& by) {
+  for (const std::string& uri : disk.uris) print("serving " + disk.name + " at " + uri + by + "\n");
+}
+
+Result<DiskView> add_disk(ControlHandler& daemon, const ServeRequest& request) {
+  const Result<std::string> answer = ask(daemon, "POST", "/v1/disks", to_json(request));
+  if (!answer) return answer.error();
+  return disk_from_json(*answer);
+}
+
+/// Until a signal comes: then the disk is detached; or until the disk or its daemon has gone.
+ExitCode stay(const std::string& disk, ControlHandler& daemon, StopSignals& signals) {
+  while (!signals.wait_for(kLookInterval)) {
+    const Result<std::string> there = ask(daemon, "GET", disk_path(disk));
+    if (there.ok() || there.error().code() == ErrorCode::kTimedOut) continue;  // only slow
+    return report(there.error().with_context("disk '" + disk + "' is no longer served"));
+  }
+  const Result<std::string> detached = ask(daemon, "DELETE", disk_path(disk));
+  const bool gone = detached.ok() || detached.error().code() == ErrorCode::kNotFound;
+  return gone ? ExitCode::kOk : report(detached.error());
+}
+
+ExitCode serve_in_running_daemon(const CommandLine& command, const CommandContext& context) {
+  StopSignals signals;
+  const Result<DiskView> disk = add_disk(*context.daemon, command.serve);
+  if (!disk) return report(disk.error());
+  announce(*disk, " (by the running daemon of " + context.state_dir + ")");
+  if (!command.foreground) return ExitCode::kOk;
+  return stay(disk->name, *context.daemon, signals);
+}
+
+}  // namespace
+
+ExitCode run_serve(const CommandLine& command, const CommandContext& context) {
+  if (context.daemon_listens) return serve_in_running_daemon(command, context);
+  StopSignals signals;
+  DaemonOptions options;
+  options.state_dir = context.state_dir;
+  options.loop = command.loop;
+  const auto daemon = ForegroundDaemon::start(options, command.log);
+  if (!daemon) return report(daemon.error());
+  const Result<DiskView> disk = add_disk((*daemon)->control(), command.serve);
+  if (!disk) return report(disk.error());
+  announce(*disk, "");
+  const Status stopped = (*daemon)->run_until_stopped(signals);
+  return stopped.ok() ? ExitCode::kOk : report(stopped.error());
+}
+
+}  // namespace blockmig

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/cli/tables.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "blockmig/base/units.h"
+#include "tools/cli/progress.h"
+
+namespace blockmig {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::string milliseconds(double value) {
+  return format_duration(Duration(static_cast<Duration::rep>(value * 1e6)));
+}
+
+std::string seconds(double value) { return milliseconds(std::round(value * 1000)); }
+
+std::string percent(const JobStatus& job) {
+  return std::to_string(static_cast<int>(std::floor(fraction_done(job) * 100))) + " %";
+}
+
+std::string error_of(const JobStatus& job) { return job.error ? job.error->message() : ""; }
+
+/// "NAME  value" lines; empty values are left out.
+std::string facts_text(const std::vector<std::pair<std::string, std::string>>& facts) {
+  std::size_t width = 0;
+  for (const auto& [name, value] : facts) width = std::max(width, name.size());
+  std::string text;
+  for (const auto& [name, value] : facts) {
+    if (value.empty()) continue;
+    text += name + std::string(width - name.size() + 2, ' ') + value + "\n";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string render_table(const Rows& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      line += row[i] + std::string(widths[i] - row[i].size() + 2, ' ');
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::string disks_table(const std::vector<DiskView>& disks, bool wide) {
+  Rows rows = {{"DISK", "SIZE", "EPOCH", "CLIENTS", "JOB", "STORE"}};
+  if (wide) rows[0].insert(rows[0].end(), {"READ", "WRITTEN", "ERRORS", "P50", "P99", "URI"});
+  for (const DiskView& disk : disks) {
+    std::vector<std::string> row = {disk.name,
+                                    format_bytes(disk.size_bytes),
+                                    std::to_string(disk.epoch),
+                                    std::to_string(disk.clients),
+                                    disk.job.empty() ? "-" : disk.job,
+                                    disk.store_uri + (disk.read_only ? " (read-only)" : "")};
+    if (wide) {
+      row.insert(row.end(), {format_bytes(disk.bytes_read), format_bytes(disk.bytes_written),
+                             std::to_string(disk.errors), milliseconds(disk.p50_ms),
+                             milliseconds(disk.p99_ms), disk.uris.empty() ? "-" : disk.uris[0]});
+    }
+    rows.push_back(std::move(row));
+  }
+  return render_table(rows);
+}
+
+std::string jobs_table(const std::vector<JobStatus>& jobs, bool wide) {
+  Rows rows = {{"JOB", "DISK", "MODE", "STATE", "PHASE", "DONE", "COPIED", "RATE", "TARGET"}};
+  if (wide) {
+    rows[0].insert(rows[0].end(), {"PASSES", "LEFT", "DIRTY", "STALL", "ELAPSED", "ERROR"});
+  }
+  for (const JobStatus& job : jobs) {
+    std::vector<std::string> row = {job.id,
+                                    job.disk,
+                                    std::string(to_string(job.active_mode)),
+                                    std::string(to_string(job.state)),
+                                    std::string(to_string(job.phase)),
+                                    percent(job),
+                                    format_bytes(job.bytes_copied),
+                                    format_rate(job.rate_bytes_per_second),
+                                    job.target_uri};
+    if (wide) {
+      row.insert(row.end(),
+                 {std::to_string(job.passes), format_bytes(job.remaining_bytes),
+                  format_rate(job.dirty_rate_bytes_per_second), milliseconds(job.stall_ms),
+                  seconds(job.elapsed_seconds), error_of(job)});
+    }
+    rows.push_back(std::move(row));
+  }
+  return render_table(rows);
+}
+
+std::string clients_table(const std::vector<ClientView>& clients) {
+  Rows rows = {{"CLIENT", "PEER", "DISK", "REQUESTS", "READ", "WRITTEN", "IN FLIGHT"}};
+  for (const ClientView& client : clients) {
+    rows.push_back({std::to_string(client.id), client.peer, client.disk.empty() ? "-" : client.disk,
+                    std::to_string(client.requests), format_bytes(client.bytes_read),
+                    format_bytes(client.bytes_written), std::to_string(client.in_flight)});
+  }
+  return render_table(rows);
+}
+
+std::string bitmaps_table(const std::vector<BitmapView>& bitmaps) {
+  Rows rows = {{"BITMAP", "GRANULARITY", "DIRTY", "CHUNKS"}};
+  for (const BitmapView& bitmap : bitmaps) {
+    rows.push_back({bitmap.name, format_bytes(bitmap.granularity_bytes),
+                    format_bytes(bitmap.dirty_bytes), std::to_string(bitmap.dirty_chunks)});
+  }
+  return render_table(rows);
+}
+
+std::string job_text(const JobStatus& job) {
+  return facts_text(
+      {{"job", job.id},
+       {"disk", job.disk},
+       {"state", std::string(to_string(job.state)) + ", " + std::string(to_string(job.phase))},
+       {"mode",
+        std::string(to_string(job.mode)) +
+            (job.active_mode == job.mode ? ""
+                                         : ", now " + std::string(to_string(job.active_mode)))},
+       {"source", job.source_uri},
+       {"target", job.target_uri},
+       {"progress", progress_text(job)},
+       {"mirrored", format_bytes(job.bytes_mirrored)},
+       {"zeros", format_bytes(job.bytes_zero) + " not sent"},
+       {"stall",
+        milliseconds(job.stall_ms) + ", longest request " + milliseconds(job.longest_request_ms)},
+       {"requests",
+        "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " + milliseconds(job.guest_p99_ms)},
+       {"elapsed", seconds(job.elapsed_seconds)},
+       {"epoch", std::to_string(job.epoch)},
+       {"verdict", job.verdict},
+       {"error", error_of(job)},
+       {"source digest", job.source_digest},
+       {"target digest", job.target_digest}});
+}
+
+std::string disk_text(const DiskView& disk) {
+  std::string uris;
+  for (const std::string& uri : disk.uris) uris += (uris.empty() ? "" : ", ") + uri;
+  return facts_text(
+      {{"disk", disk.name},
+       {"description", disk.description},
+       {"store", disk.store_uri + (disk.read_only ? " (read-only)" : "")},
+       {"before", disk.previous_uri},
+       {"size", format_bytes(disk.size_bytes) + " (" + std::to_string(disk.size_bytes) + ")"},
+       {"epoch", std::to_string(disk.epoch)},
+       {"job", disk.job},
+       {"clients", std::to_string(disk.clients)},
+       {"at", uris},
+       {"read", format_bytes(disk.bytes_read)},
+       {"written", format_bytes(disk.bytes_written)},
+       {"requests", std::to_string(disk.requests) + ", " + std::to_string(disk.errors) +
+                        " errors, p50 " + milliseconds(disk.p50_ms) + ", p99 " +
+                        milliseconds(disk.p99_ms)}});
+}
+
+std::string overview_text(const Overview& overview, bool wide) {
+  const DaemonView& daemon = overview.daemon;
+  std::string text = "daemon " + daemon.version + ", process " + std::to_string(daemon.pid) +
+                     ", up " + seconds(daemon.uptime_seconds) + ", loop " + daemon.loop +
+                     ", state folder " + daemon.state_dir + "\n\n" +
+                     disks_table(overview.disks, wide);
+  if (!overview.jobs.empty()) text += "\n" + jobs_table(overview.jobs, wide);
+  return text;
+}
+
+}  // namespace blockmig

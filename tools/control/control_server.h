@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// ControlServer: HTTP/JSON on a unix socket (mode 0600), in threads of its own, in front of a
+// ControlHandler. Hostile input costs its own connection only: bodies, headers and waits are
+// bounded.
+//
+// Lifecycle: start() binds and serves; destruction stops and joins, and removes the socket.
+// Thread rule: start and destroy from one thread.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "tools/control/channel.h"
+
+namespace blockmig {
+
+class ControlServer final {
+ public:
+  /// `handler` outlives the server. The caller holds the state folder (StateDirLock), so a socket
+  /// that is found there is stale and is replaced. kPrecondition: path too long; kIo: cannot bind.
+  static Result<std::unique_ptr<ControlServer>> start(const std::string& socket_path,
+                                                      ControlHandler& handler);
+  ~ControlServer();
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+
+ private:
+  struct State;
+  explicit ControlServer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// JobStatus as JSON: the object that `blockmig status -o json` prints; its fields are an interface.
+#include <array>
+#include <utility>
+
+#include "tools/control/exit_code.h"
+#include "tools/control/json.h"
+#include "tools/control/json_fields.h"
+#include "tools/control/json_lists.h"
+
+namespace blockmig {
+namespace {
+
+template <typename Value, std::size_t kCount>
+Result<Value> parse_enumerator(const std::string& text, const std::array<Value, kCount>& values) {
+  for (const Value value : values) {
+    if (to_string(value) == text) return value;
+  }
+  return Error(ErrorCode::kInvalid, "'" + text + "' is not a known state or phase");
+}
+
+Result<JobState> parse_state(const std::string& text) {
+  return parse_enumerator(text, std::array{JobState::kRunning, JobState::kPaused, JobState::kDone,
+                                           JobState::kFailed, JobState::kAborted});
+}
+
+Result<Phase> parse_phase(const std::string& text) {
+  return parse_enumerator(text, std::array{Phase::kPreparing, Phase::kCopying, Phase::kMirroring,
+                                           Phase::kSwitching, Phase::kEnded});
+}
+
+void read_error(FieldReader& fields, std::optional<Error>& into) {
+  const Json* object = fields.find("error");
+  if (object == nullptr) return;
+  if (!object->is_object()) return fields.fail("error", "must be an object");
+  FieldReader inner(*object);
+  std::string code;
+  std::string message;
+  inner.read("code", code);
+  inner.read("message", message);
+  if (!inner.status()) return fields.fail("error", "must have a code and a message");
+  into = Error(code_from_name(code), message);
+}
+
+void read_digests(FieldReader& fields, JobStatus& job) {
+  const Json* object = fields.find("digests");
+  if (object == nullptr) return;
+  if (!object->is_object()) return fields.fail("digests", "must be an object");
+  FieldReader inner(*object);
+  inner.read("source", job.source_digest);
+  inner.read("target", job.target_digest);
+  if (!inner.status()) fields.fail("digests", "must hold strings");
+}
+
+}  // namespace
+
+Json json_of(const JobStatus& job) {
+  Json json;
+  json["id"] = job.id;
+  json["disk"] = job.disk;
+  json["mode"] = to_string(job.mode);
+  json["active_mode"] = to_string(job.active_mode);
+  json["state"] = to_string(job.state);
+  json["phase"] = to_string(job.phase);
+  json["error"] = nullptr;
+  if (job.error) {
+    json["error"] = {{"code", to_string(job.error->code())}, {"message", job.error->message()}};
+  }
+  json["verdict"] = job.verdict;
+  json["source"] = job.source_uri;
+  json["target"] = job.target_uri;
+  json["epoch"] = job.epoch;
+  json["attempt"] = job.attempt;
+  json["size_bytes"] = job.size_bytes;
+  json["bytes_total"] = job.bytes_total;
+  json["bytes_copied"] = job.bytes_copied;
+  json["bytes_mirrored"] = job.bytes_mirrored;
+  json["bytes_zero"] = job.bytes_zero;
+  json["remaining_bytes"] = job.remaining_bytes;
+  json["passes"] = job.passes;
+  json["rate_bytes_per_second"] = job.rate_bytes_per_second;
+  json["dirty_rate_bytes_per_second"] = job.dirty_rate_bytes_per_second;
+  json["throttle_bytes_per_second"] = job.throttle_bytes_per_second;
+  json["bwlimit_bytes_per_second"] = job.bwlimit_bytes_per_second;
+  json["mirror_deadline_misses"] = job.mirror_deadline_misses;
+  json["switchover_attempts"] = job.switchover_attempts;
+  json["elapsed_seconds"] = job.elapsed_seconds;
+  json["predicted_downtime_ms"] = job.predicted_downtime_ms;
+  json["stall_ms"] = job.stall_ms;
+  json["longest_request_ms"] = job.longest_request_ms;
+  json["guest_p50_ms"] = job.guest_p50_ms;
+  json["guest_p99_ms"] = job.guest_p99_ms;
+  json["digests"] = {{"source", job.source_digest}, {"target", job.target_digest}};
+  return json;
+}
+
+Result<JobStatus> job_of_json(const Json& json) {
+  JobStatus job;
+  FieldReader fields(json);
+  fields.require("id");
+  fields.require("state");
+  fields.read("id", job.id);
+  fields.read("disk", job.disk);
+  fields.read_name("mode", job.mode, parse_mode);
+  fields.read_name("active_mode", job.active_mode, parse_mode);
+  fields.read_name("state", job.state, parse_state);
+  fields.read_name("phase", job.phase, parse_phase);
+  read_error(fields, job.error);
+  fields.read("verdict", job.verdict);
+  fields.read("source", job.source_uri);
+  fields.read("target", job.target_uri);
+  fields.read("epoch", job.epoch);
+  fields.read("attempt", job.attempt);
+  fields.read("size_bytes", job.size_bytes);
+  fields.read("bytes_total", job.bytes_total);
+  fields.read("bytes_copied", job.bytes_copied);
+  fields.read("bytes_mirrored", job.bytes_mirrored);
+  fields.read("bytes_zero", job.bytes_zero);
+  fields.read("remaining_bytes", job.remaining_bytes);
+  fields.read("passes", job.passes);
+  fields.read("rate_bytes_per_second", job.rate_bytes_per_second);
+  fields.read("dirty_rate_bytes_per_second", job.dirty_rate_bytes_per_second);
+  fields.read("throttle_bytes_per_second", job.throttle_bytes_per_second);
+  fields.read("bwlimit_bytes_per_second", job.bwlimit_bytes_per_second);
+  fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
+  fields.read("switchover_attempts", job.switchover_attempts);
+  fields.read("elapsed_seconds", job.elapsed_seconds);
+  fields.read("predicted_downtime_ms", job.predicted_downtime_ms);
+  fields.read("stall_ms", job.stall_ms);
+  fields.read("longest_request_ms", job.longest_request_ms);
+  fields.read("guest_p50_ms", job.guest_p50_ms);
+  fields.read("guest_p99_ms", job.guest_p99_ms);
+  read_digests(fields, job);
+  if (!fields.status()) return fields.status().error();
+  return job;
+}
+
+std::string to_json(const JobStatus& job, JsonStyle style) {
+  return dump(json_of(job), style == JsonStyle::kPretty);
+}
+
+Result<JobStatus> job_from_json(const std::string& text) {
+  const Result<Json> json = parse_object(text);
+  if (!json) return json.error();
+  return job_of_json(*json);
+}
+
+std::string to_json(const std::vector<JobStatus>& jobs, JsonStyle style) {
+  return dump_list("jobs", jobs, style);
+}
+
+Result<std::vector<JobStatus>> jobs_from_json(const std::string& text) {
+  return parse_list<JobStatus>(text, "jobs", job_of_json);
+}
+
+}  // namespace blockmig

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/control/messages.h"
+
+#include <string_view>
+
+#include "blockmig/base/uri.h"
+
+namespace blockmig {
+namespace {
+
+bool allowed(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("._-+:@").find(c) != std::string_view::npos;
+}
+
+}  // namespace
+
+Status check_name(const char* what, const std::string& name) {
+  const std::string prefix = std::string("invalid ") + what + " name";
+  if (name.empty()) return Error(ErrorCode::kInvalid, prefix + ": it is empty");
+  if (name.size() > kMaxDiskNameBytes) {
+    return Error(ErrorCode::kInvalid,
+                 prefix + ": longer than " + std::to_string(kMaxDiskNameBytes) + " bytes");
+  }
+  bool legal = name[0] != '.' && name[0] != '-';
+  std::string shown;
+  for (const char c : name) {
+    legal = legal && allowed(c);
+    shown += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
+  }
+  if (legal) return {};
+  return Error(ErrorCode::kInvalid, prefix + " '" + shown +
+                                        "': use letters, digits and . _ - + : @, beginning with "
+                                        "neither . nor -");
+}
+
+std::string export_uri(const std::string& address, const std::string& disk) {
+  constexpr std::string_view kUnix = "unix:";
+  constexpr std::string_view kTcp = "tcp:";
+  const std::string name = percent_encode_path(disk);
+  if (address.starts_with(kUnix)) {
+    return "nbd+unix:///" + name + "?socket=" + percent_encode_path(address.substr(kUnix.size()));
+  }
+  std::string authority = address.starts_with(kTcp) ? address.substr(kTcp.size()) : address;
+  for (const std::string_view wildcard : {"0.0.0.0:", "[::]:", "*:", ":"}) {
+    if (!authority.starts_with(wildcard)) continue;
+    authority = "localhost:" + authority.substr(wildcard.size());
+    break;
+  }
+  return "nbd://" + authority + "/" + name;
+}
+
+}  // namespace blockmig

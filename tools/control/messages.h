@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the command line and the daemon say to each other. Values; json.h turns them into text.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "blockmig/block/file_device.h"
+#include "blockmig/migrate/job_options.h"
+
+namespace blockmig {
+
+inline constexpr std::size_t kMaxDiskNameBytes = 128;
+inline constexpr std::size_t kMaxControlBodyBytes = 64 * 1024;
+inline constexpr std::size_t kMaxDescriptionBytes = 1024;
+inline constexpr std::size_t kMaxListenersPerRequest = 16;
+inline constexpr std::size_t kMaxBitmapsPerDisk = 16;
+
+struct BitmapSpec {
+  std::string name;
+  std::uint32_t granularity_bytes = kDefaultGranularityBytes;
+  friend bool operator==(const BitmapSpec&, const BitmapSpec&) = default;
+};
+
+/// POST /v1/disks
+struct ServeRequest {
+  std::string disk;
+  std::string source;               ///< canonical store URI; empty: where the journal says
+  std::vector<std::string> listen;  ///< "unix:PATH", "tcp:HOST:PORT"; empty: what there is
+  bool read_only = false;
+  CacheMode cache = CacheMode::kBuffered;
+  std::vector<BitmapSpec> bitmaps;
+  std::string description;
+  std::uint64_t create_size_bytes = 0;  ///< 0: the source must exist
+  bool force_source = false;            ///< use `source` though the journal names another
+};
+
+/// POST /v1/jobs
+struct MigrateRequest {
+  std::string disk;
+  std::string
+      target;  ///< canonical store URI; a folder stands for a file of the source's name in it
+  JobOptions options;
+};
+
+struct BitmapView {
+  std::string name;
+  std::uint32_t granularity_bytes = 0;
+  std::uint64_t dirty_chunks = 0;
+  std::uint64_t dirty_bytes = 0;
+  friend bool operator==(const BitmapView&, const BitmapView&) = default;
+};
+
+struct DiskView {
+  std::string name;
+  std::string store_uri;
+  std::string previous_uri;
+  std::uint64_t epoch = 0;
+  std::uint64_t size_bytes = 0;
+  bool read_only = false;
+  std::string description;
+  std::string job;  ///< the running one; empty if none
+  std::uint64_t clients = 0;
+  std::vector<std::string> uris;  ///< where clients reach it
+  std::vector<BitmapView> bitmaps;
+  std::uint64_t requests = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+  double p50_ms = 0;
+  double p99_ms = 0;
+  friend bool operator==(const DiskView&, const DiskView&) = default;
+};
+
+struct ClientView {
+  std::uint64_t id = 0;
+  std::string peer;
+  std::string disk;
+  std::uint64_t requests = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+  std::uint32_t in_flight = 0;
+  friend bool operator==(const ClientView&, const ClientView&) = default;
+};
+
+struct DaemonView {
+  std::string version;
+  std::uint64_t pid = 0;
+  std::string state_dir;
+  std::string loop;
+  double uptime_seconds = 0;
+  std::vector<std::string> listen;
+  friend bool operator==(const DaemonView&, const DaemonView&) = default;
+};
+
+/// What `blockmig verify` found.
+struct CompareReport {
+  struct Side {
+    std::string uri;
+    std::uint64_t size_bytes = 0;
+    std::string digest;  ///< of the whole image, hex
+  };
+  bool equal = false;
+  Side a;
+  Side b;
+  std::uint64_t first_difference = 0;  ///< byte offset; meaningless where equal
+  std::uint64_t different_chunks = 0;  ///< of chunk_bytes, in the part that both have
+  std::uint64_t chunk_bytes = 0;
+};
+
+/// A disk's name appears in URIs, paths and tables: letters, digits and . _ - + : @, not beginning
+/// with . or -, at most kMaxDiskNameBytes. kInvalid names what is wrong. Bitmaps follow the same
+/// rule.
+Status check_name(const char* what, const std::string& name);
+
+/// nbd+unix:///DISK?socket=PATH or nbd://HOST:PORT/DISK for a listening address in
+/// SocketAddress::to_string()'s form. A wildcard host becomes localhost.
+std::string export_uri(const std::string& address, const std::string& disk);
+
+}  // namespace blockmig

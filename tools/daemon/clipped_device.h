@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// ClippedDevice: the first `size_bytes` of a larger device. Logical volumes and remote exports come
+// in round sizes; the disk keeps its own through every move and every restart. Lifecycle and thread
+// rule: those of the device below.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "blockmig/block/block_device.h"
+
+namespace blockmig {
+
+class ClippedDevice final : public BlockDevice {
+ public:
+  /// `size_bytes` at most the device's size, and a multiple of its min_io_bytes.
+  ClippedDevice(std::unique_ptr<BlockDevice> below, std::uint64_t size_bytes);
+
+  const DeviceInfo& info() const override { return info_; }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    assert_range(info_, offset, into.size());
+    return below_->read(offset, into);
+  }
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
+    assert_range(info_, offset, from.size());
+    return below_->write(offset, from, flags);
+  }
+  Task<Status> flush() override { return below_->flush(); }
+  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
+    assert_range(info_, offset, length);
+    return below_->trim(offset, length, flags);
+  }
+  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
+    assert_range(info_, offset, length);
+    return below_->write_zeroes(offset, length, flags);
+  }
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
+    assert_range(info_, offset, length);
+    return below_->extents(offset, length);
+  }
+  void abandon() override { below_->abandon(); }
+  Task<Status> close() override { return below_->close(); }
+
+ private:
+  std::unique_ptr<BlockDevice> below_;
+  DeviceInfo info_;
+};
+
+/// `device` as a disk of exactly `size_bytes` sees it: itself if it has that size, clipped if it is
+/// larger. kPrecondition: too small, or its alignment does not fit the size; the device is given
+/// back in `device` for closing.
+Result<std::unique_ptr<BlockDevice>> fit_to_size(std::unique_ptr<BlockDevice>& device,
+                                                 std::uint64_t size_bytes);
+
+}  // namespace blockmig

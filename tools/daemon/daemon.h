@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Daemon: everything that one blockmigd consists of, wired together.
+//
+// A thread of its own runs the loop and, on it, journal, disks, NBD server and migrations (Engine).
+// Control requests come from other threads, are posted to the loop, and are answered within
+// kControlPatience whatever the data plane does.
+//
+// Lifecycle: start(); stop() ends in order: no new control requests, migrations aborted before
+// their decision, clients' requests finished, disks flushed and closed. The destructor stops.
+// Thread rule: any thread; stop() once.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "blockmig/io/io_loop.h"
+#include "tools/control/channel.h"
+#include "tools/daemon/log.h"
+
+namespace blockmig {
+
+inline constexpr Duration kControlPatience = std::chrono::seconds(5);
+
+struct DaemonOptions {
+  std::string state_dir;
+  /// "unix:PATH", "tcp:HOST:PORT"; listened on at once.
+  std::vector<std::string> listen;
+  LoopKind loop = LoopKind::kAuto;
+  /// Nothing survives the process and nobody connects: for a one-shot copy.
+  bool private_journal = false;
+};
+
+class Engine;
+
+class Daemon final : public ControlHandler {
+ public:
+  /// `on_stop_request` is called on the loop when a client asks the daemon to end; it must not
+  /// block. The caller holds the state folder's lock. `log` outlives the daemon.
+  static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options, Log& log,
+                                               std::function<void()> on_stop_request);
+  ~Daemon() override;
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  ControlResponse handle(const ControlRequest& request) override;
+  /// The first error of closing a disk, if any.
+  Status stop();
+
+ private:
+  struct Startup;
+  Daemon() = default;
+  void run(const DaemonOptions& options, Log& log, std::function<void()> on_stop_request,
+           Startup& startup);
+
+  std::thread thread_;
+  std::atomic<bool> stopping_ = false;
+  IoLoop* loop_ = nullptr;    ///< owned by the thread's frame
+  Engine* engine_ = nullptr;  ///< the same; used on the loop only
+  Status closed_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/disk_service.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/block/file_device.h"
+#include "blockmig/block/nbd_device.h"
+#include "blockmig/io/offload.h"
+#include "tools/daemon/clipped_device.h"
+
+namespace blockmig {
+namespace {
+
+/// Shorter than the control socket's own bound, so that the caller hears why.
+constexpr Duration kSourceConnectTimeout = std::chrono::seconds(4);
+
+/// A regular file has the size that it has; block devices and exports come in round sizes.
+bool is_regular_file(const std::string& path) {
+  struct stat facts {};
+  return stat(path.c_str(), &facts) == 0 && S_ISREG(facts.st_mode);
+}
+
+Status add_bitmaps(Disk& disk, const std::vector<BitmapSpec>& specs) {
+  for (const BitmapSpec& spec : specs) {
+    auto bitmap = DirtyBitmap::create(disk.info().size_bytes, spec.granularity_bytes);
+    if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
+    const Status added = disk.tracking().add(spec.name, *std::move(bitmap));
+    if (!added) return added;
+  }
+  return {};
+}
+
+}  // namespace
+
+Task<Result<DiskView>> DiskService::serve(ServeRequest request) {
+  const auto reservation = disks_.reserve(request.disk);
+  if (!reservation) co_return reservation.error();
+  const Result<SourceChoice> choice = co_await choose(request);
+  if (!choice) co_return choice.error();
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_source(request, *choice);
+  if (!opened) co_return opened.error();
+  auto disk =
+      std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
+  auto served = std::make_shared<ServedDisk>(std::move(disk), request.description,
+                                             request.read_only, choice->previous_uri);
+  const Status published = co_await publish(request, *choice, served);
+  if (!published) {
+    const Status closed = co_await served->disk().close();
+    if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
+    co_return published.error();
+  }
+  log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
+  co_return view(*served);
+}
+
+Task<Result<SourceChoice>> DiskService::choose(const ServeRequest& request) {
+  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
+  if (!record) co_return record.error();
+  bool same = false;
+  if (record->has_value() && !request.source.empty()) {
+    const Result<StoreUri> asked = parse_store_uri(request.source);
+    const Result<StoreUri> known = parse_store_uri((*record)->store_uri);
+    if (!asked) co_return asked.error();
+    if (known.ok()) {
+      const bool equal =
+          co_await offload(loop_, [&asked, &known] { return same_store(*asked, *known); });
+      same = equal;
+    }
+  }
+  co_return choose_source(request, *record, same);
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeRequest& request,
+                                                                    const SourceChoice& choice) {
+  const Result<StoreUri> uri = parse_store_uri(choice.uri);
+  if (!uri) co_return uri.error();
+  const std::vector<StoreUse> used = uses("");
+  const std::vector<std::string> own = addresses();
+  const Status unused = co_await offload(loop_, [&]() -> Status {
+    if (is_own_address(*uri, own)) {
+      return Error(ErrorCode::kPrecondition, uri->text + " is an export of this daemon itself");
+    }
+    return check_unused(*uri, used);
+  });
+  if (!unused) co_return unused.error();
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(request, *uri);
+  if (!opened) co_return opened.error();
+  std::unique_ptr<BlockDevice> device = *std::move(opened);
+  Result<std::unique_ptr<BlockDevice>> fitted =
+      co_await fit_source(std::move(device), request, choice);
+  co_return std::move(fitted);
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRequest& request,
+                                                                   const StoreUri& uri) {
+  if (uri.kind == StoreUri::Kind::kFile) {
+    FileDeviceOptions options;
+    options.cache = request.cache;
+    options.read_only = request.read_only;
+    options.create_size_bytes = request.create_size_bytes;
+    Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop_, uri.path, options);
+    co_return std::move(file);
+  }
+  NbdDeviceOptions options;
+  options.read_only = request.read_only;
+  options.connect_timeout = kSourceConnectTimeout;
+  Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop_, uri.text, options);
+  co_return std::move(remote);
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(
+    std::unique_ptr<BlockDevice> device, const ServeRequest& request, const SourceChoice& choice) {
+  if (!choice.known) co_return std::move(device);
+  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
+  const std::uint64_t known_size =
+      record.ok() && record->has_value() ? (*record)->size_bytes : device->info().size_bytes;
+  const Result<StoreUri> uri = parse_store_uri(choice.uri);
+  const bool grows =
+      uri.ok() && uri->kind == StoreUri::Kind::kFile && device->info().size_bytes > known_size;
+  bool regular = false;
+  if (grows) {
+    const bool is_file = co_await offload(loop_, [&uri] { return is_regular_file(uri->path); });
+    regular = is_file;
+  }
+  if (regular)
+    co_return std::move(device);  // somebody made the image larger while it was not served
+  Result<std::unique_ptr<BlockDevice>> fitted = fit_to_size(device, known_size);
+  if (fitted.ok()) co_return std::move(fitted);
+  const Status closed = co_await device->close();
+  if (!closed) log_.error(closed.error().message(), {request.disk, "", choice.epoch});
+  co_return fitted.error();
+}
+
+Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoice& choice,
+                                  std::shared_ptr<ServedDisk> disk) {
+  const Status bitmaps = add_bitmaps(disk->disk(), request.bitmaps);
+  if (!bitmaps) co_return bitmaps;
+  const Result<std::optional<DiskRecord>> before = co_await journal_.load_disk(request.disk);
+  if (!before) co_return before.error();
+  DiskRecord record;
+  record.disk = request.disk;
+  record.store_uri = choice.uri;
+  record.epoch = choice.epoch;
+  record.size_bytes = disk->disk().info().size_bytes;
+  record.previous_uri = choice.previous_uri;
+  // Before the first client can be acknowledged anything (I3, I7).
+  const Status saved = co_await journal_.save_disk(record);
+  if (!saved) co_return saved.error().with_context("cannot record disk '" + request.disk + "'");
+  // The disk first, and no await in between: whoever finds an address open finds the disk there.
+  disks_.add(std::move(disk));
+  const Status listening = listen(request.listen);
+  if (listening.ok()) co_return Status();
+  disks_.withdraw(request.disk);
+  const Status undone = co_await restore_record(request.disk, *before);
+  if (!undone) {
+    log_.error("cannot put back its record: " + undone.error().message(), {request.disk, "", 0});
+  }
+  co_return listening;
+}
+
+Task<Status> DiskService::restore_record(const std::string& disk,
+                                         const std::optional<DiskRecord>& before) {
+  if (before) {
+    const Status saved = co_await journal_.save_disk(*before);
+    co_return saved;
+  }
+  const Status removed = co_await journal_.remove_disk(disk);
+  co_return removed;
+}
+
+Status DiskService::listen(const std::vector<std::string>& wanted) {
+  std::vector<std::string> missing;
+  const std::vector<std::string> present = addresses();
+  if (wanted.empty() && present.empty() && !default_listen_.empty()) {
+    missing.push_back("unix:" + default_listen_);
+  }
+  for (const std::string& text : wanted) {
+    const Result<SocketAddress> address = SocketAddress::parse(text);
+    if (!address) return address.error();
+    const std::string canonical = address->to_string();
+    if (std::find(present.begin(), present.end(), canonical) == present.end()) {
+      missing.push_back(canonical);
+    }
+  }
+  for (const std::string& text : missing) {
+    const Result<SocketAddress> address = SocketAddress::parse(text);
+    if (!address) return address.error();
+    const Status listening = server_.listen(*address);
+    if (!listening) return listening;
+    log_.info("listening on " + server_.addresses().back().to_string());
+  }
+  return {};
+}
+
+Task<std::string> DiskService::running_job(std::string disk) {
+  for (;;) {
+    const std::string id = jobs_.job_of(disk);
+    if (id.empty()) co_return id;
+    const Result<JobStatus> job = jobs_.status(id);
+    if (!job || !is_final(job->state)) co_return id;
+    const Result<JobStatus> ended = co_await jobs_.wait(id);
+    if (!ended) co_return id;
+  }
+}
+
+Task<Status> DiskService::detach(std::string name, bool forget) {
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
+  const std::string job = co_await running_job(name);
+  if (!job.empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job +
+                                          ": wait for it, or abort it");
+  }
+  for (const NbdClientInfo& client : server_.clients()) {
+    if (client.export_name != name) continue;
+    // It may have left by itself in the meantime.
+    const Status cut = server_.disconnect(client.id);
+    if (!cut && cut.error().code() != ErrorCode::kNotFound) co_return cut;
+  }
+  const std::uint64_t epoch = (*disk)->disk().epoch();
+  const Status removed = co_await disks_.remove(name);
+  if (!removed) co_return removed;
+  log_.info(forget ? "detached and forgotten" : "detached", {name, "", epoch});
+  if (!forget) co_return Status();
+  const Status forgotten = co_await journal_.remove_disk(name);
+  co_return forgotten;
+}
+
+}  // namespace blockmig

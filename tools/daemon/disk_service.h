@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskService: adds disks to the daemon, takes them out, and says what they are doing.
+// Thread rule: the loop. What it refers to outlives it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "blockmig/io/io_loop.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/job_board.h"
+#include "nbdserver/server.h"
+#include "tools/control/messages.h"
+#include "tools/daemon/disk_set.h"
+#include "tools/daemon/log.h"
+#include "tools/daemon/source_choice.h"
+#include "tools/daemon/store_use.h"
+
+namespace blockmig {
+
+class DiskService final {
+ public:
+  /// `default_listen`: where to listen when a disk is added and nothing is listened on yet;
+  /// empty: nowhere.
+  DiskService(IoLoop& loop, Journal& journal, DiskSet& disks, JobBoard& jobs, NbdServer& server,
+              Log& log, std::string default_listen)
+      : loop_(loop),
+        journal_(journal),
+        disks_(disks),
+        jobs_(jobs),
+        server_(server),
+        log_(log),
+        default_listen_(std::move(default_listen)) {}
+
+  /// Opens the store, records who owns the disk (before the first client can see it), shows the
+  /// export, and only then listens on the request's addresses: a client that gets through finds it.
+  /// After an error there is no lock and no disk of that name, and its record is what it was;
+  /// an address that was opened on the way stays open, for the other disks.
+  Task<Result<DiskView>> serve(ServeRequest request);
+  /// Cuts the disk's clients, flushes and closes its store. kBusy while it is being migrated. Its
+  /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
+  /// too.
+  Task<Status> detach(std::string name, bool forget);
+
+  /// The job that is moving the disk, or empty. One that shows as ended, while its last record is
+  /// still being saved, is waited for: whoever has seen the end may start the next thing at once.
+  Task<std::string> running_job(std::string disk);
+
+  DiskView view(ServedDisk& disk) const;
+  std::vector<DiskView> views() const;
+  std::vector<ClientView> clients() const;
+  std::vector<std::string> addresses() const;
+
+  Result<std::vector<BitmapView>> bitmaps(const std::string& disk) const;
+  Status add_bitmap(const std::string& disk, const BitmapSpec& spec);
+  Status remove_bitmap(const std::string& disk, const std::string& bitmap);
+
+  /// Every store that a disk lives on or a running job writes to, but not those of `except`.
+  std::vector<StoreUse> uses(const std::string& except) const;
+
+ private:
+  Task<Result<SourceChoice>> choose(const ServeRequest& request);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_source(const ServeRequest& request,
+                                                         const SourceChoice& choice);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_store(const ServeRequest& request,
+                                                        const StoreUri& uri);
+  Task<Result<std::unique_ptr<BlockDevice>>> fit_source(std::unique_ptr<BlockDevice> device,
+                                                        const ServeRequest& request,
+                                                        const SourceChoice& choice);
+  Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
+                       std::shared_ptr<ServedDisk> disk);
+  Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
+  Status listen(const std::vector<std::string>& wanted);
+
+  IoLoop& loop_;
+  Journal& journal_;
+  DiskSet& disks_;
+  JobBoard& jobs_;
+  NbdServer& server_;
+  Log& log_;
+  std::string default_listen_;
+};
+
+}  // namespace blockmig

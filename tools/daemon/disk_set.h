@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskSet: the disks of one daemon, which are the exports that its NBD server shows.
+//
+// A name is reserved before its store is opened, so that two requests cannot add the same disk.
+// Lifecycle: close_all() before destruction. Thread rule: the loop.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nbdserver/export.h"
+#include "tools/daemon/served_disk.h"
+
+namespace blockmig {
+
+class DiskSet final : public ExportDirectory {
+ public:
+  /// Holds a name until it is destroyed or turned into a disk by add().
+  class Reservation final {
+   public:
+    Reservation(DiskSet& set, std::string name) : set_(&set), name_(std::move(name)) {}
+    Reservation(Reservation&& other) noexcept
+        : set_(std::exchange(other.set_, nullptr)), name_(std::move(other.name_)) {}
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation() {
+      if (set_ != nullptr) set_->reserved_.erase(name_);
+    }
+
+   private:
+    DiskSet* set_;
+    std::string name_;
+  };
+
+  std::vector<std::shared_ptr<Export>> list() override;
+  std::shared_ptr<Export> find(std::string_view name) override;
+
+  const std::vector<std::shared_ptr<ServedDisk>>& disks() const { return disks_; }
+  /// kNotFound, naming the disks that there are.
+  Result<std::shared_ptr<ServedDisk>> get(const std::string& name) const;
+  /// kBusy: there is such a disk, or one is being added.
+  Result<Reservation> reserve(const std::string& name);
+  /// The caller holds the reservation of its name.
+  void add(std::shared_ptr<ServedDisk> disk);
+  /// Undoes an add(): the disk is the caller's again, to close.
+  void withdraw(const std::string& name);
+  /// Closes the disk (its clients' later requests fail with kShutdown) and forgets it.
+  Task<Status> remove(std::string name);
+  /// Every disk; the first error.
+  Task<Status> close_all();
+
+ private:
+  std::vector<std::shared_ptr<ServedDisk>> disks_;
+  std::set<std::string> reserved_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/event_report.h"
+
+#include <utility>
+
+#include "blockmig/base/units.h"
+
+namespace blockmig {
+namespace {
+
+constexpr Duration kInterval = std::chrono::milliseconds(200);
+
+std::string client_text(const ClientView& client) {
+  return "client " + std::to_string(client.id) + " (" + client.peer + ")";
+}
+
+std::string end_text(const JobStatus& job) {
+  std::string text = "job " + std::string(to_string(job.state)) + ": " + job.source_uri + " to " +
+                     job.target_uri + ", " + format_bytes(job.bytes_copied) + " copied";
+  if (job.state == JobState::kDone) {
+    text += ", stall " + format_duration(Duration(static_cast<Duration::rep>(job.stall_ms * 1e6)));
+  }
+  if (job.error) text += ": " + job.error->message();
+  return text;
+}
+
+}  // namespace
+
+Task<void> EventReport::run(CancelSource& cancel) {
+  // What earlier daemons did has been logged by them.
+  for (const JobStatus& job : jobs_.list()) {
+    if (is_final(job.state)) seen_jobs_[job.id] = {job.state, job.phase, job.verdict};
+  }
+  while (!cancel.cancelled()) {
+    look();
+    co_await cancel.event().wait_until(loop_.now() + kInterval);
+  }
+  look();
+}
+
+void EventReport::look() {
+  look_at_clients();
+  for (const JobStatus& job : jobs_.list()) look_at_job(job);
+}
+
+void EventReport::look_at_clients() {
+  std::map<std::uint64_t, ClientView> present;
+  for (ClientView& client : disks_.clients()) {
+    if (client.disk.empty()) continue;  // still shaking hands
+    if (!clients_.contains(client.id)) {
+      log_.info(client_text(client) + " connected", {client.disk, "", 0});
+    }
+    present.emplace(client.id, std::move(client));
+  }
+  for (const auto& [id, client] : clients_) {
+    if (present.contains(id)) continue;
+    log_.info(client_text(client) + " left after " + std::to_string(client.requests) + " requests",
+              {client.disk, "", 0});
+  }
+  clients_ = std::move(present);
+}
+
+void EventReport::look_at_job(const JobStatus& job) {
+  const auto [place, fresh] = seen_jobs_.try_emplace(job.id);
+  SeenJob& seen = place->second;
+  const LogFields fields{job.disk, job.id, job.epoch};
+  const bool begins = !is_final(job.state) && (fresh || is_final(seen.state));
+  if (begins) {
+    seen = {};
+    log_.info("job started: " + std::string(to_string(job.mode)) + " to " + job.target_uri, fields);
+  }
+  if (seen.verdict != job.verdict && !job.verdict.empty()) log_.info(job.verdict, fields);
+  if (seen.phase != job.phase && job.phase != Phase::kEnded) {
+    log_.info("phase " + std::string(to_string(job.phase)), fields);
+  }
+  if (seen.state != job.state) {
+    const std::string text =
+        is_final(job.state) ? end_text(job) : "job " + std::string(to_string(job.state));
+    log_.write(job.state == JobState::kFailed ? LogLevel::kError : LogLevel::kInfo, text, fields);
+  }
+  seen = {job.state, job.phase, job.verdict};
+}
+
+}  // namespace blockmig

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/migration_service.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/io/offload.h"
+#include "tools/control/json.h"
+#include "tools/daemon/uri_target.h"
+
+namespace blockmig {
+namespace {
+
+/// What a journal record still says: everything where the final report is there, else the outline.
+/// A job that was running when its daemon ended has ended with it, before its decision (I7).
+JobStatus status_of_record(const JobRecord& record) {
+  Result<JobStatus> report = job_from_json(record.report_json);
+  JobStatus job;
+  if (report.ok()) job = *std::move(report);
+  job.id = record.id;
+  job.disk = record.disk;
+  job.target_uri = record.target_uri;
+  job.attempt = record.attempt;
+  const Result<Mode> mode = parse_mode(record.mode);
+  if (mode.ok()) job.mode = *mode;
+  if (!report.ok()) job.active_mode = job.mode;
+  job.phase = Phase::kEnded;
+  job.state = JobState::kFailed;
+  for (const JobState state : {JobState::kDone, JobState::kAborted}) {
+    if (record.state == to_string(state)) job.state = state;
+  }
+  if (record.state == to_string(JobState::kRunning) ||
+      record.state == to_string(JobState::kPaused)) {
+    job.error =
+        Error(ErrorCode::kShutdown, "its daemon ended before the switchover: start it again");
+  }
+  return job;
+}
+
+}  // namespace
+
+Task<Status> MigrationService::load_history() {
+  const Result<std::vector<JobRecord>> records = co_await journal_.load_jobs();
+  if (!records) co_return records.error();
+  for (const JobRecord& record : *records) history_.push_back(status_of_record(record));
+  const Status numbered = co_await jobs_.load();
+  co_return numbered;
+}
+
+Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
+  const std::string running = co_await service_.running_job(request.disk);
+  const auto disk = disks_.get(request.disk);
+  if (!disk) co_return disk.error();
+  if (!running.empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
+                                          running + ": wait for it, or abort it");
+  }
+  const Result<StoreUri> target = parse_store_uri(request.target);
+  if (!target) co_return target.error();
+  const Result<StoreUri> source = parse_store_uri((*disk)->disk().store_uri());
+  if (!source) co_return source.error();
+  TargetPlan plan;
+  plan.target = *target;
+  plan.source = *source;
+  plan.disk = request.disk;
+  plan.disk_min_io_bytes = (*disk)->disk().info().min_io_bytes;
+  plan.uses = service_.uses(request.disk);
+  plan.own_addresses = service_.addresses();
+  const std::uint64_t size = (*disk)->disk().info().size_bytes;
+  const Status checked = co_await offload(loop_, [&plan, size] {
+    plan.target = resolve_target(plan);
+    return check_target(plan, size);
+  });
+  if (!checked) co_return checked.error();
+  // The disk may have left while its target was looked at.
+  const auto still = disks_.get(request.disk);
+  if (!still) co_return still.error();
+  auto opener = std::make_unique<UriTarget>(loop_, std::move(plan));
+  const Result<std::string> id = jobs_.start((*still)->disk(), std::move(opener), request.options);
+  if (!id) co_return id.error();
+  reports_.spawn(keep_report(*id));
+  co_return jobs_.status(*id);
+}
+
+Task<void> MigrationService::keep_report(std::string id) {
+  const Result<JobStatus> job = co_await jobs_.wait(id);
+  if (!job) co_return;
+  JobRecord record;
+  record.id = id;
+  record.disk = job->disk;
+  record.mode = to_string(job->mode);
+  record.target_uri = job->target_uri;
+  record.state = to_string(job->state);
+  record.attempt = job->attempt;
+  record.report_json = to_json(*job);
+  const Status saved = co_await journal_.save_job(record);
+  // Nothing rests on it: the disk's record is what counts, and the job is still on the board.
+  if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
+}
+
+Task<void> MigrationService::finish() { co_await reports_.join(); }
+
+std::vector<JobStatus> MigrationService::list() const {
+  std::vector<JobStatus> all = history_;
+  for (JobStatus& job : jobs_.list()) {
+    std::erase_if(all, [&job](const JobStatus& old) { return old.id == job.id; });
+    all.push_back(std::move(job));
+  }
+  return all;
+}
+
+Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
+  Result<JobStatus> exact = jobs_.status(job_or_disk);
+  if (exact.ok()) return exact;
+  const std::string running = jobs_.job_of(job_or_disk);
+  if (!running.empty()) return jobs_.status(running);
+  std::vector<JobStatus> all = list();
+  for (auto job = all.rbegin(); job != all.rend(); ++job) {
+    if (job->id == job_or_disk) return *std::move(job);
+  }
+  for (auto job = all.rbegin(); job != all.rend(); ++job) {
+    if (job->disk == job_or_disk) return *std::move(job);
+  }
+  const bool is_disk = disks_.get(job_or_disk).ok();
+  return Error(ErrorCode::kNotFound,
+               is_disk ? "disk '" + job_or_disk + "' has not been migrated"
+                       : "no such job or disk: '" + job_or_disk + "': see 'blockmig ls jobs'");
+}
+
+Result<std::string> MigrationService::resolve(const std::string& job_or_disk) const {
+  const Result<JobStatus> job = find(job_or_disk);
+  if (!job) return job.error();
+  if (!is_final(job->state)) return job->id;
+  return Error(ErrorCode::kPrecondition, job->id + " of disk '" + job->disk +
+                                             "' has ended: it is " +
+                                             std::string(to_string(job->state)));
+}
+
+Result<JobStatus> MigrationService::after(const std::string& id, const Status& done) const {
+  if (!done) return done.error();
+  return jobs_.status(id);
+}
+
+Result<JobStatus> MigrationService::abort(const std::string& job_or_disk) {
+  const Result<std::string> id = resolve(job_or_disk);
+  if (!id) return id.error();
+  return after(*id, jobs_.abort(*id));
+}
+
+Result<JobStatus> MigrationService::pause(const std::string& job_or_disk) {
+  const Result<std::string> id = resolve(job_or_disk);
+  if (!id) return id.error();
+  return after(*id, jobs_.pause(*id));
+}
+
+Result<JobStatus> MigrationService::resume(const std::string& job_or_disk) {
+  const Result<std::string> id = resolve(job_or_disk);
+  if (!id) return id.error();
+  return after(*id, jobs_.resume(*id));
+}
+
+Result<JobStatus> MigrationService::set_bwlimit(const std::string& job_or_disk,
+                                                std::uint64_t bytes_per_second) {
+  const Result<std::string> id = resolve(job_or_disk);
+  if (!id) return id.error();
+  return after(*id, jobs_.set_bwlimit(*id, bytes_per_second));
+}
+
+}  // namespace blockmig

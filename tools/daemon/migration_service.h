@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// MigrationService: starts and steers migrations for the control socket. Wherever a job is named,
+// the name of a disk stands for that disk's running job, or else its latest. Thread rule: the loop.
+// What it refers to outlives it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "blockmig/io/io_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/job_board.h"
+#include "tools/control/messages.h"
+#include "tools/daemon/disk_service.h"
+#include "tools/daemon/disk_set.h"
+#include "tools/daemon/log.h"
+
+namespace blockmig {
+
+class MigrationService final {
+ public:
+  MigrationService(IoLoop& loop, Journal& journal, DiskSet& disks, DiskService& service,
+                   JobBoard& jobs, Log& log)
+      : loop_(loop), journal_(journal), disks_(disks), service_(service), jobs_(jobs), log_(log) {}
+
+  /// Reads what earlier daemons of this state folder recorded about their jobs.
+  Task<Status> load_history();
+
+  /// The started job. What is wrong with the target and can be known without asking another server
+  /// is an error here; the rest fails the job.
+  Task<Result<JobStatus>> start(MigrateRequest request);
+
+  /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
+  Task<void> finish();
+
+  /// Newest last; those of earlier daemons first.
+  std::vector<JobStatus> list() const;
+  Result<JobStatus> find(const std::string& job_or_disk) const;
+  Result<JobStatus> abort(const std::string& job_or_disk);
+  Result<JobStatus> pause(const std::string& job_or_disk);
+  Result<JobStatus> resume(const std::string& job_or_disk);
+  Result<JobStatus> set_bwlimit(const std::string& job_or_disk, std::uint64_t bytes_per_second);
+
+ private:
+  /// The id of a job of this daemon that a command may act on.
+  Result<std::string> resolve(const std::string& job_or_disk) const;
+  /// Keeps a job's final report, for later daemons to show.
+  Task<void> keep_report(std::string id);
+  Result<JobStatus> after(const std::string& id, const Status& done) const;
+
+  IoLoop& loop_;
+  Journal& journal_;
+  DiskSet& disks_;
+  DiskService& service_;
+  JobBoard& jobs_;
+  Log& log_;
+  std::vector<JobStatus> history_;
+  TaskScope reports_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// ServedDisk: one disk of the daemon, as an NBD export.
+// Lifecycle: shared by the DiskSet and the sessions of clients; close the disk before the last one
+// goes. Thread rule: the loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "blockmig/disk/disk.h"
+#include "nbdserver/export.h"
+
+namespace blockmig {
+
+class ServedDisk final : public Export {
+ public:
+  ServedDisk(std::unique_ptr<Disk> disk, std::string description, bool read_only,
+             std::string previous_uri)
+      : disk_(std::move(disk)),
+        description_(std::move(description)),
+        previous_uri_(std::move(previous_uri)),
+        last_store_uri_(disk_->store_uri()),
+        read_only_(read_only) {}
+
+  const std::string& name() const override { return disk_->name(); }
+  const std::string& description() const override { return description_; }
+  bool read_only() const override { return read_only_; }
+  BlockDevice& device() override { return *disk_; }
+  std::vector<std::string> bitmap_names() const override { return disk_->tracking().names(); }
+  const DirtyBitmap* find_bitmap(std::string_view bitmap) const override {
+    return disk_->tracking().find(bitmap);
+  }
+
+  Disk& disk() { return *disk_; }
+  const Disk& disk() const { return *disk_; }
+  /// The store before the last switchover; empty if it never moved.
+  const std::string& previous_uri() {
+    if (disk_->store_uri() != last_store_uri_) {
+      previous_uri_ = std::exchange(last_store_uri_, disk_->store_uri());
+    }
+    return previous_uri_;
+  }
+
+ private:
+  std::unique_ptr<Disk> disk_;
+  std::string description_;
+  std::string previous_uri_;
+  std::string last_store_uri_;
+  bool read_only_;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where a disk's content is opened from: what the user says against what the journal knows (I3,
+// I7). Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "blockmig/journal/journal.h"
+#include "tools/control/messages.h"
+
+namespace blockmig {
+
+struct SourceChoice {
+  std::string uri;
+  std::string previous_uri;
+  std::uint64_t epoch = 1;
+  bool known = false;  ///< the journal's store: its size is binding
+};
+
+/// `same`: request.source and record->store_uri name one store.
+/// kNotFound: neither names one. kPrecondition: they differ; the message names both and the ways
+/// out.
+Result<SourceChoice> choose_source(const ServeRequest& request,
+                                   const std::optional<DiskRecord>& record, bool same);
+
+}  // namespace blockmig

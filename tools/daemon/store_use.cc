@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/store_use.h"
+
+#include <sys/stat.h>
+
+#include <array>
+#include <string_view>
+
+#include "blockmig/io/stream.h"
+
+namespace blockmig {
+namespace {
+
+bool same_file(const std::string& a, const std::string& b) {
+  if (a == b) return true;
+  struct stat first {};
+  struct stat second {};
+  if (stat(a.c_str(), &first) != 0 || stat(b.c_str(), &second) != 0) return false;
+  if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode)) return first.st_rdev == second.st_rdev;
+  return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+bool is_this_host(std::string_view host) {
+  constexpr std::array<std::string_view, 6> kNames = {"",    "localhost", "127.0.0.1",
+                                                      "::1", "0.0.0.0",   "::"};
+  for (const std::string_view name : kNames) {
+    if (host == name) return true;
+  }
+  return host.starts_with("127.");
+}
+
+bool same_host(const std::string& a, const std::string& b) {
+  return a == b || (is_this_host(a) && is_this_host(b));
+}
+
+}  // namespace
+
+bool same_store(const StoreUri& a, const StoreUri& b) {
+  if (a.kind != b.kind) return false;
+  if (a.kind == StoreUri::Kind::kFile) return same_file(a.path, b.path);
+  if (a.export_name != b.export_name || a.socket_path.empty() != b.socket_path.empty())
+    return false;
+  if (!a.socket_path.empty()) return same_file(a.socket_path, b.socket_path);
+  return a.port == b.port && same_host(a.host, b.host);
+}
+
+Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
+  for (const StoreUse& use : uses) {
+    if (same_store(wanted, use.uri)) {
+      return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user);
+    }
+  }
+  return {};
+}
+
+bool is_own_address(const StoreUri& uri, const std::vector<std::string>& addresses) {
+  if (uri.kind != StoreUri::Kind::kNbd) return false;
+  for (const std::string& text : addresses) {
+    const Result<SocketAddress> address = SocketAddress::parse(text);
+    if (!address) continue;
+    if (address->family == SocketAddress::Family::kUnix) {
+      if (!uri.socket_path.empty() && same_file(uri.socket_path, address->path)) return true;
+    } else if (uri.socket_path.empty() && uri.port == address->port &&
+               same_host(uri.host, address->host)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace blockmig

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who uses which store in this daemon, so that no store is used twice (a second use of one file by
+// another process is caught by its lock, with a less helpful message).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "blockmig/base/uri.h"
+
+namespace blockmig {
+
+struct StoreUse {
+  std::string user;  ///< for messages: "disk 'vm1'", "job 3 (its target)"
+  StoreUri uri;
+};
+
+/// True if both name one file (device and inode, through links), or one export of one server.
+/// Blocks (stat): call it off the loop.
+bool same_store(const StoreUri& a, const StoreUri& b);
+
+/// kBusy naming the user if `wanted` is one of `uses`. Blocks.
+Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
+
+/// True if the NBD URI leads to one of the addresses (SocketAddress::to_string()) that we listen on
+/// ourselves. Blocks.
+bool is_own_address(const StoreUri& uri, const std::vector<std::string>& addresses);
+
+}  // namespace blockmig

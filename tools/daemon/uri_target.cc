@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/uri_target.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#include "blockmig/base/units.h"
+#include "blockmig/block/file_device.h"
+#include "blockmig/block/free_space.h"
+#include "blockmig/block/nbd_device.h"
+#include "blockmig/io/offload.h"
+#include "blockmig/io/unique_fd.h"
+#include "tools/daemon/clipped_device.h"
+
+namespace blockmig {
+namespace {
+
+/// st_blocks counts in these (stat(3type)), whatever the filesystem's block size is.
+constexpr std::uint64_t kStatBlockBytes = 512;
+
+std::string folder_of(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "/" : folder;
+}
+
+Status check_folder(const std::string& path) {
+  const std::string folder = folder_of(path);
+  struct stat facts {};
+  if (stat(folder.c_str(), &facts) != 0) {
+    return Error(ErrorCode::kNotFound,
+                 "the target's folder " + folder + " does not exist: create it first", errno);
+  }
+  if (!S_ISDIR(facts.st_mode)) {
+    return Error(ErrorCode::kPrecondition, "the target's folder " + folder + " is not a folder");
+  }
+  if (path.ends_with('/')) {
+    return Error(ErrorCode::kNotFound, "the target folder " + path + " does not exist");
+  }
+  return {};
+}
+
+std::uint64_t allocated_bytes(const struct stat& facts) {
+  return static_cast<std::uint64_t>(facts.st_blocks) * kStatBlockBytes;
+}
+
+/// Room for what the source has allocated, less what the target has already. A source that is no
+/// regular file does not say what it has allocated: then running out of space is found while
+/// copying, and undone.
+Status check_space(const TargetPlan& plan, const struct stat* target) {
+  if (plan.source.kind != StoreUri::Kind::kFile) return {};
+  struct stat source {};
+  if (stat(plan.source.path.c_str(), &source) != 0 || !S_ISREG(source.st_mode)) return {};
+  std::uint64_t needed = allocated_bytes(source);
+  const std::uint64_t present = target != nullptr ? allocated_bytes(*target) : 0;
+  needed = needed > present ? needed - present : 0;
+  const Result<std::uint64_t> available = free_space_bytes(plan.target.path);
+  if (!available) return available.error();
+  if (*available >= needed) return {};
+  return Error(ErrorCode::kNoSpace, "not enough space at " + plan.target.text +
+                                        ": the disk needs " + format_bytes(needed) + ", free are " +
+                                        format_bytes(*available));
+}
+
+Status check_file_target(const TargetPlan& plan, std::uint64_t size_bytes) {
+  const std::string& path = plan.target.path;
+  struct stat facts {};
+  if (stat(path.c_str(), &facts) != 0) {
+    if (errno != ENOENT && errno != ENOTDIR) {
+      return Error::from_errno(errno, "cannot look at the target " + path);
+    }
+    const Status folder = check_folder(path);
+    if (!folder) return folder;
+    return check_space(plan, nullptr);
+  }
+  if (S_ISBLK(facts.st_mode)) return {};  // its size is known when it is open
+  if (!S_ISREG(facts.st_mode)) {
+    return Error(ErrorCode::kPrecondition,
+                 "the target " + path + " is neither a regular file nor a block device");
+  }
+  const auto size = static_cast<std::uint64_t>(facts.st_size);
+  if (size != size_bytes) {
+    return Error(ErrorCode::kPrecondition, "the target " + path + " exists and is too " +
+                                               (size < size_bytes ? "small" : "large") + ": " +
+                                               std::to_string(size) + " bytes, the disk has " +
+                                               std::to_string(size_bytes) +
+                                               ": remove it, or name another file");
+  }
+  return check_space(plan, &facts);
+}
+
+Status sync_folder(const std::string& folder) {
+  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
+  return {};
+}
+
+}  // namespace
+
+StoreUri resolve_target(const TargetPlan& plan) {
+  struct stat facts {};
+  if (plan.target.kind != StoreUri::Kind::kFile || stat(plan.target.path.c_str(), &facts) != 0 ||
+      !S_ISDIR(facts.st_mode)) {
+    return plan.target;
+  }
+  const std::string name = plan.source.kind == StoreUri::Kind::kFile
+                               ? std::filesystem::path(plan.source.path).filename().string()
+                               : plan.disk;
+  const auto path = std::filesystem::path(plan.target.path) / name;
+  const Result<StoreUri> resolved = parse_store_uri("file://" + percent_encode_path(path.string()));
+  return resolved.ok() ? *resolved : plan.target;
+}
+
+Status check_target(const TargetPlan& plan, std::uint64_t size_bytes) {
+  if (same_store(plan.target, plan.source)) {
+    return Error(ErrorCode::kPrecondition, "the target " + plan.target.text +
+                                               " is the store that disk '" + plan.disk +
+                                               "' lives on already: name another one");
+  }
+  if (is_own_address(plan.target, plan.own_addresses)) {
+    return Error(ErrorCode::kPrecondition,
+                 "the target " + plan.target.text +
+                     " is an export of this daemon itself: name the store behind it");
+  }
+  const Status unused = check_unused(plan.target, plan.uses);
+  if (!unused) return unused;
+  if (plan.target.kind == StoreUri::Kind::kFile) return check_file_target(plan, size_bytes);
+  return {};
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_bytes) {
+  const Status checked =
+      co_await offload(loop_, [this, size_bytes] { return check_target(plan_, size_bytes); });
+  if (!checked) co_return checked.error();
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(size_bytes);
+  if (!opened) co_return opened.error();
+  std::unique_ptr<BlockDevice> device = *std::move(opened);
+  Status fits;
+  if (device->info().read_only) {
+    fits = Error(ErrorCode::kReadOnly, "the target " + plan_.target.text + " is read-only");
+  } else if (device->info().min_io_bytes > plan_.disk_min_io_bytes) {
+    fits =
+        Error(ErrorCode::kPrecondition,
+              "the target " + plan_.target.text + " takes whole blocks of " +
+                  std::to_string(device->info().min_io_bytes) +
+                  " bytes only, and clients of disk '" + plan_.disk + "' may write smaller ones");
+  }
+  if (fits.ok()) {
+    Result<std::unique_ptr<BlockDevice>> fitted = fit_to_size(device, size_bytes);
+    if (fitted.ok()) co_return std::move(fitted);
+    fits = fitted.error();
+  }
+  const Status closed = co_await device->close();
+  if (!closed) co_return closed.error().with_context(fits.error().message());
+  co_await discard();
+  co_return fits.error();
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_store(std::uint64_t size_bytes) {
+  if (plan_.target.kind == StoreUri::Kind::kFile) {
+    Result<std::unique_ptr<BlockDevice>> file = co_await open_file(size_bytes);
+    co_return std::move(file);
+  }
+  NbdDeviceOptions options;
+  const std::string uri = plan_.target.text;
+  Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop_, uri, options);
+  co_return std::move(remote);
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_file(std::uint64_t size_bytes) {
+  const std::string path = plan_.target.path;
+  const bool exists =
+      co_await offload(loop_, [&path] { return ::access(path.c_str(), F_OK) == 0; });
+  FileDeviceOptions options;
+  options.cache = plan_.cache;
+  options.inline_io = false;  // a slow target must not hold up the guest (I10)
+  if (!exists) {
+    options.create_size_bytes = size_bytes;
+    options.exclusive_create = true;
+  }
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_file_device(loop_, path, options);
+  if (!opened || exists) co_return std::move(opened);
+  const Status remembered = co_await remember_created();
+  if (remembered.ok()) co_return std::move(opened);
+  std::unique_ptr<BlockDevice> device = *std::move(opened);
+  const Status closed = co_await device->close();
+  co_await discard();
+  co_return closed.ok() ? remembered.error() : closed.error();
+}
+
+Task<Status> UriTarget::remember_created() {
+  struct stat facts {};
+  const std::string& path = plan_.target.path;
+  const Status looked = co_await offload(loop_, [&path, &facts]() -> Status {
+    if (stat(path.c_str(), &facts) != 0) return Error::from_errno(errno, "cannot look at " + path);
+    // The switchover will rest on this name being there after a power loss (I1).
+    return sync_folder(folder_of(path));
+  });
+  if (facts.st_ino != 0) {
+    created_ = true;
+    created_device_ = facts.st_dev;
+    created_inode_ = facts.st_ino;
+  }
+  co_return looked;
+}
+
+Task<void> UriTarget::discard() {
+  if (!created_) co_return;
+  created_ = false;
+  const std::string path = plan_.target.path;
+  const std::uint64_t device = created_device_;
+  const std::uint64_t inode = created_inode_;
+  co_await offload(loop_, [&path, device, inode] {
+    struct stat facts {};
+    // Only what we made: somebody may have put another file of that name there since.
+    if (lstat(path.c_str(), &facts) != 0 || facts.st_dev != device || facts.st_ino != inode) return;
+    unlink(path.c_str());
+  });
+}
+
+}  // namespace blockmig

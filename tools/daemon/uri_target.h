@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// UriTarget: a migration's target that a user named by URI.
+//
+// Everything that can be checked is checked before anything changes: the same store as the source,
+// use by another disk or program, too small, no room, no such folder. A file that does not exist is
+// created sparse with the disk's size and removed again by discard(); an existing one is written
+// over but neither created, resized nor removed. Thread rule: the loop.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/block/file_device.h"
+#include "blockmig/io/io_loop.h"
+#include "blockmig/migrate/target_opener.h"
+#include "tools/daemon/store_use.h"
+
+namespace blockmig {
+
+struct TargetPlan {
+  StoreUri target;
+  StoreUri source;
+  std::string disk;
+  CacheMode cache = CacheMode::kBuffered;
+  std::uint32_t disk_min_io_bytes = 1;     ///< what the disk's clients were promised
+  std::vector<StoreUse> uses;              ///< by others, in this daemon
+  std::vector<std::string> own_addresses;  ///< where this daemon listens
+};
+
+/// If the target is an existing folder: the file of the source's name in it (of the disk's name,
+/// where the source is no file). Otherwise the target itself. Blocks.
+StoreUri resolve_target(const TargetPlan& plan);
+
+/// What can be known without opening it: kPrecondition (same as the source, an export of this
+/// daemon, too small, no regular file or block device), kBusy (in use here), kNotFound (folder
+/// missing), kNoSpace (less room than the source has allocated). Blocks (file stores only; an NBD
+/// server is never asked here).
+Status check_target(const TargetPlan& plan, std::uint64_t size_bytes);
+
+class UriTarget final : public TargetOpener {
+ public:
+  /// `plan.target` is resolved.
+  UriTarget(IoLoop& loop, TargetPlan plan) : loop_(loop), plan_(std::move(plan)) {}
+
+  const std::string& uri() const override { return plan_.target.text; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
+  Task<void> discard() override;
+
+ private:
+  Task<Result<std::unique_ptr<BlockDevice>>> open_store(std::uint64_t size_bytes);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_file(std::uint64_t size_bytes);
+  Task<Status> remember_created();
+
+  IoLoop& loop_;
+  TargetPlan plan_;
+  bool created_ = false;
+  std::uint64_t created_device_ = 0;
+  std::uint64_t created_inode_ = 0;
+};
+
+}  // namespace blockmig
