@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/bench/load_connection.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace blockmig::bench {
+namespace {
+
+constexpr std::size_t kReceiveBytes = 256 * 1024;
+constexpr std::size_t kMaxIov = 1024;  // IOV_MAX
+constexpr int kSocketBufferBytes = 512 * 1024;
+
+std::uint64_t blocks_of(const LoadOptions& o, std::uint64_t size_bytes) {
+  const std::uint64_t range = o.range_bytes ? std::min(o.range_bytes, size_bytes) : size_bytes;
+  return range / o.block_bytes;
+}
+
+}  // namespace
+
+LoadConnection::LoadConnection(const LoadOptions& options, const Connection& connection,
+                               LoadTotals* totals, BlockPattern* pattern, std::uint64_t seed)
+    : options_(options),
+      totals_(totals),
+      pattern_(pattern),
+      fd_(connection.fd),
+      blocks_(blocks_of(options, connection.size_bytes)),
+      random_(seed),
+      slots_(options.depth),
+      headers_(options.depth * kRequestBytes),
+      payloads_(std::size_t{options.block_bytes} * (pattern ? options.depth : 1)),
+      buffer_(kReceiveBytes) {
+  for (unsigned i = options.depth; i > 0; --i) free_slots_.push_back(i - 1);
+  for (auto& byte : payloads_) byte = static_cast<char>(random_.next() | 1);
+  for (const int which : {SO_SNDBUF, SO_RCVBUF}) {
+    ::setsockopt(fd_, SOL_SOCKET, which, &kSocketBufferBytes, sizeof kSocketBufferBytes);
+  }
+  const timeval forever{};
+  ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
+  if (blocks_ < options.depth) {
+    fatal_ = "the export has fewer blocks than there are requests in flight";
+  }
+}
+
+LoadConnection::~LoadConnection() {
+  char request[kRequestBytes];
+  encode_request(request, Command::kDisconnect, 0, 0, 0, 0);
+  (void)!::send(fd_, request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+  ::close(fd_);
+}
+
+void LoadConnection::begin_read_back() {
+  reading_back_ = true;
+  stopping_ = false;
+}
+
+bool LoadConnection::pick_block(std::uint64_t* block) {
+  if (reading_back_) return pick_read_back(block);
+  do {
+    if (options_.pattern == Pattern::kSequential) {
+      *block = next_sequential_;
+      next_sequential_ = next_sequential_ + 1 == blocks_ ? 0 : next_sequential_ + 1;
+    } else {
+      *block = random_.below(blocks_);
+    }
+  } while (pattern_ && pattern_->busy(*block));
+  return true;
+}
+
+bool LoadConnection::pick_read_back(std::uint64_t* block) {
+  while (read_back_at_ < blocks_ && !pattern_->written(read_back_at_)) ++read_back_at_;
+  if (read_back_at_ == blocks_) {
+    stopping_ = true;
+    return false;
+  }
+  *block = read_back_at_++;
+  return true;
+}
+
+void LoadConnection::issue(unsigned slot, std::uint64_t block, bool write, std::uint64_t now) {
+  slots_[slot] = Slot{.block = block, .start_ns = now, .write = write, .used = true};
+  char* header = headers_.data() + slot * kRequestBytes;
+  encode_request(header, write ? Command::kWrite : Command::kRead,
+                 write && options_.fua ? kFlagFua : std::uint16_t{0}, slot,
+                 block * options_.block_bytes, options_.block_bytes);
+  iov_.push_back({header, kRequestBytes});
+  if (write) {
+    char* data = payloads_.data() + (pattern_ ? std::size_t{slot} * options_.block_bytes : 0);
+    if (pattern_) pattern_->next(block, data);
+    iov_.push_back({data, options_.block_bytes});
+  }
+  if (pattern_) pattern_->set_busy(block, true);
+  ++in_flight_;
+  ++totals_->issued;
+}
+
+void LoadConnection::top_up() {
+  const std::uint64_t now = now_ns();
+  while (!stopping_ && !free_slots_.empty()) {
+    if (!reading_back_ && options_.max_requests && totals_->issued >= options_.max_requests) {
+      stopping_ = true;
+      break;
+    }
+    const bool write = !reading_back_ && random_.below(100) < options_.write_percent;
+    std::uint64_t block = 0;
+    if (!pick_block(&block)) break;
+    issue(free_slots_.back(), block, write, now);
+    free_slots_.pop_back();
+  }
+}
+
+void LoadConnection::send() {
+  if (!wants_to_send()) {
+    iov_.clear();
+    next_iov_ = 0;
+  }
+  top_up();
+  while (wants_to_send() && fatal_.empty()) {
+    msghdr message{};
+    message.msg_iov = iov_.data() + next_iov_;
+    message.msg_iovlen = std::min(iov_.size() - next_iov_, kMaxIov);
+    const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return;
+    if (n < 0) {
+      fatal_ = std::string("send: ") + std::strerror(errno);
+      return;
+    }
+    auto sent = static_cast<std::size_t>(n);
+    while (sent > 0) {
+      iovec& part = iov_[next_iov_];
+      const std::size_t here = std::min(sent, part.iov_len);
+      part.iov_base = static_cast<char*>(part.iov_base) + here;
+      part.iov_len -= here;
+      sent -= here;
+      if (part.iov_len == 0) ++next_iov_;
+    }
+  }
+}
+
+void LoadConnection::receive(bool block) {
+  const ssize_t n = ::recv(fd_, buffer_.data() + kept_, buffer_.size() - kept_,
+                           block ? 0 : static_cast<int>(MSG_DONTWAIT));
+  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+  if (n <= 0) {
+    fatal_ = n == 0 ? "the server closed the connection" : std::strerror(errno);
+    return;
+  }
+  const std::size_t size = kept_ + static_cast<std::size_t>(n);
+  kept_ = 0;
+  parse(buffer_.data(), size, now_ns());
+}
+
+void LoadConnection::parse(const char* data, std::size_t size, std::uint64_t now) {
+  while (size > 0 && fatal_.empty()) {
+    if (payload_left_ > 0) {
+      const auto here = static_cast<std::size_t>(std::min<std::uint64_t>(size, payload_left_));
+      if (pattern_) payload_.insert(payload_.end(), data, data + here);
+      payload_left_ -= here;
+      data += here;
+      size -= here;
+      if (payload_left_ == 0) complete(now);
+      continue;
+    }
+    if (size < kReplyBytes) {
+      std::memmove(buffer_.data(), data, size);
+      kept_ = size;
+      return;
+    }
+    if (!parse_header(data, now)) return;
+    data += kReplyBytes;
+    size -= kReplyBytes;
+  }
+}
+
+bool LoadConnection::parse_header(const char* header, std::uint64_t now) {
+  ReplyHeader reply;
+  if (!decode_reply(header, &reply) || reply.cookie >= slots_.size() ||
+      !slots_[reply.cookie].used) {
+    fatal_ = "the server sent something that is no reply to any request";
+    return false;
+  }
+  current_slot_ = static_cast<unsigned>(reply.cookie);
+  if (reply.error != 0) ++totals_->errors;
+  payload_.clear();
+  if (reply.error == 0 && !slots_[current_slot_].write) {
+    payload_left_ = options_.block_bytes;
+  } else {
+    complete(now);
+  }
+  return true;
+}
+
+void LoadConnection::complete(std::uint64_t now) {
+  Slot& slot = slots_[current_slot_];
+  if (pattern_) {
+    if (!payload_.empty() && pattern_->written(slot.block)) {
+      ++totals_->verified;
+      if (!pattern_->matches(slot.block, payload_.data())) ++totals_->mismatches;
+    }
+    pattern_->set_busy(slot.block, false);
+  }
+  if (totals_->counting) {
+    totals_->latency.add(now - slot.start_ns);
+    ++totals_->requests;
+  }
+  slot.used = false;
+  --in_flight_;
+  free_slots_.push_back(current_slot_);
+}
+
+}  // namespace blockmig::bench

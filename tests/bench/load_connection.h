@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// LoadConnection: one pipelined connection of nbdload.
+//
+// Lifecycle: make, then step() until done(): it tops up the requests in flight, sends them in one
+// system call, receives as much as there is and accounts for every complete reply. stop() ends the
+// topping up. Thread rule: one thread. Errors: fatal() is a sentence once the connection is
+// unusable.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tests/bench/block_pattern.h"
+#include "tests/bench/latency.h"
+#include "tests/bench/load_options.h"
+
+namespace blockmig::bench {
+
+/// What all connections of a run count together.
+struct LoadTotals {
+  LatencyHistogram latency;
+  std::uint64_t requests = 0;  ///< completed while counting
+  std::uint64_t issued = 0;    ///< ever
+  std::uint64_t errors = 0;    ///< error replies
+  std::uint64_t mismatches = 0;
+  std::uint64_t verified = 0;
+  bool counting = false;
+};
+
+class LoadConnection {
+ public:
+  /// `pattern` is null without verification. Takes the descriptor.
+  LoadConnection(const LoadOptions& options, const Connection& connection, LoadTotals* totals,
+                 BlockPattern* pattern, std::uint64_t seed);
+  ~LoadConnection();
+  LoadConnection(const LoadConnection&) = delete;
+  LoadConnection& operator=(const LoadConnection&) = delete;
+
+  int fd() const { return fd_; }
+  bool wants_to_send() const { return next_iov_ < iov_.size(); }
+  bool done() const { return !fatal_.empty() || (stopping_ && in_flight_ == 0); }
+  void stop() { stopping_ = true; }
+  const std::string& fatal() const { return fatal_; }
+  /// Read back, once each, the blocks that were written; then done.
+  void begin_read_back();
+
+  /// Tops up and sends what the socket takes.
+  void send();
+  /// Receives once; with `block` it sleeps until something arrives.
+  void receive(bool block);
+
+ private:
+  struct Slot {
+    std::uint64_t block = 0;
+    std::uint64_t start_ns = 0;
+    bool write = false;
+    bool used = false;
+  };
+
+  bool pick_block(std::uint64_t* block);
+  bool pick_read_back(std::uint64_t* block);
+  void issue(unsigned slot, std::uint64_t block, bool write, std::uint64_t now);
+  void top_up();
+  void parse(const char* data, std::size_t size, std::uint64_t now);
+  bool parse_header(const char* header, std::uint64_t now);
+  void complete(std::uint64_t now);
+
+  const LoadOptions& options_;
+  LoadTotals* totals_;
+  BlockPattern* pattern_;
+  int fd_;
+  std::uint64_t blocks_;
+  std::uint64_t next_sequential_ = 0;
+  std::uint64_t read_back_at_ = 0;
+  bool reading_back_ = false;
+  bool stopping_ = false;
+  unsigned in_flight_ = 0;
+  std::string fatal_;
+  SplitMix random_;
+
+  std::vector<Slot> slots_;
+  std::vector<unsigned> free_slots_;
+  std::vector<char> headers_;   ///< kRequestBytes per slot
+  std::vector<char> payloads_;  ///< a block per slot with verification, else one for all
+  std::vector<iovec> iov_;
+  std::size_t next_iov_ = 0;
+
+  std::vector<char> buffer_;   ///< of recv()
+  std::size_t kept_ = 0;       ///< bytes of an incomplete header at the buffer's start
+  std::vector<char> payload_;  ///< what arrived of the current read, with verification
+  std::uint64_t payload_left_ = 0;
+  unsigned current_slot_ = 0;
+};
+
+}  // namespace blockmig::bench
