@@ -12,5 +12,5 @@ with served.served_disk(size_bytes=SIZE) as (_, server, _):
                         ("mixed", ["--rw=randwrite", "--bsrange=512-128k", "--blockalign=512"])):
         daemon.ok("fio", f"--name={name}", "--ioengine=nbd", f"--uri={server.uri}", "--iodepth=16",
                   f"--size={SIZE // 2}", "--numjobs=2", f"--offset_increment={SIZE // 2}",
-                  "--verify=crc32c", "--verify_state_save=0", "--do_verify=1", "--verify_fatal=1", "--randseed=11",
-                  "--group_reporting", *extra, timeout=150)
+                  "--verify=crc32c", "--verify_state_save=0", "--do_verify=1", "--verify_fatal=1",
+                  "--randseed=11", "--group_reporting", *extra, timeout=150)
