@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "blockmig/base/chunk_digests.h"
-#include "rig.h"
+#include "tests/unit/migrate/rig.h"
 
 namespace blockmig {
 namespace {

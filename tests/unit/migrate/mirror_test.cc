@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mirror's promises to the guest and to the copier, one write at a time.
+#include "blockmig/migrate/mirror.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "tests/unit/migrate/rig.h"
+
+namespace blockmig {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr std::uint64_t kSize = 8 * 65536;
+
+std::unique_ptr<DirtyBitmap> make_bitmap() {
+  auto bitmap = DirtyBitmap::create(kSize, 65536);
+  return std::move(*bitmap);
+}
+
+class MirrorTest : public testing::Test {
+ protected:
+  MirrorTest()
+      : store_(loop_, random_, "store", kSize),
+        target_(std::make_shared<FaultDevice>(loop_, random_, "target", kSize)),
+        replica_(loop_, std::make_unique<Borrowed>(target_)),
+        sync_(loop_, make_bitmap(), make_bitmap(), false),
+        mirror_(loop_, replica_, sync_, options_) {}
+  ~MirrorTest() override {
+    target_->unstall();
+    run_task(loop_, replica_.drain());
+  }
+  Status write(std::uint64_t offset, std::size_t length, std::byte value = std::byte{7}) {
+    buffer_.assign(length, value);
+    const ConstBytes from(buffer_);
+    const WriteFlags flags{};
+    const TimePoint begun = loop_.now();
+    const Status status = run_task(loop_, mirror_.write(store_, offset, from, flags));
+    took_ = loop_.now() - begun;
+    return status;
+  }
+  static std::byte at(const FaultDevice& device, std::uint64_t offset) {
+    std::byte byte[1];
+    device.peek(offset, byte);
+    return byte[0];
+  }
+  void advance(Duration time) { run_task(loop_, sleep_for(loop_, time)); }
+
+  Random random_{11};
+  SimLoop loop_{random_};
+  JobOptions options_;
+  FaultDevice store_;
+  std::shared_ptr<FaultDevice> target_;
+  Replica replica_;
+  SyncState sync_;
+  Mirror mirror_;
+  std::vector<std::byte> buffer_;
+  Duration took_{};
+};
+
+TEST_F(MirrorTest, AWriteIntoAnEqualChunkReachesBothSidesAndLeavesItClean) {
+  ASSERT_TRUE(write(4096, 512).ok());
+  EXPECT_EQ(at(store_, 4096), std::byte{7});
+  EXPECT_EQ(at(*target_, 4096), std::byte{7});
+  EXPECT_EQ(sync_.dirty->dirty_count(), 0u);
+  EXPECT_TRUE(sync_.written->is_dirty(0)) << "the target is not zero there any more (trap 9)";
+}
+
+TEST_F(MirrorTest, AWriteIntoADirtyChunkReachesTheSourceOnly_Trap13) {
+  sync_.dirty->mark(0, 1);
+  ASSERT_TRUE(write(4096, 512).ok());
+  EXPECT_EQ(at(store_, 4096), std::byte{7});
+  EXPECT_EQ(at(*target_, 4096), std::byte{0});
+  EXPECT_TRUE(sync_.dirty->is_dirty(0));
+}
+
+TEST_F(MirrorTest, AWriteAcrossADirtyChunkDoesNotDragTheCleanOneAlong) {
+  sync_.dirty->mark(65536, 1);
+  ASSERT_TRUE(write(65536 - 512, 1024).ok());
+  EXPECT_EQ(at(*target_, 65535), std::byte{7});
+  EXPECT_EQ(at(*target_, 65536), std::byte{0});
+  EXPECT_FALSE(sync_.dirty->is_dirty(0));
+  EXPECT_TRUE(sync_.dirty->is_dirty(1));
+}
+
+TEST_F(MirrorTest, AWriteIntoAChunkBeingCopiedIsMarked_Trap4) {
+  ASSERT_TRUE(sync_.ledger.try_begin_copy(0, false));
+  ASSERT_TRUE(write(0, 512).ok());
+  EXPECT_EQ(at(*target_, 0), std::byte{0});
+  EXPECT_TRUE(sync_.dirty->is_dirty(0));
+  sync_.ledger.end_copy(0);
+}
+
+TEST_F(MirrorTest, AFrozenTargetCostsAWriteTheDeadlineAndKeepsItsRange_I9_I10) {
+  target_->stall();
+  ASSERT_TRUE(write(0, 512).ok());
+  EXPECT_EQ(took_, options_.mirror_deadline);
+  EXPECT_TRUE(sync_.dirty->is_dirty(0));
+  EXPECT_FALSE(sync_.ledger.try_begin_copy(0, false)) << "the late write may still land";
+  target_->unstall();
+  advance(milliseconds(1));
+  EXPECT_TRUE(sync_.ledger.try_begin_copy(0, false));
+  sync_.ledger.end_copy(0);
+}
+
+TEST_F(MirrorTest, AfterFourSilentDeadlinesNoWriteWaitsUntilTheTargetAnswersAgain_I10) {
+  target_->stall();
+  ASSERT_TRUE(write(0, 512).ok());
+  for (std::uint64_t chunk = 1; chunk < 4; ++chunk) {
+    ASSERT_TRUE(write(chunk * 65536, 512).ok());
+    EXPECT_LE(took_, options_.mirror_deadline);
+  }
+  advance(options_.mirror_deadline);
+  ASSERT_TRUE(write(5 * 65536, 512).ok());
+  EXPECT_EQ(took_, Duration::zero());
+  target_->unstall();
+  advance(milliseconds(1));
+  ASSERT_TRUE(write(6 * 65536, 512).ok());
+  EXPECT_FALSE(sync_.dirty->is_dirty(6)) << "mirrored again";
+}
+
+TEST_F(MirrorTest, WhatWasSentDoesNotChangeWhenTheGuestReusesItsBuffer_Trap16) {
+  target_->stall();
+  ASSERT_TRUE(write(0, 512, std::byte{0x33}).ok());
+  std::fill(buffer_.begin(), buffer_.end(), std::byte{0xDB});
+  target_->unstall();
+  advance(milliseconds(1));
+  EXPECT_EQ(at(*target_, 0), std::byte{0x33});
+}
+
+TEST_F(MirrorTest, AFailedTargetWriteIsTrackedAndTheGuestDoesNotSeeIt_I8) {
+  target_->plan().write_error_ppm = 1'000'000;
+  EXPECT_TRUE(write(0, 512).ok());
+  EXPECT_TRUE(sync_.dirty->is_dirty(0));
+  EXPECT_EQ(mirror_.stats().target_errors, 1u);
+}
+
+TEST_F(MirrorTest, AFailedSourceWriteIsTheGuestsErrorAndIsTracked_Trap5_I11) {
+  store_.plan().write_error_ppm = 1'000'000;
+  EXPECT_FALSE(write(0, 512).ok());
+  EXPECT_TRUE(sync_.dirty->is_dirty(0));
+}
+
+TEST_F(MirrorTest, OverlappingWritesGoOneAfterTheOther_Trap14) {
+  target_->plan().min_delay = target_->plan().max_delay = milliseconds(5);
+  TaskScope guest;
+  static const std::vector<std::byte> large(32768, std::byte{1});
+  static const std::vector<std::byte> small(512, std::byte{2});
+  const auto body = [](Mirror& mirror, BlockDevice& store, std::uint64_t offset,
+                       const std::vector<std::byte>& bytes) -> Task<void> {
+    const ConstBytes from(bytes);
+    const WriteFlags flags{};
+    const Status status = co_await mirror.write(store, offset, from, flags);
+    EXPECT_TRUE(status.ok());
+  };
+  guest.spawn(body(mirror_, store_, 0, large));
+  guest.spawn(body(mirror_, store_, 4096, small));
+  advance(milliseconds(1));
+  EXPECT_EQ(target_->in_flight(), 1u) << "the small one waits for the large one";
+  advance(milliseconds(20));
+  EXPECT_EQ(guest.running(), 0u);
+  EXPECT_EQ(at(store_, 4096), std::byte{2});
+  EXPECT_EQ(at(*target_, 4096), std::byte{2});
+}
+
+TEST_F(MirrorTest, ZeroesAreMirroredAndTrimIsTracked_Trap10) {
+  ASSERT_TRUE(write(0, 65536).ok());
+  const ZeroFlags zero{};
+  ASSERT_TRUE(run_task(loop_, mirror_.write_zeroes(store_, 0, 4096, zero)).ok());
+  EXPECT_EQ(at(*target_, 0), std::byte{0});
+  EXPECT_EQ(sync_.dirty->dirty_count(), 0u);
+  const WriteFlags flags{};
+  ASSERT_TRUE(run_task(loop_, mirror_.trim(store_, 65536, 65536, flags)).ok());
+  EXPECT_TRUE(sync_.dirty->is_dirty(1));
+}
+
+TEST_F(MirrorTest, AFlushMakesBothSidesDurable_Trap17) {
+  ASSERT_TRUE(write(0, 512).ok());
+  ASSERT_TRUE(run_task(loop_, mirror_.flush(store_)).ok());
+  std::byte byte[1];
+  store_.peek_durable(0, byte);
+  EXPECT_EQ(byte[0], std::byte{7});
+  target_->peek_durable(0, byte);
+  EXPECT_EQ(byte[0], std::byte{7});
+}
+
+TEST_F(MirrorTest, AFlushDoesNotWaitForAFrozenTarget_I10) {
+  target_->stall();
+  const TimePoint begun = loop_.now();
+  EXPECT_TRUE(run_task(loop_, mirror_.flush(store_)).ok());
+  EXPECT_LE(loop_.now() - begun, options_.mirror_deadline);
+}
+
+}  // namespace
+}  // namespace blockmig
