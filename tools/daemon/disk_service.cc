@@ -196,21 +196,10 @@ Status DiskService::listen(const std::vector<std::string>& wanted) {
   return {};
 }
 
-Task<std::string> DiskService::running_job(std::string disk) {
-  for (;;) {
-    const std::string id = jobs_.job_of(disk);
-    if (id.empty()) co_return id;
-    const Result<JobStatus> job = jobs_.status(id);
-    if (!job || !is_final(job->state)) co_return id;
-    const Result<JobStatus> ended = co_await jobs_.wait(id);
-    if (!ended) co_return id;
-  }
-}
-
 Task<Status> DiskService::detach(std::string name, bool forget) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
-  const std::string job = co_await running_job(name);
+  const std::string job = jobs_.job_of(name);
   if (!job.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job +
                                           ": wait for it, or abort it");

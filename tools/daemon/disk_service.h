@@ -44,10 +44,6 @@ class DiskService final {
   /// too.
   Task<Status> detach(std::string name, bool forget);
 
-  /// The job that is moving the disk, or empty. One that shows as ended, while its last record is
-  /// still being saved, is waited for: whoever has seen the end may start the next thing at once.
-  Task<std::string> running_job(std::string disk);
-
   DiskView view(ServedDisk& disk) const;
   std::vector<DiskView> views() const;
   std::vector<ClientView> clients() const;

@@ -50,7 +50,7 @@ Task<Status> MigrationService::load_history() {
 }
 
 Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
-  const std::string running = co_await service_.running_job(request.disk);
+  const std::string running = jobs_.job_of(request.disk);
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
   if (!running.empty()) {
