@@ -56,11 +56,6 @@ Mirror::Mirror(EventLoop& loop, Replica& replica, SyncState& sync, const JobOpti
 
 Mirror::~Mirror() { BM_CHECK(inside_ == 0); }
 
-Duration Mirror::patience() const {
-  return std::clamp(4 * replica_.usual_answer(), options_.mirror_deadline,
-                    4 * options_.mirror_deadline);
-}
-
 Task<void> Mirror::wait_empty() {
   while (inside_ > 0) co_await left_.wait();
 }
@@ -78,7 +73,7 @@ Mirror::Route Mirror::route(ByteRange range) const {
   if (in_flight_bytes_ > 0 && in_flight_bytes_ + range.length > window_.bytes()) {
     return Route::kWait;
   }
-  if (replica_.stuck(patience())) return Route::kWait;
+  if (replica_.stuck(options_.mirror_deadline)) return Route::kWait;
   // Small requests overtake large ones at many targets; the copy must get through for this to end.
   if (replica_.bulk_waits(options_.mirror_deadline / 2)) return Route::kWait;
   return Route::kMirror;
@@ -114,14 +109,15 @@ Task<std::vector<Mirror::Part>> Mirror::settle_plan(ByteRange range) {
   for (;;) {
     std::vector<Part> parts = plan(range);
     if (parts.front().route != Route::kWait) co_return parts;
-    const bool silent = replica_.stuck(patience());
+    const bool silent = replica_.stuck(options_.mirror_deadline);
     if (loop_.now() >= give_up || (silent && loop_.now() >= deadline)) {
       parts.front().route = Route::kSourceOnly;
       co_return parts;
     }
     // Something ends, or the target is found stuck.
     const TimePoint until =
-        silent ? deadline : std::min(give_up, std::max(deadline, replica_.stuck_at(patience())));
+        silent ? deadline
+               : std::min(give_up, std::max(deadline, replica_.stuck_at(options_.mirror_deadline)));
     co_await sync_.ledger.changed().wait_until(until);
   }
 }
@@ -190,11 +186,11 @@ Task<Status> Mirror::finish(std::vector<Part> parts, std::vector<std::shared_ptr
 }
 
 Task<void> Mirror::await_target(std::shared_ptr<Pair> pair) {
-  const TimePoint deadline = pair->op->submitted + patience();
+  const TimePoint deadline = pair->op->submitted + options_.mirror_deadline;
   const TimePoint give_up = pair->op->submitted + kDeadlinesOfPatience * options_.mirror_deadline;
   bool in_time = co_await pair->op->done.wait_until(deadline);
-  while (!in_time && !replica_.stuck(patience()) && loop_.now() < give_up) {
-    const TimePoint until = std::min(give_up, replica_.stuck_at(patience()));
+  while (!in_time && !replica_.stuck(options_.mirror_deadline) && loop_.now() < give_up) {
+    const TimePoint until = std::min(give_up, replica_.stuck_at(options_.mirror_deadline));
     in_time = co_await pair->op->done.wait_until(until);
   }
   if (in_time && pair->op->status.ok()) co_return;

@@ -9,8 +9,7 @@
 //   or the copier waiting long for the target ──────────▶ wait, then decide again
 //   chunk equal on both sides ──────────────────────────▶ both at once; acknowledged after both
 //
-// The deadline (options.mirror_deadline; for a target whose answers usually take long, four of its
-// usual answers, at most four deadlines) is about silence: when the target has answered nothing at
+// The deadline (options.mirror_deadline) is about silence: when the target has answered nothing at
 // all for that long, a write is acknowledged from the source, its chunk is marked, and its range
 // stays taken until the target has answered (I9). After four deadlines of silence none waits any
 // more until it answers again (I10). Giving up at the first silence would let a guest in full
@@ -84,9 +83,8 @@ class Mirror final : public WriteMirror {
   Task<Status> finish(std::vector<Part> parts, std::vector<std::shared_ptr<Pair>> pairs,
                       Status source_status);
   Task<void> await_target(std::shared_ptr<Pair> pair);
-  Duration patience() const;  ///< the deadline, as described above
   bool target_gone() const {
-    return replica_.abandoned() || replica_.stuck(kSilencesOfHope * patience());
+    return replica_.abandoned() || replica_.stuck(kSilencesOfHope * options_.mirror_deadline);
   }
   static constexpr int kSilencesOfHope = 4;
   void mark(ByteRange range) { sync_.dirty->mark(range.offset, range.length); }

@@ -67,7 +67,6 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
 void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
   progress_at_ = loop_.now();
   op->took = progress_at_ - op->submitted;
-  usual_answer_ += (op->took - usual_answer_) / 8;
   if (!op->done.is_set()) {
     op->status = std::move(status);
     if (op->on_answer) std::exchange(op->on_answer, nullptr)(*op);

@@ -65,8 +65,6 @@ class Replica final {
   bool bulk_waits(Duration patience) const {
     return !bulk_submitted_.empty() && loop_.now() - *bulk_submitted_.begin() > patience;
   }
-  /// How long recent answers took.
-  Duration usual_answer() const { return usual_answer_; }
   /// Waits until nothing is in flight; false at the deadline.
   Task<bool> idle_until(TimePoint deadline);
   /// Something is in flight, and for `patience` the device has answered nothing at all.
@@ -97,7 +95,6 @@ class Replica final {
   std::uint64_t last_number_ = 0;
   std::uint64_t in_flight_bytes_ = 0;
   std::multiset<TimePoint> bulk_submitted_;
-  Duration usual_answer_{};  ///< smoothed time of recent answers
   TimePoint progress_at_{};  ///< the last answer, or when the first op in flight was submitted
   Event idle_;
   bool abandoned_ = false;
