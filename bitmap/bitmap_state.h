@@ -12,8 +12,9 @@
 
 namespace blockmig {
 
-/// First marks that wait to be folded into Roaring. Folding this many takes tens of microseconds,
-/// which is what a single mark() may cost at worst.
+/// First marks that wait to be folded into Roaring, which is what a single mark() may cost at
+/// worst: tens of microseconds where they are near each other, up to a millisecond where each of
+/// them is in another part of a disk of many TiB.
 inline constexpr std::size_t kMarkLogChunks = 1024;
 
 /// The filter equals set ∪ log at every moment; removals fold the log first.

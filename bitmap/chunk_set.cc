@@ -6,9 +6,16 @@
 
 #include <algorithm>
 
+#include "bitmap/heap_bytes.h"
 #include "blockmig/base/check.h"
 
 namespace blockmig {
+namespace {
+
+/// Of a bitset container's words.
+constexpr std::size_t kBitsetAlignment = 32;
+
+}  // namespace
 
 struct ChunkSet::Bits {
   Bits() : roaring(roaring_bitmap_create()) { BM_CHECK(roaring != nullptr); }
@@ -83,25 +90,29 @@ bool ChunkSet::from_portable(ConstBytes bytes) {
 
 std::size_t ChunkSet::memory_bytes() const {
   const roaring_array_t& array = bits_->roaring->high_low_container;
-  std::size_t bytes = sizeof(Bits) + sizeof(roaring_bitmap_t);
-  bytes += static_cast<std::size_t>(array.allocation_size) *
-           (sizeof(void*) + sizeof(std::uint16_t) + sizeof(std::uint8_t));
+  std::size_t bytes = heap_bytes(sizeof(Bits)) + heap_bytes(sizeof(roaring_bitmap_t));
+  bytes += heap_bytes(static_cast<std::size_t>(array.allocation_size) *
+                      (sizeof(void*) + sizeof(std::uint16_t) + sizeof(std::uint8_t)));
+  // A container is two allocations: its header and its content.
   for (int i = 0; i < array.size; ++i) {
     switch (array.typecodes[i]) {
       case ARRAY_CONTAINER_TYPE_CODE: {
         const auto* container = static_cast<const array_container_t*>(array.containers[i]);
-        bytes += sizeof *container + static_cast<std::size_t>(container->capacity) * 2;
+        bytes += heap_bytes(sizeof *container) +
+                 heap_bytes(static_cast<std::size_t>(container->capacity) * sizeof(std::uint16_t));
         break;
       }
       case RUN_CONTAINER_TYPE_CODE: {
         const auto* container = static_cast<const run_container_t*>(array.containers[i]);
-        bytes +=
-            sizeof *container + static_cast<std::size_t>(container->capacity) * sizeof(rle16_t);
+        bytes += heap_bytes(sizeof *container) +
+                 heap_bytes(static_cast<std::size_t>(container->capacity) * sizeof(rle16_t));
         break;
       }
       default:
-        bytes +=
-            sizeof(bitset_container_t) + BITSET_CONTAINER_SIZE_IN_WORDS * sizeof(std::uint64_t);
+        // The words are aligned, which allocators pay for with room.
+        bytes += heap_bytes(sizeof(bitset_container_t)) +
+                 heap_bytes(BITSET_CONTAINER_SIZE_IN_WORDS * sizeof(std::uint64_t)) +
+                 kBitsetAlignment;
     }
   }
   return bytes;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "bitmap/bitmap_state.h"
+#include "bitmap/heap_bytes.h"
 
 namespace blockmig {
 namespace {
@@ -83,6 +84,7 @@ void DirtyBitmap::mark_all() {
 }
 
 void DirtyBitmap::clear_all() {
+  catch_up();
   ++epoch_;
   filter_.clear_range(0, chunk_count());
   state_->log.clear();
@@ -91,6 +93,7 @@ void DirtyBitmap::clear_all() {
 
 void DirtyBitmap::clear(std::uint64_t offset, std::uint64_t length) {
   BM_CHECK(fits(offset, length, size_bytes_));
+  catch_up();
   ++epoch_;
   const std::uint64_t first = div_up(offset, granularity_bytes());
   const std::uint64_t end =
@@ -101,11 +104,13 @@ void DirtyBitmap::clear(std::uint64_t offset, std::uint64_t length) {
 bool DirtyBitmap::any_dirty(std::uint64_t offset, std::uint64_t length) const {
   BM_CHECK(fits(offset, length, size_bytes_));
   if (length == 0) return false;
+  catch_up();
   const std::uint64_t end = ((offset + length - 1) >> shift_) + 1;
   return filter_.next_set(offset >> shift_, end) != end;
 }
 
 std::uint64_t DirtyBitmap::dirty_bytes() const {
+  catch_up();
   if (chunk_count() == 0) return 0;
   const std::uint64_t last = chunk_count() - 1;
   const std::uint64_t missing =
@@ -114,6 +119,7 @@ std::uint64_t DirtyBitmap::dirty_bytes() const {
 }
 
 std::optional<std::uint64_t> DirtyBitmap::next_dirty(std::uint64_t from) const {
+  catch_up();
   const std::uint64_t end = chunk_count();
   const std::uint64_t found = filter_.next_set(from, end);
   if (found == end || from >= end) return std::nullopt;
@@ -121,6 +127,7 @@ std::optional<std::uint64_t> DirtyBitmap::next_dirty(std::uint64_t from) const {
 }
 
 DirtyLease DirtyBitmap::lease(std::uint64_t from_chunk, std::size_t max_chunks) {
+  catch_up();
   fold();
   std::vector<std::uint32_t> chunks;
   state_->set.collect(from_chunk, max_chunks, chunks);
@@ -140,6 +147,7 @@ DirtyLease DirtyBitmap::lease_chunks(const std::vector<std::uint32_t>& chunks) {
 void DirtyBitmap::merge(const DirtyBitmap& other) {
   BM_CHECK(other.size_bytes_ == size_bytes_);
   if (&other == this) return;
+  other.catch_up();
   const std::uint64_t end = other.chunk_count();
   for (std::uint64_t first = other.filter_.next_set(0, end); first < end;) {
     const std::uint64_t stop = other.filter_.next_clear(first, end);
@@ -155,6 +163,7 @@ std::vector<DirtyBitmap::Run> DirtyBitmap::runs(std::uint64_t offset, std::uint6
   BM_CHECK(fits(offset, length, size_bytes_));
   std::vector<Run> result;
   if (length == 0) return result;
+  catch_up();
   const std::uint64_t end_bytes = offset + length;
   const std::uint64_t end = ((end_bytes - 1) >> shift_) + 1;
   std::uint64_t at = offset >> shift_;
@@ -170,8 +179,8 @@ std::vector<DirtyBitmap::Run> DirtyBitmap::runs(std::uint64_t offset, std::uint6
 }
 
 std::size_t DirtyBitmap::memory_bytes() const {
-  return sizeof *this + sizeof(State) + filter_.memory_bytes() + state_->set.memory_bytes() +
-         state_->log.capacity() * sizeof(std::uint32_t);
+  return heap_bytes(sizeof *this) + heap_bytes(sizeof(State)) + filter_.memory_bytes() +
+         state_->set.memory_bytes() + heap_bytes(state_->log.capacity() * sizeof(std::uint32_t));
 }
 
 }  // namespace blockmig

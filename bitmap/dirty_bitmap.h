@@ -4,7 +4,7 @@
 // One bit per chunk of `granularity_bytes` (a power of two, 4 KiB … 1 MiB). The last chunk may be
 // short. Sets are Roaring bitmaps (Lemire et al. 2018), hidden inside.
 //
-// mark() is on the data path: a dense filter of already-dirty chunks answers the common case in a
+// mark() is on the data path: an exact filter of already-dirty chunks answers the common case in a
 // few nanoseconds, and only the first mark of a chunk reaches an append log that is folded into
 // Roaring when it is full or somebody asks. All results are exact at every call.
 //
@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "bitmap/dirty_filter.h"
+#include "bitmap/pending_marks.h"
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/check.h"
 #include "blockmig/base/error.h"
@@ -96,14 +97,21 @@ class DirtyBitmap final {
   void clear(std::uint64_t offset, std::uint64_t length);
   void clear_all();
 
+  /// Marks of other threads, delivered before each answer and each lease; null for none.
+  void set_pending(PendingMarks* pending) { pending_ = pending; }
+
   bool is_dirty(std::uint64_t chunk) const {
     BM_CHECK(chunk < filter_.chunk_count());
+    catch_up();
     return filter_.test(chunk);
   }
   /// True if any chunk that the range touches is dirty; an empty range touches none.
   bool any_dirty(std::uint64_t offset, std::uint64_t length) const;
   /// In chunks; O(1).
-  std::uint64_t dirty_count() const { return filter_.count(); }
+  std::uint64_t dirty_count() const {
+    catch_up();
+    return filter_.count();
+  }
   /// In bytes, the short tail chunk counted with its real length; O(1).
   std::uint64_t dirty_bytes() const;
   /// First dirty chunk >= `from`, if any. `from` may lie beyond the end.
@@ -141,6 +149,9 @@ class DirtyBitmap final {
   void clear_chunks(std::uint64_t first, std::uint64_t end);
   /// Clears `chunks` (ascending, all dirty) and hands them out.
   DirtyLease take(std::vector<std::uint32_t> chunks);
+  void catch_up() const {
+    if (pending_ != nullptr) pending_->deliver();
+  }
   /// Brings Roaring up to date with the log.
   void fold() const;
 
@@ -149,6 +160,7 @@ class DirtyBitmap final {
   std::uint64_t epoch_ = 0;
   DirtyFilter filter_;            ///< exact; what every question but lease and encode is asked
   std::unique_ptr<State> state_;  ///< Roaring and the log
+  PendingMarks* pending_ = nullptr;
 };
 
 }  // namespace blockmig

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// DirtyFilter: one bit per chunk, dense, in two levels: what the data path asks.
+// DirtyFilter: which chunks are set, in two levels: what the data path asks.
 //
 // Blocks of 32,768 chunks (2 GiB of disk at 64 KiB) hang off a directory. A block that is all clear
-// or all dirty points at one of two shared blocks and owns no memory, so a large disk costs its
-// directory (12 bytes per block: 96 KiB for 16 TiB at 64 KiB) plus 4 KiB for each block that is
-// mixed; and test() is two loads with no branch. Counts are kept per block, so skipping over what
-// is uniform is quick.
+// or all set points at one of two shared blocks and owns no memory, so a large disk costs its
+// directory (12 bytes per block: 96 KiB for 16 TiB at 64 KiB). A mixed block is dense, one bit per
+// chunk in 4 KiB, where test() is two loads and a bit; or sparse (sparse_block.h), about one byte
+// per set chunk:
+//
+//   - while fewer than kDenseAnyway blocks are dense, every mixed block is dense: a disk of 64 GiB
+//     at 64 KiB has no other kind;
+//   - after that a block starts sparse, becomes dense when it would hold more than
+//     SparseBlock::kMaxChunks, and sparse again when it falls to kSparseAgain.
+//
+// Counts are kept per block, so skipping over what is uniform is quick.
 //
 // Exact at every call. A pure value of memory; one thread at a time.
 #pragma once
@@ -14,6 +21,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "bitmap/sparse_block.h"
+
 namespace blockmig {
 
 class DirtyFilter final {
@@ -21,6 +30,10 @@ class DirtyFilter final {
   static constexpr unsigned kBlockShift = 15;
   static constexpr std::uint64_t kBlockChunks = 1ULL << kBlockShift;
   static constexpr std::size_t kBlockWords = kBlockChunks / 64;
+  /// So many dense blocks, 128 KiB, are cheap enough whatever they hold.
+  static constexpr std::size_t kDenseAnyway = 32;
+  /// Well below kMaxChunks: a block at the border does not change its form with every mark.
+  static constexpr std::uint32_t kSparseAgain = SparseBlock::kMaxChunks / 2;
 
   /// All clear. `chunk_count` at most 2^32.
   explicit DirtyFilter(std::uint64_t chunk_count);
@@ -34,8 +47,9 @@ class DirtyFilter final {
 
   /// `chunk` < chunk_count(), as everywhere here; the caller has checked.
   bool test(std::uint64_t chunk) const {
-    const Word* block = blocks_[static_cast<std::size_t>(chunk >> kBlockShift)];
-    return (block[(chunk / 64) % kBlockWords] >> (chunk % 64) & 1) != 0;
+    const BlockRef block = blocks_[static_cast<std::size_t>(chunk >> kBlockShift)];
+    if ((block & kSparseTag) != 0) return test_sparse(block, chunk);
+    return (words(block)[(chunk / 64) % kBlockWords] >> (chunk % 64) & 1) != 0;
   }
   /// True if it was clear.
   bool set(std::uint64_t chunk);
@@ -51,24 +65,50 @@ class DirtyFilter final {
 
  private:
   using Word = std::uint64_t;
+  /// The address of a block's words or, with kSparseTag added, of its SparseBlock: the form must
+  /// not cost the data path a load of its own.
+  using BlockRef = std::uintptr_t;
+  static constexpr BlockRef kSparseTag = 1;
+
+  static const Word* words(BlockRef block) { return reinterpret_cast<const Word*>(block); }
+  static SparseBlock* sparse(BlockRef block) {
+    return reinterpret_cast<SparseBlock*>(block - kSparseTag);
+  }
+  static bool test_sparse(BlockRef block, std::uint64_t chunk);
 
   std::uint64_t block_capacity(std::size_t block) const;
-  bool owned(std::size_t block) const;
+  bool is_sparse(std::size_t block) const { return (blocks_[block] & kSparseTag) != 0; }
+  /// Neither shared nor sparse.
+  bool is_dense(std::size_t block) const;
   /// The block's words for writing, with memory of its own.
   Word* writable(std::size_t block);
-  /// Gives the block's memory back if it became all clear or all set.
-  void settle(std::size_t block);
+
+  // The changes of form; each gives the memory of the form before back.
   void make_uniform(std::size_t block, bool set);
+  void make_dense(std::size_t block);
+  void make_sparse(std::size_t block);
+  void put_sparse(std::size_t block, SparseBlock* made);
+  void release(std::size_t block);
+  /// Readies a block for a change of [first, end): true if it is to be made in its sparse form.
+  bool choose_sparse(std::size_t block, std::uint64_t first, std::uint64_t end, bool set);
+  /// After a change: the form that the block's count asks for.
+  void settle(std::size_t block);
+
   std::uint64_t change_range(std::uint64_t first, std::uint64_t end, bool set);
   std::uint64_t change_in_block(std::size_t block, std::uint64_t first, std::uint64_t end,
                                 bool set);
+  std::uint64_t change_words(std::size_t block, std::uint64_t first, std::uint64_t end, bool set);
   std::uint64_t next(std::uint64_t from, std::uint64_t end, bool set) const;
+  /// Within one block, positions in it; `end` if there is none.
+  std::uint64_t next_in_block(BlockRef block, std::uint64_t from, std::uint64_t end,
+                              bool set) const;
 
   std::uint64_t chunk_count_;
   std::uint64_t count_ = 0;
-  std::vector<const Word*> blocks_;
+  std::vector<BlockRef> blocks_;
   std::vector<std::uint32_t> counts_;  ///< set chunks of each block
-  std::size_t owned_blocks_ = 0;
+  std::size_t dense_blocks_ = 0;
+  std::size_t sparse_bytes_ = 0;  ///< held by all sparse blocks
 };
 
 }  // namespace blockmig

@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include "blockmig/base/units.h"
+
 namespace blockmig {
 namespace {
 
@@ -70,7 +72,7 @@ std::optional<std::size_t> scheme_length(const std::string& text) {
   }
   if (end >= text.size() || text[end] != ':') return std::nullopt;
   if (text.compare(end, 3, "://") == 0) return end;
-  constexpr std::array<std::string_view, 4> kSlashless = {"file", "nbd", "rbd", "json"};
+  constexpr std::array<std::string_view, 5> kSlashless = {"file", "nbd", "null", "rbd", "json"};
   const std::string scheme = lower(text.substr(0, end));
   for (const std::string_view known : kSlashless) {
     if (scheme == known) return end;
@@ -185,12 +187,22 @@ Result<StoreUri> parse_file(const std::string& text, const Parts& parts) {
   return uri;
 }
 
-/// host[:port], [IPv6][:port] or vsock's CID[:port], into `uri`. What stands before an '@' is a
-/// user name, which NBD has no use for.
+/// Takes "USER@" off the front of an authority: TLS with pre-shared keys needs it, nothing else has
+/// a use for it.
+Result<std::string> take_user(const std::string& text, const std::string& authority,
+                              StoreUri& uri) {
+  const auto at = authority.rfind('@');
+  if (at == std::string::npos) return authority;
+  if (!uri.tls) return invalid(text, "an NBD URI without TLS has no user name");
+  auto user = percent_decode(authority.substr(0, at));
+  if (!user) return invalid(text, user.error().message());
+  if (user->empty()) return invalid(text, "the user name before '@' is empty");
+  uri.tls_user = *std::move(user);
+  return authority.substr(at + 1);
+}
+
+/// host[:port], [IPv6][:port] or vsock's CID[:port], into `uri`.
 Status parse_authority(const std::string& text, const std::string& authority, StoreUri& uri) {
-  if (authority.find('@') != std::string::npos) {
-    return invalid(text, "an NBD URI has no user name");
-  }
   std::string_view rest = authority;
   std::string host;
   if (!rest.empty() && rest[0] == '[') {
@@ -218,8 +230,9 @@ Status parse_authority(const std::string& text, const std::string& authority, St
   return {};
 }
 
-Status parse_unix(const std::string& text, const Parts& parts, StoreUri& uri) {
-  if (!parts.authority.empty()) {
+Status parse_unix(const std::string& text, const Parts& parts, const std::string& authority,
+                  StoreUri& uri) {
+  if (!authority.empty()) {
     return invalid(text, "a unix socket has no host; write " + parts.scheme +
                              ":///EXPORT?socket=PATH (three slashes)");
   }
@@ -268,18 +281,32 @@ Result<StoreUri> parse_nbd(const std::string& text, const Parts& parts) {
   }
   if (uri.export_name.size() > kMaxExportNameBytes)
     return invalid(text, "the export name is too long");
+  const auto authority = take_user(text, parts.authority, uri);
+  if (!authority) return authority.error();
   if (parts.scheme.ends_with("+unix")) {
-    const Status unix_parts = parse_unix(text, parts, uri);
+    const Status unix_parts = parse_unix(text, parts, *authority, uri);
     if (!unix_parts) return unix_parts.error();
   } else {
     if (uri.query.contains("socket")) {
       return invalid(text, "socket= belongs to nbd+unix://, not to " + parts.scheme + "://");
     }
-    const Status authority = parse_authority(text, parts.authority, uri);
-    if (!authority) return authority.error();
+    const Status host = parse_authority(text, *authority, uri);
+    if (!host) return host.error();
     if (uri.host.empty()) return invalid(text, "the host is missing");
   }
   uri.text = canonical_nbd(parts, uri);
+  return uri;
+}
+
+Result<StoreUri> parse_null(const std::string& text, std::size_t scheme_bytes) {
+  const Result<std::uint64_t> size = parse_size(text.substr(scheme_bytes + 1));
+  if (!size || *size == 0) {
+    return invalid(text, "a store that keeps nothing is written null:SIZE, as null:64GiB");
+  }
+  StoreUri uri;
+  uri.kind = StoreUri::Kind::kNull;
+  uri.null_bytes = *size;
+  uri.text = "null:" + std::to_string(*size);
   return uri;
 }
 
@@ -287,6 +314,7 @@ Result<StoreUri> parse_uri(const std::string& text, std::size_t scheme_bytes) {
   const Parts parts = split(text, scheme_bytes);
   const std::string& scheme = parts.scheme;
   if (scheme == "file") return parse_file(text, parts);
+  if (scheme == "null") return parse_null(text, scheme_bytes);
   if (scheme == "nbd" || scheme == "nbds" || scheme == "nbd+unix" || scheme == "nbds+unix" ||
       scheme == "nbd+vsock" || scheme == "nbds+vsock") {
     return parse_nbd(text, parts);

@@ -23,16 +23,19 @@ struct StoreUri {
   enum class Kind {
     kFile,  ///< a raw file or a block device of this host
     kNbd,   ///< an export of an NBD server
+    kNull,  ///< keeps nothing: for measuring only
   };
 
   Kind kind = Kind::kFile;
   /// The canonical URI: "file:///srv/a%20disk", "nbd+unix:///exp?socket=/run/x.sock". For kNbd it
   /// is what libnbd takes. Parsing it again gives an equal StoreUri.
   std::string text;
-  std::string path;  ///< kFile: absolute, decoded
+  std::string path;              ///< kFile: absolute, decoded
+  std::uint64_t null_bytes = 0;  ///< kNull: its size
 
   // kNbd only.
   bool tls = false;         ///< nbds, nbds+unix, nbds+vsock
+  std::string tls_user;     ///< "USER@": whose pre-shared key; only with TLS
   std::string host;         ///< TCP: name or address, an IPv6 one without brackets; vsock: the CID
   std::uint16_t port = 0;   ///< TCP and vsock
   std::string socket_path;  ///< +unix: absolute, decoded
@@ -47,8 +50,9 @@ struct StoreUri {
 
 /// Accepts a plain path (relative or absolute), file:///PATH[?format=raw],
 /// nbd://HOST[:PORT][/EXPORT], nbd+unix:///[EXPORT]?socket=PATH, nbd+vsock://CID[:PORT][/EXPORT],
-/// and the same with nbds. kInvalid: not such a text. kNotSupported: an image format or a scheme
-/// that we know and cannot open. Every message names the text.
+/// the same with nbds (where USER@ may stand before the host), and null:SIZE ("null:64GiB").
+/// kInvalid: not such a text. kNotSupported: an image format or a scheme that we know and cannot
+/// open. Every message names the text.
 Result<StoreUri> parse_store_uri(const std::string& text);
 
 /// Decodes %XX. kInvalid: a broken escape, or an encoded NUL.

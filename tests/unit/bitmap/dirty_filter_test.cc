@@ -3,11 +3,21 @@
 
 #include <gtest/gtest.h>
 
+#include "bitmap/heap_bytes.h"
+
 namespace blockmig {
 namespace {
 
 constexpr std::uint64_t kBlock = DirtyFilter::kBlockChunks;
-constexpr std::size_t kBlockBytes = DirtyFilter::kBlockWords * 8;
+constexpr std::size_t kBlockBytes = heap_bytes(DirtyFilter::kBlockWords * 8);
+constexpr std::size_t kSparseAtMost = 340;  ///< with the few chunks of these tests
+constexpr std::uint64_t kDenseAnyway = DirtyFilter::kDenseAnyway;
+constexpr std::uint64_t kMaxSparse = SparseBlock::kMaxChunks;
+
+/// Blocks of one chunk each, so that the next one is sparse.
+void use_up_dense(DirtyFilter& filter) {
+  for (std::uint64_t i = 0; i < kDenseAnyway; ++i) filter.set(i * kBlock);
+}
 
 TEST(DirtyFilter, OnlyMixedBlocksHaveMemory) {
   DirtyFilter filter(4 * kBlock + 7);
@@ -25,6 +35,71 @@ TEST(DirtyFilter, OnlyMixedBlocksHaveMemory) {
   filter.clear_range(10, kBlock);  // empty again, by parts
   EXPECT_EQ(filter.memory_bytes(), empty);
   EXPECT_EQ(filter.count(), 3 * kBlock);
+}
+
+TEST(DirtyFilter, TheFirstMixedBlocksAreDenseAndTheOthersSparse) {
+  DirtyFilter filter(kDenseAnyway * kBlock + kBlock);
+  const std::size_t empty = filter.memory_bytes();
+  use_up_dense(filter);
+  EXPECT_EQ(filter.memory_bytes(), empty + kDenseAnyway * kBlockBytes);
+  filter.set(kDenseAnyway * kBlock + 7);
+  EXPECT_GT(filter.memory_bytes(), empty + kDenseAnyway * kBlockBytes);
+  EXPECT_LE(filter.memory_bytes(), empty + kDenseAnyway * kBlockBytes + kSparseAtMost);
+  EXPECT_TRUE(filter.test(kDenseAnyway * kBlock + 7));
+  EXPECT_FALSE(filter.test(kDenseAnyway * kBlock + 8));
+}
+
+TEST(DirtyFilter, ABlockBecomesDenseAboveItsLimitAndSparseAgainWellBelow) {
+  DirtyFilter filter(kDenseAnyway * kBlock + kBlock);
+  use_up_dense(filter);
+  const std::size_t before = filter.memory_bytes();
+  const std::uint64_t base = kDenseAnyway * kBlock;
+  for (std::uint64_t i = 0; i < kMaxSparse; ++i) filter.set(base + i * 21);
+  EXPECT_LT(filter.memory_bytes(), before + kBlockBytes / 2);
+  filter.set(base + 20);
+  EXPECT_EQ(filter.memory_bytes(), before + kBlockBytes);
+  // Back below the limit, by far: the form stays, until half is gone.
+  for (std::uint64_t i = 0; i < kMaxSparse - DirtyFilter::kSparseAgain; ++i) {
+    filter.clear_range(base + i * 21, base + i * 21 + 1);
+    ASSERT_EQ(filter.memory_bytes(), before + kBlockBytes) << i;
+  }
+  filter.clear_range(base + 20, base + 21);
+  EXPECT_LT(filter.memory_bytes(), before + kBlockBytes / 3);
+  EXPECT_EQ(filter.count(), kDenseAnyway + DirtyFilter::kSparseAgain);
+  for (std::uint64_t i = 0; i < kBlock; ++i) {
+    const bool left =
+        i % 21 == 0 && i / 21 < kMaxSparse && i / 21 >= kMaxSparse - DirtyFilter::kSparseAgain;
+    ASSERT_EQ(filter.test(base + i), left) << i;
+  }
+}
+
+TEST(DirtyFilter, ASparseBlockGivesBackTheRoomThatItDoesNotNeed) {
+  DirtyFilter filter(kDenseAnyway * kBlock + kBlock);
+  use_up_dense(filter);
+  const std::size_t before = filter.memory_bytes();
+  const std::uint64_t base = kDenseAnyway * kBlock;
+  filter.set_range(base + 100, base + 100 + kMaxSparse);
+  EXPECT_GT(filter.memory_bytes(), before + kMaxSparse);
+  filter.clear_range(base + 103, base + kBlock);
+  EXPECT_LE(filter.memory_bytes(), before + kSparseAtMost);
+  EXPECT_EQ(filter.next_clear(base + 100, base + kBlock), base + 103);
+  filter.clear_range(base + 100, base + 103);
+  EXPECT_EQ(filter.memory_bytes(), before);
+}
+
+TEST(DirtyFilter, AFullBlockThatIsNearlyEmptiedIsSparse) {
+  DirtyFilter filter(kDenseAnyway * kBlock + kBlock + 100);
+  use_up_dense(filter);
+  const std::size_t before = filter.memory_bytes();
+  const std::uint64_t base = kDenseAnyway * kBlock;
+  filter.set_range(base, base + kBlock);
+  EXPECT_EQ(filter.clear_range(base + 5, base + kBlock), kBlock - 5);
+  EXPECT_LE(filter.memory_bytes(), before + kSparseAtMost);
+  EXPECT_EQ(filter.next_clear(base, base + kBlock), base + 5);
+  // The short last block is never the shared full one.
+  EXPECT_EQ(filter.set_range(base + kBlock, base + kBlock + 100), 100U);
+  EXPECT_EQ(filter.next_clear(base + kBlock, base + kBlock + 100), base + kBlock + 100);
+  EXPECT_LE(filter.memory_bytes(), before + 2 * kSparseAtMost + 64);
 }
 
 TEST(DirtyFilter, AShortLastBlockEndsWhereTheDiskEnds) {
