@@ -61,6 +61,9 @@ Task<Result<RawAddresses>> find_addresses(IoLoop& loop, const SocketAddress& add
     auto addresses = co_await resolve(loop, address, deadline);
     co_return addresses;
   }
+  if (address.family == SocketAddress::Family::kVsock) {
+    co_return only(raw_vsock_address(address.cid, address.vsock_port));
+  }
   const auto raw = raw_unix_address(address.path);
   if (!raw) co_return raw.error();
   co_return only(*raw);

@@ -1,11 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/io/gate.h"
 
+#include <algorithm>
+
 #include "blockmig/base/check.h"
 
 namespace blockmig {
 
-Gate::~Gate() { BM_CHECK(inside_ == 0 && first_ == nullptr); }
+GateShard::GateShard(Gate& gate) : gate_(gate) { gate_.shards_.push_back(this); }
+
+GateShard::~GateShard() {
+  BM_CHECK(inside_.load(std::memory_order_acquire) == 0);
+  std::erase(gate_.shards_, this);
+}
+
+void GateShard::leave() {
+  const bool last = inside_.fetch_sub(1, std::memory_order_seq_cst) == 1;
+  if (!last || !gate_.barred_.load(std::memory_order_seq_cst)) return;
+  Gate* const gate = &gate_;
+  gate->loop_.post([gate] { gate->drained_if_empty(); });
+}
+
+Gate::~Gate() { BM_CHECK(inside_ == 0 && first_ == nullptr && shards_.empty()); }
 
 void Gate::EnterAwaiter::await_suspend(std::coroutine_handle<> handle) {
   handle_ = handle;
@@ -19,14 +35,26 @@ Result<GateHold> Gate::EnterAwaiter::await_resume() {
   return GateHold(gate_);
 }
 
-void Gate::begin_close() {
-  if (state_ == State::kOpen) state_ = State::kClosing;
-  drained_.reset();
-  if (inside_ == 0) drained();
+void Gate::enter_state(State state) {
+  state_ = state;
+  barred_.store(state != State::kOpen, std::memory_order_seq_cst);
 }
 
-void Gate::drained() {
-  if (state_ == State::kClosing) state_ = State::kClosed;
+void Gate::begin_close() {
+  if (state_ == State::kOpen) enter_state(State::kClosing);
+  drained_.reset();
+  drained_if_empty();
+}
+
+bool Gate::is_empty() const {
+  return inside_ == 0 && std::all_of(shards_.begin(), shards_.end(), [](const GateShard* shard) {
+           return shard->inside_.load(std::memory_order_seq_cst) == 0;
+         });
+}
+
+void Gate::drained_if_empty() {
+  if (state_ == State::kOpen || !is_empty()) return;
+  if (state_ == State::kClosing) enter_state(State::kClosed);
   drained_.set();
 }
 
@@ -44,12 +72,12 @@ Task<void> Gate::close() {
 void Gate::open() {
   if (state_ == State::kShut) return;
   BM_CHECK(state_ == State::kClosing || state_ == State::kClosed);
-  state_ = State::kOpen;
+  enter_state(State::kOpen);
   wake_parked(true);
 }
 
 void Gate::shut() {
-  state_ = State::kShut;
+  enter_state(State::kShut);
   wake_parked(false);
 }
 
@@ -67,7 +95,7 @@ void Gate::wake_parked(bool admit) {
 
 void Gate::leave() {
   BM_CHECK(inside_ > 0);
-  if (--inside_ == 0 && state_ != State::kOpen) drained();
+  if (--inside_ == 0) drained_if_empty();
 }
 
 }  // namespace blockmig

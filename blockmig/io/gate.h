@@ -12,12 +12,23 @@
 // then until open() nothing is inside. Counting and admitting are one step, so nobody is ever
 // admitted but not counted (trap 1), and whoever arrives by whichever connection meets the same
 // gate (trap 2). shut() closes for ever: parked and future callers get kShutdown, what is inside
-// finishes. close() of a shut gate only waits for that. Thread rule: one loop.
+// finishes. close() of a shut gate only waits for that.
+//
+// GateShard: the same gate for requests that another thread serves whole, on the spot. try_enter()
+// counts first and then looks whether the gate is open; close() bars first and then looks at the
+// counts. Both in sequentially consistent order, so either the request sees the bar and goes to
+// the loop to be parked, or the gate sees the request and waits for it. The last one to leave a
+// barred shard tells the loop.
+//
+// Thread rule: one loop; a GateShard's try_enter() and leave() on one thread, any.
 #pragma once
 
+#include <atomic>
 #include <coroutine>
 #include <cstddef>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 #include "blockmig/base/error.h"
 #include "blockmig/base/planted.h"
@@ -28,6 +39,29 @@
 namespace blockmig {
 
 class Gate;
+
+/// One thread's entrance for requests that never wait inside. Made and destroyed on the gate's
+/// loop; before it is destroyed its thread has stopped using it, and the loop has run what that
+/// thread posted. Holds are short: close() waits for them.
+class GateShard final {
+ public:
+  explicit GateShard(Gate& gate);
+  ~GateShard();
+  GateShard(const GateShard&) = delete;
+  GateShard& operator=(const GateShard&) = delete;
+
+  /// False: the gate is not open; enter() on the loop instead.
+  bool try_enter();
+  void leave();
+
+ private:
+  friend class Gate;
+  /// A line of its own: two threads that count do not slow each other.
+  static constexpr std::size_t kCacheLineBytes = 64;
+
+  Gate& gate_;
+  alignas(kCacheLineBytes) std::atomic<std::uint32_t> inside_ = 0;
+};
 
 /// One entry; released by destruction.
 class [[nodiscard]] GateHold final {
@@ -44,6 +78,7 @@ class [[nodiscard]] GateHold final {
   }
   ~GateHold() { release(); }
   void release();
+  explicit operator bool() const { return gate_ != nullptr; }
 
  private:
   Gate* gate_ = nullptr;
@@ -82,6 +117,12 @@ class Gate final {
     EnterAwaiter* next_ = nullptr;
     bool admitted_ = false;
   };
+  /// For whoever would not wait: an entry if the gate is open, else an empty hold.
+  GateHold try_enter() {
+    if (state_ != State::kOpen) return GateHold();
+    ++inside_;
+    return GateHold(*this);
+  }
   /// co_await it into a named variable.
   EnterAwaiter enter() { return EnterAwaiter(*this); }
 
@@ -94,15 +135,19 @@ class Gate final {
   void shut();
 
   State state() const { return state_; }
+  /// Requests on the loop only; those in shards are not counted here.
   std::size_t inside() const { return inside_; }
   std::size_t parked() const { return parked_; }
 
  private:
   friend class GateHold;
+  friend class GateShard;
   void leave();
   void wake_parked(bool admit);
   void begin_close();
-  void drained();
+  bool is_empty() const;
+  void drained_if_empty();
+  void enter_state(State state);
 
   EventLoop& loop_;
   Event drained_;
@@ -111,7 +156,16 @@ class Gate final {
   std::size_t parked_ = 0;
   EnterAwaiter* first_ = nullptr;
   EnterAwaiter* last_ = nullptr;
+  std::vector<GateShard*> shards_;
+  std::atomic<bool> barred_ = false;  ///< state_ is not kOpen, for shards
 };
+
+inline bool GateShard::try_enter() {
+  inside_.fetch_add(1, std::memory_order_seq_cst);
+  if (!gate_.barred_.load(std::memory_order_seq_cst)) return true;
+  leave();
+  return false;
+}
 
 inline void GateHold::release() {
   if (gate_ != nullptr) std::exchange(gate_, nullptr)->leave();

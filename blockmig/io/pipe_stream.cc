@@ -36,6 +36,8 @@ class Channel final {
     return count;
   }
 
+  std::size_t size() const { return size_; }
+
   Event changed;  ///< pulsed when bytes came or went, and when an end was shut
 
  private:
@@ -66,6 +68,10 @@ class PipeEnd final : public Stream {
   Task<Result<std::size_t>> read_some(MutableBytes into) override;
   Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
   Task<Status> write_all(std::span<const ConstBytes> parts) override;
+  std::size_t try_write(std::span<const ConstBytes> parts) override;
+  bool works_in_place() const override { return true; }
+  std::size_t available() override { return in_.size(); }
+  Task<Status> readable() override;
   void shutdown() override;
   std::string peer_name() const override { return "pipe"; }
 
@@ -113,6 +119,26 @@ Task<Status> PipeEnd::write_all(std::span<const ConstBytes> parts) {
     } else {
       co_await out_.changed.wait();
     }
+  }
+  co_return Status();
+}
+
+std::size_t PipeEnd::try_write(std::span<const ConstBytes> parts) {
+  if (broken()) return 0;
+  std::size_t sum = 0;
+  for (const ConstBytes part : parts) {
+    const std::size_t count = out_.put(part);
+    sum += count;
+    if (count < part.size()) break;
+  }
+  if (sum > 0) out_.changed.pulse();
+  return sum;
+}
+
+Task<Status> PipeEnd::readable() {
+  const std::size_t before = in_.size();
+  while (!ended() && !broken() && in_.size() <= before) {
+    co_await in_.changed.wait();
   }
   co_return Status();
 }

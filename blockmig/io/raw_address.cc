@@ -2,6 +2,7 @@
 #include "blockmig/io/raw_address.h"
 
 #include <arpa/inet.h>
+#include <linux/vm_sockets.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/un.h>
@@ -53,6 +54,10 @@ SocketAddress from_unix(const RawAddress& raw) {
   // An unnamed socket's address ends before its path; a path need not end in a zero byte.
   constexpr std::size_t kPathOffset = offsetof(sockaddr_un, sun_path);
   const std::size_t room = raw.length > kPathOffset ? raw.length - kPathOffset : 0;
+  if (room > 1 && address.sun_path[0] == '\0') {  // an abstract name: no file
+    result.path = "@" + std::string(address.sun_path + 1, room - 1);
+    return result;
+  }
   result.path.assign(address.sun_path, ::strnlen(address.sun_path, room));
   return result;
 }
@@ -88,6 +93,16 @@ Result<RawAddress> raw_unix_address(const std::string& path) {
   return raw;
 }
 
+RawAddress raw_vsock_address(std::uint32_t cid, std::uint32_t port) {
+  RawAddress raw;
+  auto& address = reinterpret_cast<sockaddr_vm&>(raw.storage);
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = cid;
+  address.svm_port = port == 0 ? VMADDR_PORT_ANY : port;
+  raw.length = sizeof address;
+  return raw;
+}
+
 Result<RawAddress> raw_numeric_address(const std::string& host, std::uint16_t port) {
   const auto found = look_up(host, port, AI_NUMERICHOST);
   if (!found) return Error(ErrorCode::kInvalid, "\"" + host + "\" is not a numeric address");
@@ -111,6 +126,14 @@ SocketAddress to_socket_address(const RawAddress& raw) {
       return from_internet(AF_INET, v4, address.sin6_port);
     }
     return from_internet(AF_INET6, address.sin6_addr, address.sin6_port);
+  }
+  if (raw.family() == AF_VSOCK) {
+    const auto& address = reinterpret_cast<const sockaddr_vm&>(raw.storage);
+    SocketAddress result;
+    result.family = SocketAddress::Family::kVsock;
+    result.cid = address.svm_cid;
+    result.vsock_port = address.svm_port;
+    return result;
   }
   return from_unix(raw);
 }

@@ -24,6 +24,8 @@ struct RawAddress {
 
 /// kInvalid if the path is empty or longer than the kernel takes.
 Result<RawAddress> raw_unix_address(const std::string& path);
+/// Never fails; whether there is vsock here shows when a socket is made.
+RawAddress raw_vsock_address(std::uint32_t cid, std::uint32_t port);
 /// A numeric host and port; kInvalid for a name. Never blocks.
 Result<RawAddress> raw_numeric_address(const std::string& host, std::uint16_t port);
 /// Every address of a host name, best first; kNotFound if there is none. May block for seconds.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <charconv>
+#include <string_view>
 
 #include "blockmig/io/raw_address.h"
 #include "blockmig/io/stream.h"
@@ -43,16 +44,48 @@ Result<SocketAddress> parse_tcp(const std::string& text) {
   return address;
 }
 
+/// A decimal number that fills `text` whole.
+bool read_number(std::string_view text, std::uint32_t& into) {
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), into);
+  return !text.empty() && parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+}
+
+Result<SocketAddress> parse_vsock(const std::string& text) {
+  const std::string_view rest = std::string_view(text).substr(6);
+  const std::size_t colon = rest.find(':');
+  if (colon == std::string_view::npos) {
+    return invalid(text, "the port is missing (vsock:CID:PORT)");
+  }
+  SocketAddress address;
+  address.family = SocketAddress::Family::kVsock;
+  const std::string_view cid = rest.substr(0, colon);
+  if (!cid.empty() && (!read_number(cid, address.cid) || address.cid == SocketAddress::kAnyCid)) {
+    return invalid(text,
+                   "the context id is a number (1 this machine, 2 the host), or empty for any");
+  }
+  // The largest number stands for "any" in the kernel.
+  if (!read_number(rest.substr(colon + 1), address.vsock_port) ||
+      address.vsock_port == 0xffffffff) {
+    return invalid(text, "the port is a number from 0 to 4294967294");
+  }
+  return address;
+}
+
 }  // namespace
 
 Result<SocketAddress> SocketAddress::parse(const std::string& text) {
   if (text.starts_with("unix:")) return parse_unix(text);
   if (text.starts_with("tcp:")) return parse_tcp(text);
-  return invalid(text, "it starts with unix: or tcp:");
+  if (text.starts_with("vsock:")) return parse_vsock(text);
+  return invalid(text, "it starts with unix:, tcp: or vsock:");
 }
 
 std::string SocketAddress::to_string() const {
   if (family == Family::kUnix) return "unix:" + path;
+  if (family == Family::kVsock) {
+    return "vsock:" + (cid == kAnyCid ? "" : std::to_string(cid)) + ":" +
+           std::to_string(vsock_port);
+  }
   const bool is_v6 = host.find(':') != std::string::npos;
   return "tcp:" + (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }

@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "blockmig/io/gather.h"
 #include "blockmig/io/raw_address.h"
@@ -56,6 +58,34 @@ Error connection_error(ssize_t result, const char* operation, const std::string&
 
 Error shut_down_error(const std::string& peer) {
   return Error(ErrorCode::kDisconnected, "connection to " + peer + " was shut down");
+}
+
+std::optional<PeerCredentials> credentials_of(int fd) {
+  ucred kernel{};
+  socklen_t length = sizeof kernel;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &kernel, &length) != 0) return std::nullopt;
+  PeerCredentials credentials;
+  credentials.uid = kernel.uid;
+  credentials.pid = kernel.pid;
+  credentials.gids.push_back(kernel.gid);
+  // The call says how many there are when the room is too small.
+  length = 0;
+  (void)::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, nullptr, &length);
+  std::vector<gid_t> groups(length / sizeof(gid_t));
+  if (!groups.empty() && ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &length) == 0) {
+    credentials.gids.insert(credentials.gids.end(), groups.begin(), groups.end());
+  }
+  return credentials;
+}
+
+/// The part of the name that does not change from one connection of a host to its next.
+std::string origin_of(const std::string& peer_name) {
+  const auto address = SocketAddress::parse(peer_name);
+  if (!address) return "";
+  if (address->family == SocketAddress::Family::kVsock) {
+    return "vsock:" + std::to_string(address->cid);
+  }
+  return "tcp:" + address->host;
 }
 
 }  // namespace
@@ -110,10 +140,54 @@ Task<Status> SocketStream::write_all(std::span<const ConstBytes> parts) {
   co_return Status();
 }
 
+std::size_t SocketStream::try_write(std::span<const ConstBytes> parts) {
+  const Gather gather(parts);
+  if (shut_ || gather.finished()) return 0;
+  // An error shows again in the write_all() that follows; EFAULT means that a part is not to be
+  // had, which is for whoever lent it to say.
+  const ssize_t sent = send_parts(socket_.get(), gather);
+  return sent > 0 ? static_cast<std::size_t>(sent) : 0;
+}
+
+std::size_t SocketStream::available() {
+  int bytes = 0;
+  if (shut_ || ::ioctl(socket_.get(), FIONREAD, &bytes) != 0 || bytes < 0) return 0;
+  return static_cast<std::size_t>(bytes);
+}
+
+Task<Status> SocketStream::readable() {
+  // One edge per arrival; one that came since the last read is kept.
+  const bool watched = co_await watch_->readable();
+  if (shut_) co_return shut_down_error(peer_name_);
+  if (!watched) co_return Error(ErrorCode::kIo, peer_name_ + ": the socket cannot be watched");
+  co_return Status();
+}
+
 void SocketStream::shutdown() {
   if (std::exchange(shut_, true)) return;
   (void)::shutdown(socket_.get(), SHUT_RDWR);
-  watch_->cancel();
+  if (watch_ != nullptr) watch_->cancel();
+}
+
+StreamPeer SocketStream::peer() const {
+  StreamPeer peer;
+  if (peer_name_.starts_with("unix:")) {
+    peer.credentials = credentials_of(socket_.get());
+    if (peer.credentials) peer.origin = "uid:" + std::to_string(peer.credentials->uid);
+  } else {
+    peer.origin = origin_of(peer_name_);
+  }
+  return peer;
+}
+
+bool SocketStream::detach() {
+  watch_.reset();
+  return true;
+}
+
+void SocketStream::attach(IoLoop& loop) {
+  watch_ = loop.watch(socket_.get());
+  if (shut_) watch_->cancel();
 }
 
 void tune_socket(int fd, int family) {
@@ -134,24 +208,28 @@ void tune_socket(int fd, int family) {
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
 }
 
-Result<std::unique_ptr<Stream>> adopt_socket(IoLoop& loop, int fd) {
-  UniqueFd socket(fd);
+Status prepare_adopted(int fd) {
+  const std::string what = "descriptor " + std::to_string(fd);
   int type = 0;
   socklen_t length = sizeof type;
   if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) != 0) {
-    return Error::from_errno(errno, "descriptor " + std::to_string(fd) + " is not a socket");
+    return Error::from_errno(errno, what + " is not a socket");
   }
-  if (type != SOCK_STREAM) {
-    return Error(ErrorCode::kInvalid,
-                 "descriptor " + std::to_string(fd) + " is not a stream socket");
-  }
-  const auto peer = peer_address(fd);
-  if (!peer) return peer.error().with_context("descriptor " + std::to_string(fd));
+  if (type != SOCK_STREAM) return Error(ErrorCode::kInvalid, what + " is not a stream socket");
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
       ::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
-    return Error::from_errno(errno, "fcntl of a socket");
+    return Error::from_errno(errno, what + ": fcntl");
   }
+  return {};
+}
+
+Result<std::unique_ptr<Stream>> adopt_socket(IoLoop& loop, int fd) {
+  UniqueFd socket(fd);
+  const Status prepared = prepare_adopted(fd);
+  if (!prepared) return prepared.error();
+  const auto peer = peer_address(fd);
+  if (!peer) return peer.error().with_context("descriptor " + std::to_string(fd));
   tune_socket(fd, peer->family());
   return std::unique_ptr<Stream>(std::make_unique<SocketStream>(
       loop, std::move(socket), to_socket_address(*peer).to_string()));

@@ -24,8 +24,15 @@ class SocketStream final : public Stream {
   Task<Result<std::size_t>> read_some(MutableBytes into) override;
   Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
   Task<Status> write_all(std::span<const ConstBytes> parts) override;
+  std::size_t try_write(std::span<const ConstBytes> parts) override;
+  bool works_in_place() const override { return true; }
+  std::size_t available() override;
+  Task<Status> readable() override;
   void shutdown() override;
   std::string peer_name() const override { return peer_name_; }
+  StreamPeer peer() const override;
+  bool detach() override;
+  void attach(IoLoop& loop) override;
 
  private:
   UniqueFd socket_;
@@ -37,5 +44,9 @@ class SocketStream final : public Stream {
 /// Options of a connection or (they are inherited) a listener: keepalive and no delay on TCP,
 /// larger buffers on unix sockets. What the kernel refuses is left as it is.
 void tune_socket(int fd, int family);
+
+/// Of a descriptor that came from outside: it must be a stream socket, and becomes non-blocking and
+/// close-on-exec. kInvalid, naming it.
+Status prepare_adopted(int fd);
 
 }  // namespace blockmig

@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
@@ -22,6 +24,21 @@
 namespace blockmig {
 
 class IoLoop;
+
+/// Who a process is, as the kernel has noted it when it connected.
+struct PeerCredentials {
+  std::uint32_t uid = 0;
+  std::vector<std::uint32_t> gids;  ///< its group first, then the others it is in
+  std::int32_t pid = 0;
+};
+
+/// Who is at the other end, as far as the system itself knows.
+struct StreamPeer {
+  /// One text for everything that comes from one place: "uid:1000" behind a unix socket,
+  /// "tcp:192.0.2.1", "vsock:3"; empty where nobody can say.
+  std::string origin;
+  std::optional<PeerCredentials> credentials;  ///< of unix sockets
+};
 
 class Stream {
  public:
@@ -35,9 +52,34 @@ class Stream {
   /// task has finished. kDisconnected if the peer has gone, or after shutdown(). After a failure
   /// part of the bytes may have been sent: the connection is of no more use.
   virtual Task<Status> write_all(std::span<const ConstBytes> parts) = 0;
+  /// Sends what goes without waiting and returns how much that was, counted over `parts`: for last
+  /// words, and for bytes that cannot stay where they are. 0 also where the stream cannot do it;
+  /// not while a write_all() is under way. Once a part was begun its rest must follow next.
+  virtual std::size_t try_write(std::span<const ConstBytes> parts) {
+    (void)parts;
+    return 0;
+  }
+  /// True if try_write(), readable() and available() work, so that bytes can go from and to where
+  /// they belong in pieces of the caller's choice.
+  virtual bool works_in_place() const { return false; }
+  /// How many bytes try_read() would give now, or fewer.
+  virtual std::size_t available() { return 0; }
+  /// Waits until more is available, or the end. Counts as reading.
+  virtual Task<Status> readable() {
+    co_return Error(ErrorCode::kNotSupported, peer_name() + ": cannot wait for bytes");
+  }
   virtual void shutdown() = 0;
+  /// Gives back what is kept to be faster next time; a read may be waiting. For now and then.
+  virtual void release_idle_memory() {}
   /// For logs and client lists: "unix:/run/x.sock", "tcp:127.0.0.1:4711".
   virtual std::string peer_name() const = 0;
+  /// Asks the system; a stream that wraps another one passes the question on.
+  virtual StreamPeer peer() const { return {}; }
+  /// Takes the stream off its loop, so that attach() can put it on another one; nobody may be
+  /// reading or writing. False: it cannot be moved, and stays where it is.
+  virtual bool detach() { return false; }
+  /// On the new loop's thread, after detach(): it belongs to that loop from now on.
+  virtual void attach(IoLoop&) {}
 };
 
 /// Fills `into` whole; kDisconnected if the stream ends before.
@@ -45,16 +87,26 @@ Task<Status> read_exactly(Stream& stream, MutableBytes into);
 
 /// Where to listen or to connect to.
 struct SocketAddress {
-  enum class Family { kUnix, kTcp };
-  Family family = Family::kUnix;
-  std::string path;        ///< unix
-  std::string host;        ///< TCP: name or address; empty = any
-  std::uint16_t port = 0;  ///< TCP; 0 = the kernel picks when listening
+  enum class Family { kUnix, kTcp, kVsock };
+  static constexpr std::uint32_t kAnyCid = 0xffffffff;
 
-  /// "unix:PATH", "tcp:HOST:PORT", "tcp:[V6]:PORT", "tcp::PORT" for any address. kInvalid, saying
-  /// why.
+  Family family = Family::kUnix;
+  std::string path;              ///< unix; '@' first for an abstract name (activation only)
+  std::string host;              ///< TCP: name or address; empty = any, IPv4 and IPv6
+  std::uint16_t port = 0;        ///< TCP; 0 = the kernel picks when listening
+  std::uint32_t cid = kAnyCid;   ///< vsock: 1 = this machine, 2 = the host, others are guests
+  std::uint32_t vsock_port = 0;  ///< vsock; 0 = the kernel picks when listening
+
+  /// "unix:PATH", "tcp:HOST:PORT", "tcp:[V6]:PORT", "tcp::PORT" for any address, "vsock:CID:PORT",
+  /// "vsock::PORT" for any. kInvalid, saying why.
   static Result<SocketAddress> parse(const std::string& text);
   std::string to_string() const;
+};
+
+/// Of the file of a unix socket; they are in force before the first client can connect.
+struct UnixSocketOptions {
+  std::optional<std::uint32_t> mode;  ///< permission bits; else what the umask leaves
+  std::optional<std::uint32_t> gid;   ///< else the process's
 };
 
 class Listener {
@@ -70,8 +122,15 @@ class Listener {
 };
 
 /// A stale unix socket file that nobody listens on is replaced; a live one is kBusy, as is a port
-/// in use and a path that holds another kind of file. Blocks for the resolution of a host name.
-Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& address);
+/// in use and a path that holds another kind of file. kNotSupported: no vsock here. After an error
+/// no socket file is left. Blocks for the resolution of a host name, of which the best address is
+/// taken.
+Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& address,
+                                            const UnixSocketOptions& options = {});
+/// Takes ownership of a listening stream socket that somebody else has made and may go on using
+/// (socket activation), also when it fails: closing the listener leaves its file and its queue
+/// alone.
+Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd);
 /// kTimedOut, kDisconnected (nobody listens), kNotFound (no such path or host name); the message
 /// names the address. Tries every address of a host name within the one timeout.
 Task<Result<std::unique_ptr<Stream>>> connect_to(IoLoop& loop, const SocketAddress& address,

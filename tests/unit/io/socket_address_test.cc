@@ -33,9 +33,21 @@ TEST(SocketAddress, ParsesTcp) {
   EXPECT_EQ(any->port, 0);
 }
 
+TEST(SocketAddress, ParsesVsock) {
+  const auto host = SocketAddress::parse("vsock:2:10809");
+  ASSERT_TRUE(host);
+  EXPECT_EQ(host->family, Family::kVsock);
+  EXPECT_EQ(host->cid, 2u);
+  EXPECT_EQ(host->vsock_port, 10809u);
+  const auto any = SocketAddress::parse("vsock::4294967294");
+  ASSERT_TRUE(any);
+  EXPECT_EQ(any->cid, SocketAddress::kAnyCid);
+  EXPECT_EQ(any->vsock_port, 4294967294u);
+}
+
 TEST(SocketAddress, PrintsWhatItParses) {
-  for (const std::string text :
-       {"unix:/a/b", "unix:relative", "tcp:h:1", "tcp:[::1]:65535", "tcp::10809"}) {
+  for (const std::string text : {"unix:/a/b", "unix:relative", "tcp:h:1", "tcp:[::1]:65535",
+                                 "tcp::10809", "vsock:3:5", "vsock::5"}) {
     const auto address = SocketAddress::parse(text);
     ASSERT_TRUE(address) << text;
     EXPECT_EQ(address->to_string(), text);
@@ -43,9 +55,31 @@ TEST(SocketAddress, PrintsWhatItParses) {
 }
 
 TEST(SocketAddress, RefusesWhatIsNoAddress) {
-  for (const std::string text : {"", "unix:", "/run/x.sock", "udp:h:1", "tcp:", "tcp:h", "tcp:h:",
-                                 "tcp:h:x", "tcp:h:1x", "tcp:h:65536", "tcp:h:-1", "tcp:h: 1",
-                                 "tcp:::1:10809", "tcp:[::1:10809", "tcp:[]:1", "tcp:[:1"}) {
+  for (const std::string text : {"",
+                                 "unix:",
+                                 "/run/x.sock",
+                                 "udp:h:1",
+                                 "tcp:",
+                                 "tcp:h",
+                                 "tcp:h:",
+                                 "tcp:h:x",
+                                 "tcp:h:1x",
+                                 "tcp:h:65536",
+                                 "tcp:h:-1",
+                                 "tcp:h: 1",
+                                 "tcp:::1:10809",
+                                 "tcp:[::1:10809",
+                                 "tcp:[]:1",
+                                 "tcp:[:1",
+                                 "vsock:",
+                                 "vsock:1",
+                                 "vsock:1:",
+                                 "vsock:x:1",
+                                 "vsock:-1:1",
+                                 "vsock:4294967295:1",
+                                 "vsock:1:4294967295",
+                                 "vsock:1:2:3",
+                                 "vsock:1: 2"}) {
     const auto address = SocketAddress::parse(text);
     ASSERT_FALSE(address) << text;
     EXPECT_EQ(address.error().code(), ErrorCode::kInvalid) << text;

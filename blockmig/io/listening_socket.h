@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening a listening socket, of every family, and what is at the path of one. Only for this
+// folder's sources. Thread rule: any thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "blockmig/io/stream.h"
+#include "blockmig/io/unique_fd.h"
+
+namespace blockmig {
+
+/// Which file a path names, so that a file of somebody else at the same path is never removed.
+struct FileIdentity {
+  dev_t device = 0;
+  ino_t inode = 0;
+  bool is_socket = false;
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+/// All zero if there is none.
+FileIdentity identify_file(const std::string& path);
+
+/// Bound, listening, non-blocking, tuned. Errors as listen_on().
+Result<UniqueFd> open_listening_socket(const SocketAddress& address,
+                                       const UnixSocketOptions& options);
+
+}  // namespace blockmig
