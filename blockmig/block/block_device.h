@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BlockDevice: an array of bytes that tasks read and write.
 //
-// Implementations: FileDevice, NbdDevice, MemoryDevice, FaultDevice (block/), Disk (disk/).
+// Implementations: FileDevice, NbdDevice, MemoryDevice, FaultDevice, NullDevice (block/), Disk
+// (disk/).
 //
 // Contract
 //  - Offsets and lengths are bytes. The caller keeps [offset, offset+length) inside size_bytes and,
@@ -21,7 +22,7 @@
 //  - A task must run to its end: cancelling is the caller's race, not the device's. close() first
 //  waits
 //    for nothing: the caller has drained.
-// Thread rule: one loop.
+// Thread rule: one loop; read_now() and write_now() from any thread.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,7 @@
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
+#include "blockmig/base/function_ref.h"
 #include "blockmig/io/task.h"
 
 namespace blockmig {
@@ -84,10 +86,48 @@ class BlockDevice {
   /// kMaxExtents; only the last may be cut at the end of the range. Asking never blocks the data
   /// path.
   virtual Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) = 0;
+  /// Makes a later read of [offset, offset+scratch.size()) fast; what `scratch` then holds is
+  /// nobody's business.
+  virtual Task<Status> prefetch(std::uint64_t offset, MutableBytes scratch) {
+    return read(offset, scratch);
+  }
+  /// Serves the request on the spot if it needs no waiting, from *any* thread: true when done.
+  /// False: nothing was done that matters (reads may have filled part of `into`); use read().
+  /// Ranges stay linearizable per sector (I2) against everything else in flight on this device.
+  virtual bool read_now(std::uint64_t offset, MutableBytes into) {
+    (void)offset, (void)into;
+    return false;
+  }
+  /// As read_now. False: nothing, or a part, was written and write() must do it whole; errors come
+  /// out of write().
+  virtual bool write_now(std::uint64_t offset, ConstBytes from) {
+    (void)offset, (void)from;
+    return false;
+  }
+  /// Shows the range's bytes where they are, to `use`, for the time of that call: what it copies
+  /// from them is the range's content. From any thread. `use` must not touch them but by system
+  /// calls and copy_guarded() (fault_guard.h), and says whether it took them. False: it did not, or
+  /// was not called; use read().
+  virtual bool lend_now(std::uint64_t offset, std::size_t length,
+                        FunctionRef<bool(ConstBytes)> use) {
+    (void)offset, (void)length, (void)use;
+    return false;
+  }
+  /// The same for writing: what `fill` puts there is written, and nothing else changes. It puts
+  /// whole sectors, from the beginning, and returns how many bytes that was.
+  virtual bool fill_now(std::uint64_t offset, std::size_t length,
+                        FunctionRef<std::size_t(MutableBytes)> fill) {
+    (void)offset, (void)length, (void)fill;
+    return false;
+  }
   /// True: requests may be served on the spot, even where that can hold the loop for a moment (page
   /// cache). False: the loop is never held; for a migration's target. The default is what the
   /// device was opened with.
   virtual void prefer_latency(bool) {}
+  /// False: until told otherwise, the *_now() calls come from the loop's thread only, and need no
+  /// care for others. On the loop, while no such call is under way on another thread. The default
+  /// is true.
+  virtual void share_between_threads(bool) {}
   /// Cuts the device off at once: what is in flight fails with kDisconnected as soon as the medium
   /// allows (a network peer at once, a stuck local file when the kernel lets go), later requests
   /// fail. For giving up on a frozen target (I10).

@@ -3,9 +3,9 @@
 
 #include <linux/fs.h>
 #include <sys/ioctl.h>
-#include <sys/uio.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <optional>
@@ -16,9 +16,10 @@
 #include "blockmig/block/direct_file.h"
 #include "blockmig/block/file_extents.h"
 #include "blockmig/block/file_transfer.h"
-#include "blockmig/block/inline_policy.h"
+#include "blockmig/block/inline_file.h"
 #include "blockmig/block/open_file.h"
 #include "blockmig/block/range_lock.h"
+#include "blockmig/block/sector_order.h"
 #include "blockmig/block/zero_split.h"
 #include "blockmig/io/offload.h"
 
@@ -38,8 +39,9 @@ class FileDevice final : public BlockDevice {
       : loop_(loop),
         file_(std::move(file)),
         info_(std::move(info)),
-        busy_(loop),
-        inline_(options.inline_io && options.cache == CacheMode::kBuffered) {
+        on_the_spot_(file_.fd.get(), std::move(file_.pages)),
+        order_(loop),
+        inline_(options.inline_io && options.cache != CacheMode::kDirect) {
     if (options.cache == CacheMode::kDirect) direct_.emplace(loop_, file_, info_.name);
   }
 
@@ -50,16 +52,25 @@ class FileDevice final : public BlockDevice {
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
+  bool lend_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<bool(ConstBytes)> use) override;
+  bool fill_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<std::size_t(MutableBytes)> fill) override;
+  bool read_now(std::uint64_t offset, MutableBytes into) override;
+  bool write_now(std::uint64_t offset, ConstBytes from) override;
   void prefer_latency(bool on) override { inline_ = on && !direct_; }
+  void share_between_threads(bool on) override { order_.share(on); }
   void abandon() override { abandoned_ = true; }
   Task<Status> close() override;
 
  private:
-  /// Bytes done on the spot; the rest is for asynchronous I/O.
+  using Access = SectorOrder::Access;
+
+  /// On the loop: bytes done on the spot; the rest is for asynchronous I/O.
   std::size_t read_inline(std::uint64_t offset, MutableBytes into);
   Result<std::size_t> write_inline(std::uint64_t offset, ConstBytes from);
-  template <typename Call>
-  ssize_t measured(std::size_t bytes, Call call);
+  /// On any thread: leave to do something on the spot, if there is.
+  SectorOrder::Call begin_now(ByteRange range, Access access);
 
   Task<Status> transfer(std::uint64_t offset, ConstBytes from, bool durable);
   Task<Status> write_durably(std::uint64_t offset, ConstBytes from);
@@ -77,14 +88,11 @@ class FileDevice final : public BlockDevice {
   OpenedFile file_;
   DeviceInfo info_;
   std::optional<DirectFile> direct_;
-  InlinePolicy policy_;
-  /// Requests in asynchronous I/O. The page cache does not keep a read and a write of one sector
-  /// apart; this does (I2). What is done on the spot is apart by being on one thread.
-  RangeLock busy_;
+  InlineFile on_the_spot_;
+  SectorOrder order_;
   std::optional<Error> flush_error_;  ///< the first failed sync: all later ones fail too (I11)
-  bool inline_;
-  bool nowait_reads_ = true;  ///< until the filesystem refuses RWF_NOWAIT
-  bool abandoned_ = false;
+  std::atomic<bool> inline_;
+  std::atomic<bool> abandoned_{false};
 };
 
 Status FileDevice::judged(Status status) const {
@@ -106,13 +114,13 @@ Task<Status> FileDevice::read(std::uint64_t offset, MutableBytes into) {
     co_return judged(done);
   }
   const ByteRange range{offset, into.size()};
-  if (inline_ && !busy_.touches(range)) {
+  if (inline_) {
     const std::size_t count = read_inline(offset, into);
     if (count == into.size()) co_return Status();
     offset += count;
     into = into.subspan(count);
   }
-  const auto hold = co_await busy_.lock(range);
+  const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
   const Status done = co_await read_whole(loop_, file_.fd.get(), offset, into, info_.name);
   co_return judged(done);
 }
@@ -123,63 +131,66 @@ Task<Status> FileDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags
   if (!allowed) co_return allowed;
   const ByteRange range{offset, from.size()};
   if (flags.fua) {
-    const auto hold = co_await busy_.lock(range);
+    const SectorOrder::Claim claim = co_await order_.claim(range, Access::kWrite);
     const Status done = co_await write_durably(offset, from);
     co_return judged(done);
   }
-  if (inline_ && !busy_.touches(range)) {
+  if (inline_) {
     const Result<std::size_t> count = write_inline(offset, from);
     if (!count) co_return count.error();
     if (*count == from.size()) co_return Status();
     offset += *count;
     from = from.subspan(*count);
   }
-  const auto hold = co_await busy_.lock(range);
+  const SectorOrder::Claim claim = co_await order_.claim(range, Access::kWrite);
   const Status done = co_await transfer(offset, from, false);
   co_return judged(done);
 }
 
-/// Runs a call that may block, and tells the policy how long it took.
-template <typename Call>
-ssize_t FileDevice::measured(std::size_t bytes, Call call) {
-  // The real clock, not the loop's: the loop's may stand still while a callback runs.
-  const TimePoint start = std::chrono::steady_clock::now();
-  if (!policy_.allows(start, bytes)) {
-    errno = EAGAIN;
-    return -1;
-  }
-  const ssize_t count = call();
-  const int saved = errno;
-  policy_.observe(start, std::chrono::steady_clock::now(), bytes);
-  errno = saved;
-  return count;
-}
-
+// A call that ends early does so between two pages, and pages begin where sectors do: between its
+// part and the asynchronous rest no sector is half done.
 std::size_t FileDevice::read_inline(std::uint64_t offset, MutableBytes into) {
-  if (into.size() > InlinePolicy::kMaxInlineBytes) return 0;
-  const auto at = static_cast<off_t>(offset);
-  if (nowait_reads_) {
-    const iovec part{into.data(), into.size()};
-    const ssize_t count = ::preadv2(file_.fd.get(), &part, 1, at, RWF_NOWAIT);
-    if (count >= 0) return static_cast<std::size_t>(count);
-    if (errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL) return 0;
-    nowait_reads_ = false;
-  }
-  const ssize_t count =
-      measured(into.size(), [&] { return ::pread(file_.fd.get(), into.data(), into.size(), at); });
-  // An error shows again, with its context, on the asynchronous path.
-  return count > 0 ? static_cast<std::size_t>(count) : 0;
+  const ByteRange range{offset, into.size()};
+  const SectorOrder::Call call = order_.try_on_loop(range, Access::kRead);
+  return call ? on_the_spot_.read(offset, into) : 0;
 }
 
 Result<std::size_t> FileDevice::write_inline(std::uint64_t offset, ConstBytes from) {
-  // ext4 refuses RWF_NOWAIT for buffered writes, and a write that it lets through may still wait
-  // for the journal: so plain calls, watched.
-  const ssize_t count = measured(from.size(), [&] {
-    return ::pwrite(file_.fd.get(), from.data(), from.size(), static_cast<off_t>(offset));
-  });
-  if (count >= 0) return static_cast<std::size_t>(count);
-  if (errno == EAGAIN || errno == EINTR) return std::size_t{0};
-  return Error::from_errno(errno, info_.name + ": write at " + std::to_string(offset));
+  const ByteRange range{offset, from.size()};
+  const SectorOrder::Call call = order_.try_on_loop(range, Access::kWrite);
+  if (!call) return std::size_t{0};
+  const InlineFile::Written written = on_the_spot_.write(offset, from);
+  if (written.os_errno == 0) return written.bytes;
+  return Error::from_errno(written.os_errno, info_.name + ": write at " + std::to_string(offset));
+}
+
+SectorOrder::Call FileDevice::begin_now(ByteRange range, Access access) {
+  assert_range(info_, range.offset, range.length);
+  const bool refused = !inline_ || abandoned_ || range.length > InlinePolicy::kMaxInlineBytes ||
+                       (access == Access::kWrite && info_.read_only);
+  return refused ? SectorOrder::Call() : order_.try_anywhere(range, access);
+}
+
+bool FileDevice::read_now(std::uint64_t offset, MutableBytes into) {
+  const SectorOrder::Call call = begin_now({offset, into.size()}, Access::kRead);
+  return call && on_the_spot_.read(offset, into) == into.size();
+}
+
+bool FileDevice::write_now(std::uint64_t offset, ConstBytes from) {
+  const SectorOrder::Call call = begin_now({offset, from.size()}, Access::kWrite);
+  return call && on_the_spot_.write(offset, from).bytes == from.size();
+}
+
+bool FileDevice::lend_now(std::uint64_t offset, std::size_t length,
+                          FunctionRef<bool(ConstBytes)> use) {
+  const SectorOrder::Call call = begin_now({offset, length}, Access::kRead);
+  return call && on_the_spot_.lend(offset, length, use);
+}
+
+bool FileDevice::fill_now(std::uint64_t offset, std::size_t length,
+                          FunctionRef<std::size_t(MutableBytes)> fill) {
+  const SectorOrder::Call call = begin_now({offset, length}, Access::kWrite);
+  return call && on_the_spot_.fill(offset, length, fill);
 }
 
 Task<Status> FileDevice::transfer(std::uint64_t offset, ConstBytes from, bool durable) {
@@ -209,6 +220,7 @@ Task<Status> FileDevice::write_durably(std::uint64_t offset, ConstBytes from) {
 
 Task<Status> FileDevice::sync_file() {
   if (flush_error_) co_return *flush_error_;
+  on_the_spot_.cleaned();
   const Status done = co_await loop_.sync(file_.fd.get());
   if (done) co_return done;
   const Error error = done.error().with_context(info_.name + ": flush");
@@ -231,7 +243,7 @@ Task<Status> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t length
     co_return Error(ErrorCode::kNotSupported, info_.name + ": no fast zeroing");
   }
   const ByteRange whole{offset, length};
-  const auto hold = co_await busy_.lock(whole);
+  const SectorOrder::Claim claim = co_await order_.claim(whole, Access::kWrite);
   const ZeroSplit split =
       split_for_zeroing({offset, length}, info_.size_bytes, block_bytes(), !file_.block_device);
   if (!split.middle.empty()) {
@@ -265,17 +277,18 @@ Task<Status> FileDevice::zero_blocks(ByteRange blocks, bool no_hole) {
   // Zeroing behind the end would allocate there for nothing; punching frees the last block whole.
   if (no_hole) blocks.length = std::min(blocks.end(), info_.size_bytes) - blocks.offset;
   const AllocateMode mode = no_hole ? AllocateMode::kZeroRange : AllocateMode::kPunchHole;
-  while (!blocks.empty()) {
-    const std::uint64_t length = std::min(blocks.length, kZeroCallBytes);
-    const Status done = co_await loop_.allocate(file_.fd.get(), mode, blocks.offset, length);
-    if (!done) {
-      co_return done.error().with_context(info_.name + ": zeroing at " +
-                                          std::to_string(blocks.offset));
-    }
-    blocks.offset += length;
-    blocks.length -= length;
+  Status done;
+  while (!blocks.empty() && done) {
+    const ByteRange part{blocks.offset, std::min(blocks.length, kZeroCallBytes)};
+    on_the_spot_.forget(part);
+    const Status zeroed = co_await loop_.allocate(file_.fd.get(), mode, part.offset, part.length);
+    on_the_spot_.forget(part);
+    done = zeroed;
+    blocks = {part.end(), blocks.end() - part.end()};
+    if (done) continue;
+    done = done.error().with_context(info_.name + ": zeroing at " + std::to_string(part.offset));
   }
-  co_return Status();
+  co_return done;
 }
 
 Task<Status> FileDevice::write_zero_bytes(ByteRange range) {
@@ -300,6 +313,7 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
       split_for_zeroing({offset, length}, info_.size_bytes, block_bytes(), !file_.block_device)
           .middle;
   if (!blocks.empty() && info_.can_trim) {
+    const SectorOrder::Claim claim = co_await order_.claim(blocks, Access::kWrite);
     Status done;
     if (file_.block_device) {
       RangeLock::Hold hold;
@@ -308,10 +322,12 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
         hold = std::move(granted);
       }
       const int fd = file_.fd.get();
+      on_the_spot_.forget(blocks);
       const int os_errno = co_await offload(loop_, [fd, blocks] {
         std::uint64_t range[2] = {blocks.offset, blocks.length};
         return ::ioctl(fd, BLKDISCARD, range) == 0 ? 0 : errno;
       });
+      on_the_spot_.forget(blocks);
       if (os_errno != 0) done = Error::from_errno(os_errno, info_.name + ": discard");
     } else {
       const Status punched = co_await zero_blocks(blocks, false);
@@ -339,6 +355,7 @@ Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std:
 Task<Status> FileDevice::close() {
   // Closing a file on a network may wait for its server.
   co_await offload(loop_, [this] {
+    on_the_spot_.unmap();
     file_.buffered_fd.reset();
     file_.fd.reset();
   });

@@ -5,7 +5,7 @@
 // whose cost is watched where the filesystem refuses NOWAIT); misses go to the loop's asynchronous
 // I/O, so the loop is not blocked (performance.md, points 2 and 4). Extents come from
 // SEEK_HOLE/SEEK_DATA on a blocking thread. An exclusive lock on the file keeps a second process
-// out. Thread rule: one loop.
+// out. Thread rule: one loop; read_now() and write_now() from any thread until close().
 #pragma once
 
 #include <cstdint>
@@ -20,6 +20,9 @@ namespace blockmig {
 enum class CacheMode {
   kBuffered,  ///< page cache
   kDirect,    ///< O_DIRECT; unaligned requests are read-modify-written in an aligned bounce buffer
+  /// Page cache, and copies straight from and to it where its pages are mapped and at hand
+  /// (mapped_pages.h). Fastest for small requests; write-back may write more than was written.
+  kMap,
 };
 
 struct FileDeviceOptions {
@@ -39,10 +42,10 @@ struct FileDeviceOptions {
 };
 
 /// kNotFound, kBusy (another process has it), kNoSpace, kPrecondition (exists, or its size
-/// differs), kInvalid (a folder, a FIFO …), kNotSupported (no direct I/O here), kReadOnly (no
-/// permission). Messages name the path. A file that was created is durable under its name when the
-/// task finishes (I1); one that was created and then fails is removed. `path` and `options` outlive
-/// the task.
+/// differs), kInvalid (a folder, a FIFO …), kNotSupported (no direct I/O here, or no mapping),
+/// kReadOnly (no permission). Messages name the path. A file that was created is durable under its
+/// name when the task finishes (I1); one that was created and then fails is removed. `path` and
+/// `options` outlive the task.
 Task<Result<std::unique_ptr<BlockDevice>>> open_file_device(IoLoop& loop, const std::string& path,
                                                             const FileDeviceOptions& options);
 

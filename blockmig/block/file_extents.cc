@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/block/file_extents.h"
 
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,6 +66,28 @@ Result<std::vector<Extent>> scan_file_extents(int fd, std::uint64_t offset, std:
     offset += next->length;
   }
   return extents;
+}
+
+bool is_allocated(int fd, ByteRange range) {
+  constexpr std::size_t kAskedExtents = 64;
+  // The answer's extents follow the question in memory.
+  alignas(struct fiemap)
+      std::byte memory[sizeof(struct fiemap) + kAskedExtents * sizeof(struct fiemap_extent)] = {};
+  auto* const question = reinterpret_cast<struct fiemap*>(memory);
+  question->fm_start = range.offset;
+  question->fm_length = range.length;
+  question->fm_extent_count = kAskedExtents;
+  if (::ioctl(fd, FS_IOC_FIEMAP, question) != 0) return false;
+  const std::size_t count = std::min<std::size_t>(question->fm_mapped_extents, kAskedExtents);
+  std::uint64_t covered = range.offset;
+  for (std::size_t i = 0; i < count; ++i) {
+    const struct fiemap_extent& extent = question->fm_extents[i];
+    // Shared with a snapshot: writing takes new room after all.
+    const bool shared = (extent.fe_flags & FIEMAP_EXTENT_SHARED) != 0;
+    if (shared || extent.fe_logical > covered) return false;
+    covered = std::max<std::uint64_t>(covered, extent.fe_logical + extent.fe_length);
+  }
+  return covered >= range.end();
 }
 
 }  // namespace blockmig

@@ -10,6 +10,8 @@
 #include <string_view>
 
 #include "blockmig/base/bytes.h"
+#include "blockmig/base/uri.h"
+#include "blockmig/block/nbd_tls.h"
 
 namespace blockmig {
 namespace {
@@ -99,6 +101,10 @@ Status enter_export(nbd_handle* handle, const std::string& uri, TimePoint deadli
 Result<NbdHandle> connect_nbd(const std::string& uri, TimePoint deadline) {
   NbdHandle handle(nbd_create());
   if (!handle) return Error(ErrorCode::kNoMemory, uri + ": " + last_text());
+  const Result<StoreUri> store = parse_store_uri(uri);
+  if (!store) return store.error();
+  const Status verified = check_nbd_tls(*store, nbd_get_version(handle.get()));
+  if (!verified) return verified.error();
   // The URI comes from the user, who may name files of keys; the buffers of reads are checked to be
   // covered, so libnbd need not clear them.
   if (nbd_add_meta_context(handle.get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||

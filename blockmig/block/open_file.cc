@@ -4,11 +4,13 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 
 #include <bit>
 #include <cerrno>
@@ -160,6 +162,23 @@ Status set_up_direct(OpenedFile& file, const std::string& path, const FileDevice
   return {};
 }
 
+/// In tmpfs what is in memory is the medium.
+bool is_in_memory(int fd) {
+  struct statfs facts = {};
+  return ::fstatfs(fd, &facts) == 0 && facts.f_type == TMPFS_MAGIC;
+}
+
+Status set_up_map(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  if (options.cache != CacheMode::kMap || file.size_bytes == 0) return {};
+  auto mapping = FileMapping::create(file.fd.get(), file.size_bytes, options.read_only, path);
+  if (!mapping) return mapping.error();
+  const bool has_holes = !file.block_device && !is_in_memory(file.fd.get());
+  auto pages = MappedPages::create(*std::move(mapping), file.fd.get(), has_holes);
+  if (!pages) return pages.error().with_context(path);
+  file.pages = *std::move(pages);
+  return {};
+}
+
 bool block_device_zeroes_fast(int fd) {
   struct stat facts = {};
   if (::fstat(fd, &facts) != 0) return false;
@@ -193,6 +212,8 @@ Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions
   if (!sized) return sized;
   const Status direct = set_up_direct(file, path, options);
   if (!direct) return direct;
+  const Status mapped = set_up_map(file, path, options);
+  if (!mapped) return mapped;
   file.can_punch = probe_punch(file, options);
   return {};
 }

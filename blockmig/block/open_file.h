@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "blockmig/base/error.h"
 #include "blockmig/block/file_device.h"
+#include "blockmig/block/mapped_pages.h"
 #include "blockmig/io/unique_fd.h"
 
 namespace blockmig {
@@ -17,6 +19,7 @@ struct OpenedFile {
   UniqueFd fd;  ///< carries the locks; O_DIRECT in direct mode
   UniqueFd
       buffered_fd;  ///< direct mode with an odd-sized tail: the same file through the page cache
+  std::unique_ptr<MappedPages> pages;  ///< map mode, unless the file is empty
   std::uint64_t size_bytes = 0;
   bool block_device = false;
   bool created = false;  ///< by us, just now: reads as zeros

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "blockmig/block/null_device.h"
+
 namespace blockmig {
 namespace {
 
@@ -29,6 +31,15 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_store(IoLoop& loop, const StoreU
   if (uri.kind == StoreUri::Kind::kNbd) {
     auto device = co_await open_nbd_store(loop, uri, options);
     co_return std::move(device);
+  }
+  if (uri.kind == StoreUri::Kind::kNull) {
+    if (uri.null_bytes < options.create_size_bytes) {
+      co_return Error(ErrorCode::kPrecondition,
+                      uri.text + ": needed are " + std::to_string(options.create_size_bytes));
+    }
+    std::unique_ptr<BlockDevice> null =
+        std::make_unique<NullDevice>(uri.null_bytes, options.read_only);
+    co_return std::move(null);
   }
   FileDeviceOptions file;
   file.read_only = options.read_only;

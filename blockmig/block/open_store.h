@@ -24,8 +24,8 @@ struct OpenStoreOptions {
   std::uint32_t connections = 4;           ///< NBD
 };
 
-/// Errors as open_file_device() and open_nbd_device(); kPrecondition where the size is wrong. The
-/// arguments outlive the task.
+/// A null store (uri.h) has the size that its URI gives. Errors as open_file_device() and
+/// open_nbd_device(); kPrecondition where the size is wrong. The arguments outlive the task.
 Task<Result<std::unique_ptr<BlockDevice>>> open_store(IoLoop& loop, const StoreUri& uri,
                                                       const OpenStoreOptions& options);
 

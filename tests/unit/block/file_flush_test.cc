@@ -157,12 +157,9 @@ TEST_P(FileFlush, AZeroingErrorIsNoReasonToFallBack) {
   EXPECT_FALSE(sync_->trim(0, 8192).ok());
 }
 
-std::string mode_name(const testing::TestParamInfo<CacheMode>& param) {
-  return param.param == CacheMode::kDirect ? "direct" : "buffered";
-}
-
 INSTANTIATE_TEST_SUITE_P(Modes, FileFlush,
-                         testing::Values(CacheMode::kBuffered, CacheMode::kDirect), mode_name);
+                         testing::Values(CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap),
+                         cache_mode_name);
 
 }  // namespace
 }  // namespace blockmig

@@ -120,12 +120,9 @@ TEST_P(KernelBlockDevice, AsATargetItMayBeLargerButNotSmaller) {
   EXPECT_EQ((*large)->info().size_bytes, kSize);
 }
 
-std::string mode_name(const testing::TestParamInfo<CacheMode>& param) {
-  return param.param == CacheMode::kDirect ? "direct" : "buffered";
-}
-
 INSTANTIATE_TEST_SUITE_P(Modes, KernelBlockDevice,
-                         testing::Values(CacheMode::kBuffered, CacheMode::kDirect), mode_name);
+                         testing::Values(CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap),
+                         cache_mode_name);
 
 }  // namespace
 }  // namespace blockmig

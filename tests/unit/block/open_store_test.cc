@@ -25,7 +25,7 @@ TEST_F(OpenStore, OpensFilesByPathAndByUri) {
   OpenStoreOptions options;
   options.create_size_bytes = 5000;
   const std::string path = folder_.file("a disk.img");
-  for (const CacheMode cache : {CacheMode::kBuffered, CacheMode::kDirect}) {
+  for (const CacheMode cache : {CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap}) {
     options.cache = cache;
     Opened opened = open(path, options);
     ASSERT_TRUE(opened.ok()) << opened.error().message();

@@ -52,6 +52,18 @@ TempFolder::~TempFolder() {
   std::filesystem::remove_all(path_, ignored);
 }
 
+std::string cache_mode_name(const testing::TestParamInfo<CacheMode>& param) {
+  switch (param.param) {
+    case CacheMode::kBuffered:
+      return "buffered";
+    case CacheMode::kDirect:
+      return "direct";
+    case CacheMode::kMap:
+      return "map";
+  }
+  return "unknown";
+}
+
 void write_file(const std::string& path, ConstBytes content) {
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(reinterpret_cast<const char*>(content.data()),

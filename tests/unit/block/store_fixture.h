@@ -3,6 +3,7 @@
 // that is called without coroutines.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 
 #include "blockmig/base/random.h"
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/file_device.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
 
@@ -38,6 +40,9 @@ class TempFolder final {
  private:
   std::string path_;
 };
+
+/// For the names of tests that run once per cache mode.
+std::string cache_mode_name(const testing::TestParamInfo<CacheMode>& param);
 
 void write_file(const std::string& path, ConstBytes content);
 Bytes read_file(const std::string& path);
