@@ -4,30 +4,46 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/disk/disk_lane.h"
+
 namespace blockmig {
 
 /// Counts one request and how long it took, waiting at the gate included: that wait is the stall
 /// which a migration must keep short.
 class Disk::Measured final {
  public:
-  Measured(Disk& disk, DiskOp op) : disk_(disk), op_(op), begun_(disk.loop_.now()) {}
+  Measured(Disk& disk, DiskOp op) : disk_(disk), op_(op), begun_(disk.loop_.now()) {
+    disk_.stats_.begin(op_);
+  }
   Measured(const Measured&) = delete;
   Measured& operator=(const Measured&) = delete;
   ~Measured() {
-    const Duration took = disk_.loop_.now() - begun_;
-    const auto index = static_cast<std::size_t>(op_);
-    ++disk_.stats_.requests[index];
-    if (failed_) ++disk_.stats_.errors[index];
-    disk_.stats_.latency.record(static_cast<std::uint64_t>(took.count()));
-    disk_.longest_ = std::max(disk_.longest_, took);
+    const auto took = static_cast<std::uint64_t>((disk_.loop_.now() - begun_).count());
+    if (succeeded_) {
+      disk_.stats_.end(op_, took, bytes_);
+    } else {
+      disk_.stats_.fail(op_, took, error_);
+    }
   }
-  void ended(const Status& status) { failed_ = !status.ok(); }
+  /// Without a call of either the request counts as cancelled.
+  template <typename Value>
+  void ended(const Result<Value>& result, std::uint64_t bytes) {
+    succeeded_ = result.ok();
+    bytes_ = bytes;
+    if (!succeeded_) error_ = result.error().code();
+  }
+  const Error& failed(const Error& error) {
+    error_ = error.code();
+    return error;
+  }
 
  private:
   Disk& disk_;
   DiskOp op_;
   TimePoint begun_;
-  bool failed_ = false;
+  std::uint64_t bytes_ = 0;
+  ErrorCode error_ = ErrorCode::kCancelled;
+  bool succeeded_ = false;
 };
 
 Disk::Disk(EventLoop& loop, std::string name, std::unique_ptr<BlockDevice> store,
@@ -42,17 +58,42 @@ Disk::Disk(EventLoop& loop, std::string name, std::unique_ptr<BlockDevice> store
       write_throttle_(loop, 0) {
   info_.name = name_;
   info_.zero_initialised = false;
+  store_->share_between_threads(false);
 }
 
-Disk::~Disk() = default;
+Disk::~Disk() { BM_CHECK(lanes_.empty()); }
+
+void Disk::add_lane(DiskLane& lane, MarkShard& marks) {
+  if (lanes_.empty()) store_->share_between_threads(true);
+  lanes_.push_back(&lane);
+  tracking_.add_shard(marks);
+}
+
+void Disk::remove_lane(DiskLane& lane, MarkShard& marks) {
+  tracking_.remove_shard(marks);
+  std::erase(lanes_, &lane);
+  if (lanes_.empty()) store_->share_between_threads(false);
+  stats_.merge(lane.stats());
+}
+
+RequestStats Disk::stats() const {
+  RequestStats all = stats_;
+  for (const DiskLane* lane : lanes_) all.merge(lane->stats());
+  return all;
+}
+
+std::uint64_t Disk::guest_bytes_written() const {
+  std::uint64_t bytes = stats_.bytes_written();
+  for (const DiskLane* lane : lanes_) bytes += lane->stats().bytes_written();
+  return bytes;
+}
 
 Task<Status> Disk::read(std::uint64_t offset, MutableBytes into) {
   Measured measured(*this, DiskOp::kRead);
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   const Status status = co_await store_->read(offset, into);
-  stats_.bytes_read += into.size();
-  measured.ended(status);
+  measured.ended(status, into.size());
   co_return status;
 }
 
@@ -60,7 +101,7 @@ Task<Status> Disk::write(std::uint64_t offset, ConstBytes from, WriteFlags flags
   Measured measured(*this, DiskOp::kWrite);
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(from.size());
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, from.size(), mirror != nullptr);
   Status status;
@@ -69,22 +110,69 @@ Task<Status> Disk::write(std::uint64_t offset, ConstBytes from, WriteFlags flags
   } else {
     status = co_await store_->write(offset, from, flags);
   }
-  stats_.bytes_written += from.size();
-  measured.ended(status);
+  measured.ended(status, from.size());
   co_return status;
+}
+
+bool Disk::read_now(std::uint64_t offset, MutableBytes into) {
+  const GateHold hold = gate_.try_enter();
+  if (!hold) return false;
+  const TimePoint begun = loop_.now();
+  if (!store_->read_now(offset, into)) return false;
+  stats_.begin(DiskOp::kRead);
+  stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), into.size());
+  return true;
+}
+
+bool Disk::write_now(std::uint64_t offset, ConstBytes from) {
+  if (!takes_writes_elsewhere()) return false;
+  const GateHold hold = gate_.try_enter();
+  if (!hold) return false;
+  const TimePoint begun = loop_.now();
+  const TrackedWrite marks(tracking_, offset, from.size(), false);
+  if (!store_->write_now(offset, from)) return false;
+  stats_.begin(DiskOp::kWrite);
+  stats_.end(DiskOp::kWrite, static_cast<std::uint64_t>((loop_.now() - begun).count()),
+             from.size());
+  return true;
+}
+
+bool Disk::lend_now(std::uint64_t offset, std::size_t length, FunctionRef<bool(ConstBytes)> use) {
+  const GateHold hold = gate_.try_enter();
+  if (!hold) return false;
+  const TimePoint begun = loop_.now();
+  if (!store_->lend_now(offset, length, use)) return false;
+  stats_.begin(DiskOp::kRead);
+  stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), length);
+  return true;
+}
+
+bool Disk::fill_now(std::uint64_t offset, std::size_t length,
+                    FunctionRef<std::size_t(MutableBytes)> fill) {
+  if (!takes_writes_elsewhere()) return false;
+  const GateHold hold = gate_.try_enter();
+  if (!hold) return false;
+  const TimePoint begun = loop_.now();
+  const TrackedWrite marks(tracking_, offset, length, false);
+  std::size_t filled = 0;
+  const auto counted = [&filled, fill](MutableBytes into) { return filled = fill(into); };
+  if (!store_->fill_now(offset, length, counted)) return false;
+  stats_.filled(filled, filled == length,
+                static_cast<std::uint64_t>((loop_.now() - begun).count()));
+  return true;
 }
 
 Task<Status> Disk::flush() {
   Measured measured(*this, DiskOp::kFlush);
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   Status status;
-  if (mirror_ != nullptr) {
-    status = co_await mirror_->flush(*store_);
+  if (WriteMirror* const mirror = mirror_; mirror != nullptr) {
+    status = co_await mirror->flush(*store_);
   } else {
     status = co_await store_->flush();
   }
-  measured.ended(status);
+  measured.ended(status, 0);
   co_return status;
 }
 
@@ -92,7 +180,7 @@ Task<Status> Disk::trim(std::uint64_t offset, std::uint64_t length, WriteFlags f
   Measured measured(*this, DiskOp::kTrim);
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(0);
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
   Status status;
@@ -101,7 +189,7 @@ Task<Status> Disk::trim(std::uint64_t offset, std::uint64_t length, WriteFlags f
   } else {
     status = co_await store_->trim(offset, length, flags);
   }
-  measured.ended(status);
+  measured.ended(status, length);
   co_return status;
 }
 
@@ -109,7 +197,7 @@ Task<Status> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length, Zero
   Measured measured(*this, DiskOp::kZero);
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(0);
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
   Status status;
@@ -118,16 +206,26 @@ Task<Status> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length, Zero
   } else {
     status = co_await store_->write_zeroes(offset, length, flags);
   }
-  stats_.bytes_written += length;
-  measured.ended(status);
+  measured.ended(status, length);
   co_return status;
 }
 
 Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint64_t length) {
+  Measured measured(*this, DiskOp::kBlockStatus);
   const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return hold.error();
+  if (!hold.ok()) co_return measured.failed(hold.error());
   auto result = co_await store_->extents(offset, length);
+  measured.ended(result, length);
   co_return result;
+}
+
+Task<Status> Disk::prefetch(std::uint64_t offset, MutableBytes scratch) {
+  Measured measured(*this, DiskOp::kCache);
+  const auto hold = co_await gate_.enter();
+  if (!hold.ok()) co_return measured.failed(hold.error());
+  const Status status = co_await store_->prefetch(offset, scratch);
+  measured.ended(status, scratch.size());
+  co_return status;
 }
 
 Task<Status> Disk::close() {
@@ -142,11 +240,16 @@ std::unique_ptr<BlockDevice> Disk::swap_store(std::unique_ptr<BlockDevice> next,
                                               std::uint64_t epoch) {
   BM_CHECK(gate_.state() == Gate::State::kClosed && gate_.inside() == 0);
   BM_CHECK(next->info().size_bytes >= info_.size_bytes && epoch > epoch_);
+  next->share_between_threads(!lanes_.empty());
   store_uri_ = std::move(uri);
   epoch_ = epoch;
   return std::exchange(store_, std::move(next));
 }
 
-Duration Disk::take_longest_latency() { return std::exchange(longest_, Duration{}); }
+Duration Disk::take_longest_latency() {
+  std::uint64_t longest = stats_.take_longest_ns();
+  for (DiskLane* lane : lanes_) longest = std::max(longest, lane->take_longest_ns());
+  return Duration(static_cast<Duration::rep>(longest));
+}
 
 }  // namespace blockmig

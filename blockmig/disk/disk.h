@@ -7,16 +7,17 @@
 // that nothing is under way, whichever connection it came by (I3, traps 1 and 2).
 //
 // The store changes only by swap_store() under a closed gate. Size and limits never change.
-// Thread rule: the disk's loop.
+// Thread rule: the disk's loop. Connections on other loops come by a DiskLane.
 #pragma once
 
-#include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
-#include "blockmig/base/latency_histogram.h"
 #include "blockmig/block/block_device.h"
+#include "blockmig/disk/request_stats.h"
 #include "blockmig/disk/throttle.h"
 #include "blockmig/disk/tracking.h"
 #include "blockmig/disk/write_mirror.h"
@@ -25,16 +26,7 @@
 
 namespace blockmig {
 
-enum class DiskOp : unsigned char { kRead, kWrite, kFlush, kTrim, kZero };
-inline constexpr std::size_t kDiskOps = 5;
-
-struct DiskStats {
-  std::array<std::uint64_t, kDiskOps> requests{};
-  std::array<std::uint64_t, kDiskOps> errors{};
-  std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;  ///< zeroed bytes included
-  LatencyHistogram latency;         ///< all requests, from arrival to result
-};
+class DiskLane;
 
 class Disk final : public BlockDevice {
  public:
@@ -55,6 +47,14 @@ class Disk final : public BlockDevice {
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
+  Task<Status> prefetch(std::uint64_t offset, MutableBytes scratch) override;
+  /// On the disk's loop only; from other threads use a DiskLane.
+  bool read_now(std::uint64_t offset, MutableBytes into) override;
+  bool write_now(std::uint64_t offset, ConstBytes from) override;
+  bool lend_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<bool(ConstBytes)> use) override;
+  bool fill_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<std::size_t(MutableBytes)> fill) override;
   /// Refuses new requests for ever, waits for those inside, flushes and closes the store.
   Task<Status> close() override;
 
@@ -65,13 +65,26 @@ class Disk final : public BlockDevice {
   /// The store now: for the copier's reads, which need no gate. Stable until swap_store().
   BlockDevice& store() { return *store_; }
   /// From the next request on; null detaches. Requests that the mirror owns finish in it.
-  void set_mirror(WriteMirror* mirror) { mirror_ = mirror; }
+  void set_mirror(WriteMirror* mirror) { mirror_.store(mirror, std::memory_order_seq_cst); }
   TokenBucket& write_throttle() { return write_throttle_; }
   /// Only while the gate is closed: the new store holds the same bytes. Returns the old one.
   std::unique_ptr<BlockDevice> swap_store(std::unique_ptr<BlockDevice> next, std::string uri,
                                           std::uint64_t epoch);
 
-  const DiskStats& stats() const { return stats_; }
+  // What lanes use.
+  EventLoop& loop() { return loop_; }
+  /// `lane` and `marks` until remove_lane().
+  void add_lane(DiskLane& lane, MarkShard& marks);
+  void remove_lane(DiskLane& lane, MarkShard& marks);
+  /// Any thread: no migration needs to see writes one by one.
+  bool takes_writes_elsewhere() const {
+    return mirror_.load(std::memory_order_seq_cst) == nullptr && write_throttle_.unlimited();
+  }
+
+  /// A snapshot of all that was served, by lanes too.
+  RequestStats stats() const;
+  /// Of stats(), without copying it.
+  std::uint64_t guest_bytes_written() const;
   /// The longest that one request took since the last call.
   Duration take_longest_latency();
 
@@ -86,10 +99,10 @@ class Disk final : public BlockDevice {
   DeviceInfo info_;
   Gate gate_;
   DirtyTracking tracking_;
-  WriteMirror* mirror_ = nullptr;
+  std::atomic<WriteMirror*> mirror_ = nullptr;
   TokenBucket write_throttle_;
-  DiskStats stats_;
-  Duration longest_{};
+  RequestStats stats_;  ///< of this loop, and of the lanes that are gone
+  std::vector<DiskLane*> lanes_;
 };
 
 }  // namespace blockmig

@@ -14,7 +14,7 @@ void TokenBucket::set_rate(std::uint64_t bytes_per_second) {
     // The debt in bytes stays; how long it takes to pay changes.
     const double debt_seconds = std::chrono::duration<double>(free_at_ - now).count();
     const double scaled =
-        debt_seconds * static_cast<double>(rate_) / static_cast<double>(bytes_per_second);
+        debt_seconds * static_cast<double>(rate_.load()) / static_cast<double>(bytes_per_second);
     free_at_ = now + std::chrono::duration_cast<Duration>(std::chrono::duration<double>(scaled));
   }
   rate_ = bytes_per_second;
@@ -35,7 +35,7 @@ Task<void> TokenBucket::take(std::uint64_t bytes) {
   const TimePoint now = loop_.now();
   waited_ += now - entered;
   if (rate_ == 0) co_return;
-  const double seconds = static_cast<double>(bytes) / static_cast<double>(rate_);
+  const double seconds = static_cast<double>(bytes) / static_cast<double>(rate_.load());
   free_at_ = std::max(free_at_, now) +
              std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }

@@ -3,9 +3,11 @@
 // only under --on-stall throttle, the guest's writes.
 //
 // A request of any size is admitted as soon as the bucket is not in debt, and then puts it into
-// debt: so large requests pass, and the rate holds over time. FIFO. Thread rule: one loop.
+// debt: so large requests pass, and the rate holds over time. FIFO. Thread rule: one loop;
+// unlimited() any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "blockmig/io/event.h"
@@ -36,10 +38,10 @@ class TokenBucket final {
  private:
   EventLoop& loop_;
   Event rate_changed_;
-  std::uint64_t rate_;
+  std::atomic<std::uint64_t> rate_;
   TimePoint free_at_{};  ///< when the bytes admitted so far are paid for
   Duration waited_{};
-  bool held_ = false;
+  std::atomic<bool> held_ = false;
 };
 
 }  // namespace blockmig

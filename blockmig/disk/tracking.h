@@ -6,7 +6,7 @@
 // keeps a pass from calling the chunk clean; the second repairs a lease that cleared the mark while
 // the write was in flight, and covers writes that were already in flight when the bitmap was
 // attached (I17): what is marked at the end are the bitmaps attached *then*. Thread rule: the
-// disk's loop.
+// disk's loop; writes that other threads serve mark their MarkShard in the same two-sided way.
 #pragma once
 
 #include <memory>
@@ -17,11 +17,17 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "blockmig/base/planted.h"
+#include "blockmig/disk/mark_shard.h"
 
 namespace blockmig {
 
-class DirtyTracking final {
+class DirtyTracking final : private PendingMarks {
  public:
+  DirtyTracking() = default;
+  ~DirtyTracking();
+  DirtyTracking(const DirtyTracking&) = delete;
+  DirtyTracking& operator=(const DirtyTracking&) = delete;
+
   /// A bitmap that a user asked for: records until removed, through every migration.
   Status add(std::string name, std::unique_ptr<DirtyBitmap> bitmap);
   Status remove(std::string_view name);
@@ -29,8 +35,13 @@ class DirtyTracking final {
   std::vector<std::string> names() const;
 
   /// The bitmap of the running migration; null detaches. It outlives its attachment.
-  void attach_job(DirtyBitmap* bitmap) { job_ = bitmap; }
+  void attach_job(DirtyBitmap* bitmap);
   DirtyBitmap* job() const { return job_; }
+
+  /// A thread's marks count from here on; `shard` outlives its removal, which is after the last
+  /// mark().
+  void add_shard(MarkShard& shard);
+  void remove_shard(MarkShard& shard);
 
   void mark_named(std::uint64_t offset, std::uint64_t length) {
     for (auto& entry : named_) entry.second->mark(offset, length);
@@ -40,8 +51,13 @@ class DirtyTracking final {
   }
 
  private:
+  void deliver() override;
+  /// Tells the shards what there is to mark; what they had was delivered.
+  void instruct_shards();
+
   std::vector<std::pair<std::string, std::unique_ptr<DirtyBitmap>>> named_;
   DirtyBitmap* job_ = nullptr;
+  std::vector<MarkShard*> shards_;
 };
 
 class [[nodiscard]] TrackedWrite final {

@@ -47,7 +47,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
       ended_(loop),
       stop_sampling_(loop),
       begun_(loop.now()),
-      latency_before_(disk.stats().latency) {
+      latency_before_(disk.stats().latency()) {
   JobStatus& status = migration_.status;
   status.id = std::move(id);
   status.disk = disk.name();
@@ -213,7 +213,7 @@ Task<void> Job::sample() {
 void Job::take_sample() {
   Migration& m = migration_;
   longest_request_ = std::max(longest_request_, m.disk.take_longest_latency());
-  latency_during_ = m.disk.stats().latency.since(latency_before_);
+  latency_during_ = m.disk.stats().latency().since(latency_before_);
   if (!m.engine || !m.sync) return;
   const TimePoint now = m.loop.now();
   const CopyStats& copy = m.engine->stats();
@@ -235,6 +235,7 @@ void Job::capture(JobStatus& status) const {
     const CopyStats& copy = m.engine->stats();
     status.bytes_copied = copy.bytes_copied;
     status.bytes_zero = copy.bytes_zero;
+    if (m.passes.empty()) status.bytes_copied_first_pass = copy.bytes_copied;
   }
   if (m.mirror) {
     status.bytes_mirrored = m.mirror->stats().bytes_mirrored;

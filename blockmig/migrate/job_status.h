@@ -28,10 +28,11 @@ struct JobStatus {
   std::string verdict;         ///< last word of the convergence policy, with its numbers
 
   std::uint64_t size_bytes = 0;
-  std::uint64_t bytes_total = 0;     ///< to copy in the first pass
-  std::uint64_t bytes_copied = 0;    ///< by the copier, all passes
-  std::uint64_t bytes_mirrored = 0;  ///< by the guest's writes
-  std::uint64_t bytes_zero = 0;      ///< zeros that did not travel
+  std::uint64_t bytes_total = 0;              ///< to copy in the first pass
+  std::uint64_t bytes_copied = 0;             ///< by the copier, all passes
+  std::uint64_t bytes_copied_first_pass = 0;  ///< of these
+  std::uint64_t bytes_mirrored = 0;           ///< by the guest's writes
+  std::uint64_t bytes_zero = 0;               ///< zeros that did not travel
   std::uint64_t remaining_bytes = 0;
   std::uint64_t passes = 0;
   std::uint64_t catch_up_rounds = 0;  ///< after the pass of `mirror`, over what it could not mirror

@@ -29,7 +29,7 @@ Task<Status> copy_pass(Migration& migration) {
   for (unsigned attempt = 0; attempt < kTransientAttempts; ++attempt) {
     const CopyStats before = engine.stats();
     const std::uint64_t dirty_before = dirty.dirty_bytes();
-    const std::uint64_t guest_before = migration.disk.stats().bytes_written;
+    const std::uint64_t guest_before = migration.disk.guest_bytes_written();
     const TimePoint begun = migration.loop.now();
     status = co_await engine.run_pass(std::nullopt);
     const CopyStats& after = engine.stats();
@@ -38,9 +38,10 @@ Task<Status> copy_pass(Migration& migration) {
     record.remaining_bytes = dirty.dirty_bytes();
     record.dirtied_bytes =
         record.remaining_bytes + (after.bytes_leased - before.bytes_leased) - dirty_before;
-    record.guest_bytes = migration.disk.stats().bytes_written - guest_before;
+    record.guest_bytes = migration.disk.guest_bytes_written() - guest_before;
     record.took = migration.loop.now() - begun;
     if (status.ok()) {
+      if (migration.passes.empty()) migration.status.bytes_copied_first_pass = after.bytes_copied;
       migration.passes.push_back(record);
       if (record.copied_bytes == 0) co_await back_off(migration, 0);
       co_return status;
