@@ -72,6 +72,15 @@ std::vector<StatusExtent> allocation_status(const StatusRange& range,
   return builder.take();
 }
 
+std::vector<StatusExtent> depth_status(const StatusRange& range, std::span<const Extent> extents) {
+  // A block has the depth of its topmost part.
+  StatusBuilder builder(range, [](std::uint32_t a, std::uint32_t b) { return a | b; });
+  for (const Extent& extent : extents) {
+    if (!builder.add(extent.offset, extent.length, extent.hole ? 0 : 1)) return {};
+  }
+  return builder.take();
+}
+
 std::vector<StatusExtent> dirty_status(const StatusRange& range,
                                        std::span<const DirtyBitmap::Run> runs) {
   StatusBuilder builder(range, [](std::uint32_t a, std::uint32_t b) { return a | b; });

@@ -25,7 +25,10 @@ struct StatusRange {
 /// the device broke its contract.
 std::vector<StatusExtent> allocation_status(const StatusRange& range,
                                             std::span<const Extent> extents);
-/// qemu:dirty-bitmap. Empty as above.
+/// qemu:allocation-depth: how far down a chain of images the data is: 0 = nowhere, 1 = in the
+/// image itself; ours have no backing image. Empty as above.
+std::vector<StatusExtent> depth_status(const StatusRange& range, std::span<const Extent> extents);
+/// qemu:dirty-bitmap, and blockmig:hydration, where a set bit means "not here yet". Empty as above.
 std::vector<StatusExtent> dirty_status(const StatusRange& range,
                                        std::span<const DirtyBitmap::Run> runs);
 

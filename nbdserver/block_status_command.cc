@@ -96,20 +96,27 @@ Task<void> Transmission::block_status(Request request, BufferRef keep, ConstByte
 
 Task<Status> Transmission::status_of_context(const MetaContext& context, StatusRange range,
                                              std::vector<StatusExtent>& answer) {
+  const ByteRange asked{range.offset, range.length};
+  const std::size_t max_runs = range.one ? 1 : BlockDevice::kMaxExtents;
   switch (context.kind) {
-    case MetaContext::Kind::kAllocation: {
+    case MetaContext::Kind::kAllocation:
+    case MetaContext::Kind::kAllocationDepth: {
       const auto extents = co_await device_.extents(range.offset, range.length);
       if (!extents.ok()) co_return extents.error();
-      answer = allocation_status(range, *extents);
+      answer = context.kind == MetaContext::Kind::kAllocation ? allocation_status(range, *extents)
+                                                              : depth_status(range, *extents);
       break;
     }
     case MetaContext::Kind::kDirtyBitmap: {
-      const DirtyBitmap* bitmap = disk_->find_bitmap(context.bitmap);
-      if (bitmap == nullptr) {
-        co_return Error(ErrorCode::kIo, "the bitmap " + context.bitmap + " is gone");
-      }
-      const std::size_t max_runs = range.one ? 1 : BlockDevice::kMaxExtents;
-      answer = dirty_status(range, bitmap->runs(range.offset, range.length, max_runs));
+      const auto runs = co_await lane_.bitmap_runs(context.bitmap, asked, max_runs);
+      if (!runs.ok()) co_return runs.error();
+      answer = dirty_status(range, *runs);
+      break;
+    }
+    case MetaContext::Kind::kHydration: {
+      const auto runs = co_await lane_.absent_runs(asked, max_runs);
+      if (!runs.ok()) co_return runs.error();
+      answer = dirty_status(range, *runs);
       break;
     }
   }

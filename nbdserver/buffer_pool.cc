@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbdserver/buffer_pool.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <new>
@@ -12,6 +14,15 @@ namespace {
 
 std::size_t class_of(std::size_t capacity) {
   return static_cast<std::size_t>(std::countr_zero(capacity / BufferPool::kMinBytes));
+}
+
+/// Whole pages from the kernel: the allocator's own header in front of each buffer would keep a
+/// page of every idle connection, and its arenas keep what was freed.
+std::byte* map_pages(std::size_t bytes) {
+  void* const pages =
+      ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (pages == MAP_FAILED) throw std::bad_alloc();
+  return static_cast<std::byte*>(pages);
 }
 
 }  // namespace
@@ -38,7 +49,7 @@ BufferRef BufferPool::take(std::size_t bytes) {
   auto* buffer = new detail::Buffer;
   buffer->pool = this;
   buffer->capacity = capacity;
-  buffer->memory = static_cast<std::byte*>(::operator new (capacity, std::align_val_t{kPageBytes}));
+  buffer->memory = map_pages(capacity);
   total_bytes_ += capacity;
   return BufferRef(buffer);
 }
@@ -67,7 +78,7 @@ void BufferPool::trim() {
 
 void BufferPool::destroy(detail::Buffer* buffer) {
   total_bytes_ -= buffer->capacity;
-  ::operator delete (buffer->memory, std::align_val_t{kPageBytes});
+  BM_CHECK(::munmap(buffer->memory, buffer->capacity) == 0);
   delete buffer;
 }
 

@@ -17,6 +17,7 @@
 namespace blockmig::nbd {
 
 class BufferPool;
+class MemoryBudget;
 
 namespace detail {
 struct Buffer {
@@ -64,7 +65,9 @@ class BufferPool final {
   static constexpr std::size_t kMinBytes = 64 * 1024;
   static constexpr std::size_t kPageBytes = 4096;
 
-  explicit BufferPool(std::size_t max_idle_bytes) : max_idle_bytes_(max_idle_bytes) {}
+  /// `budget`: what requests may hold of this and other pools together; null: unlimited.
+  explicit BufferPool(std::size_t max_idle_bytes, MemoryBudget* budget = nullptr)
+      : max_idle_bytes_(max_idle_bytes), budget_(budget) {}
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
@@ -76,6 +79,7 @@ class BufferPool final {
   /// The same, but only if nothing was taken since the last call.
   void trim_if_unused();
 
+  MemoryBudget* budget() const { return budget_; }
   std::size_t idle_bytes() const { return idle_bytes_; }
   /// In use and idle together.
   std::size_t total_bytes() const { return total_bytes_; }
@@ -88,6 +92,7 @@ class BufferPool final {
   void destroy(detail::Buffer* buffer);
 
   const std::size_t max_idle_bytes_;
+  MemoryBudget* const budget_;
   std::array<detail::Buffer*, kClasses> idle_{};
   std::size_t idle_bytes_ = 0;
   std::size_t total_bytes_ = 0;

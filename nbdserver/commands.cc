@@ -1,15 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // What each command does, and how its answer is queued ("Request types").
 #include <algorithm>
+#include <array>
+#include <cstring>
 #include <string>
 
 #include "blockmig/base/check.h"
+#include "blockmig/block/fault_guard.h"
 #include "nbdserver/transmission.h"
 #include "nbdserver/wire_error.h"
 #include "nbdserver/yield_to_loop.h"
 #include "nbdserver/zero_runs.h"
 
 namespace blockmig::nbd {
+namespace {
+
+/// True if a block of `data` begins with zeros, as one does that may be a hole.
+bool perhaps_zeros(ConstBytes data) {
+  std::array<std::byte, 16> beginning;
+  for (std::size_t at = 0; at < data.size(); at += ZeroRuns::kBlockBytes) {
+    const ConstBytes from = data.subspan(at, std::min(beginning.size(), data.size() - at));
+    const MutableBytes into = MutableBytes(beginning).first(from.size());
+    if (!copy_guarded(into, from, data) || is_all_zero(into)) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 static_assert(Transmission::kMaxSmallReadBytes + kMaxHeaderBytes <= ReplyQueue::kMaxSlotBytes);
 
@@ -32,7 +49,76 @@ Task<void> Transmission::read_small(Request request) {
       co_return;
     }
   }
-  counters_.bytes_read += length;
+  answer_small_read(request, std::move(slot), data);
+}
+
+bool Transmission::read_at_once(const Request& request) {
+  const auto length = static_cast<std::size_t>(request.length);
+  if (length == 0 || length > kMaxSmallReadBytes || length > rules_.facts.max_io_bytes) {
+    return false;
+  }
+  const std::size_t header = data_header_bytes(rules_.style);
+  ReplySlot slot = replies_.reserve(header + std::max(length, kMaxHeaderBytes));
+  const MutableBytes data = slot.bytes().subspan(header, length);
+  if (!device_.read_now(request.offset, data)) {
+    replies_.cancel(std::move(slot));
+    return false;
+  }
+  answer_small_read(request, std::move(slot), data);
+  return true;
+}
+
+bool Transmission::write_at_once(const Request& request, ConstBytes payload, std::uint64_t done) {
+  if (request.has(kCmdFlagFua) || payload.size() > rules_.facts.max_io_bytes) return false;
+  if (!payload.empty() && !device_.write_now(request.offset + done, payload)) return false;
+  counters_.bytes_written.add(request.length);
+  succeed(request);
+  return true;
+}
+
+bool Transmission::lend_read(const Request& request) {
+  if (request.length > kMaxLentBytes || request.length > rules_.facts.max_io_bytes) return false;
+  if (!stream_.works_in_place()) return false;
+  // What is before it in the stream goes first.
+  replies_.send_now();
+  if (replies_.sending() || replies_.unsent_bytes() != 0) return false;
+  const auto send = [&](ConstBytes data) { return send_lent(request, data); };
+  return device_.lend_now(request.offset, static_cast<std::size_t>(request.length), send);
+}
+
+bool Transmission::send_lent(const Request& request, ConstBytes data) {
+  const bool holes = rules_.style != HeaderStyle::kSimple && !request.has(kCmdFlagDf);
+  if (holes && perhaps_zeros(data)) return false;
+  std::array<std::byte, kMaxHeaderBytes> header;
+  const std::size_t header_bytes =
+      encode_data_header(header.data(), request, rules_.style, request.offset, data.size(), true);
+  const std::array<ConstBytes, 2> parts = {ConstBytes(header).first(header_bytes), data};
+  const std::size_t sent = stream_.try_write(parts);
+  if (sent == 0) return false;
+  counters_.bytes_read.add(data.size());
+  if (sent == header_bytes + data.size()) {
+    in_flight_.give(1, charge_of(request));
+    return true;
+  }
+  // The rest of the header, if any, and of the data; on the spot, before the range changes.
+  BufferRef buffer = pool_.take(header_bytes + data.size() - sent);
+  const std::size_t header_left = header_bytes - std::min(sent, header_bytes);
+  const ConstBytes data_left = data.subspan(sent - (header_bytes - header_left));
+  std::memcpy(buffer.data(), header.data() + header_bytes - header_left, header_left);
+  const MutableBytes copy(buffer.data() + header_left, data_left.size());
+  if (!copy_guarded(copy, data_left, data)) {
+    // The reply has begun and cannot be taken back: the client must not take it for data.
+    stream_.shutdown();
+  }
+  const ConstBytes rest(buffer.data(), header_left + data_left.size());
+  replies_.commit_buffer(std::move(buffer), rest);
+  finish(request);
+  return true;
+}
+
+void Transmission::answer_small_read(const Request& request, ReplySlot slot, ConstBytes data) {
+  const std::size_t length = data.size();
+  counters_.bytes_read.add(length);
   std::size_t used = 0;
   if (length == 0) {
     used = encode_empty_read(slot.data(), request, rules_.style);
@@ -61,7 +147,7 @@ Task<void> Transmission::read_large(Request request) {
       co_return;
     }
   }
-  counters_.bytes_read += length;
+  counters_.bytes_read.add(length);
   answer_read(request, std::move(buffer), data);
 }
 
@@ -104,21 +190,22 @@ void Transmission::answer_read(const Request& request, BufferRef buffer, ConstBy
   finish(request);
 }
 
-Task<void> Transmission::write(Request request, BufferRef keep, ConstBytes payload) {
+Task<void> Transmission::write(Request request, BufferRef keep, ConstBytes payload,
+                               std::uint64_t done) {
   const WriteFlags flags{.fua = request.has(kCmdFlagFua)};
   const std::size_t piece = rules_.facts.max_io_bytes;
   for (std::size_t at = 0; at < payload.size(); at += piece) {
     const ConstBytes part = payload.subspan(at, std::min(piece, payload.size() - at));
-    const std::uint64_t offset = request.offset + at;
-    const Status done = co_await device_.write(offset, part, flags);
-    if (!done.ok()) {
+    const std::uint64_t offset = request.offset + done + at;
+    const Status written = co_await device_.write(offset, part, flags);
+    if (!written.ok()) {
       keep = BufferRef();
-      fail(request, done.error());
+      fail(request, written.error());
       co_return;
     }
   }
   keep = BufferRef();
-  counters_.bytes_written += payload.size();
+  counters_.bytes_written.add(request.length);
   succeed(request);
 }
 
@@ -162,7 +249,7 @@ Task<void> Transmission::cache(Request request) {
   while (at < request.length && state_ == State::kServing && !replies_.broken()) {
     const std::uint64_t length = std::min(piece, request.length - at);
     const MutableBytes into(buffer.data(), static_cast<std::size_t>(length));
-    const Status done = co_await device_.read(request.offset + at, into);
+    const Status done = co_await device_.prefetch(request.offset + at, into);
     if (!done.ok()) {
       fail(request, done.error());
       co_return;
@@ -195,6 +282,7 @@ void Transmission::refuse(const Request& request, WireError error, Refusal refus
 
 void Transmission::answer_error(const Request& request, WireError error, std::string_view text,
                                 const std::uint64_t* at_offset, std::uint64_t charge) {
+  counters_.errors.add();
   ReplySlot slot = replies_.reserve(kMaxErrorBytes);
   const std::size_t used = encode_error(slot.data(), request, rules_.style, error, text, at_offset);
   replies_.commit(std::move(slot), used);

@@ -9,6 +9,7 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "blockmig/block/block_device.h"
+#include "blockmig/io/event_loop.h"
 
 namespace blockmig {
 
@@ -26,6 +27,19 @@ class Export {
   virtual std::vector<std::string> bitmap_names() const = 0;
   /// Null if there is none of that name (any more). Valid until the next suspension.
   virtual const DirtyBitmap* find_bitmap(std::string_view bitmap) const = 0;
+  /// What blockmig:hydration says of [range): `dirty` runs are not here yet, they are fetched when
+  /// they are asked for. Covers a prefix of the range without gaps. Everything is here by default.
+  virtual std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const {
+    (void)max_runs;
+    return {{range, false}};
+  }
+  /// The same device for the connections of another loop than the export's, which may share it;
+  /// made and destroyed on the export's loop. Null: it cannot be reached from elsewhere, they must
+  /// stay.
+  virtual std::shared_ptr<BlockDevice> open_lane(EventLoop& other) {
+    (void)other;
+    return nullptr;
+  }
 };
 
 class ExportDirectory {

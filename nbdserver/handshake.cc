@@ -33,12 +33,30 @@ bool is_served(Option option) {
 
 }  // namespace
 
-Handshake::Handshake(ExportDirectory& directory, const NbdServerLimits& limits)
-    : directory_(directory), limits_(limits) {
+Handshake::Handshake(ExportDirectory& directory, const NbdServerLimits& limits, Tls tls)
+    : directory_(directory), limits_(limits), tls_(tls) {
   output_.resize(kGreetingBytes);
   store_be(output_.data(), kInitMagic);
   store_be(output_.data() + 8, kOptionMagic);
   store_be(output_.data() + 16, static_cast<std::uint16_t>(kFlagFixedNewstyle | kFlagNoZeroes));
+}
+
+Handshake::Handshake(ExportDirectory& directory, const NbdServerLimits& limits,
+                     const Carried& carried)
+    : directory_(directory),
+      limits_(limits),
+      tls_(Tls::kInside),
+      state_(State::kOption),
+      options_seen_(carried.options_seen),
+      bytes_seen_(carried.bytes_seen),
+      bytes_skipped_(carried.bytes_skipped),
+      fixed_newstyle_(carried.fixed_newstyle),
+      no_zeroes_(carried.no_zeroes) {}
+
+bool Handshake::needs_tls(Option option) const {
+  if (option == Option::kStartTls || option == Option::kAbort) return false;
+  if (tls_ == Tls::kRequiredButList) return option != Option::kList;
+  return tls_ == Tls::kRequired;
 }
 
 std::size_t Handshake::feed(ConstBytes input) {
@@ -53,6 +71,7 @@ std::size_t Handshake::feed(ConstBytes input) {
       continue_listing();
       return 0;
     case State::kTransmission:
+    case State::kStartTls:
     case State::kClosed:
       break;
   }
@@ -66,8 +85,11 @@ std::size_t Handshake::feed_client_flags(ConstBytes input) {
   fixed_newstyle_ = (flags & kFlagFixedNewstyle) != 0;
   no_zeroes_ = (flags & kFlagNoZeroes) != 0;
   // "Client flags": the server MUST drop the connection on unknown ones.
-  state_ = (flags & ~std::uint32_t{kFlagFixedNewstyle | kFlagNoZeroes}) == 0 ? State::kOption
-                                                                             : State::kClosed;
+  if ((flags & ~std::uint32_t{kFlagFixedNewstyle | kFlagNoZeroes}) == 0) {
+    state_ = State::kOption;
+  } else {
+    close();
+  }
   return kClientFlagsBytes;
 }
 
@@ -82,10 +104,11 @@ std::size_t Handshake::feed_option(ConstBytes input) {
   const auto option = static_cast<Option>(load_be<std::uint32_t>(input.data() + 8));
   const auto length = load_be<std::uint32_t>(input.data() + 12);
 
-  if (!is_served(option) || length > kMaxOptionBytes) {
+  if (!is_served(option) ||
+      length > std::min<std::size_t>(kMaxOptionBytes, limits_.max_option_bytes)) {
     bytes_seen_ += kOptionHeaderBytes;
     if (++options_seen_ > limits_.max_options || bytes_seen_ > limits_.max_handshake_bytes) {
-      close();
+      close(NbdHandshakeFailure::kLimit);
     } else {
       start_skipping(option, length);
     }
@@ -95,9 +118,10 @@ std::size_t Handshake::feed_option(ConstBytes input) {
   if (input.size() < whole) return 0;
   bytes_seen_ += whole;
   if (++options_seen_ > limits_.max_options || bytes_seen_ > limits_.max_handshake_bytes) {
-    close();  // I16
+    close(NbdHandshakeFailure::kLimit);  // I16
     return whole;
   }
+  has_bytes_behind_ = input.size() > whole;
   dispatch(option, input.subspan(kOptionHeaderBytes, length));
   return whole;
 }
@@ -115,6 +139,8 @@ void Handshake::start_skipping(Option option, std::uint32_t length) {
   } else if (option == Option::kAbort) {
     on_abort();  // its data is ignored, however long
     return;
+  } else if (needs_tls(option)) {
+    reply_error(option, OptionReply::kErrTlsReqd, "TLS comes first");
   } else if (is_served(option)) {
     reply_error(option, OptionReply::kErrTooBig, "the option is too long");
   } else {
@@ -133,10 +159,15 @@ std::size_t Handshake::feed_skipped(ConstBytes input) {
 }
 
 void Handshake::dispatch(Option option, ConstBytes data) {
+  if (option != Option::kAbort) failure_.reset();
   if (!fixed_newstyle_ && option != Option::kExportName) return close();
   if (shutting_down_ && option != Option::kAbort) {
     if (option == Option::kExportName) return close();
     return reply_error(option, OptionReply::kErrShutdown, "the server is shutting down");
+  }
+  if (needs_tls(option)) {
+    if (option == Option::kExportName) return close(NbdHandshakeFailure::kTlsRequired);
+    return reply_error(option, OptionReply::kErrTlsReqd, "TLS comes first");
   }
   switch (option) {
     case Option::kExportName:
@@ -164,6 +195,13 @@ void Handshake::dispatch(Option option, ConstBytes data) {
   reply_error(option, OptionReply::kErrUnsup, "the option is not supported");
 }
 
+std::optional<NbdHandshakeFailure> Handshake::failure() const {
+  if (state_ == State::kClosed || failure_) return failure_;
+  const bool between_options = state_ == State::kOption && options_seen_ != 0;
+  if (between_options) return std::nullopt;
+  return NbdHandshakeFailure::kClosed;
+}
+
 Negotiated Handshake::take_result() {
   BM_CHECK(state_ == State::kTransmission && result_.disk != nullptr);
   return std::move(result_);
@@ -181,6 +219,8 @@ void Handshake::reply(Option option, OptionReply type, ConstBytes data) {
 }
 
 void Handshake::reply_error(Option option, OptionReply type, std::string_view text) {
+  if (type == OptionReply::kErrUnknown) failure_ = NbdHandshakeFailure::kUnknownExport;
+  if (type == OptionReply::kErrTlsReqd) failure_ = NbdHandshakeFailure::kTlsRequired;
   const std::string_view shown = cut_utf8(text, kMaxErrorTextBytes);
   reply(option, type, std::as_bytes(std::span(shown.data(), shown.size())));
 }

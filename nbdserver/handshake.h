@@ -4,12 +4,15 @@
 //
 //   kClientFlags ──▶ kOption ◀──▶ kSkipping          kOption ──▶ kTransmission   EXPORT_NAME, GO
 //        │              ▲  │                            │
-//        │              ▼  │                            └───────▶ kClosed        ABORT
-//        │           kListing
+//        │              ▼  │                            ├───────▶ kStartTls      STARTTLS
+//        │           kListing                          └───────▶ kClosed        ABORT
 //        └──▶ kClosed (unknown flags)                any state ──▶ kClosed       bad magic, limits
 //
-// Lifecycle: one object per negotiation. STARTTLS will discard the object and begin with a new one,
-// so nothing agreed on before TLS can survive it. After kTransmission take result() and destroy it.
+// Lifecycle: one object per negotiation. STARTTLS leads to kStartTls: send output(), do the TLS
+// handshake, and go on with a new object made from carried(), so that nothing agreed on before TLS
+// survives it (CVE-2021-3716). Bytes behind STARTTLS were not protected and nobody honest sends
+// them, since the client waits for the answer: they close the connection instead of being thrown
+// away, so that an attack shows. After kTransmission take result() and destroy it.
 // Use: send output(), clear_output(); feed() what arrived; repeat. One feed() handles at most one
 // option, so its output is bounded: LIST is produced piece by piece. Peer errors are answered or
 // close; nothing here fails otherwise. Thread rule: one loop.
@@ -18,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,6 +32,7 @@
 #include "nbdserver/meta_context.h"
 #include "nbdserver/request_rules.h"
 #include "nbdserver/server.h"
+#include "nbdserver/server_stats.h"
 #include "nbdserver/wire.h"
 
 namespace blockmig::nbd {
@@ -47,7 +52,24 @@ class Handshake final {
     kSkipping,  ///< over the payload of an option that is not looked at
     kListing,   ///< LIST goes on with the next feed()
     kTransmission,
+    kStartTls,
     kClosed,
+  };
+  /// What TLS has to do with this negotiation ("TLS").
+  enum class Tls : std::uint8_t {
+    kOff,
+    kOffered,
+    kRequired,         ///< nothing but STARTTLS and ABORT
+    kRequiredButList,  ///< and LIST
+    kInside,           ///< it is in force
+  };
+  /// What outlives STARTTLS: the client flags, which are sent once, and what counts against limits.
+  struct Carried {
+    bool fixed_newstyle = false;
+    bool no_zeroes = false;
+    std::uint32_t options_seen = 0;
+    std::uint64_t bytes_seen = 0;
+    std::uint64_t bytes_skipped = 0;
   };
 
   /// The data of an option that we know: two strings of the longest kind with their framing.
@@ -58,7 +80,9 @@ class Handshake final {
   static constexpr std::uint64_t kMaxSkippedBytes = 32u << 20;
 
   /// The greeting is in output(). `directory` outlives the object.
-  Handshake(ExportDirectory& directory, const NbdServerLimits& limits);
+  Handshake(ExportDirectory& directory, const NbdServerLimits& limits, Tls tls = Tls::kOff);
+  /// Inside TLS: goes on with the options.
+  Handshake(ExportDirectory& directory, const NbdServerLimits& limits, const Carried& carried);
   Handshake(const Handshake&) = delete;
   Handshake& operator=(const Handshake&) = delete;
 
@@ -69,10 +93,16 @@ class Handshake final {
   void begin_shutdown() { shutting_down_ = true; }
 
   State state() const { return state_; }
+  /// Why a client that is gone now was not served; none where it left in order (ABORT, or the end
+  /// of the stream between two options after the first one) and no refusal was its last answer.
+  std::optional<NbdHandshakeFailure> failure() const;
   /// True if feed() has something to do without new input.
   bool has_more() const { return state_ == State::kListing; }
   ConstBytes output() const { return output_; }
   void clear_output() { output_.clear(); }
+  Carried carried() const {
+    return {fixed_newstyle_, no_zeroes_, options_seen_, bytes_seen_, bytes_skipped_};
+  }
   /// In state kTransmission, once.
   Negotiated take_result();
 
@@ -82,7 +112,10 @@ class Handshake final {
   std::size_t feed_skipped(ConstBytes input);
   void dispatch(Option option, ConstBytes data);
   void start_skipping(Option option, std::uint32_t length);
-  void close() { state_ = State::kClosed; }
+  void close(NbdHandshakeFailure failure = NbdHandshakeFailure::kProtocol) {
+    state_ = State::kClosed;
+    failure_ = failure;
+  }
 
   // One per option; each answers with exactly one final reply, or closes.
   void on_export_name(ConstBytes data);
@@ -105,16 +138,22 @@ class Handshake final {
   void reply_info_text(Option option, InfoType type, std::string_view text);
   void reply_info_block_size(Option option, const ExportFacts& facts);
   bool contexts_apply_to(const std::string& name) const;
+  bool is_too_long(std::size_t name_bytes) const { return name_bytes > limits_.max_name_bytes; }
+  /// True if the option has to wait until TLS is in force.
+  bool needs_tls(Option option) const;
 
   ExportDirectory& directory_;
   const NbdServerLimits limits_;
+  const Tls tls_;
   State state_ = State::kClientFlags;
   std::vector<std::byte> output_;
   std::uint32_t options_seen_ = 0;
   std::uint64_t bytes_seen_ = 0;     ///< headers and data of known options
   std::uint64_t bytes_skipped_ = 0;  ///< payloads not looked at
   std::uint64_t skip_left_ = 0;
+  bool has_bytes_behind_ = false;  ///< more had arrived than the option that is being handled
   bool shutting_down_ = false;
+  std::optional<NbdHandshakeFailure> failure_;  ///< of the last option, or why we closed
 
   // What the client has negotiated so far.
   bool fixed_newstyle_ = false;

@@ -17,6 +17,7 @@ namespace {
 constexpr std::size_t kListPieceBytes = 16 * 1024;
 constexpr std::size_t kMaxShownNameBytes = 80;
 constexpr std::size_t kMaxSelectedContexts = 64;
+constexpr std::string_view kNameTooLong = "the name is longer than this server takes";
 
 std::string unknown_export(std::string_view name) {
   const std::string_view shown = cut_utf8(name, kMaxShownNameBytes);
@@ -65,10 +66,11 @@ void Handshake::on_export_name(ConstBytes data) {
   // There is no error reply: whatever is wrong closes. After EXTENDED_HEADERS the option is
   // forbidden.
   if (data.size() > kMaxStringBytes || style_ == HeaderStyle::kExtended) return close();
+  if (is_too_long(data.size())) return close(NbdHandshakeFailure::kLimit);
   const std::string name(reinterpret_cast<const char*>(data.data()), data.size());
   const std::shared_ptr<Export> disk =
       is_wire_string(name) ? directory_.find(name) : std::shared_ptr<Export>();
-  if (disk == nullptr) return close();
+  if (disk == nullptr) return close(NbdHandshakeFailure::kUnknownExport);
   const ExportFacts facts = export_facts(*disk, limits_.advertised_max_bytes);
   append_be(output_, facts.size_bytes);
   append_be(output_, transmission_flags(facts, style_, contexts_apply_to(name)));
@@ -78,7 +80,7 @@ void Handshake::on_export_name(ConstBytes data) {
 
 void Handshake::on_abort() {
   reply(Option::kAbort, OptionReply::kAck, {});
-  close();
+  state_ = State::kClosed;  // in order: what failed before, if anything, is why
 }
 
 void Handshake::on_list(ConstBytes data) {
@@ -86,6 +88,11 @@ void Handshake::on_list(ConstBytes data) {
     return reply_error(Option::kList, OptionReply::kErrInvalid, "LIST takes no data");
   }
   listed_ = directory_.list();
+  if (listed_.size() > limits_.max_listed_exports) {
+    listed_.clear();
+    return reply_error(Option::kList, OptionReply::kErrTooBig,
+                       "there are too many exports to list them: ask for one by its name");
+  }
   next_listed_ = 0;
   state_ = State::kListing;
   continue_listing();
@@ -114,7 +121,19 @@ void Handshake::on_starttls(ConstBytes data) {
   if (!data.empty()) {
     return reply_error(Option::kStartTls, OptionReply::kErrInvalid, "STARTTLS takes no data");
   }
-  reply_error(Option::kStartTls, OptionReply::kErrUnsup, "TLS is not configured");
+  switch (tls_) {
+    case Tls::kOff:
+      return reply_error(Option::kStartTls, OptionReply::kErrUnsup, "TLS is not configured");
+    case Tls::kInside:
+      return reply_error(Option::kStartTls, OptionReply::kErrInvalid, "TLS is in force already");
+    case Tls::kOffered:
+    case Tls::kRequired:
+    case Tls::kRequiredButList:
+      break;
+  }
+  if (has_bytes_behind_) return close();
+  reply(Option::kStartTls, OptionReply::kAck, {});
+  state_ = State::kStartTls;
 }
 
 void Handshake::on_structured_reply(ConstBytes data) {
@@ -150,6 +169,9 @@ void Handshake::on_info_or_go(Option option, ConstBytes data) {
   const auto request = parse_info_request(data);
   if (!request) {
     return reply_error(option, OptionReply::kErrInvalid, "the option's data is malformed");
+  }
+  if (is_too_long(request->name.size())) {
+    return reply_error(option, OptionReply::kErrTooBig, kNameTooLong);
   }
   const std::shared_ptr<Export> disk = directory_.find(request->name);
   if (disk == nullptr) {
@@ -218,6 +240,11 @@ void Handshake::answer_meta_context(Option option, ConstBytes data) {
     return reply_error(option, OptionReply::kErrInvalid, "the option's data is malformed");
   }
   const std::shared_ptr<Export> disk = directory_.find(query->export_name);
+  const bool too_long =
+      is_too_long(query->export_name.size()) ||
+      std::any_of(query->queries.begin(), query->queries.end(),
+                  [this](const std::string& text) { return is_too_long(text.size()); });
+  if (too_long) return reply_error(option, OptionReply::kErrTooBig, kNameTooLong);
   if (disk == nullptr) {
     return reply_error(option, OptionReply::kErrUnknown, unknown_export(query->export_name));
   }

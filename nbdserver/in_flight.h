@@ -4,33 +4,53 @@
 //
 // A request counts from its admission until its reply has been sent, so that neither a slow device
 // nor a client that does not read can make memory grow (style rule 16). A request larger than the
-// whole limit is admitted alone. Thread rule: one loop.
+// whole limit is admitted alone. Over all connections together the bytes come out of a
+// MemoryBudget. Thread rule: one loop; requests() and bytes() any thread.
 #pragma once
 
 #include <cstdint>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/counter.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
+#include "nbdserver/memory_budget.h"
 
 namespace blockmig::nbd {
 
 class InFlight final {
  public:
-  InFlight(EventLoop& loop, std::uint32_t max_requests, std::uint64_t max_bytes)
-      : max_requests_(max_requests), max_bytes_(max_bytes), changed_(loop) {}
+  /// `shown` is kept equal to requests(), for other threads to read. `budget` outlives the object;
+  /// null: there is no common limit.
+  InFlight(EventLoop& loop, std::uint32_t max_requests, std::uint64_t max_bytes, Counter& shown,
+           MemoryBudget* budget = nullptr)
+      : max_requests_(max_requests),
+        max_bytes_(max_bytes),
+        shown_(shown),
+        changed_(loop),
+        share_(loop, budget, [this] {
+          ++gives_;
+          wake();
+        }) {}
 
-  bool admits(std::uint64_t bytes) const {
-    return requests_ == 0 || (requests_ < max_requests_ && bytes_ + bytes <= max_bytes_);
+  /// If not, changed() is pulsed when it is time to ask again.
+  bool admits(std::uint64_t bytes) {
+    const bool within =
+        requests() == 0 || (requests() < max_requests_ && bytes_.value() + bytes <= max_bytes_);
+    return within && share_.cover(bytes_.value() + bytes);
   }
   void take(std::uint64_t bytes) {
-    ++requests_;
-    bytes_ += bytes;
+    requests_.add();
+    bytes_.add(bytes);
+    shown_.set(requests_.value());
   }
   void give(std::uint32_t requests, std::uint64_t bytes) {
-    BM_CHECK(requests <= requests_ && bytes <= bytes_);
-    requests_ -= requests;
-    bytes_ -= bytes;
+    BM_CHECK(requests <= requests_.value() && bytes <= bytes_.value());
+    requests_.sub(requests);
+    bytes_.sub(bytes);
+    shown_.set(requests_.value());
+    given_bytes_ += bytes;
+    share_.shrink_to(bytes_.value());
     ++gives_;
     wake();
   }
@@ -40,19 +60,25 @@ class InFlight final {
   }
   /// Pulsed when something was given back; look again afterwards.
   Event& changed() { return changed_; }
-  /// Counts the calls of give(): tells whether a look is out of date.
+  /// Counts what may have made room: tells whether a look is out of date.
   std::uint64_t gives() const { return gives_; }
 
-  std::uint32_t requests() const { return requests_; }
-  std::uint64_t bytes() const { return bytes_; }
+  std::uint32_t requests() const { return static_cast<std::uint32_t>(requests_.value()); }
+  std::uint64_t bytes() const { return bytes_.value(); }
+  /// What it holds of the budget, and what give() has given back since the beginning.
+  std::uint64_t held_bytes() const { return share_.held(); }
+  std::uint64_t given_bytes() const { return given_bytes_; }
 
  private:
   const std::uint32_t max_requests_;
   const std::uint64_t max_bytes_;
-  std::uint32_t requests_ = 0;
-  std::uint64_t bytes_ = 0;
+  Counter requests_;
+  Counter bytes_;
+  Counter& shown_;
+  std::uint64_t given_bytes_ = 0;
   std::uint64_t gives_ = 0;
   Event changed_;
+  BudgetShare share_;
 };
 
 }  // namespace blockmig::nbd

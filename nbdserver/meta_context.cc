@@ -11,27 +11,43 @@ namespace blockmig::nbd {
 namespace {
 
 constexpr std::string_view kAllocationName = "base:allocation";
+constexpr std::string_view kDepthName = "qemu:allocation-depth";
+constexpr std::string_view kHydrationName = "blockmig:hydration";
 constexpr std::string_view kDirtyBitmapPrefix = "qemu:dirty-bitmap:";
 
 bool matches(const MetaContext& context, std::string_view query, MetaMatch how) {
   if (query == context.name) return true;
   if (how == MetaMatch::kSet) return false;
-  if (context.kind == MetaContext::Kind::kAllocation) return query == "base:";
-  return query == "qemu:" || query == kDirtyBitmapPrefix;
+  switch (context.kind) {
+    case MetaContext::Kind::kAllocation:
+      return query == "base:";
+    case MetaContext::Kind::kDirtyBitmap:
+      return query == "qemu:" || query == kDirtyBitmapPrefix;
+    case MetaContext::Kind::kAllocationDepth:
+      return query == "qemu:";
+    case MetaContext::Kind::kHydration:
+      return query == "blockmig:";
+  }
+  return false;
 }
 
 }  // namespace
 
 std::vector<MetaContext> available_contexts(const Export& disk) {
   std::vector<MetaContext> contexts;
-  contexts.push_back({1, MetaContext::Kind::kAllocation, std::string(kAllocationName), {}});
+  const auto add = [&](MetaContext::Kind kind, std::string name, std::string bitmap) {
+    const auto id = static_cast<std::uint32_t>(contexts.size() + 1);
+    contexts.push_back({id, kind, std::move(name), std::move(bitmap)});
+  };
+  add(MetaContext::Kind::kAllocation, std::string(kAllocationName), {});
   for (const std::string& bitmap : disk.bitmap_names()) {
     std::string name = std::string(kDirtyBitmapPrefix) + bitmap;
     // A bitmap without a name would be taken for the wildcard.
     if (bitmap.empty() || name.size() > kMaxStringBytes || !is_wire_string(name)) continue;
-    const auto id = static_cast<std::uint32_t>(contexts.size() + 1);
-    contexts.push_back({id, MetaContext::Kind::kDirtyBitmap, std::move(name), bitmap});
+    add(MetaContext::Kind::kDirtyBitmap, std::move(name), bitmap);
   }
+  add(MetaContext::Kind::kAllocationDepth, std::string(kDepthName), {});
+  add(MetaContext::Kind::kHydration, std::string(kHydrationName), {});
   return contexts;
 }
 

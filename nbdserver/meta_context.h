@@ -15,10 +15,11 @@
 namespace blockmig::nbd {
 
 struct MetaContext {
-  enum class Kind : std::uint8_t { kAllocation, kDirtyBitmap };
+  enum class Kind : std::uint8_t { kAllocation, kDirtyBitmap, kAllocationDepth, kHydration };
   std::uint32_t id = 0;  ///< unique among the contexts of one export; not zero
   Kind kind = Kind::kAllocation;
-  std::string name;    ///< "base:allocation", "qemu:dirty-bitmap:NAME"
+  /// "base:allocation", "qemu:dirty-bitmap:NAME", "qemu:allocation-depth", "blockmig:hydration"
+  std::string name;
   std::string bitmap;  ///< NAME, for kDirtyBitmap
 };
 

@@ -9,9 +9,12 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/event.h"
+#include "blockmig/io/loop_barrier.h"
 #include "blockmig/io/task_scope.h"
-#include "nbdserver/buffer_pool.h"
+#include "nbdserver/memory_budget.h"
+#include "nbdserver/server_loop.h"
 #include "nbdserver/session.h"
+#include "nbdserver/stall_watch.h"
 
 namespace blockmig {
 namespace {
@@ -23,36 +26,60 @@ constexpr Duration kSweepPeriod = std::chrono::seconds(1);
 /// How long accept() rests after it failed for want of descriptors or memory.
 constexpr Duration kAcceptBackoff = std::chrono::milliseconds(100);
 
+Error shutting_down() { return Error(ErrorCode::kShutdown, "the server is shutting down"); }
+
+/// A client's name with what the system knows of it: a unix socket's path alone says nothing.
+std::string describe(const Stream& stream, const StreamPeer& peer) {
+  if (!peer.credentials) return stream.peer_name();
+  return stream.peer_name() + " (uid " + std::to_string(peer.credentials->uid) + ", process " +
+         std::to_string(peer.credentials->pid) + ")";
+}
+
 class NbdServerImpl final : public NbdServer {
  public:
-  NbdServerImpl(IoLoop& loop, ExportDirectory& directory, const NbdServerLimits& limits)
+  NbdServerImpl(IoLoop& loop, ExportDirectory& directory, const NbdServerOptions& options)
       : loop_(loop),
         directory_(directory),
-        limits_(limits),
-        pool_(kMaxIdleBufferBytes),
+        options_(options),
+        limits_(options.limits),
+        admission_(options.limits, options.peers),
+        budget_(options.limits.max_total_in_flight_bytes),
+        loops_(loop, options.other_loops, kMaxIdleBufferBytes, &budget_),
+        stalls_(options.limits.stall_timeout),
         stopping_(loop),
         session_ended_(loop),
         sweep_(loop, [this] { sweep(); }) {}
   ~NbdServerImpl() override { BM_CHECK(sessions_.empty()); }
 
   Status listen(const SocketAddress& address) override;
+  Status adopt(int listening_fd) override;
   std::vector<SocketAddress> addresses() const override;
   Task<void> serve_stream(std::unique_ptr<Stream> stream) override;
   std::vector<NbdClientInfo> clients() const override;
+  NbdServerStats stats() const override;
   Status disconnect(std::uint64_t client_id) override;
   Task<void> stop(Duration grace) override;
 
  private:
+  Status open(Result<std::unique_ptr<Listener>> listener);
   Task<void> accept_clients(Listener& listener);
+  bool refuse(const Stream& stream, const StreamPeer& peer);
+  void count_end(const nbd::Session& session);
   void sweep();
+  void relieve_waiters();
 
   IoLoop& loop_;
   ExportDirectory& directory_;
+  const NbdServerOptions options_;
   const NbdServerLimits limits_;
-  nbd::BufferPool pool_;
+  Admission admission_;
+  nbd::MemoryBudget budget_;
+  nbd::ServerLoops loops_;
+  nbd::StallWatch stalls_;
   std::list<std::unique_ptr<Listener>> listeners_;
   std::map<std::uint64_t, nbd::Session*> sessions_;  ///< each lives in its serve_stream()
   std::uint64_t last_id_ = 0;
+  NbdServerStats stats_;  ///< of ended sessions, where sessions count themselves
   CancelSource stopping_;
   Event session_ended_;
   Timer sweep_;
@@ -60,10 +87,18 @@ class NbdServerImpl final : public NbdServer {
 };
 
 Status NbdServerImpl::listen(const SocketAddress& address) {
-  if (stopping_.cancelled()) return Error(ErrorCode::kShutdown, "the server is shutting down");
-  auto listener = listen_on(loop_, address);
+  return open(stopping_.cancelled() ? Result<std::unique_ptr<Listener>>(shutting_down())
+                                    : listen_on(loop_, address, options_.unix_sockets));
+}
+
+Status NbdServerImpl::adopt(int listening_fd) {
+  auto listener = adopt_listener(loop_, listening_fd);
+  return open(stopping_.cancelled() ? shutting_down() : std::move(listener));
+}
+
+Status NbdServerImpl::open(Result<std::unique_ptr<Listener>> listener) {
   if (!listener.ok()) return listener.error();
-  listeners_.push_back(std::move(*listener));
+  listeners_.push_back(*std::move(listener));
   tasks_.spawn(accept_clients(*listeners_.back()));
   return {};
 }
@@ -89,23 +124,64 @@ Task<void> NbdServerImpl::accept_clients(Listener& listener) {
 }
 
 Task<void> NbdServerImpl::serve_stream(std::unique_ptr<Stream> stream) {
-  if (stopping_.cancelled() || sessions_.size() >= limits_.max_connections) {
+  const StreamPeer peer = stream->peer();
+  if (refuse(*stream, peer)) {
     stream->shutdown();
     co_return;
   }
+  admission_.admit(peer);
   const std::uint64_t id = ++last_id_;
-  nbd::Session session(loop_, directory_, pool_, limits_, std::move(stream), id);
+  ++stats_.accepted;
+  nbd::Session session(loops_, directory_, limits_, std::move(stream), id, options_.security);
   sessions_.emplace(id, &session);
   if (!sweep_.armed()) sweep_.arm(loop_.now() + kSweepPeriod);
+  session.observe(options_.observer);
   co_await session.run();
   sessions_.erase(id);
+  stalls_.forget(id);
+  count_end(session);
+  admission_.leave(peer);
   session_ended_.pulse();
+}
+
+bool NbdServerImpl::refuse(const Stream& stream, const StreamPeer& peer) {
+  const std::optional<NbdRefusalReason> reason =
+      stopping_.cancelled() ? std::optional(NbdRefusalReason::kStopping) : admission_.refusal(peer);
+  if (!reason) return false;
+  ++stats_.refused[static_cast<std::size_t>(*reason)];
+  if (options_.on_refused) options_.on_refused({describe(stream, peer), *reason});
+  return true;
 }
 
 std::vector<NbdClientInfo> NbdServerImpl::clients() const {
   std::vector<NbdClientInfo> infos;
   for (const auto& [id, session] : sessions_) infos.push_back(session->info());
   return infos;
+}
+
+NbdServerStats NbdServerImpl::stats() const {
+  NbdServerStats sum = stats_;
+  for (const auto& [id, session] : sessions_) {
+    if (session->info().tls) ++sum.tls_sessions;
+    if (!session->served()) continue;
+    ++sum.served;
+    sum.refused_requests += session->info().counters.refused.value();
+  }
+  return sum;
+}
+
+void NbdServerImpl::count_end(const nbd::Session& session) {
+  const NbdClientInfo info = session.info();
+  if (info.tls) ++stats_.tls_sessions;
+  if (session.served()) {
+    ++stats_.served;
+    ++stats_.ended[static_cast<std::size_t>(session.end())];
+    stats_.refused_requests += info.counters.refused.value();
+    if (options_.observer != nullptr) options_.observer->on_gone(info, session.end());
+  } else if (const auto failure = session.handshake_failure()) {
+    ++stats_.handshake_failures[static_cast<std::size_t>(*failure)];
+    if (options_.observer != nullptr) options_.observer->on_handshake_failed(info, *failure);
+  }
 }
 
 Status NbdServerImpl::disconnect(std::uint64_t client_id) {
@@ -139,19 +215,55 @@ Task<void> NbdServerImpl::stop(Duration grace) {
   }
   co_await tasks_.join();
   sweep_.disarm();
+  // Nothing of ours is left on the other loops when they have passed this.
+  for (const auto& place : loops_.all()) {
+    co_await LoopBarrier(loop_, place->loop);
+  }
 }
 
 void NbdServerImpl::sweep() {
   for (const auto& [id, session] : sessions_) session->release_idle_memory();
-  pool_.trim_if_unused();
+  for (const auto& place : loops_.all()) {
+    nbd::BufferPool* const pool = &place->pool;
+    if (&place->loop == &loop_) {
+      pool->trim_if_unused();
+    } else {
+      place->loop.post([pool] { pool->trim_if_unused(); });
+    }
+  }
+  relieve_waiters();
   if (!sessions_.empty()) sweep_.arm(loop_.now() + kSweepPeriod);
+}
+
+void NbdServerImpl::relieve_waiters() {
+  const auto since = budget_.waiting_since();
+  if (!since) return stalls_.clear();
+  const TimePoint now = loop_.now();
+  for (const auto& [id, session] : sessions_) {
+    stalls_.note(id, session->info().counters.memory, now);
+  }
+  if (now - *since < limits_.stall_timeout) return;
+  const auto culprit = stalls_.culprit();
+  if (!culprit) return;
+  const auto found = sessions_.find(*culprit);
+  BM_CHECK(found != sessions_.end());
+  if (options_.on_stalled) options_.on_stalled(found->second->info());
+  stalls_.clear();  // whoever is next in line gets his chance before the next one is cut
+  found->second->cut();
 }
 
 }  // namespace
 
 std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,
+                                           const NbdServerOptions& options) {
+  return std::make_unique<NbdServerImpl>(loop, directory, options);
+}
+
+std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,
                                            const NbdServerLimits& limits) {
-  return std::make_unique<NbdServerImpl>(loop, directory, limits);
+  NbdServerOptions options;
+  options.limits = limits;
+  return make_nbd_server(loop, directory, options);
 }
 
 }  // namespace blockmig

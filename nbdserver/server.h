@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -15,20 +16,14 @@
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/stream.h"
 #include "blockmig/io/task.h"
+#include "nbdserver/admission.h"
+#include "nbdserver/client_counters.h"
 #include "nbdserver/export.h"
+#include "nbdserver/limits.h"
+#include "nbdserver/security.h"
+#include "nbdserver/server_stats.h"
 
 namespace blockmig {
-
-struct NbdServerLimits {
-  std::uint32_t max_connections = 16384;
-  Duration handshake_timeout = std::chrono::seconds(10);  ///< I16
-  std::uint32_t max_handshake_bytes = 64 * 1024;          ///< I16, before transmission
-  std::uint32_t max_options = 128;                        ///< per connection
-  std::uint32_t max_request_bytes = 64u << 20;            ///< payload of one WRITE
-  std::uint32_t advertised_max_bytes = 32u << 20;         ///< NBD_INFO_BLOCK_SIZE maximum
-  std::uint32_t max_in_flight_requests = 1024;            ///< per connection
-  std::uint64_t max_in_flight_bytes = 128u << 20;         ///< per connection
-};
 
 /// One connected client, for `blockmig ls clients` and status.
 struct NbdClientInfo {
@@ -39,6 +34,37 @@ struct NbdClientInfo {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   std::uint32_t in_flight = 0;
+  ClientCounters counters;  ///< by operation, with errors; the sums are above
+  Duration connected{};     ///< since it was accepted
+  Duration idle{};          ///< since its last request, to the second
+  std::string style;        ///< of replies: "simple", "structured", "extended"; as export_name
+  bool tls = false;
+  /// Who the peer has proved to be, by TLS or else by the kernel's word ("uid:1000"); empty: nobody
+  /// in particular.
+  std::string identity;
+  std::string tls_description;  ///< "TLS1.3 AES-128-GCM"; empty without TLS
+  std::string tls_error;        ///< why the TLS handshake failed, for logs
+};
+
+/// A connection that was closed before the greeting.
+struct NbdRefusal {
+  std::string peer;  ///< its name, with user and process where they are known
+  NbdRefusalReason reason = NbdRefusalReason::kStopping;
+};
+
+struct NbdServerOptions {
+  NbdServerLimits limits;
+  /// Loops on other threads that connections may be served on, beside the server's own; they
+  /// outlive it, and run until stop() has returned.
+  std::vector<IoLoop*> other_loops;
+  PeerRules peers;
+  std::shared_ptr<const NbdSecurity> security;  ///< make_nbd_security(); null: no TLS, no rules
+  UnixSocketOptions unix_sockets;               ///< of every unix socket that is listened on
+  /// On the loop, for every refusal; it must not block, nor touch the server.
+  std::function<void(const NbdRefusal&)> on_refused;
+  /// The same, before a client is cut because it keeps memory that others wait for.
+  std::function<void(const NbdClientInfo&)> on_stalled;
+  NbdServerObserver* observer = nullptr;  ///< outlives the server
 };
 
 class NbdServer {
@@ -46,12 +72,16 @@ class NbdServer {
   virtual ~NbdServer() = default;
 
   virtual Status listen(const SocketAddress& address) = 0;
+  /// Takes ownership of a listening socket that was made elsewhere (socket activation), also when
+  /// it fails.
+  virtual Status adopt(int listening_fd) = 0;
   /// With the ports that the kernel picked.
   virtual std::vector<SocketAddress> addresses() const = 0;
   /// Serves one client on an open connection (socket activation, --stdio, tests); returns when it
   /// left.
   virtual Task<void> serve_stream(std::unique_ptr<Stream> stream) = 0;
   virtual std::vector<NbdClientInfo> clients() const = 0;
+  virtual NbdServerStats stats() const { return {}; }
   /// Cuts one client; kNotFound if it is gone.
   virtual Status disconnect(std::uint64_t client_id) = 0;
   /// Ends as described above; after `grace` the remaining connections are cut.
@@ -59,6 +89,9 @@ class NbdServer {
 };
 
 /// `loop` for timers and streams; `directory` outlives the server.
+std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,
+                                           const NbdServerOptions& options);
+/// With nothing but limits.
 std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,
                                            const NbdServerLimits& limits);
 

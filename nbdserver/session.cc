@@ -6,9 +6,48 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/base/check.h"
+#include "blockmig/tls/tls_stream.h"
 #include "nbdserver/handshake.h"
+#include "nbdserver/visible_exports.h"
 
 namespace blockmig::nbd {
+namespace {
+
+bool is_over(Handshake::State state) {
+  return state == Handshake::State::kTransmission || state == Handshake::State::kStartTls ||
+         state == Handshake::State::kClosed;
+}
+
+Handshake::Tls tls_of(const NbdSecurity& security) {
+  switch (security.tls) {
+    case TlsMode::kOff:
+      return Handshake::Tls::kOff;
+    case TlsMode::kOn:
+      return Handshake::Tls::kOffered;
+    case TlsMode::kRequire:
+      break;
+  }
+  return security.list_before_tls ? Handshake::Tls::kRequiredButList : Handshake::Tls::kRequired;
+}
+
+}  // namespace
+
+namespace {
+
+const char* to_string(HeaderStyle style) {
+  switch (style) {
+    case HeaderStyle::kSimple:
+      return "simple";
+    case HeaderStyle::kStructured:
+      return "structured";
+    case HeaderStyle::kExtended:
+      return "extended";
+  }
+  return "";
+}
+
+}  // namespace
 
 struct Session::Input {
   std::vector<std::byte> bytes = std::vector<std::byte>(Handshake::kMaxInputBytes);
@@ -22,11 +61,21 @@ struct Session::Input {
   }
 };
 
-Session::Session(EventLoop& loop, ExportDirectory& directory, BufferPool& pool,
-                 const NbdServerLimits& limits, std::unique_ptr<Stream> stream, std::uint64_t id)
-    : loop_(loop), directory_(directory), pool_(pool), limits_(limits), stream_(std::move(stream)) {
+Session::Session(ServerLoops& loops, ExportDirectory& directory, const NbdServerLimits& limits,
+                 std::unique_ptr<Stream> stream, std::uint64_t id,
+                 std::shared_ptr<const NbdSecurity> security)
+    : loops_(loops),
+      loop_(loops.home().loop),
+      directory_(directory),
+      limits_(limits),
+      security_(security != nullptr ? std::move(security) : std::make_shared<const NbdSecurity>()),
+      stream_(std::move(stream)) {
+  BM_CHECK(security_->tls == TlsMode::kOff || security_->credentials != nullptr);
+  begun_ = last_request_ = loop_.now();
   info_.id = id;
   info_.peer = stream_->peer_name();
+  const StreamPeer peer = stream_->peer();
+  if (peer.credentials) info_.identity = peer.origin;
 }
 
 Task<void> Session::run() {
@@ -34,45 +83,100 @@ Task<void> Session::run() {
   std::optional<Negotiated> negotiated = co_await negotiate(*input);
   if (negotiated) {
     info_.export_name = negotiated->disk->name();
-    transmission_ =
-        std::make_unique<Transmission>(loop_, *stream_, pool_, std::move(*negotiated), limits_);
+    info_.style = to_string(negotiated->rules.style);
+    host_ = std::make_unique<TransmissionHost>(loops_.home(), loops_.pick(), *stream_,
+                                               std::move(*negotiated), limits_);
     negotiated.reset();
-    if (shutting_down_) transmission_->begin_shutdown();
+    if (observer_ != nullptr) observer_->on_connected(info());
     const std::vector<std::byte> leftover(input->available().begin(), input->available().end());
     input.reset();  // an idle client costs no handshake buffer
-    co_await transmission_->run(leftover);
+    if (!shutting_down_ && !cut_) {
+      co_await host_->run(leftover);
+    }
   }
   stream_->shutdown();
 }
 
 Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
-  Handshake handshake(directory_, limits_);
-  if (shutting_down_) handshake.begin_shutdown();
-  handshake_ = &handshake;
-  // I16: whoever does not come to the point in time is cut off.
-  Timer deadline(loop_, [this] { stream_->shutdown(); });
+  // I16: whoever does not come to the point in time is cut off, inside TLS too.
+  bool timed_out = false;
+  Timer deadline(loop_, [this, &timed_out] {
+    timed_out = true;
+    stream_->shutdown();
+  });
   deadline.arm(loop_.now() + limits_.handshake_timeout);
 
   std::optional<Negotiated> result;
+  VisibleExports open_view(directory_, security_->access, known_identities());
+  Handshake handshake(open_view, limits_, tls_of(*security_));
+  co_await negotiate_options(handshake, input);
+  if (handshake.state() == Handshake::State::kTransmission) result = handshake.take_result();
+  if (!result) failure_ = handshake.failure();
+  if (handshake.state() == Handshake::State::kStartTls) {
+    const Status secured = co_await start_tls();
+    if (secured.ok()) {
+      VisibleExports view(directory_, security_->access, known_identities());
+      Handshake inside(view, limits_, handshake.carried());
+      co_await negotiate_options(inside, input);
+      if (inside.state() == Handshake::State::kTransmission) result = inside.take_result();
+      if (!result) failure_ = inside.failure();
+    } else {
+      info_.tls_error = secured.error().message();
+      failure_ = NbdHandshakeFailure::kTls;
+    }
+  }
+  if (!result) {
+    if (shutting_down_ || cut_) failure_ = NbdHandshakeFailure::kShutdown;
+    if (timed_out) failure_ = NbdHandshakeFailure::kTimeout;
+  }
+  co_return result;
+}
+
+Task<void> Session::negotiate_options(Handshake& handshake, Input& input) {
+  if (shutting_down_) handshake.begin_shutdown();
+  handshake_ = &handshake;
   for (;;) {
     const Status sent = co_await send_output(handshake);
-    if (!sent.ok() || handshake.state() == Handshake::State::kClosed) break;
-    if (handshake.state() == Handshake::State::kTransmission) {
-      result = handshake.take_result();
-      break;
-    }
+    if (!sent.ok() || is_over(handshake.state())) break;
     const std::size_t consumed = handshake.feed(input.available());
     input.consume(consumed);
-    if (consumed != 0 || !handshake.output().empty() ||
-        handshake.state() == Handshake::State::kClosed) {
-      continue;
-    }
+    if (consumed != 0 || !handshake.output().empty() || is_over(handshake.state())) continue;
     const Result<std::size_t> got = co_await stream_->read_some(input.room());
     if (!got.ok() || *got == 0) break;
     input.filled += *got;
   }
   handshake_ = nullptr;
-  co_return result;
+}
+
+Task<Status> Session::start_tls() {
+  TlsLimits limits;
+  limits.max_handshake_bytes = limits_.max_handshake_bytes;
+  auto secured = std::make_unique<TlsStream>(std::move(stream_), security_->credentials,
+                                             std::string(), limits);
+  TlsStream& tls = *secured;
+  stream_ = std::move(secured);  // before the first wait: it can be cut from now on
+  const Status done = co_await tls.handshake();
+  if (!done.ok()) co_return done;
+  identities_ = tls.identities();
+  info_.tls = true;
+  info_.tls_description = tls.description();
+  if (!identities_.empty()) {
+    const PeerIdentity& first = identities_.front();
+    info_.identity = std::string(to_string(first.kind)) + ":" + first.name;
+  }
+  co_return Status();
+}
+
+PeerIdentities Session::known_identities() const {
+  PeerIdentities known = identities_;
+  if (!security_->access.has_rules()) return known;
+  const StreamPeer peer = stream_->peer();
+  if (!peer.credentials) return known;
+  known.push_back({PeerIdentity::Kind::kUnixUser, std::to_string(peer.credentials->uid)});
+  for (const std::uint32_t gid : peer.credentials->gids) {
+    known.push_back({PeerIdentity::Kind::kUnixGroup, std::to_string(gid)});
+  }
+  return known;
 }
 
 Task<Status> Session::send_output(Handshake& handshake) {
@@ -87,22 +191,46 @@ Task<Status> Session::send_output(Handshake& handshake) {
 void Session::begin_shutdown() {
   shutting_down_ = true;
   if (handshake_ != nullptr) handshake_->begin_shutdown();
-  if (transmission_ != nullptr) transmission_->begin_shutdown();
+  if (host_ != nullptr) host_->begin_shutdown();
 }
 
-void Session::cut() { stream_->shutdown(); }
+void Session::cut() {
+  cut_ = true;
+  if (host_ != nullptr) return host_->cut();
+  stream_->shutdown();
+}
+
+NbdClientEnd Session::end() const {
+  if (host_->protocol_broken()) return NbdClientEnd::kProtocol;
+  if (shutting_down_) return NbdClientEnd::kShutdown;
+  return cut_ ? NbdClientEnd::kCut : NbdClientEnd::kLeft;
+}
 
 void Session::release_idle_memory() {
-  if (transmission_ != nullptr) transmission_->release_idle_memory();
+  if (host_ == nullptr) return;
+  const std::uint64_t requests = host_->counters().all_requests();
+  const bool idle = requests == requests_seen_ && host_->counters().in_flight.value() == 0;
+  // Once is enough: thousands of idle clients must not wake their loop every second.
+  if (idle && rests_) return;
+  rests_ = idle;
+  host_->release_idle_memory();
+  if (idle) return;
+  requests_seen_ = requests;
+  last_request_ = loop_.now();
 }
 
 NbdClientInfo Session::info() const {
   NbdClientInfo info = info_;
-  if (transmission_ != nullptr) {
-    info.requests = transmission_->counters().requests;
-    info.bytes_read = transmission_->counters().bytes_read;
-    info.bytes_written = transmission_->counters().bytes_written;
-    info.in_flight = transmission_->in_flight();
+  info.connected = loop_.now() - begun_;
+  info.idle = loop_.now() - last_request_;
+  if (host_ != nullptr) {
+    info.counters = host_->counters();
+    info.requests = info.counters.all_requests();
+    info.bytes_read = info.counters.bytes_read.value();
+    info.bytes_written = info.counters.bytes_written.value();
+    info.in_flight = static_cast<std::uint32_t>(info.counters.in_flight.value());
+    // What came since the last sweep counts as now.
+    if (info.requests != requests_seen_) info.idle = Duration::zero();
   }
   return info;
 }

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Session: one client's connection from its first byte to its last.
 //
-//   run(): greet ▸ negotiate (Handshake, under a deadline, I16) ▸ transmit (Transmission) ▸ close
+//   run(): greet ▸ negotiate (Handshake ▸ TLS handshake ▸ another Handshake, all under one
+//          deadline, I16) ▸ transmit (Transmission) ▸ close
+//
+// What a client may see follows from who it has proven to be (VisibleExports): by the credentials
+// that the kernel knows of it, and inside TLS also by its certificate or key.
 //
 // begin_shutdown(): the negotiation refuses what comes, the transmission drains; then the stream
 // closes. cut() ends both directions at once; run() still waits for requests that the device has
 // not finished, because it has borrowed their buffers. Nothing that a peer sends ends anything but
-// its own session. Thread rule: one loop.
+// its own session. The negotiation runs on the home loop, the
+// transmission where TransmissionHost puts it. Thread rule: the home loop.
 #pragma once
 
 #include <cstdint>
@@ -17,18 +22,22 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/stream.h"
 #include "blockmig/io/task.h"
-#include "nbdserver/buffer_pool.h"
 #include "nbdserver/export.h"
+#include "nbdserver/handshake.h"
+#include "nbdserver/security.h"
 #include "nbdserver/server.h"
-#include "nbdserver/transmission.h"
+#include "nbdserver/server_loop.h"
+#include "nbdserver/transmission_host.h"
 
 namespace blockmig::nbd {
 
 class Session final {
  public:
-  /// `loop`, `directory` and `pool` outlive the session.
-  Session(EventLoop& loop, ExportDirectory& directory, BufferPool& pool,
-          const NbdServerLimits& limits, std::unique_ptr<Stream> stream, std::uint64_t id);
+  /// `loops` and `directory` outlive the session. `security` null: no TLS, and every export for
+  /// everybody.
+  Session(ServerLoops& loops, ExportDirectory& directory, const NbdServerLimits& limits,
+          std::unique_ptr<Stream> stream, std::uint64_t id,
+          std::shared_ptr<const NbdSecurity> security = nullptr);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -36,25 +45,47 @@ class Session final {
   Task<void> run();
   void begin_shutdown();
   void cut();
+  /// Is told when the client begins to be served. Before run(); null: nobody.
+  void observe(NbdServerObserver* observer) { observer_ = observer; }
   /// For a sweep now and then.
   void release_idle_memory();
   NbdClientInfo info() const;
+  /// True once the negotiation has led to a disk.
+  bool served() const { return host_ != nullptr; }
+
+  // After run().
+  /// Why it was not served; none where the client just looked around and left in order.
+  std::optional<NbdHandshakeFailure> handshake_failure() const { return failure_; }
+  /// Why it is not served any more.
+  NbdClientEnd end() const;
 
  private:
   /// What came behind the last option.
   struct Input;
   Task<std::optional<Negotiated>> negotiate(Input& input);
+  Task<void> negotiate_options(Handshake& handshake, Input& input);
+  Task<Status> start_tls();
   Task<Status> send_output(Handshake& handshake);
+  PeerIdentities known_identities() const;
 
+  ServerLoops& loops_;
   EventLoop& loop_;
   ExportDirectory& directory_;
-  BufferPool& pool_;
   const NbdServerLimits limits_;
+  const std::shared_ptr<const NbdSecurity> security_;
   std::unique_ptr<Stream> stream_;
+  PeerIdentities identities_;  ///< proven inside TLS
   NbdClientInfo info_;
   bool shutting_down_ = false;
-  Handshake* handshake_ = nullptr;  ///< while negotiating
-  std::unique_ptr<Transmission> transmission_;
+  bool cut_ = false;
+  NbdServerObserver* observer_ = nullptr;
+  std::optional<NbdHandshakeFailure> failure_;
+  TimePoint begun_;
+  TimePoint last_request_;           ///< to the second: seen by the sweep
+  std::uint64_t requests_seen_ = 0;  ///< by the sweep
+  bool rests_ = false;               ///< idle since the last sweep, and told to release memory
+  Handshake* handshake_ = nullptr;   ///< while negotiating
+  std::unique_ptr<TransmissionHost> host_;  ///< from the end of the negotiation on
 };
 
 }  // namespace blockmig::nbd

@@ -27,24 +27,29 @@ constexpr std::uint64_t kMaxStatusBytes = 16 * BlockDevice::kMaxExtents;
 /// request.
 constexpr std::size_t kUnsentPauseBytes = 2 * 1024 * 1024;
 constexpr Duration kUnsentPause = std::chrono::milliseconds(5);
+/// What is never seen in part (I2).
+constexpr std::uint64_t kSectorBytes = 512;
 /// How long an idle connection stays open after begin_shutdown().
 constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
 
 }  // namespace
 
-Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Negotiated negotiated,
-                           const NbdServerLimits& limits)
+Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, ExportLane& lane,
+                           const TransmissionRules& rules, std::vector<MetaContext> contexts,
+                           const NbdServerLimits& limits, ClientCounters& counters)
     : loop_(loop),
       stream_(stream),
       pool_(pool),
-      disk_(std::move(negotiated.disk)),
-      device_(disk_->device()),
-      rules_(negotiated.rules),
-      contexts_(std::move(negotiated.contexts)),
+      lane_(lane),
+      device_(lane.device()),
+      rules_(rules),
+      contexts_(std::move(contexts)),
       header_bytes_(request_header_bytes(rules_.style)),
+      counters_(counters),
       received_(pool, std::max<std::size_t>(1, static_cast<std::size_t>(limits.max_in_flight_bytes /
                                                                         ReceiveBuffer::kBytes))),
-      in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes),
+      in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
+                 counters.in_flight, pool.budget()),
       replies_(loop, stream, pool, in_flight_) {}
 
 Task<void> Transmission::run(ConstBytes leftover) {
@@ -65,12 +70,16 @@ Task<void> Transmission::take_requests() {
       case Step::kEnd:
         co_return;
       case Step::kReceive: {
+        awaits_payload_ = wanted_bytes_ > header_bytes_;
         const Status more = co_await receive_more();
+        awaits_payload_ = false;
         if (!more.ok()) co_return;
         break;
       }
       case Step::kReceivePayload: {
+        awaits_payload_ = true;
         const Status whole = co_await receive_payload();
+        awaits_payload_ = false;
         if (!whole.ok()) co_return;
         break;
       }
@@ -122,11 +131,15 @@ Transmission::Step Transmission::start_one() {
   wanted_bytes_ = header_bytes_;
   if (bytes.size() < header_bytes_) return Step::kReceive;
   const auto request = decode_request(bytes, rules_.style);
-  if (!request) return Step::kEnd;  // out of step for good
+  if (!request) {
+    protocol_broken_ = true;  // out of step for good
+    return Step::kEnd;
+  }
 
   const std::uint64_t payload = payload_bytes(*request, rules_.style);
   Verdict verdict = judge_request(*request, rules_);
   if (verdict.action == Verdict::Action::kDisconnect || verdict.action == Verdict::Action::kDrop) {
+    protocol_broken_ = verdict.action == Verdict::Action::kDrop;
     return Step::kEnd;
   }
   if (state_ == State::kDraining) {
@@ -157,7 +170,8 @@ Transmission::Step Transmission::start_one() {
 Transmission::Step Transmission::start_refusal(const Request& request, const Verdict& verdict,
                                                std::uint64_t payload) {
   received_.consume(header_bytes_);
-  ++counters_.requests;
+  counters_.count(request.command);
+  counters_.refused.add();
   ++work_;
   in_flight_.take(kRequestOverheadBytes);
   refused_request_ = request;
@@ -207,14 +221,18 @@ std::uint64_t Transmission::charge_of(const Request& request) const {
 void Transmission::start(const Request& request, BufferRef keep, ConstBytes payload) {
   const std::uint64_t charge = charge_of(request);
   in_flight_.take(charge);
-  ++counters_.requests;
+  counters_.count(request.command);
   work_ += 1 + static_cast<std::uint32_t>(charge / kBytesPerWork);
   switch (request.command) {
     case Command::kRead:
-      return requests_.spawn(request.length <= kMaxSmallReadBytes ? read_small(request)
-                                                                  : read_large(request));
+      if (request.length <= kMaxSmallReadBytes) {
+        if (!read_at_once(request)) requests_.spawn(read_small(request));
+      } else {
+        if (!lend_read(request)) requests_.spawn(read_large(request));
+      }
+      return;
     case Command::kWrite:
-      return requests_.spawn(write(request, std::move(keep), payload));
+      return start_write(request, std::move(keep), payload, 0);
     case Command::kFlush:
       return requests_.spawn(flush(request));
     case Command::kTrim:
@@ -230,6 +248,13 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
       break;
   }
   BM_CHECK(false);  // judge_request() lets nothing else through
+}
+
+void Transmission::start_write(const Request& request, BufferRef keep, ConstBytes payload,
+                               std::uint64_t done) {
+  if (!write_at_once(request, payload, done)) {
+    requests_.spawn(write(request, std::move(keep), payload, done));
+  }
 }
 
 Task<Status> Transmission::receive_more() {
@@ -249,23 +274,78 @@ Task<Status> Transmission::receive_more() {
 
 Task<Status> Transmission::receive_payload() {
   const Request request = payload_request_;
-  const std::uint64_t length = payload_bytes(request, rules_.style);
+  const auto length = static_cast<std::size_t>(payload_bytes(request, rules_.style));
   const std::uint64_t charge = charge_of(request);
-  BufferRef buffer = pool_.take(static_cast<std::size_t>(length));
-  const MutableBytes whole(buffer.data(), static_cast<std::size_t>(length));
   const ConstBytes head = received_.available().subspan(header_bytes_);
-  std::memcpy(whole.data(), head.data(), head.size());
   received_.consume(header_bytes_ + head.size());
+  receive_limit_ = header_bytes_;
   in_flight_.take(charge);
-  const Status got = co_await read_exactly(stream_, whole.subspan(head.size()));
-  in_flight_.give(1, charge);
-  if (!got.ok()) co_return got;
+  std::size_t done = 0;
+  if (head.empty() && can_receive_in_place(request)) {
+    const Result<std::size_t> taken = co_await receive_in_place(request);
+    if (!taken.ok()) {
+      in_flight_.give(1, charge);
+      co_return taken.error();
+    }
+    done = *taken;
+  }
+  BufferRef buffer;
+  MutableBytes rest;
+  if (done < length) {
+    buffer = pool_.take(length - done);
+    rest = MutableBytes(buffer.data(), length - done);
+    std::copy(head.begin(), head.end(), rest.begin());
+    const Status got = co_await read_exactly(stream_, rest.subspan(head.size()));
+    if (!got.ok()) {
+      in_flight_.give(1, charge);
+      co_return got;
+    }
+  }
+  counters_.count(request.command);
+  work_ += 1 + static_cast<std::uint32_t>(charge / kBytesPerWork);
   replies_.cork();
-  start(request, std::move(buffer), whole);
+  start_write(request, std::move(buffer), rest, done);
   replies_.uncork();
   replies_.send_now();
-  receive_limit_ = header_bytes_;
   co_return Status();
+}
+
+bool Transmission::can_receive_in_place(const Request& request) const {
+  return request.command == Command::kWrite && !request.has(kCmdFlagFua) &&
+         stream_.works_in_place();
+}
+
+/// Whole sectors only: nobody may see half of one (I2), however slowly the rest arrives. And only
+/// what has arrived: the device is never held while the client sends.
+Task<Result<std::size_t>> Transmission::receive_in_place(Request request) {
+  const auto length = static_cast<std::size_t>(request.length);
+  std::size_t done = 0;
+  for (int fruitless = 0; done < length && fruitless < 2;) {
+    const std::uint64_t at = request.offset + done;
+    const std::size_t left = length - done;
+    std::size_t take = std::min(stream_.available(), left);
+    if (take < left) {
+      const std::uint64_t end = align_down(at + take, kSectorBytes);
+      take = end > at ? static_cast<std::size_t>(end - at) : 0;
+    }
+    if (take == 0) {
+      const Status more = co_await stream_.readable();
+      if (!more.ok()) co_return more.error();
+      ++fruitless;  // an edge of before, or the end: two of them, and the usual way finds out
+      continue;
+    }
+    bool ended = false;
+    const auto fill = [&](MutableBytes into) -> std::size_t {
+      const Result<std::size_t> got = stream_.try_read(into.first(take), &ended);
+      return got.ok() ? *got : 0;
+    };
+    std::size_t filled = 0;
+    const auto counted = [&](MutableBytes into) { return filled = fill(into); };
+    if (!device_.fill_now(at, left, counted) || filled == 0) break;
+    done += filled;
+    fruitless = 0;
+  }
+  co_return done;
 }
 
 void Transmission::begin_shutdown() {
@@ -287,7 +367,14 @@ Task<void> Transmission::drain_then_close() {
 }
 
 void Transmission::release_idle_memory() {
-  if (in_flight_.requests() == 0) received_.forget_contents();
+  if (in_flight_.requests() == 0) {
+    received_.forget_contents();
+    stream_.release_idle_memory();
+  }
+  MemoryStanding& memory = counters_.memory;
+  memory.held_bytes.set(in_flight_.held_bytes());
+  memory.given_bytes.set(in_flight_.given_bytes());
+  memory.waits_for_client.set(awaits_payload_ || replies_.unsent_bytes() != 0 ? 1 : 0);
 }
 
 }  // namespace blockmig::nbd

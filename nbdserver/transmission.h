@@ -28,6 +28,8 @@
 #include "blockmig/io/task_scope.h"
 #include "nbdserver/block_status.h"
 #include "nbdserver/buffer_pool.h"
+#include "nbdserver/client_counters.h"
+#include "nbdserver/export_lane.h"
 #include "nbdserver/handshake.h"
 #include "nbdserver/in_flight.h"
 #include "nbdserver/receive_buffer.h"
@@ -38,16 +40,13 @@
 
 namespace blockmig::nbd {
 
-struct TransmissionCounters {
-  std::uint64_t requests = 0;
-  std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;
-};
-
 class Transmission final {
  public:
   /// A read up to this goes into the batch of replies; a longer one is sent from its own buffer.
   static constexpr std::size_t kMaxSmallReadBytes = 32 * 1024;
+  /// A larger one is sent from where it lies, where device and stream can do that; up to this, as
+  /// what the client does not take at once is copied on the spot.
+  static constexpr std::size_t kMaxLentBytes = 2 * 1024 * 1024;
   /// Zeros from this on are answered as a hole.
   static constexpr std::size_t kMinHoleBytes = 512;
   /// CACHE reads the device in pieces of this size.
@@ -55,8 +54,10 @@ class Transmission final {
   /// What a request costs in memory beside its data.
   static constexpr std::uint64_t kRequestOverheadBytes = 256;
 
-  Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Negotiated negotiated,
-               const NbdServerLimits& limits);
+  /// `lane`, `stream` and `pool` belong to `loop`; `counters` may be read by any thread.
+  Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, ExportLane& lane,
+               const TransmissionRules& rules, std::vector<MetaContext> contexts,
+               const NbdServerLimits& limits, ClientCounters& counters);
   Transmission(const Transmission&) = delete;
   Transmission& operator=(const Transmission&) = delete;
 
@@ -68,8 +69,8 @@ class Transmission final {
   /// Gives memory back if the connection is idle; called now and then.
   void release_idle_memory();
 
-  const TransmissionCounters& counters() const { return counters_; }
-  std::uint32_t in_flight() const { return in_flight_.requests(); }
+  /// The peer sent what cannot be a request, and was dropped for it.
+  bool protocol_broken() const { return protocol_broken_; }
 
  private:
   enum class State : std::uint8_t { kServing, kDraining, kEnding };
@@ -91,17 +92,27 @@ class Transmission final {
   Step start_refusal(const Request& request, const Verdict& verdict, std::uint64_t payload);
   bool should_pause(const Request& request);
   void start(const Request& request, BufferRef keep, ConstBytes payload);
+  void start_write(const Request& request, BufferRef keep, ConstBytes payload, std::uint64_t done);
   Task<Status> receive_more();
   Task<Status> receive_payload();
+  bool can_receive_in_place(const Request& request) const;
+  /// How much of the payload the device has; the rest must be received and written.
+  Task<Result<std::size_t>> receive_in_place(Request request);
   Task<void> drain_then_close();
   std::uint64_t charge_of(const Request& request) const;
 
   // The commands (commands.cc, block_status_command.cc). Each answers its request once.
   Task<void> read_small(Request request);
+  // Without a task, where the device can serve on the spot; false: nothing has been answered.
+  bool read_at_once(const Request& request);
+  bool lend_read(const Request& request);
+  bool send_lent(const Request& request, ConstBytes data);
+  bool write_at_once(const Request& request, ConstBytes payload, std::uint64_t done);
   Task<void> read_large(Request request);
   /// In pieces that the device takes; after an error the request is answered.
   Task<Status> read_pieces(const Request& request, MutableBytes data);
-  Task<void> write(Request request, BufferRef keep, ConstBytes payload);
+  /// `payload` is what is left of the request's after its first `done` bytes.
+  Task<void> write(Request request, BufferRef keep, ConstBytes payload, std::uint64_t done);
   Task<void> flush(Request request);
   Task<void> trim(Request request);
   Task<void> write_zeroes(Request request);
@@ -116,19 +127,21 @@ class Transmission final {
   void refuse(const Request& request, WireError error, Refusal refusal);
   void answer_error(const Request& request, WireError error, std::string_view text,
                     const std::uint64_t* at_offset, std::uint64_t charge);
+  void answer_small_read(const Request& request, ReplySlot slot, ConstBytes data);
   void answer_read(const Request& request, BufferRef buffer, ConstBytes data);
   void finish(const Request& request);
 
   EventLoop& loop_;
   Stream& stream_;
   BufferPool& pool_;
-  const std::shared_ptr<Export> disk_;
+  ExportLane& lane_;
   BlockDevice& device_;
   const TransmissionRules rules_;
   const std::vector<MetaContext> contexts_;
   const std::size_t header_bytes_;
   State state_ = State::kServing;
-  TransmissionCounters counters_;
+  ClientCounters& counters_;
+  bool protocol_broken_ = false;
 
   ReceiveBuffer received_;
   InFlight in_flight_;
@@ -145,6 +158,7 @@ class Transmission final {
   std::uint64_t seen_gives_ = 0;  ///< InFlight::gives() when a limit was found to be reached
   bool pause_is_over_ = false;    ///< waited long enough for the client to read
   Request payload_request_;       ///< for Step::kReceivePayload
+  bool awaits_payload_ = false;   ///< the client has sent part of a request
 };
 
 }  // namespace blockmig::nbd

@@ -158,7 +158,8 @@ struct QueueRig {
   Random random{1};
   SimLoop loop{random};
   BufferPool pool{1 << 20};
-  InFlight in_flight{loop, 100, 1000000};
+  Counter shown;
+  InFlight in_flight{loop, 100, 1000000, shown};
   std::unique_ptr<Stream> client;
   std::unique_ptr<Stream> server;
   std::unique_ptr<ReplyQueue> queue;
@@ -243,7 +244,8 @@ TEST(ReplyQueue, AfterTheClientIsGoneEverythingIsGivenBack) {
 TEST(InFlight, AdmitsUpToItsLimitsAndALargeOneAlone) {
   Random random(1);
   SimLoop loop(random);
-  InFlight in_flight(loop, 2, 100);
+  Counter shown;
+  InFlight in_flight(loop, 2, 100, shown);
   EXPECT_TRUE(in_flight.admits(1000));
   in_flight.take(60);
   EXPECT_FALSE(in_flight.admits(41));

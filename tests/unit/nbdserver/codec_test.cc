@@ -247,6 +247,13 @@ TEST(BlockStatus, ABrokenAnswerOfTheDeviceIsNone) {
   EXPECT_TRUE(status({0, 100, 1, false}, {{0, 0, false, false}}).empty());
 }
 
+TEST(BlockStatus, DepthIsOneWhereSomethingIsAllocated) {
+  const std::vector<Extent> extents = {
+      {0, 100, true, true}, {100, 100, false, true}, {200, 200, true, true}};
+  EXPECT_EQ(depth_status({0, 400, 1, false}, extents), (Extents{{100, 0}, {100, 1}, {200, 0}}));
+  EXPECT_EQ(depth_status({0, 400, 128, false}, extents), (Extents{{256, 1}, {144, 0}}));
+}
+
 TEST(BlockStatus, DirtyRunsBecomeFlags) {
   const std::vector<DirtyBitmap::Run> runs = {{{0, 100}, false}, {{100, 100}, true}};
   EXPECT_EQ(dirty_status({0, 200, 1, false}, runs), (Extents{{100, 0}, {100, 1}}));

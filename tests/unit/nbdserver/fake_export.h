@@ -2,6 +2,7 @@
 // Exports and a directory for tests: values that a test sets as it likes.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,8 +38,17 @@ class FakeExport final : public Export {
   }
   void drop_bitmap(const std::string& bitmap) { bitmaps_.erase(bitmap); }
 
+  std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const override {
+    return absent_.empty() ? Export::absent_runs(range, max_runs) : absent_;
+  }
+  std::shared_ptr<BlockDevice> open_lane(EventLoop& other) override {
+    return open_lane_ ? open_lane_(other) : nullptr;
+  }
+
   std::string description_;
   bool read_only_ = false;
+  std::vector<DirtyBitmap::Run> absent_;  ///< from offset 0 on; empty: all is here
+  std::function<std::shared_ptr<BlockDevice>(EventLoop&)> open_lane_;
 
  private:
   std::string name_;

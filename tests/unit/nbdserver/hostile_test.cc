@@ -34,7 +34,7 @@ TEST(Hostile, AnAbsurdWriteLengthDrops) {
   auto& client = rig.transmitting(Style::kSimple);
   EXPECT_TRUE(rig.exchange(client, request(0, kWrite, 1, 0, 0xffffffff)).empty());
   EXPECT_TRUE(client.saw_eof);
-  EXPECT_LT(rig.pool.total_bytes(), 2u << 20);
+  EXPECT_LT(rig.loops.home().pool.total_bytes(), 2u << 20);
 }
 
 TEST(Hostile, VanishingInAPayloadWritesNothing) {
@@ -142,7 +142,7 @@ TEST(Hostile, AClientThatNeverReadsCostsBoundedMemoryAndHarmsNobody) {
   rig.send(deaf, requests);
   rig.settle(std::chrono::seconds(5));
   EXPECT_LE(deaf.session->info().in_flight, 14u);
-  EXPECT_LT(rig.pool.total_bytes(), 12u << 20);
+  EXPECT_LT(rig.loops.home().pool.total_bytes(), 12u << 20);
   auto& healthy = rig.transmitting(Style::kSimple);
   EXPECT_EQ(rig.exchange(healthy, request(0, kFlush, 1, 0, 0)), simple_reply(0, 1));
   // When it reads after all, it gets everything.

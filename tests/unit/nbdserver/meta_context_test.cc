@@ -47,7 +47,8 @@ class MetaTest : public HandshakeTest {
 
 TEST_F(MetaTest, ListWithoutQueriesShowsEverything) {
   EXPECT_EQ(names(kOptListMeta, {}),
-            (Names{"base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"}));
+            (Names{"base:allocation", "qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1",
+                   "qemu:allocation-depth", "blockmig:hydration"}));
   EXPECT_EQ(last_type_, kRepAck);
   for (const auto id : ids_) EXPECT_EQ(id, 0u);
 }
@@ -55,7 +56,8 @@ TEST_F(MetaTest, ListWithoutQueriesShowsEverything) {
 TEST_F(MetaTest, ListTakesWildcards) {
   EXPECT_EQ(names(kOptListMeta, {"base:"}), (Names{"base:allocation"}));
   EXPECT_EQ(names(kOptListMeta, {"qemu:"}),
-            (Names{"qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"}));
+            (Names{"qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1", "qemu:allocation-depth"}));
+  EXPECT_EQ(names(kOptListMeta, {"blockmig:"}), (Names{"blockmig:hydration"}));
   EXPECT_EQ(names(kOptListMeta, {"qemu:dirty-bitmap:"}),
             (Names{"qemu:dirty-bitmap:b0", "qemu:dirty-bitmap:b1"}));
   EXPECT_EQ(names(kOptListMeta, {"qemu:dirty-bitmap:b1"}), (Names{"qemu:dirty-bitmap:b1"}));

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,7 +21,7 @@
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "fake_export.h"
-#include "nbdserver/buffer_pool.h"
+#include "nbdserver/server_loop.h"
 #include "nbdserver/session.h"
 #include "wire_bytes.h"
 
@@ -75,6 +76,27 @@ class SpyDevice final : public BlockDevice {
     auto found = co_await below_.extents(offset, length);
     co_return found;
   }
+  bool lend_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<bool(ConstBytes)> use) override {
+    if (in_place == nullptr) return false;
+    ByteVector shown(length);
+    in_place->peek(offset, shown);
+    ++lends;
+    const bool used = use(shown);
+    std::fill(shown.begin(), shown.end(), std::byte{0xEE});  // whoever looks later sees this
+    return used;
+  }
+  bool fill_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<std::size_t(MutableBytes)> fill) override {
+    if (in_place == nullptr || fills == max_fills) return false;
+    ByteVector place(length);
+    in_place->peek(offset, place);
+    const std::size_t filled = fill(place);
+    in_place->poke(offset, ConstBytes(place).first(filled));
+    ++fills;
+    if (filled != length && (offset + filled) % 512 != 0) ++torn_sectors;
+    return true;
+  }
   Task<Status> close() override { co_return Status(); }
 
   DeviceInfo& mutable_info() { return info_; }
@@ -89,6 +111,9 @@ class SpyDevice final : public BlockDevice {
   bool fail_flush = false;
   bool not_fast = false;
   std::vector<Extent> fake_extents;
+  MemoryDevice* in_place = nullptr;  ///< lends and takes bytes where they lie
+  int lends = 0, fills = 0, torn_sectors = 0;
+  int max_fills = 1 << 30;
 
  private:
   BlockDevice& below_;
@@ -110,6 +135,7 @@ class SessionRig {
     for (auto& each : connections_) each->stream->shutdown();
     run_task(loop, join_all());
     for (auto& each : connections_) each->session.reset();
+    const BufferPool& pool = loops.home().pool;
     EXPECT_EQ(pool.total_bytes(), pool.idle_bytes()) << "a buffer leaked";
   }
 
@@ -124,8 +150,9 @@ class SessionRig {
     auto [client, server] = make_pipe(loop, options);
     auto each = std::make_unique<Connection>();
     each->stream = std::move(client);
-    each->session = std::make_unique<Session>(loop, directory, pool, limits, std::move(server),
-                                              connections_.size() + 1);
+    if (wrap_server) server = wrap_server(std::move(server));
+    each->session = std::make_unique<Session>(loops, directory, limits, std::move(server),
+                                              connections_.size() + 1, security);
     connections_.push_back(std::move(each));
     tasks_.spawn(serve(*connections_.back()));
     return *connections_.back();
@@ -186,10 +213,13 @@ class SessionRig {
   SimLoop loop;
   MemoryDevice memory;
   SpyDevice spy;
-  BufferPool pool{8 << 20};
+  ServerLoops loops{loop, {}, 8 << 20};
   NbdServerLimits limits;
   FakeDirectory directory;
   std::shared_ptr<FakeExport> disk;
+  std::shared_ptr<const NbdSecurity> security;
+  /// What the server's end of the next connections is wrapped in.
+  std::function<std::unique_ptr<Stream>(std::unique_ptr<Stream>)> wrap_server;
 
  private:
   Task<void> serve(Connection& each) {

@@ -77,7 +77,7 @@ TEST(Stalled, AFrozenStoreIsSentNoMoreThanTheLimits) {
   }
   rig.send(client, large);
   EXPECT_EQ(rig.store.in_flight(), 2u);
-  EXPECT_LT(rig.pool.total_bytes(), 8u << 20);
+  EXPECT_LT(rig.loops.home().pool.total_bytes(), 8u << 20);
   rig.store.unstall();
   EXPECT_EQ(rig.receive(client).size(), 8 * 16u);
 }

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbdserver/memory_budget.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/base/check.h"
+
+namespace blockmig::nbd {
+
+MemoryBudget::~MemoryBudget() { BM_CHECK(used_.load() == 0 && line_.empty()); }
+
+std::optional<TimePoint> MemoryBudget::waiting_since() const {
+  if (!has_waiters()) return std::nullopt;
+  const std::lock_guard<std::mutex> guard(lock_);
+  if (line_.empty()) return std::nullopt;
+  return line_.front()->since;
+}
+
+bool MemoryBudget::take_if_room(std::uint64_t bytes) {
+  std::uint64_t used = used_.load();
+  do {
+    if (used != 0 && (bytes > capacity_ || used > capacity_ - bytes)) return false;
+  } while (!used_.compare_exchange_weak(used, used + bytes));
+  return true;
+}
+
+bool MemoryBudget::try_take(std::uint64_t bytes) { return !has_waiters() && take_if_room(bytes); }
+
+void MemoryBudget::give(std::uint64_t bytes) {
+  if (bytes == 0) return;
+  const std::uint64_t before = used_.fetch_sub(bytes);
+  BM_CHECK(before >= bytes);
+  // Sequentially consistent, as enter_line() is: either we see who waits, or he sees the room.
+  if (!has_waiters()) return;
+  const std::lock_guard<std::mutex> guard(lock_);
+  grant_to_waiters();
+}
+
+void MemoryBudget::enter_line(std::shared_ptr<Ticket> ticket) {
+  const std::lock_guard<std::mutex> guard(lock_);
+  line_.push_back(std::move(ticket));
+  waiting_.fetch_add(1);
+  grant_to_waiters();
+}
+
+bool MemoryBudget::leave_line(const std::shared_ptr<Ticket>& ticket) {
+  const std::lock_guard<std::mutex> guard(lock_);
+  if (ticket->granted) return false;
+  std::erase(line_, ticket);
+  waiting_.fetch_sub(1);
+  grant_to_waiters();  // the next one may need less
+  return true;
+}
+
+void MemoryBudget::grant_to_waiters() {
+  while (!line_.empty() && take_if_room(line_.front()->bytes)) {
+    const std::shared_ptr<Ticket> ticket = std::move(line_.front());
+    line_.pop_front();
+    waiting_.fetch_sub(1);
+    ticket->granted = true;
+    ticket->loop.post([ticket] {
+      if (ticket->owner != nullptr) ticket->owner->granted();
+    });
+  }
+}
+
+BudgetShare::~BudgetShare() {
+  if (budget_ == nullptr) return;
+  leave_line();
+  budget_->give(held_);
+}
+
+bool BudgetShare::cover(std::uint64_t bytes) {
+  if (budget_ == nullptr || bytes <= kOwnBytes + held_) {
+    leave_line();
+    return true;
+  }
+  if (ticket_ != nullptr) return false;
+  const std::uint64_t missing = bytes - kOwnBytes - held_;
+  const std::uint64_t rounded = (missing + kStepBytes - 1) / kStepBytes * kStepBytes;
+  for (const std::uint64_t wanted : {rounded, missing}) {
+    if (!budget_->try_take(wanted)) continue;
+    held_ += wanted;
+    return true;
+  }
+  ticket_ = std::make_shared<MemoryBudget::Ticket>(
+      MemoryBudget::Ticket{loop_, missing, loop_.now(), this});
+  budget_->enter_line(ticket_);
+  return false;
+}
+
+void BudgetShare::granted() {
+  held_ += ticket_->bytes;
+  ticket_->owner = nullptr;
+  ticket_.reset();
+  on_granted_();
+}
+
+void BudgetShare::leave_line() {
+  if (ticket_ == nullptr) return;
+  const std::shared_ptr<MemoryBudget::Ticket> ticket = std::exchange(ticket_, nullptr);
+  ticket->owner = nullptr;
+  // Granted, but the news had not arrived: nobody else will give it back.
+  if (!budget_->leave_line(ticket)) budget_->give(ticket->bytes);
+}
+
+void BudgetShare::shrink_to(std::uint64_t bytes) {
+  if (held_ == 0) return;
+  const std::uint64_t needed = bytes > kOwnBytes ? bytes - kOwnBytes : 0;
+  // While it is busy it keeps a step for the next request, unless somebody waits.
+  const std::uint64_t spare = needed == 0 || budget_->has_waiters() ? 0 : kStepBytes;
+  if (held_ <= needed + spare) return;
+  const std::uint64_t given = held_ - needed - spare;
+  held_ -= given;
+  budget_->give(given);
+}
+
+}  // namespace blockmig::nbd

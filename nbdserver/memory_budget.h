@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// MemoryBudget: the memory that the requests of all connections may hold together.
+//
+//   connection ── BudgetShare ──┐
+//   connection ── BudgetShare ──┼── MemoryBudget: first come, first served
+//   connection ── BudgetShare ──┘
+//
+// Every connection has kOwnBytes for itself, which nobody can take from it: a small request goes
+// ahead whatever others hold. What it needs beyond that it takes from the budget, or waits in line.
+// So memory is bounded by the budget and kOwnBytes per connection; and nothing can deadlock,
+// because a request has all that it needs before it starts. Who holds memory without giving any
+// back while others wait is found by StallWatch (correctness.md, "misbehaving client, memory
+// pressure").
+//
+// A share takes and gives in steps, so that most requests touch nothing that loops share. An idle
+// connection holds nothing. A request larger than the whole budget is admitted when nobody holds
+// anything. Thread rules: MemoryBudget any thread; a BudgetShare its connection's loop.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "blockmig/io/event_loop.h"
+
+namespace blockmig::nbd {
+
+class BudgetShare;
+
+class MemoryBudget final {
+ public:
+  explicit MemoryBudget(std::uint64_t bytes) : capacity_(bytes) {}
+  ~MemoryBudget();
+  MemoryBudget(const MemoryBudget&) = delete;
+  MemoryBudget& operator=(const MemoryBudget&) = delete;
+
+  std::uint64_t used() const { return used_.load(); }
+  bool has_waiters() const { return waiting_.load() != 0; }
+  /// Since when the first in line waits.
+  std::optional<TimePoint> waiting_since() const;
+
+ private:
+  friend class BudgetShare;
+  /// A place in line. `owner` is touched on the owner's loop only, the rest under the lock.
+  struct Ticket {
+    EventLoop& loop;
+    const std::uint64_t bytes;
+    const TimePoint since;
+    BudgetShare* owner;
+    bool granted = false;
+  };
+
+  /// False while somebody is in line.
+  bool try_take(std::uint64_t bytes);
+  void give(std::uint64_t bytes);
+  void enter_line(std::shared_ptr<Ticket> ticket);
+  /// True if it was still in line; false if its bytes have been granted.
+  bool leave_line(const std::shared_ptr<Ticket>& ticket);
+  bool take_if_room(std::uint64_t bytes);
+  void grant_to_waiters();
+
+  const std::uint64_t capacity_;
+  std::atomic<std::uint64_t> used_ = 0;
+  std::atomic<std::uint32_t> waiting_ = 0;
+  mutable std::mutex lock_;
+  std::deque<std::shared_ptr<Ticket>> line_;
+};
+
+/// What one connection holds of the budget. Destroying it gives everything back.
+class BudgetShare final {
+ public:
+  static constexpr std::uint64_t kOwnBytes = 64 * 1024;
+  static constexpr std::uint64_t kStepBytes = 256 * 1024;
+
+  /// `budget` may be null: nothing is limited. `on_granted` runs on the loop when a cover() that
+  /// said false may be asked again.
+  BudgetShare(EventLoop& loop, MemoryBudget* budget, std::function<void()> on_granted)
+      : loop_(loop), budget_(budget), on_granted_(std::move(on_granted)) {}
+  ~BudgetShare();
+  BudgetShare(const BudgetShare&) = delete;
+  BudgetShare& operator=(const BudgetShare&) = delete;
+
+  /// True if the connection may hold `bytes` in all. If not it is in line for what is missing.
+  bool cover(std::uint64_t bytes);
+  /// The connection holds no more than `bytes` in all now: gives the rest back.
+  void shrink_to(std::uint64_t bytes);
+  /// Taken from the budget, beyond kOwnBytes.
+  std::uint64_t held() const { return held_; }
+
+ private:
+  friend class MemoryBudget;
+  void granted();
+  void leave_line();
+
+  EventLoop& loop_;
+  MemoryBudget* const budget_;
+  std::function<void()> on_granted_;
+  std::uint64_t held_ = 0;
+  std::shared_ptr<MemoryBudget::Ticket> ticket_;
+};
+
+}  // namespace blockmig::nbd

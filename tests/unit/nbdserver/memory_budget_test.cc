@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nbdserver/memory_budget.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "blockmig/base/random.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/sim_loop.h"
+
+namespace blockmig::nbd {
+namespace {
+
+constexpr std::uint64_t kOwn = BudgetShare::kOwnBytes;
+constexpr std::uint64_t kMiB = 1 << 20;
+
+class MemoryBudgetTest : public testing::Test {
+ protected:
+  struct Connection {
+    std::unique_ptr<BudgetShare> share;
+    int granted = 0;
+  };
+  Connection& connect() {
+    auto& connection = *connections_.emplace_back(std::make_unique<Connection>());
+    connection.share =
+        std::make_unique<BudgetShare>(loop_, &budget_, [raw = &connection] { ++raw->granted; });
+    return connection;
+  }
+  /// Lets the loop deliver what was posted.
+  void settle() { run_task(loop_, sleep_for(loop_, std::chrono::milliseconds(1))); }
+
+  Random random_{1};
+  SimLoop loop_{random_};
+  MemoryBudget budget_{4 * kMiB};
+  std::vector<std::unique_ptr<Connection>> connections_;
+};
+
+TEST_F(MemoryBudgetTest, WhatIsSmallTouchesNothingShared) {
+  Connection& connection = connect();
+  EXPECT_TRUE(connection.share->cover(kOwn));
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+TEST_F(MemoryBudgetTest, TakesInStepsAndAnIdleConnectionHoldsNothing) {
+  Connection& connection = connect();
+  EXPECT_TRUE(connection.share->cover(kOwn + 1));
+  EXPECT_EQ(budget_.used(), BudgetShare::kStepBytes);
+  EXPECT_TRUE(connection.share->cover(kOwn + BudgetShare::kStepBytes));
+  EXPECT_EQ(budget_.used(), BudgetShare::kStepBytes);
+  connection.share->shrink_to(kOwn + 1);
+  EXPECT_EQ(budget_.used(), BudgetShare::kStepBytes);
+  connection.share->shrink_to(0);
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+TEST_F(MemoryBudgetTest, NeverMoreThanTheBudgetBesideEachOnesOwn) {
+  for (int i = 0; i < 8; ++i) (void)connect().share->cover(kOwn + kMiB);
+  EXPECT_EQ(budget_.used(), 4 * kMiB);
+  EXPECT_TRUE(budget_.has_waiters());
+}
+
+TEST_F(MemoryBudgetTest, TheSmallGoOnWhenOthersHoldEverything) {
+  EXPECT_TRUE(connect().share->cover(kOwn + 4 * kMiB));
+  EXPECT_FALSE(connect().share->cover(kOwn + 1));
+  EXPECT_TRUE(connect().share->cover(kOwn));
+}
+
+TEST_F(MemoryBudgetTest, WhoWaitsIsServedInOrder) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
+  Connection& large = connect();
+  Connection& small = connect();
+  ASSERT_FALSE(large.share->cover(kOwn + 3 * kMiB));
+  ASSERT_FALSE(small.share->cover(kOwn + kMiB));
+  // Room for the second one only: it does not overtake, so the first one cannot starve.
+  holder.share->shrink_to(kOwn + 3 * kMiB);
+  settle();
+  EXPECT_EQ(large.granted + small.granted, 0);
+  EXPECT_FALSE(connect().share->cover(kOwn + 1));
+  holder.share->shrink_to(kOwn + kMiB);
+  settle();
+  EXPECT_EQ(large.granted, 1);
+  EXPECT_TRUE(large.share->cover(kOwn + 3 * kMiB));
+  EXPECT_EQ(small.granted, 0);
+  holder.share->shrink_to(0);
+  settle();
+  EXPECT_EQ(small.granted, 1);
+  EXPECT_TRUE(small.share->cover(kOwn + kMiB));
+}
+
+TEST_F(MemoryBudgetTest, ABusyConnectionGivesItsSpareStepUpWhenSomebodyWaits) {
+  Connection& busy = connect();
+  ASSERT_TRUE(busy.share->cover(kOwn + 4 * kMiB));
+  busy.share->shrink_to(kOwn + 3 * kMiB);
+  EXPECT_EQ(budget_.used(), 3 * kMiB + BudgetShare::kStepBytes);
+  Connection& waiting = connect();
+  ASSERT_FALSE(waiting.share->cover(kOwn + kMiB));
+  busy.share->shrink_to(kOwn + 3 * kMiB);
+  settle();
+  EXPECT_EQ(waiting.granted, 1);
+}
+
+TEST_F(MemoryBudgetTest, MoreThanThereIsGoesAheadAlone) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 1));
+  Connection& huge = connect();
+  EXPECT_FALSE(huge.share->cover(kOwn + 64 * kMiB));
+  holder.share->shrink_to(0);
+  settle();
+  EXPECT_EQ(huge.granted, 1);
+  EXPECT_TRUE(huge.share->cover(kOwn + 64 * kMiB));
+  EXPECT_FALSE(holder.share->cover(kOwn + 1));
+}
+
+TEST_F(MemoryBudgetTest, WhoLeavesTheLineMakesRoomForTheNext) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 3 * kMiB));
+  Connection& gone = connect();
+  Connection& next = connect();
+  ASSERT_FALSE(gone.share->cover(kOwn + 4 * kMiB));
+  ASSERT_FALSE(next.share->cover(kOwn + kMiB));
+  gone.share.reset();
+  settle();
+  EXPECT_EQ(next.granted, 1);
+  EXPECT_EQ(gone.granted, 0);
+}
+
+TEST_F(MemoryBudgetTest, AGrantThatFindsNobodyIsGivenBack) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
+  Connection& gone = connect();
+  ASSERT_FALSE(gone.share->cover(kOwn + kMiB));
+  holder.share->shrink_to(0);  // the grant is on its way
+  gone.share.reset();
+  settle();
+  EXPECT_EQ(gone.granted, 0);
+  EXPECT_EQ(budget_.used(), 0u);
+}
+
+TEST_F(MemoryBudgetTest, WhoNeedsLessThanHeAskedForLeavesTheLine) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
+  Connection& waiting = connect();
+  ASSERT_FALSE(waiting.share->cover(kOwn + kMiB));
+  EXPECT_TRUE(waiting.share->cover(kOwn));
+  EXPECT_FALSE(budget_.has_waiters());
+}
+
+TEST_F(MemoryBudgetTest, KnowsSinceWhenTheFirstOneWaits) {
+  EXPECT_FALSE(budget_.waiting_since());
+  ASSERT_TRUE(connect().share->cover(kOwn + 4 * kMiB));
+  const TimePoint first = loop_.now();
+  ASSERT_FALSE(connect().share->cover(kOwn + 1));
+  settle();
+  ASSERT_FALSE(connect().share->cover(kOwn + 1));
+  ASSERT_TRUE(budget_.waiting_since());
+  EXPECT_EQ(*budget_.waiting_since(), first);
+}
+
+}  // namespace
+}  // namespace blockmig::nbd

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server with several loops: who is served where, and that nobody can tell.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <set>
+#include <thread>
+
+#include "blockmig/io/call_on.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/io_thread.h"
+#include "blockmig/io/pipe_stream.h"
+#include "blockmig/io/run_task.h"
+#include "fake_export.h"
+#include "nbdserver/server.h"
+#include "wire_bytes.h"
+
+namespace blockmig::nbd {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// Takes every request to the device's own loop, and notes from which threads they came.
+class FakeLane final : public BlockDevice {
+ public:
+  FakeLane(BlockDevice& device, EventLoop& home, EventLoop& own, std::set<std::thread::id>& threads)
+      : device_(device), home_(home), own_(own), threads_(threads) {}
+
+  const DeviceInfo& info() const override { return device_.info(); }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    const std::thread::id id = std::this_thread::get_id();
+    const Status status = co_await call_on(own_, home_, calls_, [this, id, offset, into] {
+      threads_.insert(id);
+      return device_.read(offset, into);
+    });
+    co_return status;
+  }
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
+    const Status status = co_await call_on(own_, home_, calls_, [this, offset, from, flags] {
+      return device_.write(offset, from, flags);
+    });
+    co_return status;
+  }
+  Task<Status> flush() override {
+    const Status status = co_await call_on(own_, home_, calls_, [this] { return device_.flush(); });
+    co_return status;
+  }
+  Task<Status> trim(std::uint64_t, std::uint64_t, WriteFlags) override { co_return Status(); }
+  Task<Status> write_zeroes(std::uint64_t, std::uint64_t, ZeroFlags) override {
+    co_return Status();
+  }
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
+    co_return std::vector<Extent>{{offset, length, false, false}};
+  }
+  Task<Status> close() override { co_return Status(); }
+
+ private:
+  BlockDevice& device_;
+  EventLoop& home_;
+  EventLoop& own_;
+  std::set<std::thread::id>& threads_;  ///< home's
+  TaskScope calls_;
+};
+
+class ThreadsTest : public testing::Test {
+ protected:
+  static constexpr int kThreads = 2;
+
+  void SetUp() override {
+    auto made = make_io_loop({.kind = LoopKind::kPortable});
+    ASSERT_TRUE(made.ok());
+    loop_ = *std::move(made);
+    NbdServerOptions options;
+    for (int i = 0; i < kThreads; ++i) {
+      auto thread = IoThread::start({.kind = LoopKind::kPortable}, "serve");
+      ASSERT_TRUE(thread.ok());
+      options.other_loops.push_back(&(*thread)->loop());
+      threads_.push_back(*std::move(thread));
+    }
+    disk_ = std::make_shared<FakeExport>("disk0", device_);
+    disk_->open_lane_ = [this](EventLoop& other) {
+      return std::make_shared<FakeLane>(device_, *loop_, other, readers_);
+    };
+    directory_.exports_.push_back(disk_);
+    server_ = make_nbd_server(*loop_, directory_, options);
+    char folder[] = "/tmp/nbdserver-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    folder_ = folder;
+    address_ = *SocketAddress::parse("unix:" + folder_ + "/s.sock");
+    ASSERT_TRUE(server_->listen(address_).ok());
+  }
+  void TearDown() override {
+    if (server_ != nullptr) stop();
+    clients_.clear();
+    std::filesystem::remove_all(folder_);
+  }
+  void stop() {
+    run_task(*loop_, server_->stop(100ms));
+    server_.reset();
+  }
+  void send(Stream& stream, const ByteVector& bytes) {
+    const ConstBytes part(bytes);
+    const auto sent = run_task(*loop_, stream.write_all(std::span<const ConstBytes>(&part, 1)));
+    EXPECT_TRUE(sent.ok());
+  }
+  ByteVector receive(Stream& stream, std::size_t size) {
+    ByteVector bytes(size);
+    const auto got = run_task(*loop_, read_exactly(stream, bytes));
+    EXPECT_TRUE(got.ok());
+    return bytes;
+  }
+  /// A client in transmission; `behind` comes in one piece with its last option.
+  Stream& transmitting(const ByteVector& behind = {}) {
+    auto stream = run_task(*loop_, connect_to(*loop_, address_, 5s));
+    EXPECT_TRUE(stream.ok());
+    clients_.push_back(*std::move(stream));
+    Stream& client = *clients_.back();
+    receive(client, 18);
+    send(client, join({client_flags(3), option(kOptExportName, Wire().text("disk0")), behind}));
+    receive(client, 10);
+    return client;
+  }
+  bool closed(Stream& stream) {
+    ByteVector bytes(1);
+    const auto got = run_task(*loop_, stream.read_some(bytes));
+    return !got.ok() || *got == 0;
+  }
+
+  std::unique_ptr<IoLoop> loop_;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+  std::set<std::thread::id> readers_;
+  MemoryDevice device_{"memory", 16 << 20};
+  std::shared_ptr<FakeExport> disk_;
+  FakeDirectory directory_;
+  std::unique_ptr<NbdServer> server_;
+  std::string folder_;
+  SocketAddress address_;
+  std::vector<std::unique_ptr<Stream>> clients_;
+};
+
+TEST_F(ThreadsTest, ConnectionsAreSpreadAndSeeOneDisk) {
+  std::vector<Stream*> clients;
+  for (int i = 0; i < 2 * (kThreads + 1); ++i) clients.push_back(&transmitting());
+  for (std::size_t i = 0; i < clients.size(); ++i) {
+    send(*clients[i],
+         request(0, kWrite, i, i * 4096, 4096, pattern(4096, static_cast<std::uint8_t>(i))));
+    EXPECT_EQ(receive(*clients[i], 16), simple_reply(0, i));
+  }
+  for (std::size_t i = 0; i < clients.size(); ++i) {
+    for (std::size_t j = 0; j < clients.size(); ++j) {
+      send(*clients[i], request(0, kRead, j, j * 4096, 4096));
+      EXPECT_EQ(receive(*clients[i], 16 + 4096),
+                simple_reply(0, j, pattern(4096, static_cast<std::uint8_t>(j))));
+    }
+  }
+  EXPECT_EQ(readers_.size(), static_cast<std::size_t>(kThreads)) << "home reads by itself";
+  EXPECT_FALSE(readers_.contains(std::this_thread::get_id()));
+  const auto infos = server_->clients();
+  ASSERT_EQ(infos.size(), clients.size());
+  for (const auto& info : infos) EXPECT_EQ(info.requests, 1 + clients.size());
+}
+
+TEST_F(ThreadsTest, WhatComesBehindTheLastOptionIsServedElsewhereToo) {
+  transmitting();
+  Stream& moved = transmitting(request(0, kRead, 7, 0, 512));
+  EXPECT_EQ(receive(moved, 16 + 512), simple_reply(0, 7, ByteVector(512)));
+  EXPECT_EQ(readers_.size(), 1u);
+}
+
+TEST_F(ThreadsTest, AClientElsewhereCanBeCut) {
+  transmitting();
+  Stream& moved = transmitting();
+  const auto infos = server_->clients();
+  ASSERT_EQ(infos.size(), 2u);
+  ASSERT_TRUE(server_->disconnect(infos[1].id).ok());
+  EXPECT_TRUE(closed(moved));
+  while (server_->clients().size() != 1) run_task(*loop_, sleep_for(*loop_, 1ms));
+}
+
+TEST_F(ThreadsTest, AShutdownAnswersWhatIsInFlightEverywhere) {
+  std::vector<Stream*> clients;
+  for (int i = 0; i < kThreads + 1; ++i) clients.push_back(&transmitting());
+  for (Stream* client : clients) send(*client, request(0, kRead, 1, 0, 65536));
+  // Taken before the shutdown begins, or refused by it: never left without an answer.
+  stop();
+  for (Stream* client : clients) {
+    const ByteVector reply = receive(*client, 16);
+    EXPECT_EQ(read_be(reply, 8, 8), 1u);
+  }
+}
+
+TEST_F(ThreadsTest, AClientThatVanishesElsewhereLeavesNothing) {
+  transmitting();
+  for (int i = 0; i < 20; ++i) {
+    transmitting(request(0, kRead, 1, 0, 1 << 20));
+    clients_.pop_back();
+  }
+  while (server_->clients().size() != 1) run_task(*loop_, sleep_for(*loop_, 1ms));
+}
+
+TEST_F(ThreadsTest, AnExportThatCannotBeReachedFromElsewhereStaysHome) {
+  disk_->open_lane_ = nullptr;
+  for (int i = 0; i < 3; ++i) {
+    Stream& client = transmitting();
+    send(client, request(0, kRead, 1, 0, 512));
+    EXPECT_EQ(receive(client, 16 + 512), simple_reply(0, 1, ByteVector(512)));
+  }
+  EXPECT_TRUE(readers_.empty());
+}
+
+}  // namespace
+}  // namespace blockmig::nbd
