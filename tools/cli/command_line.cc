@@ -36,7 +36,7 @@ Examples:
   blockmig serve vm1                     (again, from where the last move has put it)
 
 Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
-in the foreground.)";
+in the foreground. Daemon options are for that case only; --listen is for both.)";
 
 constexpr const char* kMigrateFooter = R"(
 Examples:
@@ -62,15 +62,24 @@ void add_output(CLI::App& app, RawOptions& raw, const std::string& formats) {
   app.add_option("-o,--output", raw.output, "output format: " + formats)->type_name("FORMAT");
 }
 
-void add_process_options(CLI::App& app, RawOptions& raw) {
-  app.add_option("--loop", raw.loop, "event loop: auto, io_uring, portable")->type_name("KIND");
-  app.add_option("--log", raw.log, "log on stderr: auto (text on a terminal), text, json")
-      ->type_name("FORM");
-  app.add_option("--listen", raw.listen,
-                 "where clients connect: unix:PATH or tcp:HOST:PORT; may be repeated (default: "
-                 "nbd.sock in the state folder, once there is a disk)")
-      ->type_name("ADDRESS")
-      ->allow_extra_args(false);
+/// Where the option library puts what was typed for one row of the table.
+CLI::Option* add_process_option(CLI::App& app, RawProcess& raw, const ProcessOption& option) {
+  const std::string name = std::string("--") + option.name;
+  if (const auto* flag = std::get_if<bool RawProcess::*>(&option.place)) {
+    return app.add_flag(name, raw.**flag, option.help);
+  }
+  if (const auto* text = std::get_if<std::string RawProcess::*>(&option.place)) {
+    return app.add_option(name, raw.**text, option.help)->type_name(option.type);
+  }
+  auto& list = raw.*std::get<std::vector<std::string> RawProcess::*>(option.place);
+  return app.add_option(name, list, option.help)->type_name(option.type)->allow_extra_args(false);
+}
+
+void add_process_options(CLI::App& app, RawOptions& raw, bool is_daemon) {
+  for (const ProcessOption& option : process_options()) {
+    if (option.daemon_only && !is_daemon) continue;
+    add_process_option(app, raw.process, option)->group(is_daemon ? "Options" : "Daemon options");
+  }
 }
 
 void add_serve(CLI::App& app, RawOptions& raw) {
@@ -78,9 +87,10 @@ void add_serve(CLI::App& app, RawOptions& raw) {
   app.add_option("--source", raw.source,
                  "store with the disk's content (default: where the journal says)")
       ->type_name("STORE");
-  add_process_options(app, raw);
+  add_process_options(app, raw, false);
   app.add_flag("--read-only", raw.read_only, "refuse writes");
-  app.add_option("--cache", raw.cache, "files: buffered (page cache) or direct (O_DIRECT)")
+  app.add_option("--cache", raw.cache,
+                 "files: buffered (page cache), map (page cache, mapped) or direct (O_DIRECT)")
       ->type_name("MODE");
   app.add_option("--bitmap", raw.bitmaps,
                  "record changed chunks in a bitmap that clients can query; may be repeated")
@@ -169,11 +179,13 @@ class Parser final {
   void add_queries() {
     CLI::App* status = command("status", "show the daemon, or one job or disk", Verb::kStatus);
     status->add_option("JOB", raw_.subject, "a job's id, or a disk for its latest job");
-    status->add_flag("-w,--watch", raw_.watch, "go on until the job has ended");
+    status->add_flag("-w,--watch", raw_.watch,
+                     "go on: the daemon and its clients once a second, a job until it has ended");
     add_output(*status, raw_, "table, wide, json, jsonl");
     CLI::App* list = command("ls", "list disks, jobs or clients", Verb::kList);
     list->add_option("WHAT", raw_.listed, "disks, jobs or clients")->required();
     add_output(*list, raw_, "table, wide, json, jsonl");
+    command("metrics", "print what a scrape of Prometheus gets", Verb::kMetrics);
     CLI::App* verify = command("verify", "compare two stores or disks", Verb::kVerify);
     verify->add_option("A", raw_.subject, "store or disk")->required();
     verify->add_option("B", raw_.object, "store or disk")->required();
@@ -223,6 +235,9 @@ class Parser final {
     detach->add_flag("--forget", raw_.forget, "also forget where its content lives");
     command("stop", "end the daemon in order", Verb::kStop);
     command("version", "print the version", Verb::kVersion);
+    command("help", "more about a topic: limits", Verb::kHelp)
+        ->add_option("TOPIC", raw_.subject, "limits")
+        ->required();
   }
 
   /// What is wrong where a command should stand, if anything: the library would only say that one
@@ -311,7 +326,11 @@ ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
                  "state folder (default: $XDG_STATE_HOME/blockmig, /var/lib/blockmig for root, "
                  "~/.local/state/blockmig)")
       ->type_name("DIR");
-  add_process_options(app, raw);
+  app.add_option("--config", raw.config,
+                 "read options from this TOML file; its keys are the names of the options")
+      ->type_name("FILE");
+  app.add_flag("--limits", raw.show_limits, "print the limits that would be in force, and end");
+  add_process_options(app, raw, true);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(reversed);

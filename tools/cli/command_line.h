@@ -8,9 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "blockmig/io/io_loop.h"
+#include "tools/cli/process_options.h"
 #include "tools/control/messages.h"
-#include "tools/daemon/log.h"
 
 namespace blockmig {
 
@@ -18,6 +17,7 @@ enum class Verb {
   kServe,
   kMigrate,
   kStatus,
+  kMetrics,
   kAbort,
   kPause,
   kResume,
@@ -31,6 +31,7 @@ enum class Verb {
   kDetach,
   kStop,
   kVersion,
+  kHelp,
 };
 
 enum class OutputFormat { kTable, kWide, kJson, kJsonLines };
@@ -47,8 +48,7 @@ struct CommandLine {
   bool watch = false;
 
   ServeRequest serve;
-  LoopKind loop = LoopKind::kAuto;
-  LogForm log = LogForm::kAuto;
+  ProcessSettings process;  ///< where serve becomes the daemon
   bool foreground = false;
 
   MigrateRequest migrate;
@@ -63,9 +63,8 @@ struct CommandLine {
 
 struct DaemonCommandLine {
   std::string state_dir;
-  std::vector<std::string> listen;
-  LoopKind loop = LoopKind::kAuto;
-  LogForm log = LogForm::kAuto;
+  ProcessSettings process;
+  bool show_limits = false;  ///< print them instead of running
 };
 
 /// A command, or what to print instead of one (help, version: exit code 0; a usage error: 2).

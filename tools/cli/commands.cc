@@ -4,6 +4,7 @@
 
 #include <cstdio>
 
+#include "nbdserver/limit_table.h"
 #include "tools/cli/foreground_daemon.h"
 #include "tools/control/control_client.h"
 #include "tools/control/state_dir.h"
@@ -29,6 +30,8 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
       return run_migrate(command, context);
     case Verb::kStatus:
       return run_status(command, context);
+    case Verb::kMetrics:
+      return run_metrics(context);
     case Verb::kList:
       return run_list(command, context);
     case Verb::kVerify:
@@ -49,8 +52,24 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
     case Verb::kVersion:
       print("blockmig " BLOCKMIG_VERSION "\n");
       return ExitCode::kOk;
+    case Verb::kHelp:
+      print(limits_text(NbdServerLimits{}));
+      return ExitCode::kOk;
   }
   return ExitCode::kUsage;
+}
+
+/// Adds the disks of the command line, and listens once the last one is there.
+Status offer_disks(const ProcessSettings& process, ControlHandler& daemon) {
+  for (const DiskArgument& disk : process.disks) {
+    ServeRequest request;
+    request.disk = disk.name;
+    request.source = disk.source;
+    if (&disk == &process.disks.back()) request.listen = process.listen;
+    const Result<std::string> added = ask(daemon, "POST", "/v1/disks", to_json(request));
+    if (!added) return added.error();
+  }
+  return {};
 }
 
 /// Prints what takes a command's place: help on stdout, a usage error on stderr.
@@ -89,7 +108,7 @@ std::string disk_path(const std::string& disk) { return "/v1/disks/" + disk; }
 int run_blockmig(const std::vector<std::string>& arguments) {
   const ParseOutcome<CommandLine> parsed = parse_command_line(arguments);
   if (!parsed.command) return print_outcome(parsed);
-  if (parsed.command->verb == Verb::kVersion) {
+  if (parsed.command->verb == Verb::kVersion || parsed.command->verb == Verb::kHelp) {
     return static_cast<int>(run_verb(*parsed.command, CommandContext{}));
   }
   const Result<std::string> state_dir =
@@ -103,16 +122,25 @@ int run_blockmig(const std::vector<std::string>& arguments) {
 int run_blockmigd(const std::vector<std::string>& arguments) {
   const ParseOutcome<DaemonCommandLine> parsed = parse_daemon_command_line(arguments);
   if (!parsed.command) return print_outcome(parsed);
+  const ProcessSettings& process = parsed.command->process;
+  if (parsed.command->show_limits) {
+    print(limits_text(process.limits));
+    return static_cast<int>(ExitCode::kOk);
+  }
   StopSignals signals;
   const Result<std::string> state_dir =
       resolve_state_dir(parsed.command->state_dir, StateDirEnvironment::from_process());
   if (!state_dir) return static_cast<int>(report_as("blockmigd", state_dir.error()));
-  DaemonOptions options;
-  options.state_dir = *state_dir;
-  options.listen = parsed.command->listen;
-  options.loop = parsed.command->loop;
-  const auto daemon = ForegroundDaemon::start(options, parsed.command->log);
+  Result<DaemonOptions> options = daemon_options(process, *state_dir);
+  if (!options) return static_cast<int>(report_as("blockmigd", options.error()));
+  // With disks of its own it listens when they are there; without, whoever comes finds none yet.
+  if (process.disks.empty()) options->listen = process.listen;
+  const auto daemon = ForegroundDaemon::start(*options, process.log);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));
+  const Status offered = offer_disks(process, (*daemon)->control());
+  if (!offered) return static_cast<int>(report_as("blockmigd", offered.error()));
+  const Status opened = (*daemon)->open_inherited();
+  if (!opened) return static_cast<int>(report_as("blockmigd", opened.error()));
   print("blockmigd ready, state folder " + *state_dir + "\n");
   const Status stopped = (*daemon)->run_until_stopped(signals);
   return static_cast<int>(stopped.ok() ? ExitCode::kOk : exit_code_of(stopped.error()));

@@ -32,6 +32,7 @@ ExitCode run_serve(const CommandLine& command, const CommandContext& context);
 ExitCode run_migrate(const CommandLine& command, const CommandContext& context);
 ExitCode run_verify(const CommandLine& command, const CommandContext& context);
 ExitCode run_status(const CommandLine& command, const CommandContext& context);
+ExitCode run_metrics(const CommandContext& context);
 ExitCode run_list(const CommandLine& command, const CommandContext& context);
 /// abort, pause, resume, set.
 ExitCode run_job_command(const CommandLine& command, const CommandContext& context);

@@ -1,40 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <limits>
 #include <string_view>
 #include <utility>
 
-#include "blockmig/base/units.h"
 #include "blockmig/base/uri.h"
-#include "blockmig/io/stream.h"
+#include "tools/cli/config_file.h"
+#include "tools/cli/option_values.h"
 #include "tools/cli/raw_options.h"
 
 namespace blockmig {
 namespace {
-
-Error usage(const std::string& text) { return Error(ErrorCode::kInvalid, text); }
-
-/// Converts `text` by `parse` into `into` if it was given; the first error stays in `status`.
-template <typename Value, typename Parse>
-void take(Status& status, const char* option, const std::string& text, Value& into, Parse parse) {
-  if (text.empty() || !status.ok()) return;
-  auto value = parse(text);
-  if (!value) {
-    status = usage(std::string(option) + ": " + value.error().message());
-    return;
-  }
-  into = *std::move(value);
-}
-
-template <typename Value>
-Result<Value> parse_choice(const std::string& text,
-                           const std::vector<std::pair<std::string_view, Value>>& choices) {
-  std::string known;
-  for (const auto& [name, value] : choices) {
-    if (text == name) return value;
-    known += (known.empty() ? "" : ", ") + std::string(name);
-  }
-  return usage("'" + text + "' is not one of: " + known);
-}
 
 Result<OutputFormat> parse_format(const std::string& text) {
   return parse_choice<OutputFormat>(text, {{"table", OutputFormat::kTable},
@@ -42,37 +16,14 @@ Result<OutputFormat> parse_format(const std::string& text) {
                                            {"json", OutputFormat::kJson},
                                            {"jsonl", OutputFormat::kJsonLines}});
 }
-Result<LoopKind> parse_loop(const std::string& text) {
-  return parse_choice<LoopKind>(text, {{"auto", LoopKind::kAuto},
-                                       {"io_uring", LoopKind::kUring},
-                                       {"portable", LoopKind::kPortable}});
-}
-Result<LogForm> parse_log(const std::string& text) {
-  return parse_choice<LogForm>(
-      text, {{"auto", LogForm::kAuto}, {"text", LogForm::kText}, {"json", LogForm::kJson}});
-}
 Result<CacheMode> parse_cache(const std::string& text) {
-  return parse_choice<CacheMode>(
-      text, {{"buffered", CacheMode::kBuffered}, {"direct", CacheMode::kDirect}});
+  return parse_choice<CacheMode>(text, {{"buffered", CacheMode::kBuffered},
+                                        {"direct", CacheMode::kDirect},
+                                        {"map", CacheMode::kMap}});
 }
 Result<Listed> parse_listed(const std::string& text) {
   return parse_choice<Listed>(
       text, {{"disks", Listed::kDisks}, {"jobs", Listed::kJobs}, {"clients", Listed::kClients}});
-}
-
-Result<std::uint32_t> parse_size_32(const std::string& text) {
-  const Result<std::uint64_t> size = parse_size(text);
-  if (!size) return size.error();
-  if (*size > std::numeric_limits<std::uint32_t>::max())
-    return usage("'" + text + "' is too large");
-  return static_cast<std::uint32_t>(*size);
-}
-
-Result<std::uint32_t> parse_count(const std::string& text) {
-  for (const char c : text) {
-    if (c < '0' || c > '9') return usage("'" + text + "' is not a whole number");
-  }
-  return parse_size_32(text);
 }
 
 Result<std::string> parse_uri(const std::string& text) {
@@ -84,23 +35,6 @@ Result<std::string> parse_uri(const std::string& text) {
 Result<std::uint64_t> parse_limit(const std::string& text) {
   if (text == "none" || text == "unlimited") return std::uint64_t{0};
   return parse_rate(text);
-}
-
-Status take_listen(const std::vector<std::string>& texts, std::vector<std::string>& into) {
-  for (const std::string& text : texts) {
-    const Result<SocketAddress> address = SocketAddress::parse(text);
-    if (!address) return usage("--listen: " + address.error().message());
-    SocketAddress absolute = *address;
-    if (absolute.family == SocketAddress::Family::kUnix) {
-      // The daemon's working folder is not ours.
-      const Result<StoreUri> path =
-          parse_store_uri(absolute.path.starts_with('/') ? absolute.path : "./" + absolute.path);
-      if (!path) return usage("--listen: " + path.error().message());
-      absolute.path = path->path;
-    }
-    into.push_back(absolute.to_string());
-  }
-  return {};
 }
 
 Status convert_serve(const RawOptions& raw, CommandLine& command) {
@@ -128,7 +62,11 @@ Status convert_serve(const RawOptions& raw, CommandLine& command) {
   if (serve.read_only && serve.create_size_bytes != 0) {
     return usage("--create-size and --read-only exclude each other");
   }
-  return take_listen(raw.listen, serve.listen);
+  const Result<ProcessSettings> process = convert_process(raw.process);
+  if (!process) return process.error();
+  command.process = *process;
+  serve.listen = process->listen;
+  return {};
 }
 
 Status convert_migrate(const RawOptions& raw, CommandLine& command) {
@@ -201,8 +139,6 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
   command.forget = raw.forget;
   Status status;
   take(status, "-o", raw.output, command.format, parse_format);
-  take(status, "--loop", raw.loop, command.loop, parse_loop);
-  take(status, "--log", raw.log, command.log, parse_log);
   take(status, "ls", raw.listed, command.listed, parse_listed);
   if (!status) return status.error();
   switch (verb) {
@@ -233,7 +169,11 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
     case Verb::kDisconnect:
     case Verb::kDetach:
     case Verb::kStop:
+    case Verb::kMetrics:
     case Verb::kVersion:
+      break;
+    case Verb::kHelp:
+      if (raw.subject != "limits") status = usage("there is help about: limits");
       break;
   }
   if (!status) return status.error();
@@ -241,14 +181,17 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
 }
 
 Result<DaemonCommandLine> convert_daemon(const RawOptions& raw) {
+  ConfiguredDaemon configured{raw.state_dir, raw.process};
+  if (!raw.config.empty()) {
+    const Status read = read_config_file(raw.config, configured);
+    if (!read) return usage("--config: " + read.error().message());
+  }
+  const Result<ProcessSettings> process = convert_process(configured.process);
+  if (!process) return process.error();
   DaemonCommandLine command;
-  command.state_dir = raw.state_dir;
-  Status status;
-  take(status, "--loop", raw.loop, command.loop, parse_loop);
-  take(status, "--log", raw.log, command.log, parse_log);
-  if (!status) return status.error();
-  const Status listen = take_listen(raw.listen, command.listen);
-  if (!listen) return listen.error();
+  command.state_dir = configured.state_dir;
+  command.process = *process;
+  command.show_limits = raw.show_limits;
   return command;
 }
 

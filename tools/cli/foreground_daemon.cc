@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/foreground_daemon.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -13,7 +14,49 @@ namespace {
 constexpr Duration kStopPoll = std::chrono::milliseconds(20);
 constexpr int kSignalExitBase = 128;
 
+/// A client is a descriptor. Programs that use select() need the soft limit low; we do not.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
+
+Result<DaemonOptions> daemon_options(const ProcessSettings& settings,
+                                     const std::string& state_dir) {
+  DaemonOptions options;
+  options.state_dir = state_dir;
+  options.loop = settings.loop;
+  options.threads = settings.threads;
+  options.metrics = settings.metrics;
+  options.log_level = settings.log_level;
+  options.limits = settings.limits;
+  options.peers = settings.peers;
+  options.unix_sockets = settings.unix_sockets;
+  const auto security = make_nbd_security(settings.security);
+  if (!security) return security.error();
+  options.security = *security;
+  auto sockets = take_activated_sockets();
+  if (!sockets) return sockets.error();
+  options.inherited = std::make_shared<InheritedClients>();
+  options.inherited->sockets = *std::move(sockets);
+  for (const InheritedSocket& socket : options.inherited->sockets) {
+    // Clients must never get what looks like the control socket to whoever set it up.
+    if (socket.name != "control") continue;
+    return Error(ErrorCode::kInvalid,
+                 "socket activation: descriptor " + std::to_string(socket.fd.get()) +
+                     " is named 'control': the control socket is always our own");
+  }
+  if (settings.stdio) {
+    auto streams = take_standard_streams();
+    if (!streams) return streams.error();
+    options.inherited->stdio = *std::move(streams);
+  }
+  raise_descriptor_limit();
+  return options;
+}
 
 Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOptions& options,
                                                                   LogForm log) {
@@ -22,7 +65,8 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   if (!path_fits) return path_fits.error();
   Result<StateDirLock> lock = StateDirLock::acquire(options.state_dir);
   if (!lock) return lock.error();
-  std::unique_ptr<ForegroundDaemon> daemon(new ForegroundDaemon(*std::move(lock), log));
+  std::unique_ptr<ForegroundDaemon> daemon(
+      new ForegroundDaemon(*std::move(lock), log, options.log_level));
   Result<std::unique_ptr<Daemon>> engine =
       Daemon::start(options, daemon->log_, [] { StopSignals::raise(); });
   if (!engine) return engine.error();
@@ -31,12 +75,26 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
       ControlServer::start(socket_path, *daemon->daemon_);
   if (!server) return server.error();
   daemon->server_ = *std::move(server);
+  const Status metrics = daemon->serve_metrics(options.metrics);
+  if (!metrics) return metrics.error();
   daemon->log_.info("daemon started, state folder " + options.state_dir);
   return daemon;
 }
 
 ForegroundDaemon::~ForegroundDaemon() {
-  server_.reset();  // it hands requests to the daemon
+  metrics_.reset();  // they hand requests to the daemon
+  server_.reset();
+}
+
+Status ForegroundDaemon::serve_metrics(const std::optional<SocketAddress>& address) {
+  if (!address) return {};
+  auto server = MetricsServer::start(address->host, address->port, *daemon_);
+  if (!server) return server.error();
+  metrics_ = *std::move(server);
+  SocketAddress bound = *address;
+  bound.port = metrics_->port();
+  log_.info("answering scrapes on " + bound.to_string());
+  return {};
 }
 
 Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
@@ -45,6 +103,7 @@ Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
   std::atomic<bool> ended = false;
   Status closed;
   std::thread stopper([this, &ended, &closed] {
+    metrics_.reset();
     server_.reset();
     closed = daemon_->stop();
     ended.store(true);

@@ -7,13 +7,20 @@
 #include <memory>
 #include <string>
 
+#include "tools/cli/process_options.h"
 #include "tools/cli/stop_signals.h"
 #include "tools/control/control_server.h"
+#include "tools/control/metrics_server.h"
 #include "tools/control/state_dir.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/log.h"
 
 namespace blockmig {
+
+/// Takes over the sockets that the process was started with, and makes room for as many
+/// descriptors as the system grants. Once, before any thread is started. kInvalid, kPrecondition:
+/// they are not what they should be; else as make_nbd_security().
+Result<DaemonOptions> daemon_options(const ProcessSettings& settings, const std::string& state_dir);
 
 class ForegroundDaemon final {
  public:
@@ -23,6 +30,8 @@ class ForegroundDaemon final {
   ForegroundDaemon(const ForegroundDaemon&) = delete;
   ForegroundDaemon& operator=(const ForegroundDaemon&) = delete;
 
+  /// Serves the clients that the process was started with (DaemonOptions::inherited).
+  Status open_inherited() { return daemon_->open_inherited(); }
   /// The control interface, without the socket.
   ControlHandler& control() { return *daemon_; }
   /// Waits for a signal or a stop request, then ends in order. A second signal ends the process at
@@ -30,12 +39,15 @@ class ForegroundDaemon final {
   Status run_until_stopped(StopSignals& signals);
 
  private:
-  ForegroundDaemon(StateDirLock lock, LogForm log) : lock_(std::move(lock)), log_(log) {}
+  ForegroundDaemon(StateDirLock lock, LogForm log, LogLevel level)
+      : lock_(std::move(lock)), log_(log, level) {}
+  Status serve_metrics(const std::optional<SocketAddress>& address);
 
   StateDirLock lock_;
   Log log_;
   std::unique_ptr<Daemon> daemon_;
   std::unique_ptr<ControlServer> server_;
+  std::unique_ptr<MetricsServer> metrics_;
 };
 
 }  // namespace blockmig

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// blockmig status and ls.
-#include <cstdio>
+// blockmig status, ls and metrics.
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string_view>
 #include <utility>
 
 #include "tools/cli/commands.h"
@@ -10,6 +13,7 @@
 namespace blockmig {
 namespace {
 
+constexpr const char* kClearScreen = "\x1b[H\x1b[J";
 constexpr Duration kWatchInterval = std::chrono::seconds(1);
 
 bool is_wide(const CommandLine& command) { return command.format == OutputFormat::kWide; }
@@ -49,21 +53,27 @@ ExitCode show_overview(const CommandLine& command, ControlHandler& daemon) {
   if (!answer) return report(answer.error());
   const Result<Overview> overview = overview_from_json(*answer);
   if (!overview) return report(overview.error());
-  if (command.format == OutputFormat::kJsonLines) {
-    for (const JobStatus& job : overview->jobs) print(to_json(job) + "\n");
-  } else {
-    show(command, *overview, overview_text(*overview, is_wide(command)));
-  }
+  show(command, *overview, overview_text(*overview, is_wide(command)));
   return ExitCode::kOk;
+}
+
+/// On a terminal each look replaces the one before; elsewhere they follow each other.
+bool redraws(const CommandLine& command) {
+  const bool for_people = command.format == OutputFormat::kTable || is_wide(command);
+  const char* terminal = std::getenv("TERM");  // NOLINT(concurrency-mt-unsafe): nobody sets any
+  const bool dumb = terminal == nullptr || std::string_view(terminal) == "dumb";
+  return for_people && !dumb && isatty(STDOUT_FILENO) == 1;
 }
 
 ExitCode watch_overview(const CommandLine& command, ControlHandler& daemon) {
   StopSignals signals;
+  const bool redraw = redraws(command);
   for (;;) {
+    if (redraw) print(kClearScreen);
     const ExitCode shown = show_overview(command, daemon);
     if (shown != ExitCode::kOk) return shown;
     if (signals.wait_for(kWatchInterval)) return ExitCode::kInterrupted;
-    if (command.format == OutputFormat::kTable || is_wide(command)) print("\n");
+    if (!redraw && (command.format == OutputFormat::kTable || is_wide(command))) print("\n");
   }
 }
 
@@ -103,7 +113,8 @@ ExitCode show_disk(const CommandLine& command, ControlHandler& daemon, const Err
   if (!answer) return report(no_job);
   const Result<DiskView> disk = disk_from_json(*answer);
   if (!disk) return report(disk.error());
-  show(command, *disk, disk_text(*disk));
+  const std::string ops = ops_table(*disk);
+  show(command, *disk, disk_text(*disk) + (ops.empty() ? "" : "\n" + ops));
   return ExitCode::kOk;
 }
 
@@ -125,6 +136,13 @@ ExitCode run_status(const CommandLine& command, const CommandContext& context) {
   if (!job) return report(job.error());
   if (command.watch) return watch_job(command, daemon, *job);
   show(command, *job, job_text(*job));
+  return ExitCode::kOk;
+}
+
+ExitCode run_metrics(const CommandContext& context) {
+  const Result<std::string> page = ask(*context.daemon, "GET", kMetricsPath);
+  if (!page) return report(page.error());
+  print(*page);
   return ExitCode::kOk;
 }
 
@@ -152,7 +170,7 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context) {
       if (!answer) return report(answer.error());
       const Result<std::vector<ClientView>> clients = clients_from_json(*answer);
       if (!clients) return report(clients.error());
-      show_list(command, *clients, clients_table(*clients),
+      show_list(command, *clients, clients_table(*clients, is_wide(command)),
                 [](const ClientView& client) { return to_json(std::vector<ClientView>{client}); });
       return ExitCode::kOk;
     }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "tools/cli/command_line.h"
+#include "tools/cli/process_options.h"
 
 namespace blockmig {
 
@@ -18,12 +19,11 @@ struct RawOptions {
   std::string listed;
   bool watch = false;
 
+  RawProcess process;
+
   std::string source;
-  std::vector<std::string> listen;
   bool read_only = false;
   std::string cache = "buffered";
-  std::string loop = "auto";
-  std::string log = "auto";
   std::vector<std::string> bitmaps;
   std::string description;
   std::string create_size;
@@ -47,10 +47,14 @@ struct RawOptions {
 
   std::vector<std::string> settings;  ///< set JOB NAME=VALUE…
   bool forget = false;
+
+  std::string config;        ///< blockmigd
+  bool show_limits = false;  ///< blockmigd
 };
 
 /// Every error is kInvalid and names the option.
 Result<CommandLine> convert(Verb verb, const RawOptions& raw);
+/// Reads the configuration file, if one is named.
 Result<DaemonCommandLine> convert_daemon(const RawOptions& raw);
 
 }  // namespace blockmig

@@ -33,6 +33,12 @@ ExitCode stay(const std::string& disk, ControlHandler& daemon, StopSignals& sign
 }
 
 ExitCode serve_in_running_daemon(const CommandLine& command, const CommandContext& context) {
+  if (!command.process.fixed_at_start.empty()) {
+    std::string options;
+    for (const std::string& name : command.process.fixed_at_start) options += " " + name;
+    return report(Error(ErrorCode::kInvalid, "the daemon of " + context.state_dir +
+                                                 " runs already and has its own:" + options));
+  }
   StopSignals signals;
   const Result<DiskView> disk = add_disk(*context.daemon, command.serve);
   if (!disk) return report(disk.error());
@@ -46,13 +52,14 @@ ExitCode serve_in_running_daemon(const CommandLine& command, const CommandContex
 ExitCode run_serve(const CommandLine& command, const CommandContext& context) {
   if (context.daemon_listens) return serve_in_running_daemon(command, context);
   StopSignals signals;
-  DaemonOptions options;
-  options.state_dir = context.state_dir;
-  options.loop = command.loop;
-  const auto daemon = ForegroundDaemon::start(options, command.log);
+  const Result<DaemonOptions> options = daemon_options(command.process, context.state_dir);
+  if (!options) return report(options.error());
+  const auto daemon = ForegroundDaemon::start(*options, command.process.log);
   if (!daemon) return report(daemon.error());
   const Result<DiskView> disk = add_disk((*daemon)->control(), command.serve);
   if (!disk) return report(disk.error());
+  const Status opened = (*daemon)->open_inherited();
+  if (!opened) return report(opened.error());
   announce(*disk, "");
   const Status stopped = (*daemon)->run_until_stopped(signals);
   return stopped.ok() ? ExitCode::kOk : report(stopped.error());

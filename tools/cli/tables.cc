@@ -18,6 +18,20 @@ std::string milliseconds(double value) {
 
 std::string seconds(double value) { return milliseconds(std::round(value * 1000)); }
 
+/// Characters, not bytes: "µs" is two wide.
+std::size_t shown_width(const std::string& text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
+/// Nothing was measured: nothing is shown.
+std::string latency_text(double value) { return value > 0 ? milliseconds(value) : "-"; }
+
+std::string rate_text(double bytes_per_second) {
+  return format_rate(static_cast<std::uint64_t>(bytes_per_second));
+}
+
 std::string percent(const JobStatus& job) {
   return std::to_string(static_cast<int>(std::floor(fraction_done(job) * 100))) + " %";
 }
@@ -42,13 +56,14 @@ std::string render_table(const Rows& rows) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    for (std::size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], shown_width(row[i]));
   }
   std::string text;
   for (const auto& row : rows) {
     std::string line;
     for (std::size_t i = 0; i < row.size(); ++i) {
-      line += row[i] + std::string(widths[i] - row[i].size() + 2, ' ');
+      line += row[i] + std::string(widths[i] - shown_width(row[i]) + 2, ' ');
     }
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + "\n";
@@ -74,6 +89,29 @@ std::string disks_table(const std::vector<DiskView>& disks, bool wide) {
     rows.push_back(std::move(row));
   }
   return render_table(rows);
+}
+
+std::string activity_table(const std::vector<DiskView>& disks) {
+  Rows rows = {{"DISK", "REQUESTS/S", "READ", "WRITE", "P50", "P99", "MAX", "IN FLIGHT"}};
+  for (const DiskView& disk : disks) {
+    const DiskRate& rate = disk.rate;
+    rows.push_back({disk.name, std::to_string(std::llround(rate.requests_per_second)),
+                    rate_text(rate.read_bytes_per_second), rate_text(rate.write_bytes_per_second),
+                    latency_text(rate.p50_ms), latency_text(rate.p99_ms), latency_text(rate.max_ms),
+                    std::to_string(disk.in_flight)});
+  }
+  return render_table(rows);
+}
+
+std::string ops_table(const DiskView& disk) {
+  Rows rows = {{"REQUEST", "COUNT", "ERRORS", "BYTES", "IN FLIGHT", "P50", "P99", "MAX"}};
+  for (const DiskOpView& op : disk.ops) {
+    if (op.requests == 0 && op.in_flight == 0) continue;
+    rows.push_back({op.op, std::to_string(op.requests), std::to_string(op.errors),
+                    format_bytes(op.bytes), std::to_string(op.in_flight), latency_text(op.p50_ms),
+                    latency_text(op.p99_ms), latency_text(op.max_ms)});
+  }
+  return rows.size() == 1 ? "" : render_table(rows);
 }
 
 std::string jobs_table(const std::vector<JobStatus>& jobs, bool wide) {
@@ -102,12 +140,30 @@ std::string jobs_table(const std::vector<JobStatus>& jobs, bool wide) {
   return render_table(rows);
 }
 
-std::string clients_table(const std::vector<ClientView>& clients) {
-  Rows rows = {{"CLIENT", "PEER", "DISK", "REQUESTS", "READ", "WRITTEN", "IN FLIGHT"}};
+std::string clients_table(const std::vector<ClientView>& clients, bool wide) {
+  Rows rows = {{"CLIENT", "PEER", "IDENTITY", "DISK", "REQUESTS", "READ", "WRITTEN", "IN FLIGHT"}};
+  if (wide) {
+    rows[0].insert(rows[0].end(), {"STYLE", "TLS", "ERRORS", "CONNECTED", "IDLE", "REQUESTS/S",
+                                   "READ RATE", "WRITE RATE"});
+  }
+  const auto or_dash = [](const std::string& text) { return text.empty() ? "-" : text; };
   for (const ClientView& client : clients) {
-    rows.push_back({std::to_string(client.id), client.peer, client.disk.empty() ? "-" : client.disk,
-                    std::to_string(client.requests), format_bytes(client.bytes_read),
-                    format_bytes(client.bytes_written), std::to_string(client.in_flight)});
+    std::vector<std::string> row = {
+        std::to_string(client.id),          client.peer,
+        or_dash(client.identity),           or_dash(client.disk),
+        std::to_string(client.requests),    format_bytes(client.bytes_read),
+        format_bytes(client.bytes_written), std::to_string(client.in_flight)};
+    if (wide) {
+      // Averages since it connected; a second is the least that is a rate.
+      const double time = std::max(client.connected_seconds, 1.0);
+      row.insert(row.end(),
+                 {or_dash(client.style), client.tls ? "yes" : "no", std::to_string(client.errors),
+                  seconds(client.connected_seconds), seconds(client.idle_seconds),
+                  std::to_string(std::llround(static_cast<double>(client.requests) / time)),
+                  rate_text(static_cast<double>(client.bytes_read) / time),
+                  rate_text(static_cast<double>(client.bytes_written) / time)});
+    }
+    rows.push_back(std::move(row));
   }
   return render_table(rows);
 }
@@ -164,7 +220,12 @@ std::string disk_text(const DiskView& disk) {
        {"written", format_bytes(disk.bytes_written)},
        {"requests", std::to_string(disk.requests) + ", " + std::to_string(disk.errors) +
                         " errors, p50 " + milliseconds(disk.p50_ms) + ", p99 " +
-                        milliseconds(disk.p99_ms)}});
+                        milliseconds(disk.p99_ms) + ", longest " + milliseconds(disk.max_ms)},
+       {"now", std::to_string(std::llround(disk.rate.requests_per_second)) + " requests/s, read " +
+                   rate_text(disk.rate.read_bytes_per_second) + ", write " +
+                   rate_text(disk.rate.write_bytes_per_second) + ", p99 " +
+                   latency_text(disk.rate.p99_ms) + ", " + std::to_string(disk.in_flight) +
+                   " in flight"}});
 }
 
 std::string overview_text(const Overview& overview, bool wide) {
@@ -173,6 +234,8 @@ std::string overview_text(const Overview& overview, bool wide) {
                      ", up " + seconds(daemon.uptime_seconds) + ", loop " + daemon.loop +
                      ", state folder " + daemon.state_dir + "\n\n" +
                      disks_table(overview.disks, wide);
+  if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
+  if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);
   if (!overview.jobs.empty()) text += "\n" + jobs_table(overview.jobs, wide);
   return text;
 }

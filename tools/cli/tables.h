@@ -14,9 +14,13 @@ namespace blockmig {
 /// The first row is the heading.
 std::string render_table(const std::vector<std::vector<std::string>>& rows);
 
+/// What the disks do now: rates and latencies of the last second, and what is in flight.
+std::string activity_table(const std::vector<DiskView>& disks);
+/// The kinds of requests that a disk has had; empty if it has had none.
+std::string ops_table(const DiskView& disk);
 std::string disks_table(const std::vector<DiskView>& disks, bool wide);
 std::string jobs_table(const std::vector<JobStatus>& jobs, bool wide);
-std::string clients_table(const std::vector<ClientView>& clients);
+std::string clients_table(const std::vector<ClientView>& clients, bool wide);
 std::string bitmaps_table(const std::vector<BitmapView>& bitmaps);
 /// One job, a line per fact.
 std::string job_text(const JobStatus& job);

@@ -9,6 +9,7 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/block/file_device.h"
 #include "blockmig/block/nbd_device.h"
+#include "blockmig/block/open_store.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
 #include "tools/cli/commands.h"
@@ -43,6 +44,11 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, const StoreU
     options.lock = false;  // only looking; a disk that is being served can be compared too
     Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop, uri.path, options);
     co_return std::move(file);
+  }
+  if (uri.kind == StoreUri::Kind::kNull) {
+    OpenStoreOptions options;
+    Result<std::unique_ptr<BlockDevice>> null = co_await open_store(loop, uri, options);
+    co_return std::move(null);
   }
   NbdDeviceOptions options;
   options.read_only = true;

@@ -21,8 +21,13 @@ struct ControlRequest {
 struct ControlResponse {
   int status = 200;
   std::string body;  ///< JSON: the answer, or {"error":{"code","message"}}
+  const char* content_type = "application/json";
   bool ok() const { return status >= 200 && status < 300; }
 };
+
+/// The one path that is not JSON: everything that is measured, in Prometheus' text format.
+inline constexpr const char* kMetricsPath = "/metrics";
+inline constexpr const char* kMetricsContentType = "text/plain; version=0.0.4; charset=utf-8";
 
 class ControlHandler {
  public:

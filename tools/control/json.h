@@ -37,11 +37,12 @@ Result<std::vector<BitmapView>> bitmaps_from_json(const std::string& text);
 
 std::string to_json(const CompareReport& report, JsonStyle style);
 
-/// GET /v1/status: the daemon, its disks, its jobs.
+/// GET /v1/status: the daemon, its disks, its jobs, its clients.
 struct Overview {
   DaemonView daemon;
   std::vector<DiskView> disks;
   std::vector<JobStatus> jobs;
+  std::vector<ClientView> clients;
 };
 std::string to_json(const Overview& overview, JsonStyle style = JsonStyle::kCompact);
 Result<Overview> overview_from_json(const std::string& text);

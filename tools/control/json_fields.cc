@@ -43,6 +43,18 @@ void FieldReader::read(const char* key, std::vector<std::string>& into) {
   }
 }
 
+void FieldReader::read(const char* key, std::map<std::string, std::uint64_t>& into) {
+  const Json* value = find(key);
+  if (value == nullptr) return;
+  if (!value->is_object()) return fail(key, "must be an object of counts");
+  if (value->size() > kMaxListEntries) return fail(key, "has too many entries");
+  into.clear();
+  for (const auto& [name, count] : value->items()) {
+    if (!count.is_number_unsigned()) return fail(key, "must be an object of counts");
+    into[name] = count.get<std::uint64_t>();
+  }
+}
+
 void FieldReader::refuse_unknown() {
   for (const auto& [key, value] : object_.items()) {
     if (!seen_.contains(key)) return fail(key.c_str(), "is not known here");

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -63,6 +64,8 @@ class FieldReader final {
   /// Milliseconds, fractions allowed.
   void read(const char* key, Duration& into);
   void read(const char* key, std::vector<std::string>& into);
+  /// An object of counts.
+  void read(const char* key, std::map<std::string, std::uint64_t>& into);
   /// The object or array under `key`; null if there is none.
   const Json* find(const char* key) {
     seen_.insert(key);

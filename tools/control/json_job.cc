@@ -74,6 +74,7 @@ Json json_of(const JobStatus& job) {
   json["size_bytes"] = job.size_bytes;
   json["bytes_total"] = job.bytes_total;
   json["bytes_copied"] = job.bytes_copied;
+  json["bytes_copied_first_pass"] = job.bytes_copied_first_pass;
   json["bytes_mirrored"] = job.bytes_mirrored;
   json["bytes_zero"] = job.bytes_zero;
   json["remaining_bytes"] = job.remaining_bytes;
@@ -114,6 +115,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("size_bytes", job.size_bytes);
   fields.read("bytes_total", job.bytes_total);
   fields.read("bytes_copied", job.bytes_copied);
+  fields.read("bytes_copied_first_pass", job.bytes_copied_first_pass);
   fields.read("bytes_mirrored", job.bytes_mirrored);
   fields.read("bytes_zero", job.bytes_zero);
   fields.read("remaining_bytes", job.remaining_bytes);

@@ -17,6 +17,7 @@ Result<JobStatus> job_of_json(const Json& json);
 Json json_of(const DiskView& disk);
 Json json_of(const ClientView& client);
 Json json_of(const BitmapView& bitmap);
+Json json_of(const DiskOpView& op);
 
 template <typename Value>
 Json list_of(const std::vector<Value>& values) {

@@ -14,7 +14,20 @@ double milliseconds(Duration duration) { return static_cast<double>(duration.cou
 Result<CacheMode> parse_cache(const std::string& text) {
   if (text == "buffered") return CacheMode::kBuffered;
   if (text == "direct") return CacheMode::kDirect;
-  return Error(ErrorCode::kInvalid, "cache '" + text + "' is not one of: buffered, direct");
+  if (text == "map") return CacheMode::kMap;
+  return Error(ErrorCode::kInvalid, "cache '" + text + "' is not one of: buffered, direct, map");
+}
+
+const char* cache_name(CacheMode cache) {
+  switch (cache) {
+    case CacheMode::kBuffered:
+      return "buffered";
+    case CacheMode::kDirect:
+      return "direct";
+    case CacheMode::kMap:
+      return "map";
+  }
+  return "";
 }
 
 Json json_of(const BitmapSpec& bitmap) {
@@ -108,7 +121,7 @@ std::string to_json(const ServeRequest& request) {
   json["source"] = request.source;
   json["listen"] = request.listen;
   json["read_only"] = request.read_only;
-  json["cache"] = request.cache == CacheMode::kDirect ? "direct" : "buffered";
+  json["cache"] = cache_name(request.cache);
   json["bitmaps"] = Json::array();
   for (const BitmapSpec& bitmap : request.bitmaps) json["bitmaps"].push_back(json_of(bitmap));
   json["description"] = request.description;

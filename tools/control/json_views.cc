@@ -25,6 +25,35 @@ Result<BitmapView> bitmap_of_json(const Json& json) {
   return finish(fields, bitmap);
 }
 
+Result<DiskOpView> op_of_json(const Json& json) {
+  DiskOpView op;
+  FieldReader fields(json);
+  fields.require("op");
+  fields.read("op", op.op);
+  fields.read("requests", op.requests);
+  fields.read("errors", op.errors);
+  fields.read("bytes", op.bytes);
+  fields.read("in_flight", op.in_flight);
+  fields.read("p50_ms", op.p50_ms);
+  fields.read("p99_ms", op.p99_ms);
+  fields.read("max_ms", op.max_ms);
+  return finish(fields, op);
+}
+
+Status read_rate(FieldReader& fields, DiskRate& rate) {
+  const Json* object = fields.find("rate");
+  if (object == nullptr) return {};
+  if (!object->is_object()) return Error(ErrorCode::kInvalid, "field 'rate' must be an object");
+  FieldReader inner(*object);
+  inner.read("requests_per_second", rate.requests_per_second);
+  inner.read("read_bytes_per_second", rate.read_bytes_per_second);
+  inner.read("write_bytes_per_second", rate.write_bytes_per_second);
+  inner.read("p50_ms", rate.p50_ms);
+  inner.read("p99_ms", rate.p99_ms);
+  inner.read("max_ms", rate.max_ms);
+  return inner.status();
+}
+
 Result<DiskView> disk_of_json(const Json& json) {
   DiskView disk;
   FieldReader fields(json);
@@ -45,8 +74,14 @@ Result<DiskView> disk_of_json(const Json& json) {
   fields.read("errors", disk.errors);
   fields.read("bytes_read", disk.bytes_read);
   fields.read("bytes_written", disk.bytes_written);
+  fields.read("in_flight", disk.in_flight);
   fields.read("p50_ms", disk.p50_ms);
   fields.read("p99_ms", disk.p99_ms);
+  fields.read("max_ms", disk.max_ms);
+  const Status rate = read_rate(fields, disk.rate);
+  if (!rate) return rate.error();
+  const Status ops = read_list(fields, "ops", disk.ops, op_of_json);
+  if (!ops) return ops.error();
   return finish(fields, disk);
 }
 
@@ -61,6 +96,14 @@ Result<ClientView> client_of_json(const Json& json) {
   fields.read("bytes_read", client.bytes_read);
   fields.read("bytes_written", client.bytes_written);
   fields.read("in_flight", client.in_flight);
+  fields.read("errors", client.errors);
+  fields.read("refused", client.refused);
+  fields.read("requests_by_op", client.requests_by_op);
+  fields.read("connected_seconds", client.connected_seconds);
+  fields.read("idle_seconds", client.idle_seconds);
+  fields.read("tls", client.tls);
+  fields.read("identity", client.identity);
+  fields.read("style", client.style);
   return finish(fields, client);
 }
 
@@ -72,6 +115,17 @@ Json json_of(const DaemonView& daemon) {
   json["loop"] = daemon.loop;
   json["uptime_seconds"] = daemon.uptime_seconds;
   json["listen"] = daemon.listen;
+  return json;
+}
+
+Json json_of(const DiskRate& rate) {
+  Json json;
+  json["requests_per_second"] = rate.requests_per_second;
+  json["read_bytes_per_second"] = rate.read_bytes_per_second;
+  json["write_bytes_per_second"] = rate.write_bytes_per_second;
+  json["p50_ms"] = rate.p50_ms;
+  json["p99_ms"] = rate.p99_ms;
+  json["max_ms"] = rate.max_ms;
   return json;
 }
 
@@ -105,6 +159,19 @@ Json json_of(const BitmapView& bitmap) {
   return json;
 }
 
+Json json_of(const DiskOpView& op) {
+  Json json;
+  json["op"] = op.op;
+  json["requests"] = op.requests;
+  json["errors"] = op.errors;
+  json["bytes"] = op.bytes;
+  json["in_flight"] = op.in_flight;
+  json["p50_ms"] = op.p50_ms;
+  json["p99_ms"] = op.p99_ms;
+  json["max_ms"] = op.max_ms;
+  return json;
+}
+
 Json json_of(const DiskView& disk) {
   Json json;
   json["name"] = disk.name;
@@ -122,8 +189,12 @@ Json json_of(const DiskView& disk) {
   json["errors"] = disk.errors;
   json["bytes_read"] = disk.bytes_read;
   json["bytes_written"] = disk.bytes_written;
+  json["in_flight"] = disk.in_flight;
   json["p50_ms"] = disk.p50_ms;
   json["p99_ms"] = disk.p99_ms;
+  json["max_ms"] = disk.max_ms;
+  json["rate"] = json_of(disk.rate);
+  json["ops"] = list_of(disk.ops);
   return json;
 }
 
@@ -136,6 +207,14 @@ Json json_of(const ClientView& client) {
   json["bytes_read"] = client.bytes_read;
   json["bytes_written"] = client.bytes_written;
   json["in_flight"] = client.in_flight;
+  json["errors"] = client.errors;
+  json["refused"] = client.refused;
+  json["requests_by_op"] = client.requests_by_op;
+  json["connected_seconds"] = client.connected_seconds;
+  json["idle_seconds"] = client.idle_seconds;
+  json["tls"] = client.tls;
+  json["identity"] = client.identity;
+  json["style"] = client.style;
   return json;
 }
 
@@ -185,6 +264,7 @@ std::string to_json(const Overview& overview, JsonStyle style) {
   json["daemon"] = json_of(overview.daemon);
   json["disks"] = list_of(overview.disks);
   json["jobs"] = list_of(overview.jobs);
+  json["clients"] = list_of(overview.clients);
   return dump(json, style == JsonStyle::kPretty);
 }
 
@@ -199,6 +279,8 @@ Result<Overview> overview_from_json(const std::string& text) {
   if (!disks) return disks.error();
   const Status jobs = read_list(fields, "jobs", overview.jobs, job_of_json);
   if (!jobs) return jobs.error();
+  const Status clients = read_list(fields, "clients", overview.clients, client_of_json);
+  if (!clients) return clients.error();
   return overview;
 }
 

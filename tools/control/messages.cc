@@ -34,12 +34,20 @@ Status check_name(const char* what, const std::string& name) {
                                         "neither . nor -");
 }
 
-std::string export_uri(const std::string& address, const std::string& disk) {
+std::string export_uri(const std::string& address, const std::string& disk, bool tls_required) {
   constexpr std::string_view kUnix = "unix:";
   constexpr std::string_view kTcp = "tcp:";
+  constexpr std::string_view kVsock = "vsock:";
+  const std::string scheme = tls_required ? "nbds" : "nbd";
   const std::string name = percent_encode_path(disk);
   if (address.starts_with(kUnix)) {
-    return "nbd+unix:///" + name + "?socket=" + percent_encode_path(address.substr(kUnix.size()));
+    return scheme + "+unix:///" + name +
+           "?socket=" + percent_encode_path(address.substr(kUnix.size()));
+  }
+  if (address.starts_with(kVsock)) {
+    const std::string place = address.substr(kVsock.size());
+    // Any context id: this machine's own is the one that is the same for whoever is on it.
+    return scheme + "+vsock://" + (place.starts_with(":") ? "1" + place : place) + "/" + name;
   }
   std::string authority = address.starts_with(kTcp) ? address.substr(kTcp.size()) : address;
   for (const std::string_view wildcard : {"0.0.0.0:", "[::]:", "*:", ":"}) {
@@ -47,7 +55,7 @@ std::string export_uri(const std::string& address, const std::string& disk) {
     authority = "localhost:" + authority.substr(wildcard.size());
     break;
   }
-  return "nbd://" + authority + "/" + name;
+  return scheme + "://" + authority + "/" + name;
 }
 
 }  // namespace blockmig

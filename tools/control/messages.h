@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,30 @@ struct BitmapView {
   friend bool operator==(const BitmapView&, const BitmapView&) = default;
 };
 
+/// What a disk does now, measured over about a second.
+struct DiskRate {
+  double requests_per_second = 0;
+  double read_bytes_per_second = 0;
+  double write_bytes_per_second = 0;  ///< zeroed bytes included
+  double p50_ms = 0;                  ///< of the requests that ended in that second
+  double p99_ms = 0;
+  double max_ms = 0;
+  friend bool operator==(const DiskRate&, const DiskRate&) = default;
+};
+
+/// One kind of request since the disk is served.
+struct DiskOpView {
+  std::string op;
+  std::uint64_t requests = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t in_flight = 0;
+  double p50_ms = 0;
+  double p99_ms = 0;
+  double max_ms = 0;
+  friend bool operator==(const DiskOpView&, const DiskOpView&) = default;
+};
+
 struct DiskView {
   std::string name;
   std::string store_uri;
@@ -68,8 +93,12 @@ struct DiskView {
   std::uint64_t errors = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
+  std::uint64_t in_flight = 0;
   double p50_ms = 0;
   double p99_ms = 0;
+  double max_ms = 0;
+  DiskRate rate;
+  std::vector<DiskOpView> ops;
   friend bool operator==(const DiskView&, const DiskView&) = default;
 };
 
@@ -81,6 +110,14 @@ struct ClientView {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   std::uint32_t in_flight = 0;
+  std::uint64_t errors = 0;
+  std::uint64_t refused = 0;  ///< of the errors: not even tried
+  std::map<std::string, std::uint64_t> requests_by_op;
+  double connected_seconds = 0;
+  double idle_seconds = 0;  ///< since the last request
+  bool tls = false;
+  std::string identity;
+  std::string style;  ///< of replies: "simple", "structured", "extended"; empty while it negotiates
   friend bool operator==(const ClientView&, const ClientView&) = default;
 };
 
@@ -114,8 +151,10 @@ struct CompareReport {
 /// rule.
 Status check_name(const char* what, const std::string& name);
 
-/// nbd+unix:///DISK?socket=PATH or nbd://HOST:PORT/DISK for a listening address in
-/// SocketAddress::to_string()'s form. A wildcard host becomes localhost.
-std::string export_uri(const std::string& address, const std::string& disk);
+/// nbd+unix:///DISK?socket=PATH, nbd://HOST:PORT/DISK or nbd+vsock://CID:PORT/DISK for a listening
+/// address in SocketAddress::to_string()'s form. A wildcard host becomes localhost. Where nobody is
+/// served without TLS the scheme is nbds; what proves the client is the client's to add.
+std::string export_uri(const std::string& address, const std::string& disk,
+                       bool tls_required = false);
 
 }  // namespace blockmig

@@ -57,7 +57,7 @@ Task<ControlResponse> ControlApi::answer(ControlRequest request) {
   }
   if (what == "clients") co_return answer_clients(request, path);
   if (what == "status" && path.size() == 2 && request.method == "GET") {
-    const Overview overview{daemon_(), disks_.views(), jobs_.list()};
+    const Overview overview{daemon_(), disks_.views(), jobs_.list(), disks_.clients()};
     co_return ControlResponse{200, to_json(overview)};
   }
   if (what == "stop" && path.size() == 2 && request.method == "POST") {

@@ -2,7 +2,7 @@
 // ControlApi: the control protocol: one request to the service that answers it. All input is judged
 // here or in json.h; what is behind gets values. Paths:
 //
-//   GET    /v1/status                    daemon, disks, jobs
+//   GET    /v1/status                    daemon, disks, jobs, clients
 //   GET    /v1/disks                     POST: add one            DELETE /v1/disks/NAME[/record]
 //   GET    /v1/disks/NAME                GET, POST /v1/disks/NAME/bitmaps, DELETE …/bitmaps/BITMAP
 //   GET    /v1/jobs                      POST: start one          GET /v1/jobs/JOB

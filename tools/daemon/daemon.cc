@@ -7,6 +7,7 @@
 #include "tools/control/json.h"
 #include "tools/control/state_dir.h"
 #include "tools/daemon/engine.h"
+#include "tools/daemon/serving_threads.h"
 
 namespace blockmig {
 namespace {
@@ -82,9 +83,20 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
     }
     journal = *std::move(opened);
   }
-  Engine engine(**loop, std::move(journal), options, log, std::move(on_stop_request));
+  // A pinned or small machine gets none; they end after the engine.
+  const Result<ServingThreads> serving = ServingThreads::start(options.threads, loop_options);
+  if (!serving) {
+    startup.opened.set_value(serving.error());
+    return;
+  }
+  Engine engine(**loop, serving->loops(), std::move(journal), options, log,
+                std::move(on_stop_request));
   loop_ = loop->get();
   engine_ = &engine;
+  metrics_ = std::make_unique<MetricsPage>([this](MetricsPage::Deliver deliver) {
+    Engine* const source = engine_;
+    loop_->post([source, deliver = std::move(deliver)] { deliver(source->metrics()); });
+  });
   TaskScope scope;
   scope.spawn(open_engine(&engine, &startup.opened));
   (*loop)->run();
@@ -93,6 +105,9 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
 
 ControlResponse Daemon::handle(const ControlRequest& request) {
   if (stopping_.load()) return refuse_stopping();
+  if (request.method == "GET" && request.path == kMetricsPath) {
+    return {200, metrics_->text(), kMetricsContentType};
+  }
   auto call = std::make_shared<Call>();
   call->request = request;
   std::future<ControlResponse> response = call->response.get_future();
@@ -113,6 +128,14 @@ ControlResponse Daemon::handle(const ControlRequest& request) {
     // The loop ended before it came to this request.
     return refuse_stopping();
   }
+}
+
+Status Daemon::open_inherited() {
+  auto opened = std::make_shared<std::promise<Status>>();
+  std::future<Status> status = opened->get_future();
+  Engine* engine = engine_;
+  loop_->post([engine, opened] { opened->set_value(engine->open_inherited()); });
+  return status.get();
 }
 
 Status Daemon::stop() {

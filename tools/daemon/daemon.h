@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Daemon: everything that one blockmigd consists of, wired together.
 //
-// A thread of its own runs the loop and, on it, journal, disks, NBD server and migrations (Engine).
+// A thread of its own runs the loop and, on it, journal, disks, NBD server and migrations (Engine);
+// further threads (ServingThreads) have loops that serve clients only.
 // Control requests come from other threads, are posted to the loop, and are answered within
-// kControlPatience whatever the data plane does.
+// kControlPatience whatever the data plane does; GET /metrics within 100 ms (MetricsPage).
 //
 // Lifecycle: start(); stop() ends in order: no new control requests, migrations aborted before
 // their decision, clients' requests finished, disks flushed and closed. The destructor stops.
@@ -13,23 +14,43 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "blockmig/io/io_loop.h"
+#include "nbdserver/admission.h"
+#include "nbdserver/limits.h"
+#include "nbdserver/security.h"
 #include "tools/control/channel.h"
+#include "tools/daemon/inherited_clients.h"
 #include "tools/daemon/log.h"
+#include "tools/daemon/metrics_page.h"
 
 namespace blockmig {
 
 inline constexpr Duration kControlPatience = std::chrono::seconds(5);
+
+inline constexpr unsigned kMaxAutomaticThreads = 4;
 
 struct DaemonOptions {
   std::string state_dir;
   /// "unix:PATH", "tcp:HOST:PORT"; listened on at once.
   std::vector<std::string> listen;
   LoopKind loop = LoopKind::kAuto;
+  /// Loops that clients are served on, each on a thread of its own; 0 = one per processor that this
+  /// process may use, at most kMaxAutomaticThreads.
+  unsigned threads = 0;
+  NbdServerLimits limits;
+  PeerRules peers;
+  UnixSocketOptions unix_sockets;
+  std::shared_ptr<const NbdSecurity> security;  ///< null: no TLS, every export for everybody
+  /// TCP: where scrapes are answered beside the control socket; for whoever owns the sockets.
+  std::optional<SocketAddress> metrics;
+  LogLevel log_level = LogLevel::kInfo;  ///< for whoever makes the log
+  /// What open_inherited() serves; null: nothing. With it the default socket is not opened.
+  std::shared_ptr<InheritedClients> inherited;
   /// Nothing survives the process and nobody connects: for a one-shot copy.
   bool private_journal = false;
 };
@@ -47,6 +68,9 @@ class Daemon final : public ControlHandler {
   Daemon& operator=(const Daemon&) = delete;
 
   ControlResponse handle(const ControlRequest& request) override;
+  /// Serves what the process was started with; the end of the client on standard input and output
+  /// is a request to stop. Once, when the disks are there. The first error.
+  Status open_inherited();
   /// The first error of closing a disk, if any.
   Status stop();
 
@@ -60,6 +84,7 @@ class Daemon final : public ControlHandler {
   std::atomic<bool> stopping_ = false;
   IoLoop* loop_ = nullptr;    ///< owned by the thread's frame
   Engine* engine_ = nullptr;  ///< the same; used on the loop only
+  std::unique_ptr<MetricsPage> metrics_;
   Status closed_;
 };
 

@@ -9,6 +9,7 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/block/file_device.h"
 #include "blockmig/block/nbd_device.h"
+#include "blockmig/block/open_store.h"
 #include "blockmig/io/offload.h"
 #include "tools/daemon/clipped_device.h"
 
@@ -104,6 +105,13 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRe
     options.create_size_bytes = request.create_size_bytes;
     Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop_, uri.path, options);
     co_return std::move(file);
+  }
+  if (uri.kind == StoreUri::Kind::kNull) {
+    OpenStoreOptions options;
+    options.read_only = request.read_only;
+    options.create_size_bytes = request.create_size_bytes;
+    Result<std::unique_ptr<BlockDevice>> null = co_await blockmig::open_store(loop_, uri, options);
+    co_return std::move(null);
   }
   NbdDeviceOptions options;
   options.read_only = request.read_only;

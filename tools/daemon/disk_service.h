@@ -13,8 +13,10 @@
 #include "blockmig/migrate/job_board.h"
 #include "nbdserver/server.h"
 #include "tools/control/messages.h"
+#include "tools/daemon/disk_rates.h"
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
+#include "tools/daemon/metrics.h"
 #include "tools/daemon/source_choice.h"
 #include "tools/daemon/store_use.h"
 
@@ -23,16 +25,18 @@ namespace blockmig {
 class DiskService final {
  public:
   /// `default_listen`: where to listen when a disk is added and nothing is listened on yet;
-  /// empty: nowhere.
+  /// empty: nowhere. `tls_required`: how `server` was made, for the URIs of the views.
   DiskService(IoLoop& loop, Journal& journal, DiskSet& disks, JobBoard& jobs, NbdServer& server,
-              Log& log, std::string default_listen)
+              Log& log, std::string default_listen, bool tls_required = false)
       : loop_(loop),
         journal_(journal),
         disks_(disks),
         jobs_(jobs),
         server_(server),
         log_(log),
-        default_listen_(std::move(default_listen)) {}
+        default_listen_(std::move(default_listen)),
+        tls_required_(tls_required),
+        rates_(disks) {}
 
   /// Opens the store, records who owns the disk (before the first client can see it), shows the
   /// export, and only then listens on the request's addresses: a client that gets through finds it.
@@ -48,6 +52,10 @@ class DiskService final {
   std::vector<DiskView> views() const;
   std::vector<ClientView> clients() const;
   std::vector<std::string> addresses() const;
+  /// What a scrape shows of disks and the server; the rest of the snapshot is the caller's.
+  void add_metrics(MetricsSnapshot& snapshot) const;
+  /// Wants a sample() now and then.
+  DiskRates& rates() { return rates_; }
 
   Result<std::vector<BitmapView>> bitmaps(const std::string& disk) const;
   Status add_bitmap(const std::string& disk, const BitmapSpec& spec);
@@ -77,6 +85,8 @@ class DiskService final {
   NbdServer& server_;
   Log& log_;
   std::string default_listen_;
+  bool tls_required_;
+  DiskRates rates_;
 };
 
 }  // namespace blockmig

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What DiskService says about disks, clients and bitmaps: snapshots taken on the loop.
+#include <chrono>
+#include <map>
 #include <utility>
 
 #include "blockmig/base/uri.h"
@@ -21,11 +23,49 @@ std::vector<BitmapView> bitmap_views(const Disk& disk) {
   return views;
 }
 
+std::vector<DiskOpView> op_views(const RequestStats& stats) {
+  std::vector<DiskOpView> views;
+  for (const DiskOp op : kDiskOps) {
+    const LatencyHistogram& latency = stats.latency(op);
+    DiskOpView view;
+    view.op = to_string(op);
+    view.requests = latency.count();
+    view.errors = stats.errors(op);
+    view.bytes = stats.bytes(op);
+    view.in_flight = stats.in_flight(op);
+    view.p50_ms = milliseconds(latency.quantile_ns(0.5));
+    view.p99_ms = milliseconds(latency.quantile_ns(0.99));
+    view.max_ms = milliseconds(latency.max_ns());
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+ClientView client_view(const NbdClientInfo& client) {
+  ClientView view;
+  view.id = client.id;
+  view.peer = client.peer;
+  view.disk = client.export_name;
+  view.requests = client.requests;
+  view.bytes_read = client.bytes_read;
+  view.bytes_written = client.bytes_written;
+  view.in_flight = client.in_flight;
+  view.errors = client.counters.errors.value();
+  view.refused = client.counters.refused.value();
+  for (const NbdOp op : kNbdOps) view.requests_by_op[to_string(op)] = client.counters.of(op);
+  view.connected_seconds = std::chrono::duration<double>(client.connected).count();
+  view.idle_seconds = std::chrono::duration<double>(client.idle).count();
+  view.tls = client.tls;
+  view.identity = client.identity;
+  view.style = client.style;
+  return view;
+}
+
 }  // namespace
 
 DiskView DiskService::view(ServedDisk& served) const {
   const Disk& disk = served.disk();
-  const DiskStats& stats = disk.stats();
+  const RequestStats stats = disk.stats();
   DiskView view;
   view.name = disk.name();
   view.store_uri = disk.store_uri();
@@ -39,15 +79,20 @@ DiskView DiskService::view(ServedDisk& served) const {
     if (client.export_name == disk.name()) ++view.clients;
   }
   for (const std::string& address : addresses()) {
-    view.uris.push_back(export_uri(address, disk.name()));
+    view.uris.push_back(export_uri(address, disk.name(), tls_required_));
   }
   view.bitmaps = bitmap_views(disk);
-  for (const std::uint64_t count : stats.requests) view.requests += count;
-  for (const std::uint64_t count : stats.errors) view.errors += count;
-  view.bytes_read = stats.bytes_read;
-  view.bytes_written = stats.bytes_written;
-  view.p50_ms = milliseconds(stats.latency.quantile_ns(0.5));
-  view.p99_ms = milliseconds(stats.latency.quantile_ns(0.99));
+  const LatencyHistogram latency = stats.latency();
+  view.requests = stats.requests();
+  view.errors = stats.errors();
+  view.bytes_read = stats.bytes(DiskOp::kRead);
+  view.bytes_written = stats.bytes_written();
+  view.p50_ms = milliseconds(latency.quantile_ns(0.5));
+  view.p99_ms = milliseconds(latency.quantile_ns(0.99));
+  view.max_ms = milliseconds(latency.max_ns());
+  view.in_flight = stats.in_flight();
+  view.rate = rates_.of(disk.name());
+  view.ops = op_views(stats);
   return view;
 }
 
@@ -60,10 +105,35 @@ std::vector<DiskView> DiskService::views() const {
 std::vector<ClientView> DiskService::clients() const {
   std::vector<ClientView> views;
   for (const NbdClientInfo& client : server_.clients()) {
-    views.push_back({client.id, client.peer, client.export_name, client.requests, client.bytes_read,
-                     client.bytes_written, client.in_flight});
+    views.push_back(client_view(client));
   }
   return views;
+}
+
+void DiskService::add_metrics(MetricsSnapshot& snapshot) const {
+  snapshot.server = server_.stats();
+  std::map<std::string, DiskMetrics> by_name;
+  for (const auto& served : disks_.disks()) {
+    Disk& disk = served->disk();
+    DiskMetrics& metrics = by_name[disk.name()];
+    metrics.name = disk.name();
+    metrics.size_bytes = disk.info().size_bytes;
+    metrics.epoch = disk.epoch();
+    metrics.requests = disk.stats();
+    metrics.bitmaps = bitmap_views(disk);
+    metrics.throttled_seconds =
+        std::chrono::duration<double>(disk.write_throttle().waited()).count();
+  }
+  for (const NbdClientInfo& client : server_.clients()) {
+    const auto found = by_name.find(client.export_name);
+    if (found == by_name.end()) {
+      if (client.export_name.empty()) ++snapshot.negotiating;
+      continue;
+    }
+    ++found->second.clients;
+    found->second.in_flight += client.in_flight;
+  }
+  for (auto& [name, metrics] : by_name) snapshot.disks.push_back(std::move(metrics));
 }
 
 std::vector<std::string> DiskService::addresses() const {

@@ -13,24 +13,58 @@ namespace {
 /// How long clients' requests may take to finish before their connections are cut.
 constexpr Duration kClientGrace = std::chrono::seconds(5);
 
+NbdServerOptions server_options(const DaemonOptions& options, std::vector<IoLoop*> other_loops,
+                                ConnectionLog& connections, Log& log) {
+  NbdServerOptions server;
+  server.limits = options.limits;
+  server.peers = options.peers;
+  server.unix_sockets = options.unix_sockets;
+  server.security = options.security;
+  server.other_loops = std::move(other_loops);
+  server.observer = &connections;
+  server.on_refused = [&connections](const NbdRefusal& refusal) {
+    connections.on_refused(refusal);
+  };
+  server.on_stalled = [&log](const NbdClientInfo& client) {
+    log.warning("client " + std::to_string(client.id) + " (" + client.peer +
+                    ") is cut: it keeps memory that others wait for, and neither reads nor sends",
+                {.disk = client.export_name, .job = {}, .client = client.id});
+  };
+  return server;
+}
+
+/// Who was started with a socket to serve has said where his clients come from.
+bool wants_default_socket(const DaemonOptions& options) {
+  const bool inherits = options.inherited != nullptr && !options.inherited->empty();
+  return !options.private_journal && !inherits;
+}
+
+bool requires_tls(const DaemonOptions& options) {
+  return options.security != nullptr && options.security->tls == TlsMode::kRequire;
+}
+
 }  // namespace
 
-Engine::Engine(IoLoop& loop, std::unique_ptr<Journal> journal, const DaemonOptions& options,
-               Log& log, std::function<void()> on_stop_request)
+Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr<Journal> journal,
+               const DaemonOptions& options, Log& log, std::function<void()> on_stop_request)
     : loop_(loop),
-      journal_(std::move(journal)),
+      journal_(std::make_unique<MeasuredJournal>(loop, std::move(journal))),
       options_(options),
       log_(log),
       started_(loop.now()),
+      connections_(loop, log),
       jobs_(loop, *journal_),
-      server_(make_nbd_server(loop, disks_, NbdServerLimits{})),
+      server_(make_nbd_server(
+          loop, disks_, server_options(options, std::move(serving_loops), connections_, log))),
       disk_service_(loop, *journal_, disks_, jobs_, *server_, log,
-                    options.private_journal ? "" : nbd_socket_path(options.state_dir)),
+                    wants_default_socket(options) ? nbd_socket_path(options.state_dir) : "",
+                    requires_tls(options)),
       migrations_(loop, *journal_, disks_, disk_service_, jobs_, log),
       api_(
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
-          std::move(on_stop_request)),
-      report_(loop, disk_service_, migrations_, log),
+          on_stop_request),
+      on_stop_request_(std::move(on_stop_request)),
+      report_(loop, migrations_, connections_, disk_service_.rates(), log),
       report_end_(loop) {}
 
 Task<Status> Engine::open() {
@@ -47,12 +81,48 @@ Task<Status> Engine::open() {
   co_return Status();
 }
 
+Status Engine::open_inherited() {
+  if (options_.inherited == nullptr) return {};
+  for (InheritedSocket& socket : options_.inherited->sockets) {
+    const Status opened = open_inherited(std::move(socket));
+    if (!opened) return opened;
+  }
+  if (!options_.inherited->stdio) return {};
+  auto stream = adopt_standard_streams(loop_, *std::move(options_.inherited->stdio));
+  if (!stream) return stream.error();
+  log_.info("serving one client on standard input and output");
+  inherited_.spawn(serve_inherited(*std::move(stream), true));
+  return {};
+}
+
+Status Engine::open_inherited(InheritedSocket socket) {
+  const std::string name = socket.name;
+  if (socket.listening) {
+    const Status adopted = server_->adopt(socket.fd.release());
+    if (!adopted) return adopted.error().with_context("socket '" + name + "'");
+    log_.info("listening on " + server_->addresses().back().to_string() + ", activated as '" +
+              name + "'");
+    return {};
+  }
+  auto stream = adopt_socket(loop_, socket.fd.release());
+  if (!stream) return stream.error().with_context("socket '" + name + "'");
+  log_.info("serving " + (*stream)->peer_name() + ", activated as '" + name + "'");
+  inherited_.spawn(serve_inherited(*std::move(stream), false));
+  return {};
+}
+
+Task<void> Engine::serve_inherited(std::unique_ptr<Stream> stream, bool last) {
+  co_await server_->serve_stream(std::move(stream));
+  if (last) on_stop_request_();
+}
+
 Task<Status> Engine::shut_down() {
   // Requests that wait for a store's answer end by their own timeouts; migrations first, so that no
   // target holds anything up.
   co_await jobs_.stop();
   co_await migrations_.finish();
   co_await server_->stop(kClientGrace);
+  co_await inherited_.join();
   co_await requests_.join();
   report_end_.cancel();
   co_await reports_.join();
@@ -69,6 +139,15 @@ DaemonView Engine::describe() const {
   view.uptime_seconds = std::chrono::duration<double>(loop_.now() - started_).count();
   view.listen = disk_service_.addresses();
   return view;
+}
+
+MetricsSnapshot Engine::metrics() const {
+  MetricsSnapshot snapshot;
+  snapshot.daemon = describe();
+  disk_service_.add_metrics(snapshot);
+  snapshot.jobs = jobs_.list();
+  snapshot.journal_saves = journal_->saves();
+  return snapshot;
 }
 
 }  // namespace blockmig

@@ -7,46 +7,60 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/task_scope.h"
+#include "tools/daemon/connection_log.h"
 #include "tools/daemon/control_api.h"
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/event_report.h"
+#include "tools/daemon/measured_journal.h"
+#include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
 
 namespace blockmig {
 
 class Engine final {
  public:
-  Engine(IoLoop& loop, std::unique_ptr<Journal> journal, const DaemonOptions& options, Log& log,
-         std::function<void()> on_stop_request);
+  /// `serving_loops` run on other threads, for clients; they outlive the engine.
+  Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr<Journal> journal,
+         const DaemonOptions& options, Log& log, std::function<void()> on_stop_request);
 
   /// Listens, reads the journal, starts to report.
   Task<Status> open();
+  /// As Daemon::open_inherited().
+  Status open_inherited();
   Task<ControlResponse> answer(ControlRequest request) { return api_.answer(std::move(request)); }
   /// For the tasks of control requests; joined by shut_down().
   TaskScope& requests() { return requests_; }
+  MetricsSnapshot metrics() const;
   Task<Status> shut_down();
 
  private:
   DaemonView describe() const;
+  Status open_inherited(InheritedSocket socket);
+  /// Serves one client; then asks for the end if it is `last`.
+  Task<void> serve_inherited(std::unique_ptr<Stream> stream, bool last);
 
   IoLoop& loop_;
-  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<MeasuredJournal> journal_;
   DaemonOptions options_;
   Log& log_;
   TimePoint started_;
+  ConnectionLog connections_;
   DiskSet disks_;
   JobBoard jobs_;
   std::unique_ptr<NbdServer> server_;
   DiskService disk_service_;
   MigrationService migrations_;
   ControlApi api_;
+  std::function<void()> on_stop_request_;
   EventReport report_;
   CancelSource report_end_;
   TaskScope reports_;
+  TaskScope inherited_;
   TaskScope requests_;
 };
 

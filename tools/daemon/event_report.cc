@@ -10,10 +10,6 @@ namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
 
-std::string client_text(const ClientView& client) {
-  return "client " + std::to_string(client.id) + " (" + client.peer + ")";
-}
-
 std::string end_text(const JobStatus& job) {
   std::string text = "job " + std::string(to_string(job.state)) + ": " + job.source_uri + " to " +
                      job.target_uri + ", " + format_bytes(job.bytes_copied) + " copied";
@@ -39,31 +35,18 @@ Task<void> EventReport::run(CancelSource& cancel) {
 }
 
 void EventReport::look() {
-  look_at_clients();
+  connections_.tick();
+  rates_.sample(loop_.now());
   for (const JobStatus& job : jobs_.list()) look_at_job(job);
-}
-
-void EventReport::look_at_clients() {
-  std::map<std::uint64_t, ClientView> present;
-  for (ClientView& client : disks_.clients()) {
-    if (client.disk.empty()) continue;  // still shaking hands
-    if (!clients_.contains(client.id)) {
-      log_.info(client_text(client) + " connected", {client.disk, "", 0});
-    }
-    present.emplace(client.id, std::move(client));
-  }
-  for (const auto& [id, client] : clients_) {
-    if (present.contains(id)) continue;
-    log_.info(client_text(client) + " left after " + std::to_string(client.requests) + " requests",
-              {client.disk, "", 0});
-  }
-  clients_ = std::move(present);
 }
 
 void EventReport::look_at_job(const JobStatus& job) {
   const auto [place, fresh] = seen_jobs_.try_emplace(job.id);
   SeenJob& seen = place->second;
-  const LogFields fields{job.disk, job.id, job.epoch};
+  LogFields fields;
+  fields.disk = job.disk;
+  fields.job = job.id;
+  fields.epoch = job.epoch;
   const bool begins = !is_final(job.state) && (fresh || is_final(seen.state));
   if (begins) {
     seen = {};

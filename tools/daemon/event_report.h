@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// EventReport: logs what changes: clients that come and go, jobs that change state, phase or
-// verdict. It compares snapshots a few times a second, so that no layer below has to know about
-// logs. Lifecycle: run() until cancelled. Thread rule: the loop.
+// EventReport: looks a few times a second at what goes on: logs jobs that change state, phase or
+// verdict, by comparing snapshots, so that no layer below has to know about logs; gives the
+// ConnectionLog and the DiskRates their turns. Lifecycle: run() until cancelled. Thread rule: the
+// loop.
 #pragma once
 
 #include <map>
 #include <string>
 
 #include "blockmig/io/cancel.h"
-#include "tools/daemon/disk_service.h"
+#include "tools/daemon/connection_log.h"
+#include "tools/daemon/disk_rates.h"
 #include "tools/daemon/log.h"
 #include "tools/daemon/migration_service.h"
 
@@ -16,8 +18,9 @@ namespace blockmig {
 
 class EventReport final {
  public:
-  EventReport(EventLoop& loop, const DiskService& disks, const MigrationService& jobs, Log& log)
-      : loop_(loop), disks_(disks), jobs_(jobs), log_(log) {}
+  EventReport(EventLoop& loop, const MigrationService& jobs, ConnectionLog& connections,
+              DiskRates& rates, Log& log)
+      : loop_(loop), jobs_(jobs), connections_(connections), rates_(rates), log_(log) {}
 
   Task<void> run(CancelSource& cancel);
   /// Compares now.
@@ -30,14 +33,13 @@ class EventReport final {
     std::string verdict;
   };
 
-  void look_at_clients();
   void look_at_job(const JobStatus& job);
 
   EventLoop& loop_;
-  const DiskService& disks_;
   const MigrationService& jobs_;
+  ConnectionLog& connections_;
+  DiskRates& rates_;
   Log& log_;
-  std::map<std::uint64_t, ClientView> clients_;
   std::map<std::string, SeenJob> seen_jobs_;
 };
 

@@ -4,12 +4,14 @@
 // goes. Thread rule: the loop.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "blockmig/disk/disk.h"
+#include "blockmig/disk/disk_lane.h"
 #include "nbdserver/export.h"
 
 namespace blockmig {
@@ -33,6 +35,14 @@ class ServedDisk final : public Export {
     return disk_->tracking().find(bitmap);
   }
 
+  /// One per loop, for as long as it has connections.
+  std::shared_ptr<BlockDevice> open_lane(EventLoop& other) override {
+    std::weak_ptr<DiskLane>& known = lanes_[&other];
+    std::shared_ptr<DiskLane> lane = known.lock();
+    if (lane == nullptr) known = lane = std::make_shared<DiskLane>(*disk_, other);
+    return lane;
+  }
+
   Disk& disk() { return *disk_; }
   const Disk& disk() const { return *disk_; }
   /// The store before the last switchover; empty if it never moved.
@@ -45,6 +55,7 @@ class ServedDisk final : public Export {
 
  private:
   std::unique_ptr<Disk> disk_;
+  std::map<const EventLoop*, std::weak_ptr<DiskLane>> lanes_;
   std::string description_;
   std::string previous_uri_;
   std::string last_store_uri_;

@@ -38,6 +38,7 @@ bool same_host(const std::string& a, const std::string& b) {
 bool same_store(const StoreUri& a, const StoreUri& b) {
   if (a.kind != b.kind) return false;
   if (a.kind == StoreUri::Kind::kFile) return same_file(a.path, b.path);
+  if (a.kind == StoreUri::Kind::kNull) return false;  // there is nothing to share
   if (a.export_name != b.export_name || a.socket_path.empty() != b.socket_path.empty())
     return false;
   if (!a.socket_path.empty()) return same_file(a.socket_path, b.socket_path);
