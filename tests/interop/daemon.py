@@ -24,6 +24,8 @@ SKIPPED = 77  # ctest's SKIP_RETURN_CODE
 START_SECONDS = 30
 COMMAND_SECONDS = 120
 EXPORT = "disk0"
+# For programs that run as somebody else: a Python in root's home is closed to them.
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def skip(reason):
