@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // What DirtyBitmap::mark() costs on the data path, in nanoseconds per call, and what a lease costs
-// per chunk. Prints one line per case; no verdict.
+// per chunk. Prints one line per case; no verdict. With --memory: what a bitmap holds, as JSON.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "bitmap/dirty_bitmap.h"
@@ -64,7 +65,47 @@ void run() {
   });
 }
 
+struct MemoryCase {
+  const char* name;
+  double dirty_fraction;
+  bool clustered;  ///< in one run, else at random
+};
+
+void print_memory(const MemoryCase& c, const char* separator) {
+  const auto bitmap = make();
+  const auto wanted =
+      static_cast<std::uint64_t>(static_cast<double>(bitmap->chunk_count()) * c.dirty_fraction);
+  if (c.clustered) bitmap->mark(0, wanted * kDefaultGranularityBytes);
+  Random random(1);
+  while (bitmap->dirty_count() < wanted) {
+    bitmap->mark(random.below(bitmap->chunk_count()) * kDefaultGranularityBytes, 1);
+  }
+  BM_CHECK(bitmap->lease(bitmap->chunk_count() - 1, 1).chunks().size() <= 1);  // folds the log
+  std::printf("%s{\"case\": \"%s\", \"dirty_chunks\": %llu, \"bytes\": %zu, \"flat_bytes\": %llu}",
+              separator, c.name, static_cast<unsigned long long>(bitmap->dirty_count()),
+              bitmap->memory_bytes(), static_cast<unsigned long long>(bitmap->chunk_count() / 8));
+}
+
+void run_memory() {
+  const MemoryCase cases[] = {{"clean", 0, true},
+                              {"1 % dirty, in one run", 0.01, true},
+                              {"1 % dirty, at random", 0.01, false},
+                              {"all dirty", 1, true}};
+  const char* separator = "[";
+  for (const MemoryCase& c : cases) {
+    print_memory(c, separator);
+    separator = ",\n ";
+  }
+  std::puts("]");
+}
+
 }  // namespace
 }  // namespace blockmig
 
-int main() { blockmig::run(); }
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "--memory") {
+    blockmig::run_memory();
+  } else {
+    blockmig::run();
+  }
+}

@@ -43,8 +43,12 @@ class SplitMix {
  public:
   explicit SplitMix(std::uint64_t seed) : state_(seed) {}
   std::uint64_t next() { return mix64(state_ += 0x9e3779b97f4a7c15u); }
-  /// 0 <= result < limit; the bias is below 2^-20 for every disk.
-  std::uint64_t below(std::uint64_t limit) { return next() % limit; }
+  /// 0 <= result < limit; the bias is below 2^-20 for every disk. A product is quicker than a
+  /// remainder, and a load generator asks for every request.
+  std::uint64_t below(std::uint64_t limit) {
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<std::uint64_t>((Wide{next()} * limit) >> 64);
+  }
 
  private:
   std::uint64_t state_;

@@ -25,8 +25,8 @@ Connector::~Connector() {
   }
   wake_.notify_one();
   thread_.join();
-  for (Outcome& o : done_) {
-    if (o.connection) ::close(o.connection->fd);
+  for (auto& o : done_) {
+    if (o->connection) ::close(o->connection->fd);
   }
   ::close(event_fd_);
 }
@@ -38,12 +38,12 @@ void Connector::request() {
   wake_.notify_one();
 }
 
-std::optional<Connector::Outcome> Connector::take() {
+std::unique_ptr<Connector::Outcome> Connector::take() {
   std::uint64_t count = 0;
   (void)!::read(event_fd_, &count, sizeof count);
   const std::lock_guard lock(mutex_);
-  if (done_.empty()) return std::nullopt;
-  Outcome out = std::move(done_.front());
+  if (done_.empty()) return nullptr;
+  std::unique_ptr<Outcome> out = std::move(done_.front());
   done_.pop_front();
   --pending_;
   return out;
@@ -64,7 +64,7 @@ void Connector::run() {
     lock.unlock();
     auto connection = connect_export(endpoint_, kTimeoutSeconds);
     lock.lock();
-    done_.push_back({.connection = std::move(connection), .took_ns = now_ns() - began_ns_});
+    done_.push_back(std::make_unique<Outcome>(std::move(connection), now_ns() - began_ns_));
     began_ns_ = 0;
     const std::uint64_t one = 1;
     (void)!::write(event_fd_, &one, sizeof one);

@@ -10,9 +10,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
-#include <optional>
 #include <thread>
+#include <utility>
 
 #include "tests/bench/nbd_connection.h"
 
@@ -23,6 +24,7 @@ class Connector {
   struct Outcome {
     Result<Connection> connection;
     std::uint64_t took_ns;
+    Outcome(Result<Connection> c, std::uint64_t took) : connection(std::move(c)), took_ns(took) {}
   };
 
   explicit Connector(const Endpoint& endpoint);
@@ -31,7 +33,8 @@ class Connector {
   Connector& operator=(const Connector&) = delete;
 
   void request();
-  std::optional<Outcome> take();
+  /// Null if nothing is ready.
+  std::unique_ptr<Outcome> take();
   int ready_fd() const { return event_fd_; }
   /// Requested and not taken yet.
   unsigned pending() const { return pending_; }
@@ -49,7 +52,7 @@ class Connector {
   unsigned wanted_ = 0;
   bool stopping_ = false;
   std::uint64_t began_ns_ = 0;
-  std::deque<Outcome> done_;
+  std::deque<std::unique_ptr<Outcome>> done_;
   std::thread thread_;
 };
 

@@ -22,6 +22,12 @@ std::uint64_t LatencyHistogram::upper_bound(unsigned bucket) {
   return ((((1ull << kSubBits) + sub + 1) << exponent) - 1);
 }
 
+void LatencyHistogram::merge(const LatencyHistogram& other) {
+  for (std::size_t i = 0; i < buckets_.size(); ++i) buckets_[i] += other.buckets_[i];
+  count_ += other.count_;
+  max_ = std::max(max_, other.max_);
+}
+
 std::uint64_t LatencyHistogram::quantile(double fraction) const {
   const auto wanted = static_cast<std::uint64_t>(std::ceil(fraction * static_cast<double>(count_)));
   std::uint64_t seen = 0;
@@ -42,6 +48,6 @@ std::uint64_t read_clock(clockid_t clock) {
 }  // namespace
 
 std::uint64_t now_ns() { return read_clock(CLOCK_MONOTONIC); }
-std::uint64_t process_cpu_ns() { return read_clock(CLOCK_PROCESS_CPUTIME_ID); }
+std::uint64_t thread_cpu_ns() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 }  // namespace blockmig::bench

@@ -15,6 +15,7 @@ class LatencyHistogram {
     ++count_;
     if (ns > max_) max_ = ns;
   }
+  void merge(const LatencyHistogram& other);
   std::uint64_t count() const { return count_; }
   std::uint64_t max() const { return max_; }
   /// The upper bound of the bucket that holds the `fraction` quantile (0 < fraction <= 1).
@@ -33,7 +34,7 @@ class LatencyHistogram {
 
 /// CLOCK_MONOTONIC.
 std::uint64_t now_ns();
-/// User and system time of this process so far.
-std::uint64_t process_cpu_ns();
+/// User and system time of the calling thread so far.
+std::uint64_t thread_cpu_ns();
 
 }  // namespace blockmig::bench

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace blockmig::bench {
 namespace {
 
-constexpr std::size_t kReceiveBytes = 256 * 1024;
 constexpr std::size_t kMaxIov = 1024;  // IOV_MAX
 constexpr int kSocketBufferBytes = 512 * 1024;
 
@@ -22,18 +22,29 @@ std::uint64_t blocks_of(const LoadOptions& o, std::uint64_t size_bytes) {
 
 }  // namespace
 
-LoadConnection::LoadConnection(const LoadOptions& options, const Connection& connection,
-                               LoadTotals* totals, BlockPattern* pattern, std::uint64_t seed)
+void LoadTotals::merge(const LoadTotals& other) {
+  latency.merge(other.latency);
+  requests += other.requests;
+  issued += other.issued;
+  errors += other.errors;
+  mismatches += other.mismatches;
+  verified += other.verified;
+}
+
+LoadConnection::LoadConnection(const LoadOptions& options, Connection connection,
+                               LoadTotals* totals, BlockPattern* pattern, std::vector<char>* buffer,
+                               std::uint64_t seed)
     : options_(options),
       totals_(totals),
       pattern_(pattern),
       fd_(connection.fd),
+      tls_(std::move(connection.tls)),
       blocks_(blocks_of(options, connection.size_bytes)),
       random_(seed),
       slots_(options.depth),
       headers_(options.depth * kRequestBytes),
       payloads_(std::size_t{options.block_bytes} * (pattern ? options.depth : 1)),
-      buffer_(kReceiveBytes) {
+      buffer_(*buffer) {
   for (unsigned i = options.depth; i > 0; --i) free_slots_.push_back(i - 1);
   for (auto& byte : payloads_) byte = static_cast<char>(random_.next() | 1);
   for (const int which : {SO_SNDBUF, SO_RCVBUF}) {
@@ -49,13 +60,24 @@ LoadConnection::LoadConnection(const LoadOptions& options, const Connection& con
 LoadConnection::~LoadConnection() {
   char request[kRequestBytes];
   encode_request(request, Command::kDisconnect, 0, 0, 0, 0);
-  (void)!::send(fd_, request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (tls_) {
+    const iovec part{request, sizeof request};
+    (void)tls_->send(&part, 1);
+    tls_.reset();
+  } else {
+    (void)!::send(fd_, request, sizeof request, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
   ::close(fd_);
 }
 
 void LoadConnection::begin_read_back() {
   reading_back_ = true;
   stopping_ = false;
+}
+
+bool LoadConnection::chooses_write() {
+  if (options_.write_percent == 0 || options_.write_percent == 100) return options_.write_percent;
+  return random_.below(100) < options_.write_percent;
 }
 
 bool LoadConnection::pick_block(std::uint64_t* block) {
@@ -81,17 +103,29 @@ bool LoadConnection::pick_read_back(std::uint64_t* block) {
   return true;
 }
 
+void LoadConnection::push_part(void* data, std::size_t size) {
+  if (next_iov_ < iov_.size()) {
+    iovec& last = iov_.back();
+    if (static_cast<char*>(last.iov_base) + last.iov_len == data) {
+      last.iov_len += size;
+      return;
+    }
+  }
+  iov_.push_back({data, size});
+}
+
 void LoadConnection::issue(unsigned slot, std::uint64_t block, bool write, std::uint64_t now) {
   slots_[slot] = Slot{.block = block, .start_ns = now, .write = write, .used = true};
-  char* header = headers_.data() + slot * kRequestBytes;
+  char* header = headers_.data() + next_header_ * kRequestBytes;
+  next_header_ = next_header_ + 1 == options_.depth ? 0 : next_header_ + 1;
   encode_request(header, write ? Command::kWrite : Command::kRead,
                  write && options_.fua ? kFlagFua : std::uint16_t{0}, slot,
                  block * options_.block_bytes, options_.block_bytes);
-  iov_.push_back({header, kRequestBytes});
+  push_part(header, kRequestBytes);
   if (write) {
     char* data = payloads_.data() + (pattern_ ? std::size_t{slot} * options_.block_bytes : 0);
     if (pattern_) pattern_->next(block, data);
-    iov_.push_back({data, options_.block_bytes});
+    push_part(data, options_.block_bytes);
   }
   if (pattern_) pattern_->set_busy(block, true);
   ++in_flight_;
@@ -99,13 +133,14 @@ void LoadConnection::issue(unsigned slot, std::uint64_t block, bool write, std::
 }
 
 void LoadConnection::top_up() {
+  if (stopping_ || free_slots_.empty()) return;
   const std::uint64_t now = now_ns();
   while (!stopping_ && !free_slots_.empty()) {
     if (!reading_back_ && options_.max_requests && totals_->issued >= options_.max_requests) {
       stopping_ = true;
       break;
     }
-    const bool write = !reading_back_ && random_.below(100) < options_.write_percent;
+    const bool write = !reading_back_ && chooses_write();
     std::uint64_t block = 0;
     if (!pick_block(&block)) break;
     issue(free_slots_.back(), block, write, now);
@@ -113,46 +148,61 @@ void LoadConnection::top_up() {
   }
 }
 
-void LoadConnection::send() {
-  if (!wants_to_send()) {
-    iov_.clear();
+ssize_t LoadConnection::send_parts() {
+  const std::size_t count = std::min(iov_.size() - next_iov_, kMaxIov);
+  if (tls_) return tls_->send(iov_.data() + next_iov_, count);
+  msghdr message{};
+  message.msg_iov = iov_.data() + next_iov_;
+  message.msg_iovlen = count;
+  return ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void LoadConnection::sent(std::size_t bytes) {
+  while (bytes > 0) {
+    iovec& part = iov_[next_iov_];
+    const std::size_t here = std::min(bytes, part.iov_len);
+    part.iov_base = static_cast<char*>(part.iov_base) + here;
+    part.iov_len -= here;
+    bytes -= here;
+    if (part.iov_len == 0) ++next_iov_;
+  }
+  if (next_iov_ == iov_.size() || next_iov_ >= kMaxIov) {
+    iov_.erase(iov_.begin(), iov_.begin() + static_cast<std::ptrdiff_t>(next_iov_));
     next_iov_ = 0;
   }
+}
+
+void LoadConnection::send() {
   top_up();
   while (wants_to_send() && fatal_.empty()) {
-    msghdr message{};
-    message.msg_iov = iov_.data() + next_iov_;
-    message.msg_iovlen = std::min(iov_.size() - next_iov_, kMaxIov);
-    const ssize_t n = ::sendmsg(fd_, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t n = send_parts();
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) return;
     if (n < 0) {
       fatal_ = std::string("send: ") + std::strerror(errno);
       return;
     }
-    auto sent = static_cast<std::size_t>(n);
-    while (sent > 0) {
-      iovec& part = iov_[next_iov_];
-      const std::size_t here = std::min(sent, part.iov_len);
-      part.iov_base = static_cast<char*>(part.iov_base) + here;
-      part.iov_len -= here;
-      sent -= here;
-      if (part.iov_len == 0) ++next_iov_;
-    }
+    sent(static_cast<std::size_t>(n));
   }
 }
 
 void LoadConnection::receive(bool block) {
-  const ssize_t n = ::recv(fd_, buffer_.data() + kept_, buffer_.size() - kept_,
-                           block ? 0 : static_cast<int>(MSG_DONTWAIT));
-  if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
-  if (n <= 0) {
-    fatal_ = n == 0 ? "the server closed the connection" : std::strerror(errno);
-    return;
-  }
-  const std::size_t size = kept_ + static_cast<std::size_t>(n);
-  kept_ = 0;
-  parse(buffer_.data(), size, now_ns());
+  do {
+    std::copy_n(kept_bytes_.data(), kept_, buffer_.data());
+    char* to = buffer_.data() + kept_;
+    const std::size_t room = buffer_.size() - kept_;
+    const ssize_t n = tls_ ? tls_->receive(to, room, block)
+                           : ::recv(fd_, to, room, block ? 0 : static_cast<int>(MSG_DONTWAIT));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (n <= 0) {
+      fatal_ = n == 0 ? "the server closed the connection" : std::strerror(errno);
+      return;
+    }
+    const std::size_t size = kept_ + static_cast<std::size_t>(n);
+    kept_ = 0;
+    parse(buffer_.data(), size, now_ns());
+    block = false;
+  } while (tls_ && tls_->buffered() && fatal_.empty());
 }
 
 void LoadConnection::parse(const char* data, std::size_t size, std::uint64_t now) {
@@ -167,7 +217,7 @@ void LoadConnection::parse(const char* data, std::size_t size, std::uint64_t now
       continue;
     }
     if (size < kReplyBytes) {
-      std::memmove(buffer_.data(), data, size);
+      std::copy_n(data, size, kept_bytes_.data());
       kept_ = size;
       return;
     }

@@ -9,13 +9,16 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/bench/block_pattern.h"
 #include "tests/bench/latency.h"
 #include "tests/bench/load_options.h"
+#include "tests/bench/nbd_connection.h"
 
 namespace blockmig::bench {
 
@@ -28,19 +31,28 @@ struct LoadTotals {
   std::uint64_t mismatches = 0;
   std::uint64_t verified = 0;
   bool counting = false;
+
+  /// Adds what another thread counted.
+  void merge(const LoadTotals& other);
 };
+
+/// What the buffer of a thread should hold: all that a deep queue of small replies amounts to.
+inline constexpr std::size_t kLoadBufferBytes = 256 * 1024;
 
 class LoadConnection {
  public:
-  /// `pattern` is null without verification. Takes the descriptor.
-  LoadConnection(const LoadOptions& options, const Connection& connection, LoadTotals* totals,
-                 BlockPattern* pattern, std::uint64_t seed);
+  /// `pattern` is null without verification. Owns the connection; `buffer` is for receiving and
+  /// serves all connections of a thread.
+  LoadConnection(const LoadOptions& options, Connection connection, LoadTotals* totals,
+                 BlockPattern* pattern, std::vector<char>* buffer, std::uint64_t seed);
   ~LoadConnection();
   LoadConnection(const LoadConnection&) = delete;
   LoadConnection& operator=(const LoadConnection&) = delete;
 
   int fd() const { return fd_; }
-  bool wants_to_send() const { return next_iov_ < iov_.size(); }
+  /// The protocol version and cipher; empty without TLS.
+  std::string tls() const { return tls_ ? tls_->description() : ""; }
+  bool wants_to_send() const { return next_iov_ < iov_.size() || (tls_ && tls_->pending()); }
   bool done() const { return !fatal_.empty() || (stopping_ && in_flight_ == 0); }
   void stop() { stopping_ = true; }
   const std::string& fatal() const { return fatal_; }
@@ -49,7 +61,7 @@ class LoadConnection {
 
   /// Tops up and sends what the socket takes.
   void send();
-  /// Receives once; with `block` it sleeps until something arrives.
+  /// Receives once, with TLS all that is there; with `block` it sleeps until something arrives.
   void receive(bool block);
 
  private:
@@ -60,10 +72,14 @@ class LoadConnection {
     bool used = false;
   };
 
+  bool chooses_write();
   bool pick_block(std::uint64_t* block);
   bool pick_read_back(std::uint64_t* block);
   void issue(unsigned slot, std::uint64_t block, bool write, std::uint64_t now);
   void top_up();
+  void push_part(void* data, std::size_t size);
+  ssize_t send_parts();
+  void sent(std::size_t bytes);
   void parse(const char* data, std::size_t size, std::uint64_t now);
   bool parse_header(const char* header, std::uint64_t now);
   void complete(std::uint64_t now);
@@ -72,6 +88,7 @@ class LoadConnection {
   LoadTotals* totals_;
   BlockPattern* pattern_;
   int fd_;
+  std::unique_ptr<TlsSession> tls_;
   std::uint64_t blocks_;
   std::uint64_t next_sequential_ = 0;
   std::uint64_t read_back_at_ = 0;
@@ -83,13 +100,17 @@ class LoadConnection {
 
   std::vector<Slot> slots_;
   std::vector<unsigned> free_slots_;
-  std::vector<char> headers_;   ///< kRequestBytes per slot
+  /// A ring of request headers, so that those of one batch of reads leave as one piece. It has room
+  /// for all in flight, and what is not sent yet is in flight.
+  std::vector<char> headers_;
+  unsigned next_header_ = 0;
   std::vector<char> payloads_;  ///< a block per slot with verification, else one for all
   std::vector<iovec> iov_;
   std::size_t next_iov_ = 0;
 
-  std::vector<char> buffer_;   ///< of recv()
-  std::size_t kept_ = 0;       ///< bytes of an incomplete header at the buffer's start
+  std::vector<char>& buffer_;
+  std::array<char, kReplyBytes> kept_bytes_;  ///< of an incomplete header
+  std::size_t kept_ = 0;
   std::vector<char> payload_;  ///< what arrived of the current read, with verification
   std::uint64_t payload_left_ = 0;
   unsigned current_slot_ = 0;

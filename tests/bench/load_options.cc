@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::uint32_t kMaxBlockBytes = 32u << 20;
 constexpr unsigned kMaxDepth = 4096;
+constexpr unsigned kMaxConnections = 16384;
 
 constexpr const char kUsage[] =
     "usage: nbdload --connect unix:PATH|tcp:HOST:PORT [--export NAME]\n"
@@ -19,6 +20,9 @@ constexpr const char kUsage[] =
     "  --block BYTES        request size, suffixes k M (default 4k)\n"
     "  --depth N            requests in flight per connection (default 16)\n"
     "  --connections N      (default 1)\n"
+    "  --threads N          that share the connections (default 1)\n"
+    "  --tls-psk FILE       STARTTLS with the first key of the file\n"
+    "  --tls-priority TEXT  versions and ciphers to ask for, as GnuTLS writes them\n"
     "  --seconds S          (default 3), after --warmup S (default 0.3)\n"
     "  --count N            stop after N requests\n"
     "  --range BYTES        only the first so many bytes of the export\n"
@@ -43,8 +47,15 @@ Status check(const LoadOptions& o) {
   if (o.block_bytes == 0 || o.block_bytes > kMaxBlockBytes) {
     return Error(ErrorCode::kInvalid, "--block: 1 byte to 32M");
   }
-  if (o.depth == 0 || o.depth > kMaxDepth || o.connections == 0 || o.connections > 1024) {
-    return Error(ErrorCode::kInvalid, "--depth 1 to 4096, --connections 1 to 1024");
+  if (o.depth == 0 || o.depth > kMaxDepth || o.connections == 0 ||
+      o.connections > kMaxConnections) {
+    return Error(ErrorCode::kInvalid, "--depth 1 to 4096, --connections 1 to 16384");
+  }
+  if (o.threads == 0 || o.threads > o.connections) {
+    return Error(ErrorCode::kInvalid, "--threads: 1 to the number of connections");
+  }
+  if (o.max_requests && o.threads > 1) {
+    return Error(ErrorCode::kInvalid, "--count works with one thread");
   }
   if (o.verify && o.connections > 1) {
     return Error(ErrorCode::kInvalid, "--verify works on one connection");
@@ -58,11 +69,14 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   LoadOptions o;
   std::string address;
   std::string name;
+  std::string tls_psk_file;
+  std::string tls_priority;
   std::string op = "read";
   double mix = 50;
   double block = o.block_bytes;
   double depth = o.depth;
   double connections = o.connections;
+  double threads = o.threads;
   double count = 0;
   double range = 0;
   double cpu = -1;
@@ -76,6 +90,9 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   table.number("--block", &block);
   table.number("--depth", &depth);
   table.number("--connections", &connections);
+  table.number("--threads", &threads);
+  table.text("--tls-psk", &tls_psk_file);
+  table.text("--tls-priority", &tls_priority);
   table.number("--seconds", &o.seconds);
   table.number("--warmup", &o.warmup_seconds);
   table.number("--count", &count);
@@ -89,6 +106,7 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   o.block_bytes = static_cast<std::uint32_t>(std::min(block, 4e9));
   o.depth = static_cast<unsigned>(std::min(depth, 1e9));
   o.connections = static_cast<unsigned>(std::min(connections, 1e9));
+  o.threads = static_cast<unsigned>(std::min(threads, 1e9));
   o.max_requests = static_cast<std::uint64_t>(count);
   o.range_bytes = static_cast<std::uint64_t>(range);
   o.cpu = static_cast<int>(std::min(cpu, 1e4));
@@ -99,6 +117,8 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   const auto endpoint = parse_endpoint(address, name);
   if (!endpoint) return endpoint.error();
   o.endpoint = *endpoint;
+  o.endpoint.tls_psk_file = tls_psk_file;
+  o.endpoint.tls_priority = tls_priority;
   if (Status s = check(o); !s) return s.error();
   return o;
 }

@@ -17,6 +17,7 @@ struct LoadOptions {
   std::uint32_t block_bytes = 4096;
   unsigned depth = 16;  ///< requests in flight, per connection
   unsigned connections = 1;
+  unsigned threads = 1;  ///< that share the connections
   double seconds = 3;
   double warmup_seconds = 0.3;     ///< before counting begins
   std::uint64_t max_requests = 0;  ///< 0: no limit but time

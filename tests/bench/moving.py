@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import time
 
+import peers
 import servers
 import serving
 
@@ -109,8 +110,8 @@ def move_blockmig(blockmig, mode):
     def move(folder, source, target):
         state = os.path.join(folder, "state")
         sock = os.path.join(folder, "ours.sock")
-        command = servers.blockmig_command(servers.program(blockmig), source, sock, state)
-        server = servers.Server("blockmig", command, sock, os.path.join(folder, "ours.log"))
+        command = peers.blockmig_command(servers.program(blockmig), source, "unix:" + sock, state)
+        server = servers.Server("blockmig", command, "unix:" + sock, os.path.join(folder, "ours.log"))
         try:
             begin = time.monotonic()
             run = subprocess.run(
@@ -132,7 +133,7 @@ def compare(blockmig, folder, size_bytes, pairs, note):
     """{who: [seconds]}; each round runs all of them in turn and compares each target with the source."""
     source = os.path.join(folder, "source.img")
     target = os.path.join(folder, "target.img")
-    serving.make_image(source, size_bytes)
+    serving.make_image(source, size_bytes, 1 << 20)
     movers = {"cp": move_cp, "qemu-storage-daemon": move_qemu}
     try:
         servers.program(blockmig)

@@ -26,6 +26,7 @@ constexpr std::uint32_t kRequestMagic = 0x25609513;
 constexpr std::uint32_t kReplyMagic = 0x67446698;
 constexpr std::uint16_t kFixedNewstyle = 1;
 constexpr std::uint32_t kClientFlags = 3;  // FIXED_NEWSTYLE, NO_ZEROES
+constexpr std::uint32_t kOptStartTls = 5;
 constexpr std::uint32_t kOptGo = 7;
 constexpr std::uint32_t kRepAck = 1;
 constexpr std::uint32_t kRepInfo = 3;
@@ -40,20 +41,22 @@ char* put(char* to, T value) {
   return to + sizeof value;
 }
 
-Status send_all(int fd, const char* data, std::size_t size) {
-  while (size > 0) {
-    const ssize_t n = ::send(fd, data, size, MSG_NOSIGNAL);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return Error::from_errno(errno, "handshake: send");
+Status send_all(const Connection& c, const char* data, std::size_t size) {
+  while (size > 0 || (c.tls && c.tls->pending())) {
+    const iovec part{const_cast<char*>(data), size};
+    const ssize_t n =
+        c.tls ? c.tls->send(&part, size > 0 ? 1 : 0) : ::send(c.fd, data, size, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EINTR || (c.tls && errno == EAGAIN))) continue;
+    if (n < 0) return Error::from_errno(errno, "handshake: send");
     data += n;
     size -= static_cast<std::size_t>(n);
   }
   return {};
 }
 
-Status receive_all(int fd, char* data, std::size_t size) {
+Status receive_all(const Connection& c, char* data, std::size_t size) {
   while (size > 0) {
-    const ssize_t n = ::recv(fd, data, size, 0);
+    const ssize_t n = c.tls ? c.tls->receive(data, size, true) : ::recv(c.fd, data, size, 0);
     if (n < 0 && errno == EINTR) continue;
     if (n == 0) return Error(ErrorCode::kDisconnected, "handshake: the server closed");
     if (n < 0) return Error::from_errno(errno, "handshake: receive");
@@ -104,58 +107,97 @@ Result<int> open_tcp(const std::string& host, const std::string& port) {
   return Error::from_errno(failed, "connect to " + host + ":" + port);
 }
 
-Status send_go(int fd, const std::string& name) {
-  std::vector<char> out(4 + 16 + 4 + name.size() + 2 + 2);
-  char* at = put(out.data(), kClientFlags);
-  at = put(at, kOptionMagic);
-  at = put(at, kOptGo);
-  at = put(at, static_cast<std::uint32_t>(4 + name.size() + 4));
-  at = put(at, static_cast<std::uint32_t>(name.size()));
+Status send_option(const Connection& c, std::uint32_t option, const std::string& payload) {
+  char header[16];
+  char* at = put(header, kOptionMagic);
+  at = put(at, option);
+  put(at, static_cast<std::uint32_t>(payload.size()));
+  const std::string whole = std::string(header, sizeof header) + payload;
+  return send_all(c, whole.data(), whole.size());
+}
+
+Status send_go(const Connection& c, const std::string& name) {
+  std::string payload(4 + name.size() + 2 + 2, '\0');
+  char* at = put(payload.data(), static_cast<std::uint32_t>(name.size()));
   at = std::copy(name.begin(), name.end(), at);
   at = put(at, std::uint16_t{1});
   put(at, kInfoBlockSize);
-  return send_all(fd, out.data(), out.size());
+  return send_option(c, kOptGo, payload);
 }
 
-Status read_go_replies(int fd, Connection* connection) {
+struct OptionReply {
+  std::uint32_t type = 0;
+  std::vector<char> payload;
+};
+
+/// An error reply of the server is an Error.
+Result<OptionReply> read_option_reply(const Connection& c) {
+  char header[20];
+  if (Status s = receive_all(c, header, sizeof header); !s) return s.error();
+  OptionReply out;
+  out.type = load_be<std::uint32_t>(header + 12);
+  const auto length = load_be<std::uint32_t>(header + 16);
+  if (load_be<std::uint64_t>(header) != kOptionReplyMagic || length > kMaxOptionReply) {
+    return Error(ErrorCode::kProtocol, "handshake: not an option reply");
+  }
+  out.payload.resize(length);
+  if (Status s = receive_all(c, out.payload.data(), length); !s) return s.error();
+  if (out.type & kRepErrorBit) {
+    return Error(ErrorCode::kNotFound, "the server refused: error " +
+                                           std::to_string(out.type & ~kRepErrorBit) + " " +
+                                           std::string(out.payload.begin(), out.payload.end()));
+  }
+  return out;
+}
+
+Status read_go_replies(Connection* connection) {
   bool seen_export = false;
   for (;;) {
-    char header[20];
-    if (Status s = receive_all(fd, header, sizeof header); !s) return s;
-    const auto type = load_be<std::uint32_t>(header + 12);
-    const auto length = load_be<std::uint32_t>(header + 16);
-    if (load_be<std::uint64_t>(header) != kOptionReplyMagic || length > kMaxOptionReply) {
-      return Error(ErrorCode::kProtocol, "handshake: not an option reply");
-    }
-    std::vector<char> payload(length);
-    if (Status s = receive_all(fd, payload.data(), length); !s) return s;
-    if (type & kRepErrorBit) {
-      return Error(ErrorCode::kNotFound, "the server refused the export: error " +
-                                             std::to_string(type & ~kRepErrorBit) + " " +
-                                             std::string(payload.begin(), payload.end()));
-    }
-    if (type == kRepInfo && length >= 12 && load_be<std::uint16_t>(payload.data()) == kInfoExport) {
-      connection->size_bytes = load_be<std::uint64_t>(payload.data() + 2);
-      connection->flags = load_be<std::uint16_t>(payload.data() + 10);
+    const Result<OptionReply> reply = read_option_reply(*connection);
+    if (!reply) return reply.error();
+    const char* payload = reply->payload.data();
+    if (reply->type == kRepInfo && reply->payload.size() >= 12 &&
+        load_be<std::uint16_t>(payload) == kInfoExport) {
+      connection->size_bytes = load_be<std::uint64_t>(payload + 2);
+      connection->flags = load_be<std::uint16_t>(payload + 10);
       seen_export = true;
     }
-    if (type == kRepAck) {
+    if (reply->type == kRepAck) {
       if (seen_export) return {};
       return Error(ErrorCode::kProtocol, "handshake: no export information");
     }
   }
 }
 
-Status handshake(int fd, const std::string& name, Connection* connection) {
+Status start_tls(const Endpoint& endpoint, Connection* connection) {
+  if (Status s = send_option(*connection, kOptStartTls, ""); !s) return s;
+  const Result<OptionReply> reply = read_option_reply(*connection);
+  if (!reply) return reply.error();
+  if (reply->type != kRepAck) {
+    return Error(ErrorCode::kProtocol, "handshake: STARTTLS is not acknowledged");
+  }
+  auto session = TlsSession::start(connection->fd, endpoint.tls_psk_file, endpoint.tls_priority);
+  if (!session) return session.error();
+  connection->tls = *std::move(session);
+  return {};
+}
+
+Status handshake(const Endpoint& endpoint, Connection* connection) {
   char greeting[18];
-  if (Status s = receive_all(fd, greeting, sizeof greeting); !s) return s;
+  if (Status s = receive_all(*connection, greeting, sizeof greeting); !s) return s;
   if (load_be<std::uint64_t>(greeting) != kInitMagic ||
       load_be<std::uint64_t>(greeting + 8) != kOptionMagic ||
       (load_be<std::uint16_t>(greeting + 16) & kFixedNewstyle) == 0) {
     return Error(ErrorCode::kProtocol, "handshake: not a fixed newstyle server");
   }
-  if (Status s = send_go(fd, name); !s) return s;
-  return read_go_replies(fd, connection);
+  char flags[4];
+  put(flags, kClientFlags);
+  if (Status s = send_all(*connection, flags, sizeof flags); !s) return s;
+  if (!endpoint.tls_psk_file.empty()) {
+    if (Status s = start_tls(endpoint, connection); !s) return s;
+  }
+  if (Status s = send_go(*connection, endpoint.export_name); !s) return s;
+  return read_go_replies(connection);
 }
 
 }  // namespace
@@ -185,7 +227,8 @@ Result<Connection> connect_export(const Endpoint& endpoint, int timeout_seconds)
   ::setsockopt(*fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   Connection out;
   out.fd = *fd;
-  if (Status s = handshake(*fd, endpoint.export_name, &out); !s) {
+  if (Status s = handshake(endpoint, &out); !s) {
+    out.tls.reset();
     ::close(*fd);
     return s.error();
   }

@@ -2,14 +2,16 @@
 // The client side of NBD for load generators: connect, handshake, and the two fixed-size headers.
 //
 // Written from the specification with nothing of the server's code in it, so that both cannot share
-// a mistake. Fixed newstyle, NBD_OPT_GO, simple replies. Thread rule: none; no state but the
-// descriptor.
+// a mistake. Fixed newstyle, STARTTLS, NBD_OPT_GO, simple replies. Thread rule: none; no state but
+// the descriptor.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "blockmig/base/error.h"
+#include "tests/bench/tls_session.h"
 
 namespace blockmig::bench {
 
@@ -32,14 +34,17 @@ struct Endpoint {
   std::string host;
   std::string port;
   std::string export_name;
+  std::string tls_psk_file;  ///< not empty: STARTTLS with the first key in it
+  std::string tls_priority;  ///< see TlsSession::start()
 };
 
 /// kInvalid with a sentence that names the text.
 Result<Endpoint> parse_endpoint(const std::string& address, const std::string& export_name);
 
-/// A connection in the transmission phase. The caller closes `fd`, which is blocking.
+/// A connection in the transmission phase. The caller closes `fd`, which is blocking, after `tls`.
 struct Connection {
   int fd = -1;
+  std::unique_ptr<TlsSession> tls;  ///< null without TLS
   std::uint64_t size_bytes = 0;
   std::uint16_t flags = 0;  ///< NBD_FLAG_*
 };

@@ -1,53 +1,179 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark's report in Markdown."""
 import moving
-import serving
-import tracking
+import peers
+import verdict
+
+COMPARED = {
+    "serve": ("Page-cached raw file, unix socket, one connection",
+              "Server on processor 0, client on processor 1, dirty tracking on."),
+    "tcp": ("The same over TCP loopback", "It must be ahead of the best peer in every cell."),
+    "two": ("Two connections, server on two cores",
+            "The machine has two processors: the server may use both, and so may the client, which drives "
+            "each connection on a thread of its own. They share them."),
+    "tls": ("TLS over TCP loopback, pre-shared key",
+            "nbd-server has no pre-shared keys and is not in it. `client's default` is what libnbd and QEMU ask "
+            "for; the cipher that was agreed stands beside each server's name."),
+    "portable": ("Portable loop (`--loop portable`) beside nbdkit", "Unix socket, one core each."),
+}
+FIGURES = (("iops", "IOPS", ",.0f"), ("mb_per_second", "MB/s", ",.0f"), ("p50_us", "p50 us", ".0f"),
+           ("p99_us", "p99 us", ".0f"), ("server_cpu_us_per_request", "CPU us/request", ".2f"),
+           ("syscalls_per_request", "system calls/request", ".2f"),
+           ("client_cpu_us_per_request", "client CPU us/request", ".2f"))
 
 
 def table(header, rows):
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(str(c).replace("|", "/") for c in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
-def serving_tables(results):
-    rows, details = [], []
-    for row in serving.summarise(results):
-        ratios = [f"{row['ratios'][p]:.2f}" if p in row["ratios"] else "-"
-                  for p in ("qemu-nbd", "nbdkit")]
-        better = f"**{row['against_better']:.2f}**" if "against_better" in row else "-"
-        rows.append([row["cell"], *ratios, better])
-        for name, s in row["servers"].items():
-            details.append([row["cell"], name, f"{s['iops']:,.0f}", f"{s['mb_per_second']:,.0f}",
-                            f"{s['p50_us']:.0f}", f"{s['p99_us']:.0f}",
-                            f"{s['server_cpu_us_per_request']:.2f}"])
-    return (table(["work", "blockmig / qemu-nbd", "blockmig / nbdkit", "blockmig / better of the two"],
-                  rows) + "\nMedians of the same runs:\n\n" +
-            table(["work", "server", "IOPS", "MB/s", "p50 us", "p99 us", "server CPU us/request"],
-                  details))
+def figure(value, form=".2f"):
+    return "-" if value is None else format(value, form)
 
 
-def markdown(data):
-    """The whole report."""
+def compared(part, data):
+    """A part that sets ours beside peers."""
+    title, words = COMPARED[part]
+    names = [p for p in peers.PEERS if any(p in r["ratios"] for r in data["rows"])]
+    rows = [[r["cell"], f"**{figure(r['value'])}**", r["best"] or "-", figure(r["must"], "g"),
+             figure(r["aim"], "g"), r["verdict"], *(figure(r["ratios"].get(n)) for n in names)]
+            for r in data["rows"]]
+    details = [[r["cell"], " ".join([name, s.get("tls", "")]).strip(),
+                *(figure(s.get(key), form) for key, _, form in FIGURES)]
+               for r in data["rows"] for name, s in r["servers"].items()]
+    return [f"## {title}", "", words, "",
+            table(["work", "ours / best peer", "best peer", "must reach", "aim at", "verdict",
+                   *("/ " + n for n in names)], rows), *failed(data),
+            "<details><summary>Medians of each server</summary>", "",
+            table(["work", "server", *(f[1] for f in FIGURES)], details), "</details>", ""]
+
+
+def failed(data):
+    """What could not be measured, and why."""
+    everywhere = data.get("failures", {})
+    why = dict(everywhere)
+    for r in data.get("rows", []):
+        why.update({f"{k} at {r['cell']}": v for k, v in r.get("failures", {}).items()
+                    if k not in everywhere})
+    return [f"- not measured: {k}: `{' '.join(v.split())[:300]}`" for k, v in why.items()] + [""]
+
+
+def limit(data):
+    rows = []
+    for r in data["rows"]:
+        for name, s in r["servers"].items():
+            rows.append([r["cell"], name, *(figure(s.get(k), f) for k, _, f in FIGURES)])
+    return ["## The limit: no store at all", "",
+            "`blockmig, null store` is our server before a store that does nothing; `null_server` does nothing "
+            "but answer, in as few system calls as there can be, and so shows what the sockets and the load "
+            "generator are able to do (it polls 50 us before it sleeps, which its calls at depth 1 are).", "",
+            table(["work", "server", *(f[1] for f in FIGURES)], rows), *failed(data)]
+
+
+def direct(data):
+    rows = [[r["cell"], f"**{figure(r['value'])}**", figure(r["must"], "g"), r["verdict"],
+             figure(r["ours"], ",.0f"), figure(r["fio"], ",.0f")] for r in data["rows"]]
+    return ["## Direct I/O on a real file", "",
+            "`fio --ioengine=io_uring --direct=1` on the file itself, and the same file through "
+            "`blockmig serve --cache direct` and NBD; medians of pairs.", "",
+            table(["work", "ours / fio", "must reach", "verdict", "ours IOPS", "fio IOPS"], rows),
+            *failed(data)]
+
+
+def scale(data):
+    counts = list(data["rows"][0]["iops"]) if data["rows"] else []
+    rows = [[r["server"], *(figure(r["iops"][n], ",.0f") for n in counts), figure(r["many_to_few"])]
+            for r in data["rows"]]
+    return ["## Many connections, one request in flight on each", "",
+            "4 KiB random reads, IOPS; server and client on one processor each.", "",
+            table(["server", *(f"{n} connections" for n in counts), "1,000 to 16"], rows),
+            f"1,000 connections to 16 of ours: {figure(data['value'])}, must reach {data['must']}: "
+            f"**{data['verdict']}**.", "", *failed(data)]
+
+
+def tracking(data):
+    if "value" not in data:
+        return ["## Dirty tracking", "", *failed(data)]
+    return ["## Dirty tracking", "",
+            f"{data['cell']}: with tracking {data['value']:.3f} x the requests per second of the same server "
+            f"without (must reach {data['must']}: **{data['verdict']}**), at {data['cpu']:.3f} x the CPU per "
+            "request.", ""]
+
+
+def memory(cases):
+    rows = [[c["case"], f"{c['bytes'] / (1 << 20):.2f}", f"{c['flat_bytes'] / (1 << 20):.2f}",
+             f"{c['bytes'] / c['flat_bytes']:.3f}", "met" if c["bytes"] <= c["flat_bytes"] else "missed"]
+            for c in cases]
+    return ["## Memory of tracking: 16 TiB at 64 KiB granularity", "",
+            "Filter, log and Roaring together; a flat bitmap beside it, which must not be smaller.", "",
+            table(["dirty", "MiB", "flat bitmap MiB", "ratio", "verdict"], rows)]
+
+
+def moves(data):
+    gib = data["bytes"] / (1 << 30)
+    rows = [[r["who"], f"{r['seconds']:.2f}", f"{gib * 1024 / r['seconds']:,.0f}",
+             f"{r['to cp']:.2f}", f"{r['to qemu-storage-daemon']:.2f}"]
+            for r in moving.summarise(data["times"])]
+    return [f"## Moving an idle, fully allocated disk of {gib:g} GiB, file to file", "",
+            f"On {data['filesystem']}, source in the page cache, time until the target is "
+            "flushed. Below 1: faster.", "",
+            table(["who", "seconds", "MiB/s", "time / cp", "time / qemu-storage-daemon"], rows)]
+
+
+def verdicts(data):
+    """All verdicts of the run in one table."""
+    rows = []
+    for part in (*COMPARED, "direct"):
+        if data.get(part, {}).get("rows"):
+            met, asked = verdict.settled(data[part]["rows"])
+            missed = [r["cell"] for r in data[part]["rows"] if r["verdict"] not in ("", "met")]
+            rows.append([part, f"{met} of {asked}", "; ".join(missed) or "-"])
+    for part in ("scale", "tracking"):
+        if data.get(part, {}).get("verdict"):
+            met = data[part]["verdict"] == "met"
+            rows.append([part, f"{int(met)} of 1", "-" if met else figure(data[part]["value"], ".3f")])
+    if data.get("memory"):
+        missed = [c["case"] for c in data["memory"] if c["bytes"] > c["flat_bytes"]]
+        rows.append(["memory", f"{len(data['memory']) - len(missed)} of {len(data['memory'])}",
+                     "; ".join(missed) or "-"])
+    return ["## Targets", "", table(["part", "met", "not met"], rows)]
+
+
+def commands(data):
+    """So that a reader can repeat it."""
+    out = ["## Commands", "", "Modes: " + "; ".join(f"{k}: {v}" for k, v in peers.MODES.items()) + ".", "",
+           "FOLDER is a temporary folder. The client of a cell: `nbdload --connect ADDRESS --export bench "
+           "--seconds S --cpu 1` and the cell's arguments.", ""]
+    for part, value in data.items():
+        found = value.get("commands") if isinstance(value, dict) else None
+        if found:
+            out += [f"`{part}`:", "", "```", *(c.replace(data["folder"], "FOLDER") for c in
+                                              found.values()), "```", ""]
+    arguments = {c: a for part in COMPARED for c, a in data.get(part, {}).get("arguments", {}).items()}
+    if arguments:
+        out += [table(["cell", "nbdload's arguments"], [[c, f"`{a}`"] for c, a in arguments.items()])]
+    return out
+
+
+def markdown(data, plots):
+    """The whole report; `plots` maps a plot's name to its file beside the report."""
     out = ["# Benchmark", "", f"`{data['command']}`", ""]
     out += [f"- {key}: {value}" for key, value in data["environment"].items()]
-    out += ["", f"{data['pairs']} rounds; servers take turns within a round; a ratio is the median of "
-            "the rounds' ratios. Absolute values move with the machine's neighbours.", ""]
-    if "serving" in data:
-        out += ["## Serving a page-cached raw file, unix socket, one connection", "",
-                "Server on processor 0, client (`nbdload`) on processor 1, "
-                f"{data['seconds']} s a run. Above 1: blockmig is faster.", "",
-                serving_tables(data["serving"])]
-    if data.get("tracking"):
-        out += ["## Dirty tracking", "", tracking.sentence(data["tracking"]), ""]
-    if "moving" in data:
-        gib = data["move_bytes"] / (1 << 30)
-        rows = [[r["who"], f"{r['seconds']:.2f}", f"{gib * 1024 / r['seconds']:,.0f}",
-                 f"{r['to cp']:.2f}", f"{r['to qemu-storage-daemon']:.2f}"]
-                for r in moving.summarise(data["moving"])]
-        out += [f"## Moving an idle, fully allocated disk of {gib:g} GiB, file to file", "",
-                f"On {data['move_filesystem']}, source in the page cache, time until the target is "
-                "flushed. Below 1: faster.", "",
-                table(["who", "seconds", "MiB/s", "time / cp", "time / qemu-storage-daemon"], rows)]
-    return "\n".join(out)
+    out += ["", f"{data['pairs']} pairs of {data['seconds']} s runs. Ours and a peer take turns (A B, B A, ...), "
+            "all other servers frozen; a ratio is the median of the pairs' ratios, and the best peer is the one "
+            "with the lowest. Above 1: blockmig is faster. Absolute values move with the machine's neighbours. "
+            "Every server was first checked by a run that verifies what it reads. Files were written in "
+            f"pieces of {data['piece_bytes']} bytes, which decides the size of their folios in the page cache and "
+            "with it what a small write costs the kernel; runs that write begin with the whole file dirty. The client, `nbdload`, "
+            "sleeps in its receive call: it polls for nobody.", ""]
+    out += verdicts(data)
+    out += [f"![{name}]({file})\n" for name, file in plots.items()]
+    for part in COMPARED:
+        if part in data:
+            out += compared(part, data[part])
+    for part, write in (("limit", limit), ("direct", direct), ("scale", scale), ("tracking", tracking),
+                        ("memory", memory), ("move", moves)):
+        if data.get(part):
+            out += write(data[part])
+    return "\n".join(out + commands(data))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers that the benchmark compares: how each is started, stopped and billed for its CPU."""
+"""A running NBD server: started, awaited, frozen while others are measured, billed, stopped."""
 import contextlib
 import os
 import shutil
@@ -10,11 +10,13 @@ import time
 
 EXPORT = "bench"
 START_SECONDS = 20
+REAP_SECONDS = 2
+SETTLE_SECONDS = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Unavailable(Exception):
-    """A program that is not installed or not built."""
+    """A program that is not installed or not built, or lacks what is asked of it."""
 
 
 def program(name):
@@ -26,7 +28,7 @@ def program(name):
 
 
 def processes(pid):
-    """A process and all its descendants."""
+    """A process and all its living descendants."""
     out, frontier = [], [pid]
     while frontier:
         pid = frontier.pop()
@@ -38,92 +40,135 @@ def processes(pid):
     return out
 
 
+def state(pid):
+    """One letter as in /proc/PID/stat: Z is a zombie; X if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+            return f.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
+
+
+def living(pid):
+    return [p for p in processes(pid) if state(p) not in "ZX"]
+
+
 def cpu_seconds(pid):
-    """User and system time of a process and its descendants, from /proc/PID/stat."""
+    """User and system time of a process and its descendants, the ended ones included: a zombie still has
+    its own, one that was reaped has left it to its parent."""
     total = 0
     for p in processes(pid):
         with contextlib.suppress(OSError), open(f"/proc/{p}/stat", encoding="ascii") as f:
             fields = f.read().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
+            total += sum(int(x) for x in fields[11:15])  # utime, stime, and of reaped children
     return total / TICKS
 
 
-class Server:
-    """A running NBD server on a unix socket. Frozen (SIGSTOP) while others are measured."""
+def free_port():
+    """A TCP port of the loopback that nobody uses now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
-    def __init__(self, name, command, socket_path, log_path):
+
+def pinned(cpus, command):
+    """The command on those processors only; cpus as taskset takes them, None: anywhere."""
+    return list(command) if cpus is None else ["taskset", "-c", cpus, *command]
+
+
+class Server:
+    """One NBD server. `address` is unix:PATH or tcp:HOST:PORT, as nbdload takes it. A server that
+    insists on going to the background writes its number into `pid_file`."""
+
+    def __init__(self, name, command, address, log_path, pid_file=None):
         self.name = name
-        self.command = command
-        self.socket_path = socket_path
-        self._log = open(log_path, "wb")  # pylint: disable=consider-using-with
-        self._process = subprocess.Popen(  # pylint: disable=consider-using-with
-            command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-            start_new_session=True)
+        self.command = list(command)
+        self.address = address
         self._log_path = log_path
+        self._log = open(log_path, "wb")  # pylint: disable=consider-using-with
+        self._pid_file = pid_file
+        self._process = subprocess.Popen(  # pylint: disable=consider-using-with
+            self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
+            start_new_session=True)
+        self.pid = self._process.pid
         try:
             self._wait_until_ready()
-        except Exception:
+        except BaseException:
             self.stop()
             raise
+        time.sleep(SETTLE_SECONDS)  # the process of the connection that was tried above ends meanwhile
+        self._resting = len(living(self.pid))
 
-    @property
-    def pid(self):
-        return self._process.pid
+    def _connect(self):
+        if self.address.startswith("unix:"):
+            s = socket.socket(socket.AF_UNIX)
+            where = self.address[5:]
+        else:
+            s = socket.socket()
+            host, _, port = self.address[4:].rpartition(":")
+            where = (host, int(port))
+        s.settimeout(1)
+        return s, where
+
+    def _alive(self):
+        if self._process.poll() is None:
+            return True
+        return bool(self._pid_file) and self._process.returncode == 0
+
+    def _read_pid(self):
+        if self._pid_file:
+            with open(self._pid_file, encoding="ascii") as f:
+                self.pid = int(f.read())
 
     def _wait_until_ready(self):
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                break
-            with socket.socket(socket.AF_UNIX) as s, contextlib.suppress(OSError):
-                s.settimeout(1)
-                s.connect(self.socket_path)
+        while time.monotonic() < deadline and self._alive():
+            s, where = self._connect()
+            with s, contextlib.suppress(OSError, ValueError):
+                s.connect(where)
                 if s.recv(8) == b"NBDMAGIC":
+                    self._read_pid()
                     return
             time.sleep(0.02)
         with open(self._log_path, encoding="utf-8", errors="replace") as f:
             raise RuntimeError(f"{self.name} did not start: {' '.join(self.command)}\n{f.read()}")
 
-    def freeze(self):
+    def _signal(self, number):
         for p in processes(self.pid):
-            os.kill(p, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(p, number)
+
+    def freeze(self):
+        self._signal(signal.SIGSTOP)
 
     def thaw(self):
-        for p in processes(self.pid):
-            os.kill(p, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def cpu_seconds(self):
         return cpu_seconds(self.pid)
 
+    def rest(self):
+        """Waits until a server with a process per client has ended them: all their time counts."""
+        deadline = time.monotonic() + REAP_SECONDS
+        while len(living(self.pid)) > self._resting and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def running(self):
+        """False once it has died."""
+        return state(self.pid) not in "ZX"
+
     def stop(self):
-        if self._process.poll() is None:
-            self.thaw()
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                for p in processes(self.pid):
-                    os.kill(p, signal.SIGKILL)
-                self._process.wait()
+        family = living(self.pid) if self.running() else []
+        self._signal(signal.SIGCONT)
+        if self.running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 10
+        while self.running() and time.monotonic() < deadline:
+            self._process.poll()
+            time.sleep(0.01)
+        for p in family if self.running() else []:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(p, signal.SIGKILL)
+        self._process.wait()
         self._log.close()
-
-
-def pinned(cpu, command):
-    return command if cpu is None else ["taskset", "-c", str(cpu), *command]
-
-
-def blockmig_command(blockmig, image, socket_path, state_dir, extra=()):
-    return [blockmig, "serve", EXPORT, "--source", image, "--listen", f"unix:{socket_path}",
-            "--state-dir", state_dir, *extra]
-
-
-def serve_command(kind, blockmig, image, socket_path, state_dir):
-    """The command of one kind of server: 'blockmig', 'qemu-nbd' or 'nbdkit'."""
-    if kind == "blockmig":
-        return blockmig_command(program(blockmig), image, socket_path, state_dir)
-    if kind == "qemu-nbd":
-        return [program("qemu-nbd"), "-t", "-e", "8", "-f", "raw", "--cache=writeback",
-                "-x", EXPORT, "-k", socket_path, image]
-    if kind == "nbdkit":
-        return [program("nbdkit"), "-f", "-U", socket_path, "file", image]
-    raise ValueError(kind)

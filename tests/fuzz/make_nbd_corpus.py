@@ -62,6 +62,16 @@ PLAIN = (request(0, 0, 0, 4096) + request(1, 1, 100, 300, b"w" * 300) + request(
 EXTENDED = (extended(0, 0, 0, 4096) + extended(33, 1, 100, 300, b"w" * 300) + extended(0, 3, 0, 0) +
             extended(0, 6, 0, 300000) + extended(32, 7, 0, 12, struct.pack(">QI", 4096, 2)) +
             extended(32, 0, 0, 9, b"unwelcome") + extended(0, 7, 0, 300000))
+# (option, how its data begins, what follows), see nbd_options.cc.
+OPTIONS = {
+    "go": [(7, 4 | 8, b"")], "go_with_sizes": [(6, 4 | 8 | 16, b"\0\3"), (7, 4 | 8 | 16, b"\0\3")],
+    "structured_contexts_go": [(8, 0, b""), (10, 3 | 8, b""), (7, 4 | 8, b"")],
+    "extended_contexts_go": [(11, 0, b""), (8, 0, b""), (9, 2 | 8, b"\0\0\0\0"), (10, 3 | 8, b""), (7, 4 | 8, b"")],
+    "refused": [(3, 0, b"x"), (5, 0, b""), (4, 0, b""), (12, 0, b"unknown"), (7, 4, b""), (2, 0, b"")],
+    "trailing": [(8, 0, b""), (10, 3 | 8, b"zz"), (7, 4 | 8, b"z"), (6, 2 | 8, b"\xff\xff")],
+    "list_and_name": [(3, 0, b""), (3, 0, b""), (1, 1 | 8, b"")],
+    "set_then_failed_set": [(8, 0, b""), (10, 3 | 8, b""), (10, 3, b""), (7, 4 | 8, b"")],
+}
 SESSIONS = {
     "plain": FLAGS + GO + PLAIN + request(0, 2, 0, 0),
     "structured": FLAGS + option(8) + SET + GO + PLAIN + request(0, 2, 0, 0),
@@ -75,6 +85,24 @@ SESSIONS = {
     "bad_request_magic": FLAGS + GO + request(0, 3, 0, 0) + b"\0" * 28,
     "old_client": struct.pack(">I", 0) + option(1, b"disk0") + PLAIN,
 }
+STARTTLS = option(5)
+# name: (mode, damaged byte, plain part, part inside TLS); see nbd_tls.cc
+TLS_SESSIONS = {
+    "required": (1, 0, FLAGS + STARTTLS, GO + PLAIN + request(0, 2, 0, 0)),
+    "required_with_rules": (9, 0, FLAGS + STARTTLS, option(3) + option(6, info(b"disk1", 3)) + GO + PLAIN),
+    "offered_and_taken": (0, 0, FLAGS + option(8) + SET + STARTTLS, option(11) + SET + GO + EXTENDED),
+    "offered_and_left": (2, 0, FLAGS + GO + PLAIN, b""),
+    "required_and_left": (3, 0, FLAGS + option(3) + GO + option(1, b"disk0"), b""),
+    "list_first": (5, 0, FLAGS + option(3) + STARTTLS, option(3) + GO),
+    "behind_starttls": (3, 0, FLAGS + STARTTLS + GO, b""),
+    "plain_after_ack": (3, 0, FLAGS + STARTTLS, GO + GO),
+    "twice": (1, 0, FLAGS + STARTTLS, STARTTLS + option(5, b"data") + GO),
+    "with_data": (1, 0, FLAGS + option(5, b"data") + STARTTLS, GO),
+    "damaged_hello": (1, 60, FLAGS + STARTTLS, GO),
+    "damaged_finish": (1, 500, FLAGS + STARTTLS, GO + PLAIN),
+    "damaged_data": (1, 900, FLAGS + STARTTLS, GO + PLAIN + PLAIN),
+    "refused_payload": (1, 0, FLAGS + STARTTLS, GO + request(0, 1, 299999, 5000, b"r" * 5000) + PLAIN),
+}
 
 
 def main():
@@ -83,6 +111,12 @@ def main():
     for name, script in SESSIONS.items():
         write("nbd_session", name, bytes([1, 0]) + script)
         write("nbd_session", name + "_in_segments", bytes([7, 3]) + script[:20000])
+    for name, (mode, damage, plain, sealed) in TLS_SESSIONS.items():
+        write("nbd_tls", name, struct.pack(">BBBHH", 1, len(name) % 3 * 7, mode, len(plain), damage) +
+              plain + sealed)
+    for name, options in OPTIONS.items():
+        write("nbd_options", name, b"".join(bytes([number - 1, shape, len(raw)]) + raw
+                                            for number, shape, raw in options))
     for seed in (0, 1, 2, 64, 133, 170, 255):
         write("nbd_requests", "state_%d" % seed, bytes([seed]) + (EXTENDED if seed % 3 == 2 else PLAIN))
     write("nbd_replies", "holes", bytes([0, 0]) + bytes([0, 9, 3, 0, 9, 0, 1, 0, 3]))

@@ -43,14 +43,14 @@ void run_session(std::uint8_t seed, std::uint8_t segment, ConstBytes script) {
   Random random(seed);
   SimLoop loop(random);
   FuzzDirectory directory;
-  BufferPool pool(4 << 20);
+  ServerLoops loops(loop, {}, 4 << 20);
   NbdServerLimits limits;
   limits.max_in_flight_requests = 8;
   limits.max_in_flight_bytes = 1 << 20;
   {
     auto [client, server] = make_pipe(
         loop, {.capacity_bytes = 1000 + 256 * std::size_t{segment}, .segment_bytes = segment});
-    Session session(loop, directory, pool, limits, std::move(server), 1);
+    Session session(loops, directory, limits, std::move(server), 1);
     TaskScope scope;
     scope.spawn(session.run());
     scope.spawn(drain(*client));
@@ -59,6 +59,7 @@ void run_session(std::uint8_t seed, std::uint8_t segment, ConstBytes script) {
     client->shutdown();
     run_task(loop, join(scope));
   }
+  const BufferPool& pool = loops.home().pool;
   BM_CHECK(pool.idle_bytes() == pool.total_bytes());
 }
 

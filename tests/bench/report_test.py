@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of the report: what it makes of given runs, without running anything."""
+import sys
+import unittest
+import xml.etree.ElementTree
+
+sys.dont_write_bytecode = True
+import cells  # noqa: E402
+import peers  # noqa: E402
+import plots  # noqa: E402
+import render  # noqa: E402
+import scaling  # noqa: E402
+import svg  # noqa: E402
+import syscalls  # noqa: E402
+import verdict  # noqa: E402
+
+CELL = cells.Cell("4 KiB random read, depth 16", ("--op", "read"), 2, 3)
+
+
+def run(iops, cpu=2.0):
+    return {"iops": iops, "mb_per_second": iops * 4096 / 1e6, "p50_us": 10, "p99_us": 20,
+            "server_cpu_us_per_request": cpu, "client_cpu_us_per_request": 1.0, "tls": ""}
+
+
+def measured(pairs, **changes):
+    """Pairs of rates per peer."""
+    pairs = {peer: [(run(a), run(b)) for a, b in rates] for peer, rates in pairs.items()}
+    runs = {"blockmig": [a for by in pairs.values() for a, _ in by],
+            **{peer: [b for _, b in by] for peer, by in pairs.items()}}
+    return {"ours": "blockmig", "pairs": pairs, "runs": runs, "syscalls": {}, "failures": {}, **changes}
+
+
+def row(pairs, cell=CELL, **changes):
+    return verdict.summarise(cell, measured(pairs, **changes))
+
+
+class Verdicts(unittest.TestCase):
+    def test_the_figure_is_the_median_of_the_pairs_ratios_not_the_ratio_of_medians(self):
+        # the machine slows down by half in the middle of the run
+        self.assertEqual(row({"nbdkit": [(400, 100), (200, 100), (200, 50)]})["value"], 4)
+
+    def test_the_best_peer_is_the_one_with_the_lowest_ratio(self):
+        r = row({"qemu-nbd": [(300, 100)], "nbdkit": [(300, 200)], "nbd-server": [(300, 150)]})
+        self.assertEqual((r["best"], r["value"], r["verdict"]), ("nbdkit", 1.5, "missed"))
+
+    def test_a_target_is_met_when_it_is_reached(self):
+        self.assertEqual(row({"nbdkit": [(200, 100)]})["verdict"], "met")
+        self.assertEqual(row({"nbdkit": [(199, 100)]})["verdict"], "missed")
+
+    def test_a_peer_that_failed_has_no_say_and_is_named(self):
+        r = row({"nbdkit": [(300, 900)], "qemu-nbd": [(300, 100)]}, failures={"nbdkit": "it died"})
+        self.assertEqual((r["best"], r["value"]), ("qemu-nbd", 3))
+        self.assertNotIn("nbdkit", r["servers"])
+        self.assertIn("nbdkit", " ".join(render.failed({"rows": [r]})))
+
+    def test_without_any_peer_nothing_is_claimed(self):
+        r = row({"nbdkit": []})
+        self.assertEqual((r["best"], r["value"], r["verdict"]), (None, None, "not measured"))
+        self.assertEqual(verdict.settled([r]), (0, 1))
+
+    def test_a_failure_of_ours_is_not_hidden_by_earlier_pairs(self):
+        r = row({"nbdkit": [(300, 100)]}, failures={"blockmig": "it died"})
+        self.assertEqual(r["verdict"], "not measured")
+
+    def test_a_thousand_connections_are_held_against_sixteen_round_by_round(self):
+        rates = {"blockmig": {1: [9], 2: [9], 16: [100, 50], 1000: [80, 40]}}
+        out = scaling.summarise(rates, "blockmig")
+        self.assertEqual((out["value"], out["verdict"]), (0.8, "met"))
+        rates["blockmig"][1000] = []
+        self.assertEqual(scaling.summarise(rates, "blockmig")["verdict"], "not measured")
+
+
+class Targets(unittest.TestCase):
+    def test_every_cell_of_the_table_is_there_with_its_target(self):
+        must = {c.name: c.must for c in cells.SERVE}
+        for op in ("read", "write"):
+            for depth, ratio in ((1, 1.3), (16, 2), (64, 3)):
+                self.assertEqual(must[f"4 KiB random {op}, depth {depth}"], ratio)
+            self.assertEqual(must[f"64 KiB random {op}, depth 16"], 1.3)
+            self.assertEqual(must[f"1 MiB sequential {op}, depth 8"], 1.4)
+        self.assertEqual(must["4 KiB random 70/30 mix, depth 16"], 2)
+        self.assertEqual(len(must), 11)
+
+    def test_tcp_has_the_same_cells(self):
+        self.assertEqual([c.name for c in cells.TCP], [c.name for c in cells.SERVE])
+        self.assertEqual({c.must for c in cells.TCP}, {1.0})
+
+    def test_cells_are_chosen_by_name_before_quick(self):
+        self.assertEqual(len(cells.chosen(cells.SERVE, False, None)), 11)
+        self.assertLess(len(cells.chosen(cells.SERVE, True, None)), 11)
+        self.assertEqual([c.name for c in cells.chosen(cells.SERVE, True, ["64 KiB random write"])],
+                         ["64 KiB random write, depth 16"])
+        self.assertEqual(len(cells.chosen(cells.SERVE, False, ["4 KiB random read, depth 1"])), 1)
+
+
+class Counts(unittest.TestCase):
+    def test_perf_and_strace_are_read(self):
+        self.assertEqual(syscalls.parse_perf("# started\n\n1234,,raw_syscalls:sys_enter,99,100.00,,\n"), 1234)
+        self.assertIsNone(syscalls.parse_perf("<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n"))
+        self.assertEqual(syscalls.parse_strace("     7 read\n--------- ----\n   29 total\n"), 29)
+        self.assertIsNone(syscalls.parse_strace(""))
+
+
+def whole():
+    """Data of a run with one part of each kind."""
+    rows = [row({"nbdkit": [(300, 100)], "qemu-nbd": [(300, 200)]}),
+            row({"nbdkit": []}, cell=CELL._replace(name="a <b> & \"c\""))]
+    part = {"rows": rows, "commands": {"blockmig": "serve /x/y"}, "failures": {"nbd-server": "gone"},
+            "arguments": {CELL.name: "--op read"}}
+    return {"command": "report", "environment": {"kernel": "6"}, "pairs": 1, "seconds": 1, "folder": "/x",
+            "piece_bytes": 4096, "serve": part, "limit": part,
+            "scale": scaling.summarise({"blockmig": {1: [1], 2: [2], 16: [10], 1000: [3]}}, "blockmig") |
+            {"failures": {}},
+            "direct": {"rows": [{"cell": "d", "must": 0.95, "value": 0.5, "verdict": "missed", "ours": 1,
+                                 "fio": 2}], "failures": {}},
+            "tracking": {"cell": "t", "value": 0.98, "must": 0.99, "verdict": "missed", "cpu": 1.0},
+            "memory": [{"case": "c", "bytes": 2 << 20, "flat_bytes": 1 << 20}]}
+
+
+class Report(unittest.TestCase):
+    def test_the_report_says_every_verdict(self):
+        text = render.markdown(whole(), {"ratios-serve": "r.svg"})
+        for expected in ("| serve | 0 of 2 |", "| scale | 0 of 1 |", "| tracking | 0 of 1 | 0.980 |",
+                         "| memory | 0 of 1 | c |", "| direct | 0 of 1 | d |", "(r.svg)", "FOLDER/y",
+                         "not measured: nbd-server: `gone`", "`--op read`"):
+            self.assertIn(expected, text)
+
+    def test_every_plot_is_well_formed_and_shows_its_targets(self):
+        made = plots.all_plots(whole())
+        self.assertEqual(set(made), {"ratios-serve", "cpu-4k", "scaling"})
+        for text in made.values():
+            xml.etree.ElementTree.fromstring(text)
+            self.assertIn("prefers-color-scheme: dark", text)
+        self.assertEqual(made["ratios-serve"].count('class="must"'), 2)
+        self.assertIn("not measured", made["ratios-serve"])
+
+    def test_bars_are_in_proportion(self):
+        text = svg.bars("t", "n", [svg.Bar("a", 1, "1"), svg.Bar("b", 4, "4")])
+        widths = [float(e.get("width")) for e in xml.etree.ElementTree.fromstring(text).iter()
+                  if e.tag.endswith("rect")]
+        self.assertAlmostEqual(widths[1] / widths[0], 4, places=2)
+
+    def test_grid_lines_are_few_and_round(self):
+        self.assertEqual(svg.nice_step(5), 1)
+        self.assertEqual(svg.nice_step(120000), 20000)
+
+    def test_every_server_has_a_mode_that_the_report_tells(self):
+        self.assertEqual(set(peers.MODES), {peers.OURS, *peers.PEERS})
+
+
+if __name__ == "__main__":
+    unittest.main()
