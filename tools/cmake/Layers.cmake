@@ -18,6 +18,10 @@ function(blockmig_compile_options target)
   if(BLOCKMIG_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${BLOCKMIG_SANITIZE} -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${BLOCKMIG_SANITIZE})
+    if(BLOCKMIG_SANITIZE_QUICK)
+      # Half of the compile time: what ASan sees as well, and what x86 allows. The fuzzers keep them.
+      target_compile_options(${target} PRIVATE -fno-sanitize=null,vptr,object-size,alignment)
+    endif()
   endif()
 endfunction()
 
@@ -31,24 +35,33 @@ function(blockmig_include_root out folder)
   set(${out} ${root} PARENT_SCOPE)
 endfunction()
 
-# blockmig_layer(<name> FOLDER <dir from the top> [DEPS <layers>] [PRIVATE <libraries>])
+# blockmig_layer(<name> FOLDER <dir from the top> [DEPS <layers>] [PRIVATE <libraries>]
+#                [DEFINITIONS <macros>])
 #
 # Every .cc file of the folder becomes the static library bm_<name>. PRIVATE libraries are hidden
 # inside: they appear in no public header. A second variant, bm_<name>_planted, is the same code with
-# the planted bugs of blockmig/base/planted.h compiled in; only the simulator links it.
+# the planted bugs of blockmig/base/planted.h compiled in; only the simulator links it. With
+# BLOCKMIG_ONE_VARIANT that is the only one, under both names: for builds whose programs nobody uses.
 function(blockmig_layer name)
-  cmake_parse_arguments(arg "" "FOLDER" "DEPS;PRIVATE" ${ARGN})
+  cmake_parse_arguments(arg "" "FOLDER" "DEPS;PRIVATE;DEFINITIONS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${arg_FOLDER}/*.cc)
   blockmig_include_root(root ${arg_FOLDER})
   foreach(variant "" "_planted")
     set(target bm_${name}${variant})
+    if(BLOCKMIG_ONE_VARIANT AND variant)
+      add_library(${target} ALIAS bm_${name})
+      continue()
+    endif()
     if(sources)
       add_library(${target} STATIC ${sources})
       set(scope PUBLIC)
       target_link_libraries(${target} PRIVATE ${arg_PRIVATE})
       blockmig_compile_options(${target})
-      if(variant)
+      target_compile_definitions(${target} PRIVATE ${arg_DEFINITIONS})
+      if(variant OR BLOCKMIG_ONE_VARIANT)
         target_compile_definitions(${target} PUBLIC BLOCKMIG_PLANTED_BUGS=1)
+      endif()
+      if(variant)
         set_target_properties(${target} PROPERTIES EXCLUDE_FROM_ALL ON)
       endif()
     else()

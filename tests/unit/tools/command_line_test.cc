@@ -41,6 +41,8 @@ TEST(CommandLine, EveryVerbIsReached) {
       {"detach vm1", Verb::kDetach},
       {"stop", Verb::kStop},
       {"version", Verb::kVersion},
+      {"metrics", Verb::kMetrics},
+      {"help limits", Verb::kHelp},
   };
   for (const auto& [text, verb] : cases) EXPECT_EQ(parse(text).verb, verb) << text;
 }
@@ -55,7 +57,7 @@ TEST(CommandLine, ServeTakesItsOptions) {
   EXPECT_THAT(command.serve.listen, ElementsAre("unix:/x", "tcp:127.0.0.1:99"));
   EXPECT_TRUE(command.serve.read_only);
   EXPECT_EQ(command.serve.cache, CacheMode::kDirect);
-  EXPECT_EQ(command.loop, LoopKind::kPortable);
+  EXPECT_EQ(command.process.loop, LoopKind::kPortable);
   EXPECT_THAT(command.serve.bitmaps, ElementsAre(BitmapSpec{"b0", 4096}, BitmapSpec{"b1", 65536}));
   EXPECT_EQ(command.serve.description, "hello");
 }
@@ -164,9 +166,16 @@ TEST(CommandLine, DaemonTakesItsOptions) {
       parse_daemon_command_line(words("--state-dir /s --listen unix:/x --loop portable"));
   ASSERT_TRUE(outcome.command.has_value()) << outcome.text;
   EXPECT_EQ(outcome.command->state_dir, "/s");
-  EXPECT_THAT(outcome.command->listen, ElementsAre("unix:/x"));
-  EXPECT_EQ(outcome.command->loop, LoopKind::kPortable);
+  EXPECT_THAT(outcome.command->process.listen, ElementsAre("unix:/x"));
+  EXPECT_EQ(outcome.command->process.loop, LoopKind::kPortable);
   EXPECT_EQ(parse_daemon_command_line(words("--loop fast")).exit_code, 2);
+  EXPECT_EQ(parse_daemon_command_line(words("--log-level warning")).command->process.log_level,
+            LogLevel::kWarning);
+  EXPECT_EQ(parse_daemon_command_line(words("--log-level loud")).exit_code, 2);
+  const auto metrics = parse_daemon_command_line(words("--metrics tcp:127.0.0.1:9464"));
+  ASSERT_TRUE(metrics.command.has_value()) << metrics.text;
+  EXPECT_EQ(metrics.command->process.metrics->port, 9464);
+  EXPECT_EQ(parse_daemon_command_line(words("--metrics unix:/x")).exit_code, 2);
   EXPECT_EQ(parse_daemon_command_line(words("--help")).exit_code, 0);
 }
 

@@ -25,6 +25,7 @@ class NotingServer final : public NbdServer {
     disks_when_opened.push_back(disks_.disks().size());
     return {};
   }
+  Status adopt(int) override { return Error(ErrorCode::kNotSupported, "no activation"); }
   std::vector<SocketAddress> addresses() const override { return addresses_; }
   Task<void> serve_stream(std::unique_ptr<Stream>) override { co_return; }
   std::vector<NbdClientInfo> clients() const override { return {}; }
@@ -141,6 +142,17 @@ TEST_F(DiskServiceTest, AddressesAreOpenedOnceTheDiskIsThere) {
   second.listen = {"unix:" + scratch_ / "x.sock"};
   ASSERT_TRUE(serve(second).ok());
   EXPECT_EQ(server_.disks_when_opened, (std::vector<std::size_t>{1, 2}));
+}
+
+TEST_F(DiskServiceTest, AnnouncesTlsWhereItIsRequired_I14) {
+  const Result<DiskView> plain = serve(request("vm1", "a.img"));
+  ASSERT_TRUE(plain.ok());
+  EXPECT_EQ(plain->uris,
+            (std::vector<std::string>{"nbd+unix:///vm1?socket=" + scratch_ / "nbd.sock"}));
+  const DiskService required(*loop_, journal_, disks_, jobs_, server_, log_, "", true);
+  ASSERT_EQ(required.views().size(), 1u);
+  EXPECT_EQ(required.views()[0].uris,
+            (std::vector<std::string>{"nbds+unix:///vm1?socket=" + scratch_ / "nbd.sock"}));
 }
 
 TEST_F(DiskServiceTest, AnAddressThatIsTakenLeavesNoDiskAndNoRecord) {

@@ -120,12 +120,17 @@ TEST(Json, ListsSurviveTheRoundTrip) {
   ASSERT_TRUE(disks_back.ok());
   EXPECT_EQ(*disks_back, std::vector<DiskView>{disk});
 
-  const std::vector<ClientView> clients = {{1, "unix:", "vm1", 2, 3, 4, 5}};
+  ClientView client;
+  client.id = 1;
+  client.peer = "unix:";
+  client.disk = "vm1";
+  client.bytes_read = 3;
+  const std::vector<ClientView> clients = {client};
   const auto clients_back = clients_from_json(to_json(clients));
   ASSERT_TRUE(clients_back.ok());
   EXPECT_EQ(*clients_back, clients);
 
-  Overview overview{{"0.1", 42, "/s", "io_uring", 1.5, {"unix:/x"}}, {disk}, jobs};
+  Overview overview{{"0.1", 42, "/s", "io_uring", 1.5, {"unix:/x"}}, {disk}, jobs, clients};
   const auto overview_back = overview_from_json(to_json(overview));
   ASSERT_TRUE(overview_back.ok());
   EXPECT_EQ(overview_back->daemon, overview.daemon);

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// The options of the serving process: from the command line and from a configuration file.
+#include "tools/cli/process_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "nbdserver/limit_table.h"
+#include "tests/unit/tools/scratch.h"
+#include "tools/cli/command_line.h"
+#include "tools/cli/config_file.h"
+
+namespace blockmig {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream in(text);
+  return {std::istream_iterator<std::string>(in), {}};
+}
+
+ProcessSettings settings(const std::string& text) {
+  const auto outcome = parse_daemon_command_line(words(text));
+  EXPECT_TRUE(outcome.command.has_value()) << text << ": " << outcome.text;
+  return outcome.command.value_or(DaemonCommandLine{}).process;
+}
+
+std::string complaint(const std::string& text) {
+  const auto outcome = parse_daemon_command_line(words(text));
+  EXPECT_FALSE(outcome.command.has_value()) << text;
+  EXPECT_EQ(outcome.exit_code, 2) << text;
+  return outcome.text;
+}
+
+TEST(ProcessOptions, AreTakenFromTheCommandLine) {
+  const ProcessSettings given = settings(
+      "--listen unix:/x --listen tcp::10809 --listen vsock:2:5 --socket-mode 0660 --socket-group "
+      "36 "
+      "--allow-uid 1000 --allow-uid root --allow-gid 7 --limit connections=9 "
+      "--limit handshake-time=2s --threads 3 --loop portable --log json --stdio --disk a=/a.img");
+  EXPECT_THAT(given.listen, ElementsAre("unix:/x", "tcp::10809", "vsock:2:5"));
+  EXPECT_EQ(given.unix_sockets.mode, 0660u);
+  EXPECT_EQ(given.unix_sockets.gid, 36u);
+  EXPECT_THAT(given.peers.allowed_uids, ElementsAre(1000u, 0u));
+  EXPECT_THAT(given.peers.allowed_gids, ElementsAre(7u));
+  EXPECT_EQ(given.limits.max_connections, 9u);
+  EXPECT_EQ(given.limits.handshake_timeout, std::chrono::seconds(2));
+  EXPECT_EQ(given.threads, 3u);
+  EXPECT_EQ(given.loop, LoopKind::kPortable);
+  EXPECT_EQ(given.log, LogForm::kJson);
+  EXPECT_TRUE(given.stdio);
+  ASSERT_EQ(given.disks.size(), 1u);
+  EXPECT_EQ(given.disks[0].name, "a");
+  EXPECT_EQ(given.disks[0].source, "file:///a.img");
+}
+
+TEST(ProcessOptions, DefaultsRestrictNobodyAndKeepTheLimits) {
+  const ProcessSettings given = settings("");
+  EXPECT_FALSE(given.peers.restrict());
+  EXPECT_FALSE(given.unix_sockets.mode || given.unix_sockets.gid);
+  EXPECT_EQ(given.threads, 0u);
+  EXPECT_EQ(given.security.tls, "off");
+  EXPECT_THAT(given.fixed_at_start, IsEmpty());
+  for (const LimitInfo& limit : limit_table()) {
+    EXPECT_EQ(limit.get(given.limits), limit.get(NbdServerLimits{})) << limit.name;
+  }
+}
+
+TEST(ProcessOptions, CredentialsMeanThatTlsIsRequiredUnlessToldOtherwise) {
+  EXPECT_EQ(settings("--tls-psk /keys").security.tls, "require");
+  EXPECT_EQ(settings("--tls-certs /pki").security.tls, "require");
+  EXPECT_EQ(settings("--tls on --tls-certs /pki").security.tls, "on");
+  EXPECT_TRUE(settings("--tls-certs /pki").security.tls_verify_peer);
+  EXPECT_FALSE(settings("--tls-certs /pki --tls-any-client").security.tls_verify_peer);
+}
+
+TEST(ProcessOptions, SayWhatIsWrong) {
+  EXPECT_THAT(complaint("--socket-mode 0999"), HasSubstr("--socket-mode: '0999' is no mode"));
+  EXPECT_THAT(complaint("--socket-mode 01777"), HasSubstr("--socket-mode"));
+  EXPECT_THAT(complaint("--socket-mode rw"), HasSubstr("--socket-mode"));
+  EXPECT_THAT(complaint("--socket-group no-such-group"), HasSubstr("no group 'no-such-group'"));
+  EXPECT_THAT(complaint("--allow-uid no-such-user"), HasSubstr("no user 'no-such-user'"));
+  EXPECT_THAT(complaint("--allow-uid 4294967295"), HasSubstr("--allow-uid"));
+  EXPECT_THAT(complaint("--allow-gid -1"), HasSubstr("--allow-gid"));
+  EXPECT_THAT(complaint("--threads 0"), HasSubstr("not from 1 to 64"));
+  EXPECT_THAT(complaint("--threads 65"), HasSubstr("not from 1 to 64"));
+  EXPECT_THAT(complaint("--threads two"), HasSubstr("--threads"));
+  EXPECT_THAT(complaint("--limit conections=1"), HasSubstr("did you mean 'connections'?"));
+  EXPECT_THAT(complaint("--limit connections"), HasSubstr("NAME=VALUE"));
+  EXPECT_THAT(complaint("--limit advertised-bytes=1GiB"), HasSubstr("request-bytes"));
+  EXPECT_THAT(complaint("--listen vsock:9"), HasSubstr("vsock:CID:PORT"));
+  EXPECT_THAT(complaint("--disk a"), HasSubstr("NAME=STORE"));
+  EXPECT_THAT(complaint("--disk .a=/x"), HasSubstr("invalid disk name"));
+}
+
+TEST(ProcessOptions, AnEmptyNameIsNobodyAndNotEverybody) {
+  EXPECT_FALSE(parse_daemon_command_line({"--allow-uid", ""}).command);
+  EXPECT_FALSE(parse_daemon_command_line({"--allow-gid="}).command);
+}
+
+TEST(ProcessOptions, ServeKnowsWhichOfThemARunningDaemonCannotTakeOn) {
+  const auto outcome = parse_command_line(words(
+      "serve a --source /a --listen unix:/x --loop portable --allow-uid 0 --limit options=9"));
+  ASSERT_TRUE(outcome.command) << outcome.text;
+  EXPECT_THAT(outcome.command->process.fixed_at_start, ElementsAre("--allow-uid", "--limit"));
+  EXPECT_EQ(outcome.command->process.limits.max_options, 9u);
+  EXPECT_THAT(outcome.command->serve.listen, ElementsAre("unix:/x"));
+  EXPECT_FALSE(parse_command_line(words("serve a --disk b=/b")).command);
+}
+
+TEST(ProcessOptions, HelpAndLimitsCanBeAskedFor) {
+  const auto help = parse_daemon_command_line({"--help"});
+  for (const ProcessOption& option : process_options()) {
+    EXPECT_THAT(help.text, HasSubstr(std::string("--") + option.name));
+  }
+  const auto limits = parse_daemon_command_line(words("--limits --limit options=9"));
+  ASSERT_TRUE(limits.command);
+  EXPECT_TRUE(limits.command->show_limits);
+  EXPECT_FALSE(parse_command_line(words("help nothing")).command);
+}
+
+class ConfigFileTest : public testing::Test {
+ protected:
+  std::string write(const std::string& text) {
+    const std::string path = scratch_ / "blockmigd.toml";
+    std::ofstream(path) << text;
+    return path;
+  }
+  ProcessSettings with(const std::string& text, const std::string& command_line = "") {
+    return settings("--config " + write(text) + " " + command_line);
+  }
+  std::string wrong(const std::string& text) { return complaint("--config " + write(text)); }
+  Scratch scratch_;
+};
+
+TEST_F(ConfigFileTest, HasTheNamesOfTheOptions) {
+  const auto outcome = parse_daemon_command_line({"--config", write(R"(
+    # a comment
+    state-dir = "/var/lib/b"
+    listen = ["unix:/x", "tcp::10809"]
+    socket-mode = "0660"
+    allow-uid = [1000, "root"]
+    allow-gid = 36
+    threads = 2
+    log = "text"
+    stdio = true
+    disk = ["a=/a.img"]
+    [limit]
+    connections = 9
+    handshake-time = "2s"
+  )")});
+  ASSERT_TRUE(outcome.command) << outcome.text;
+  const ProcessSettings& given = outcome.command->process;
+  EXPECT_EQ(outcome.command->state_dir, "/var/lib/b");
+  EXPECT_THAT(given.listen, ElementsAre("unix:/x", "tcp::10809"));
+  EXPECT_EQ(given.unix_sockets.mode, 0660u);
+  EXPECT_THAT(given.peers.allowed_uids, ElementsAre(1000u, 0u));
+  EXPECT_THAT(given.peers.allowed_gids, ElementsAre(36u));
+  EXPECT_EQ(given.threads, 2u);
+  EXPECT_EQ(given.log, LogForm::kText);
+  EXPECT_TRUE(given.stdio);
+  EXPECT_EQ(given.disks.size(), 1u);
+  EXPECT_EQ(given.limits.max_connections, 9u);
+  EXPECT_EQ(given.limits.handshake_timeout, std::chrono::seconds(2));
+}
+
+TEST_F(ConfigFileTest, TheCommandLineWinsAndLimitsComeFromBoth) {
+  const ProcessSettings given =
+      with("threads = 2\nlisten = \"unix:/x\"\nlimit = {connections = 9, options = 8}\n",
+           "--threads 5 --listen unix:/y --limit options=7");
+  EXPECT_EQ(given.threads, 5u);
+  EXPECT_THAT(given.listen, ElementsAre("unix:/y"));
+  EXPECT_EQ(given.limits.max_connections, 9u);
+  EXPECT_EQ(given.limits.max_options, 7u);
+}
+
+TEST_F(ConfigFileTest, SaysWhereWhatIsWrong) {
+  EXPECT_THAT(wrong("threads = 2\nlistn = \"unix:/x\"\n"),
+              HasSubstr("blockmigd.toml:2: unknown key 'listn' (did you mean 'listen'?)"));
+  EXPECT_THAT(wrong("config = \"x\"\n"), HasSubstr("unknown key 'config'"));
+  EXPECT_THAT(wrong("threads = \n"), HasSubstr("blockmigd.toml:1"));
+  EXPECT_THAT(wrong("stdio = \"yes\"\n"), HasSubstr("'stdio' must be true or false"));
+  EXPECT_THAT(wrong("threads = [2]\n"), HasSubstr("'threads' must be a text or a whole number"));
+  EXPECT_THAT(wrong("threads = 2.5\n"), HasSubstr("'threads' must be"));
+  EXPECT_THAT(wrong("listen = [true]\n"), HasSubstr("'listen' must be a text"));
+  EXPECT_THAT(wrong("allow-uid = \"\"\n"), HasSubstr("empty"));
+  EXPECT_THAT(wrong("allow-uid = [\"\"]\n"), HasSubstr("empty"));
+  EXPECT_THAT(wrong("allow-uid = []\n"), HasSubstr("empty"));
+  EXPECT_THAT(wrong("socket-mode = \"\"\n"), HasSubstr("empty"));
+  EXPECT_THAT(wrong("limit = {conections = 1}\n"), HasSubstr("did you mean 'connections'?"));
+  EXPECT_THAT(wrong("limit = {connections = [1]}\n"), HasSubstr("'limit' must hold"));
+  EXPECT_THAT(complaint("--config " + (scratch_ / "missing.toml")), HasSubstr("missing.toml"));
+  EXPECT_THAT(complaint("--config " + scratch_.path()), HasSubstr("cannot read"));
+}
+
+}  // namespace
+}  // namespace blockmig
