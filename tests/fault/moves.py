@@ -26,12 +26,13 @@ class Scene:
         self.image = image
         self.client = client
         self._ended = False
+        self.final = None  # what the client said at its end
 
     def end(self):
         """The client stops and reads everything once more: no error, no wrong sector, ever."""
         if not self._ended:
             self._ended = True
-            self.client.finish()
+            self.final = self.client.finish()
 
     def path(self, name):
         return os.path.join(self.folder, name)
