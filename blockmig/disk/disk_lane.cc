@@ -6,7 +6,7 @@
 namespace blockmig {
 namespace {
 
-/// The clock of the counters; the loop's own may belong to a simulation.
+/// On the loop's clock, as the disk's own counters.
 std::uint64_t nanoseconds_since(const EventLoop& loop, TimePoint begun) {
   return static_cast<std::uint64_t>((loop.now() - begun).count());
 }
