@@ -44,6 +44,42 @@ struct JobRecord {
   friend bool operator==(const JobRecord&, const JobRecord&) = default;
 };
 
+/// Chunks of a region set are kept by container, so that a change costs what changed.
+inline constexpr std::uint32_t kChunksPerContainer = 32'768;
+/// Of one change: what one synced batch writes at most (4 MiB).
+inline constexpr std::size_t kMaxContainersPerChange = 1024;
+
+/// The members of a set of chunks among [index * 32,768, (index + 1) * 32,768). Bit i % 8 of byte
+/// i / 8 stands for the i-th of them; missing bytes are zeros.
+struct RegionContainer {
+  std::uint32_t index = 0;
+  std::vector<std::byte> bits;  ///< at most 4,096 bytes
+  friend bool operator==(const RegionContainer&, const RegionContainer&) = default;
+};
+
+/// A change of a named set of chunks of a disk (a presence map, a dirty bitmap). The set exists by
+/// its containers: without any, it is empty.
+struct RegionChange {
+  std::string disk;
+  std::string name;
+  std::vector<RegionContainer> put;  ///< whole containers, replacing what was there
+  std::vector<std::uint32_t> erase;  ///< containers that are empty now
+};
+
+/// A disk whose content is not whole in its store yet: what is absent there is in the base
+/// (correctness.md, post-copy). Counts only while the disk's record has the same epoch: written
+/// before the decision, it means nothing until the decision is there too (I7).
+struct HydrationRecord {
+  std::string disk;
+  std::uint64_t epoch = 0;  ///< of the disk record that it belongs to
+  std::string base_uri;     ///< where absent chunks are
+  std::uint32_t granularity_bytes = 0;
+  bool reverse_mirror = false;  ///< acknowledged writes reach the base too
+  std::string regions;          ///< name of the region set of the absent chunks
+  std::string job;              ///< id of the job that began it
+  friend bool operator==(const HydrationRecord&, const HydrationRecord&) = default;
+};
+
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -55,6 +91,18 @@ class Journal {
 
   virtual Task<Result<std::vector<JobRecord>>> load_jobs() = 0;
   virtual Task<Status> save_job(const JobRecord& record) = 0;
+
+  /// All of the change or nothing of it. kInvalid: more containers than one change may have.
+  virtual Task<Status> change_regions(const RegionChange& change) = 0;
+  /// Ascending by index; empty if there is no such set.
+  virtual Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                                  const std::string& name) = 0;
+  /// All containers of the set. Of a set that is not there: success.
+  virtual Task<Status> remove_regions(const std::string& disk, const std::string& name) = 0;
+
+  virtual Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) = 0;
+  virtual Task<Status> save_hydration(const HydrationRecord& record) = 0;
+  virtual Task<Status> remove_hydration(const std::string& disk) = 0;
 };
 
 /// Opens or creates the journal in `directory`. kBusy: held by another process (named) or this one;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/journal/record_codec.h"
 
+#include <cstdio>
 #include <span>
 
 #include "blockmig/base/crc32c.h"
@@ -126,6 +127,20 @@ Result<std::string> checked(std::string_view key, std::string_view name, std::st
 
 std::string disk_key(const std::string& disk) { return std::string(format::kDiskPrefix) + disk; }
 std::string job_key(const std::string& id) { return std::string(format::kJobPrefix) + id; }
+std::string hydration_key(const std::string& disk) {
+  return std::string(format::kHydrationPrefix) + disk;
+}
+
+std::string regions_prefix(const std::string& disk, const std::string& name) {
+  return std::string(format::kRegionPrefix) + std::to_string(disk.size()) + ":" + disk + "/" +
+         std::to_string(name.size()) + ":" + name + "/";
+}
+
+std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index) {
+  char digits[9];
+  std::snprintf(digits, sizeof digits, "%08x", index);  // ascending by index
+  return regions_prefix(disk, name) + digits;
+}
 
 Result<std::string> encode_disk(const DiskRecord& record) {
   Writer writer;
@@ -149,6 +164,56 @@ Result<std::string> encode_job(const JobRecord& record) {
   writer.text(record.report_json);
   const std::string key = job_key(record.id);
   return checked(key, record.id, writer.frame(Kind::kJob, key));
+}
+
+Result<std::string> encode_hydration(const HydrationRecord& record) {
+  Writer writer;
+  writer.text(record.disk);
+  writer.number(record.epoch);
+  writer.text(record.base_uri);
+  writer.number(record.granularity_bytes);
+  writer.number(record.reverse_mirror ? 1 : 0);
+  writer.text(record.regions);
+  writer.text(record.job);
+  const std::string key = hydration_key(record.disk);
+  return checked(key, record.disk, writer.frame(Kind::kHydration, key));
+}
+
+Result<std::string> encode_region(const std::string& disk, const std::string& name,
+                                  const RegionContainer& container) {
+  if (container.bits.size() > format::kMaxContainerBytes) {
+    return Error(ErrorCode::kInvalid, "a container of '" + name + "' has " +
+                                          std::to_string(container.bits.size()) + " bytes");
+  }
+  std::string_view bits(reinterpret_cast<const char*>(container.bits.data()),
+                        container.bits.size());
+  while (!bits.empty() && bits.back() == '\0') bits.remove_suffix(1);
+  Writer writer;
+  writer.text(disk);
+  writer.text(name);
+  writer.number(container.index);
+  writer.text(bits);
+  const std::string key = region_key(disk, name, container.index);
+  return checked(key, disk.empty() ? disk : name, writer.frame(Kind::kRegion, key));
+}
+
+Result<EncodedChange> encode_change(const RegionChange& change) {
+  if (change.put.size() + change.erase.size() > kMaxContainersPerChange) {
+    return Error(ErrorCode::kInvalid, "a change of '" + change.name + "' has " +
+                                          std::to_string(change.put.size() + change.erase.size()) +
+                                          " containers");
+  }
+  EncodedChange encoded;
+  for (const RegionContainer& container : change.put) {
+    auto value = encode_region(change.disk, change.name, container);
+    if (!value) return value.error();
+    encoded.put.emplace_back(region_key(change.disk, change.name, container.index),
+                             *std::move(value));
+  }
+  for (const std::uint32_t index : change.erase) {
+    encoded.remove.push_back(region_key(change.disk, change.name, index));
+  }
+  return encoded;
 }
 
 std::string encode_schema(std::uint32_t version) {
@@ -185,6 +250,54 @@ Result<JobRecord> decode_job(std::string_view key, std::string_view value) {
   record.report_json = reader.text();
   if (!reader.finished() || job_key(record.id) != key) return damaged(key, "payload");
   return record;
+}
+
+Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view value) {
+  const auto payload = open_frame(Kind::kHydration, key, value);
+  if (!payload) return payload.error();
+  Reader reader(*payload);
+  HydrationRecord record;
+  record.disk = reader.text();
+  record.epoch = reader.number();
+  record.base_uri = reader.text();
+  const std::uint64_t granularity = reader.number();
+  const std::uint64_t mirrored = reader.number();
+  record.regions = reader.text();
+  record.job = reader.text();
+  if (!reader.finished() || hydration_key(record.disk) != key || granularity > 0xffffffffU ||
+      mirrored > 1) {
+    return damaged(key, "payload");
+  }
+  record.granularity_bytes = static_cast<std::uint32_t>(granularity);
+  record.reverse_mirror = mirrored == 1;
+  return record;
+}
+
+Result<RegionContainer> decode_region(std::string_view key, std::string_view value) {
+  const auto payload = open_frame(Kind::kRegion, key, value);
+  if (!payload) return payload.error();
+  Reader reader(*payload);
+  const std::string disk = reader.text();
+  const std::string name = reader.text();
+  const std::uint64_t index = reader.number();
+  const std::string bits = reader.text();
+  if (!reader.finished() || index > 0xffffffffU || bits.size() > format::kMaxContainerBytes ||
+      region_key(disk, name, static_cast<std::uint32_t>(index)) != key) {
+    return damaged(key, "payload");
+  }
+  const ConstBytes bytes = bytes_of(bits);
+  return RegionContainer{static_cast<std::uint32_t>(index), {bytes.begin(), bytes.end()}};
+}
+
+Status check_record(std::string_view key, std::string_view value) {
+  const auto status_of = [](const auto& decoded) {
+    return decoded.ok() ? Status() : Status(decoded.error());
+  };
+  if (key.starts_with(format::kDiskPrefix)) return status_of(decode_disk(key, value));
+  if (key.starts_with(format::kJobPrefix)) return status_of(decode_job(key, value));
+  if (key.starts_with(format::kRegionPrefix)) return status_of(decode_region(key, value));
+  if (key.starts_with(format::kHydrationPrefix)) return status_of(decode_hydration(key, value));
+  return Error(ErrorCode::kProtocol, "unknown record '" + std::string(key) + "'");
 }
 
 Result<std::uint32_t> decode_schema(std::string_view value) {

@@ -11,6 +11,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "blockmig/base/error.h"
 #include "blockmig/journal/journal.h"
@@ -19,13 +21,35 @@ namespace blockmig {
 
 std::string disk_key(const std::string& disk);
 std::string job_key(const std::string& id);
+std::string hydration_key(const std::string& disk);
+/// What the keys of a set's containers begin with. Lengths are part of it, so that no name can
+/// pass for another's beginning.
+std::string regions_prefix(const std::string& disk, const std::string& name);
+std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index);
 
 Result<std::string> encode_disk(const DiskRecord& record);
 Result<std::string> encode_job(const JobRecord& record);
+Result<std::string> encode_hydration(const HydrationRecord& record);
+Result<std::string> encode_region(const std::string& disk, const std::string& name,
+                                  const RegionContainer& container);
 std::string encode_schema(std::uint32_t version);
 
 Result<DiskRecord> decode_disk(std::string_view key, std::string_view value);
 Result<JobRecord> decode_job(std::string_view key, std::string_view value);
+Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view value);
+Result<RegionContainer> decode_region(std::string_view key, std::string_view value);
 Result<std::uint32_t> decode_schema(std::string_view value);
+
+/// Decodes whatever kind of record stands under `key` (not the schema); an unknown key is
+/// kProtocol.
+Status check_record(std::string_view key, std::string_view value);
+
+/// A change as the keys and values of one batch. kInvalid: too large, or a container that does not
+/// encode.
+struct EncodedChange {
+  std::vector<std::pair<std::string, std::string>> put;
+  std::vector<std::string> remove;
+};
+Result<EncodedChange> encode_change(const RegionChange& change);
 
 }  // namespace blockmig

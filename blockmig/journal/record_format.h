@@ -9,14 +9,22 @@
 namespace blockmig::record_format {
 
 /// Grows with every change that an older program must not touch.
-inline constexpr std::uint32_t kSchemaVersion = 1;
+inline constexpr std::uint32_t kSchemaVersion = 2;
 
 inline constexpr std::string_view kSchemaKey = "schema";
 inline constexpr std::string_view kDiskPrefix = "disk/";
 inline constexpr std::string_view kJobPrefix = "job/";
+inline constexpr std::string_view kRegionPrefix = "region/";
+inline constexpr std::string_view kHydrationPrefix = "hydration/";
 
 /// The first byte of a value.
-enum class Kind : std::uint8_t { kSchema = 'S', kDisk = 'D', kJob = 'J' };
+enum class Kind : std::uint8_t {
+  kSchema = 'S',
+  kDisk = 'D',
+  kJob = 'J',
+  kRegion = 'R',
+  kHydration = 'H',
+};
 
 /// The second byte: the layout of that kind of record.
 inline constexpr std::uint8_t kRecordVersion = 1;
@@ -32,5 +40,8 @@ inline constexpr std::size_t kCrcBytes = 4;
 /// Of a key, and of a whole value. A job's report is the only large thing.
 inline constexpr std::size_t kMaxKeyBytes = 1024;
 inline constexpr std::size_t kMaxValueBytes = 1024 * 1024;
+
+/// Of a region container's bits: one for each of its 32,768 chunks.
+inline constexpr std::size_t kMaxContainerBytes = 4096;
 
 }  // namespace blockmig::record_format

@@ -88,7 +88,72 @@ class RocksJournal final : public Journal {
     co_return saved;
   }
 
+  Task<Status> change_regions(const RegionChange& change) override {
+    const Running guard(running_);
+    const Result<EncodedChange> encoded = encode_change(change);
+    if (!encoded) co_return encoded.error();
+    offload work(loop_, [this, &encoded] { return store_->apply(encoded->put, encoded->remove); });
+    const Status saved = co_await work;
+    co_return saved;
+  }
+
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override {
+    const Running guard(running_);
+    const std::string prefix = regions_prefix(disk, name);
+    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<RegionContainer>(*records, &decode_region);
+  }
+
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
+    const Running guard(running_);
+    const std::string prefix = regions_prefix(disk, name);
+    offload work(loop_, [this, &prefix] { return remove_all(prefix); });
+    const Status removed = co_await work;
+    co_return removed;
+  }
+
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
+    const Running guard(running_);
+    const std::string key = hydration_key(disk);
+    offload work(loop_, [this, &key] { return store_->get(key); });
+    const auto value = co_await work;
+    if (!value) co_return value.error();
+    if (!value->has_value()) co_return std::optional<HydrationRecord>();
+    const auto record = decode_hydration(key, **value);
+    if (!record) co_return record.error();
+    co_return std::optional<HydrationRecord>(*record);
+  }
+
+  Task<Status> save_hydration(const HydrationRecord& record) override {
+    const Running guard(running_);
+    const std::string key = hydration_key(record.disk);
+    const Result<std::string> value = encode_hydration(record);
+    if (!value) co_return value.error();
+    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
+    const Status saved = co_await work;
+    co_return saved;
+  }
+
+  Task<Status> remove_hydration(const std::string& disk) override {
+    const Running guard(running_);
+    const std::string key = hydration_key(disk);
+    offload work(loop_, [this, &key] { return store_->remove(key); });
+    const Status removed = co_await work;
+    co_return removed;
+  }
+
  private:
+  Status remove_all(const std::string& prefix) {
+    const auto records = store_->scan(prefix);
+    if (!records) return records.error();
+    std::vector<std::string> keys;
+    for (const auto& entry : *records) keys.push_back(entry.first);
+    return keys.empty() ? Status() : store_->apply({}, keys);
+  }
+
   class Running final {
    public:
     explicit Running(int& count) : count_(count) { ++count_; }
@@ -186,17 +251,11 @@ Status check_records(RocksStore& store, bool initialised) {
   }
   for (const auto& [key, value] : *records) {
     if (key == format::kSchemaKey) continue;
-    if (key.starts_with(format::kDiskPrefix)) {
-      const auto record = decode_disk(key, value);
-      if (!record) return record.error();
-    } else if (key.starts_with(format::kJobPrefix)) {
-      const auto record = decode_job(key, value);
-      if (!record) return record.error();
-    } else {
-      return Error(ErrorCode::kProtocol, "unknown record '" + key + "'");
-    }
+    if (const Status record = check_record(key, value); !record) return record;
   }
-  return {};
+  if (*schema == format::kSchemaVersion) return {};
+  // From here on there may be records that an older program does not know.
+  return store.put(std::string(format::kSchemaKey), encode_schema(format::kSchemaVersion));
 }
 
 }  // namespace

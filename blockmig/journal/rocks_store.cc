@@ -6,6 +6,7 @@
 #include <rocksdb/env.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
 
 #include <cstdarg>
 #include <exception>
@@ -99,6 +100,19 @@ class RocksDbStore final : public RocksStore {
 
   Status put(const std::string& key, const std::string& value) override {
     return write("saving " + key, [&] { return db_->Put(synced(), key, value); });
+  }
+  Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals) override {
+    return write("saving " + std::to_string(puts.size() + removals.size()) + " records", [&] {
+      rocksdb::WriteBatch batch;
+      rocksdb::Status built;
+      for (const Record& record : puts) {
+        if (built.ok()) built = batch.Put(record.first, record.second);
+      }
+      for (const std::string& key : removals) {
+        if (built.ok()) built = batch.Delete(key);
+      }
+      return built.ok() ? db_->Write(synced(), &batch) : built;
+    });
   }
   Status remove(const std::string& key) override {
     return write("removing " + key, [&] { return db_->Delete(synced(), key); });

@@ -6,6 +6,8 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "blockmig/base/random.h"
 #include "blockmig/io/cancel.h"
@@ -28,6 +30,13 @@ class SimJournal final : public Journal {
   Task<Status> remove_disk(const std::string& disk) override;
   Task<Result<std::vector<JobRecord>>> load_jobs() override;
   Task<Status> save_job(const JobRecord& record) override;
+  Task<Status> change_regions(const RegionChange& change) override;
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override;
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override;
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override;
+  Task<Status> save_hydration(const HydrationRecord& record) override;
+  Task<Status> remove_hydration(const std::string& disk) override;
 
  private:
   Task<void> take_time();
@@ -36,6 +45,9 @@ class SimJournal final : public Journal {
   Random& random_;
   std::map<std::string, DiskRecord> disks_;
   std::map<std::string, JobRecord> jobs_;
+  std::map<std::string, HydrationRecord> hydrations_;
+  /// By disk and name, then by index.
+  std::map<std::pair<std::string, std::string>, std::map<std::uint32_t, RegionContainer>> regions_;
 };
 
 }  // namespace blockmig::sim

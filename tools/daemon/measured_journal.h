@@ -30,6 +30,25 @@ class MeasuredJournal final : public Journal {
   Task<Status> save_job(const JobRecord& record) override {
     return measured(journal_->save_job(record));
   }
+  Task<Status> change_regions(const RegionChange& change) override {
+    return measured(journal_->change_regions(change));
+  }
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override {
+    return journal_->load_regions(disk, name);
+  }
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
+    return measured(journal_->remove_regions(disk, name));
+  }
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
+    return journal_->load_hydration(disk);
+  }
+  Task<Status> save_hydration(const HydrationRecord& record) override {
+    return measured(journal_->save_hydration(record));
+  }
+  Task<Status> remove_hydration(const std::string& disk) override {
+    return measured(journal_->remove_hydration(disk));
+  }
 
   /// How long saves took, failed ones included.
   const LatencyHistogram& saves() const { return saves_; }

@@ -68,6 +68,42 @@ class JournalFolder : public ::testing::Test {
   Status save(Journal& journal, const JobRecord& record) {
     return run_task(loop_, journal.save_job(record));
   }
+  std::vector<RegionContainer> regions(Journal& journal, std::string disk, std::string name) {
+    const auto all = run_task(loop_, journal.load_regions(disk, name));
+    EXPECT_TRUE(all.ok());
+    return all.ok() ? *all : std::vector<RegionContainer>();
+  }
+  static RegionContainer container(std::uint32_t index, std::uint8_t bits) {
+    return {index, {std::byte{bits}}};
+  }
+  /// What any journal does with region sets and hydrations.
+  void expect_regions_kept(Journal& journal) {
+    const RegionChange first{"d", "n", {container(2, 7), container(0x10000, 1)}, {}};
+    const RegionChange other{"d", "m", {container(2, 9)}, {}};
+    const RegionChange stranger{"d2", "n", {container(2, 5)}, {}};
+    for (const RegionChange* change : {&first, &other, &stranger}) {
+      EXPECT_TRUE(run_task(loop_, journal.change_regions(*change)).ok());
+    }
+    const RegionChange second{"d", "n", {container(0, 3)}, {2, 77}};
+    EXPECT_TRUE(run_task(loop_, journal.change_regions(second)).ok());
+    EXPECT_EQ(regions(journal, "d", "n"),
+              (std::vector<RegionContainer>{container(0, 3), container(0x10000, 1)}));
+    const std::string name = "d";
+    const std::string set = "m";
+    EXPECT_TRUE(run_task(loop_, journal.remove_regions(name, set)).ok());
+    EXPECT_TRUE(run_task(loop_, journal.remove_regions(name, set)).ok());
+    EXPECT_TRUE(regions(journal, "d", "m").empty());
+    EXPECT_EQ(regions(journal, "d2", "n").size(), 1U);
+    const HydrationRecord hydration{"d", 3, "file:///a", 65536, true, "n", "mig-1"};
+    EXPECT_TRUE(run_task(loop_, journal.save_hydration(hydration)).ok());
+    const auto loaded = run_task(loop_, journal.load_hydration(name));
+    ASSERT_TRUE(loaded.ok());
+    EXPECT_EQ(*loaded, hydration);
+    EXPECT_TRUE(run_task(loop_, journal.remove_hydration(name)).ok());
+    const auto gone = run_task(loop_, journal.load_hydration(name));
+    ASSERT_TRUE(gone.ok());
+    EXPECT_EQ(*gone, std::nullopt);
+  }
   std::vector<DiskRecord> disks(Journal& journal) {
     const auto all = run_task(loop_, journal.load_disks());
     EXPECT_TRUE(all.ok());

@@ -28,6 +28,11 @@ TEST_F(MemoryJournalTest, KeepsRecords) {
   EXPECT_EQ(*none, std::nullopt);
 }
 
+TEST_F(MemoryJournalTest, KeepsRegionsAndHydrations) {
+  const auto journal = make_memory_journal(loop_);
+  expect_regions_kept(*journal);
+}
+
 TEST_F(MemoryJournalTest, RefusesWhatRocksJournalRefuses) {
   const auto journal = make_memory_journal(loop_);
   EXPECT_EQ(save(*journal, disk("", 1)).error().code(), ErrorCode::kInvalid);

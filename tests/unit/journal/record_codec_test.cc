@@ -17,6 +17,9 @@ namespace format = record_format;
 DiskRecord disk() { return {"disk0", "file:///a", 7, 1ULL << 40, "nbd://h/b"}; }
 JobRecord job() { return {"01J", "disk0", "mirror", "file:///t", "done", 3, R"({"x":1})"}; }
 
+HydrationRecord hydration() { return {"disk0", 8, "file:///a", 65536, true, "absent", "mig-1"}; }
+RegionContainer container() { return {3, {std::byte{0x81}, std::byte{0}, std::byte{1}}}; }
+
 /// Makes the checksum right again after a change.
 std::string sealed(const std::string& key, std::string value) {
   value.resize(value.size() - format::kCrcBytes);
@@ -32,6 +35,9 @@ TEST(RecordCodec, RoundTrips) {
   EXPECT_EQ(*decode_disk(disk_key("disk0"), *encode_disk(disk())), disk());
   EXPECT_EQ(*decode_job(job_key("01J"), *encode_job(job())), job());
   EXPECT_EQ(*decode_schema(encode_schema(7)), 7U);
+  EXPECT_EQ(*decode_hydration(hydration_key("disk0"), *encode_hydration(hydration())), hydration());
+  const std::string region = *encode_region("d", "n", container());
+  EXPECT_EQ(*decode_region(region_key("d", "n", 3), region), container());
   const DiskRecord bare{"d", "", 0, 0, ""};
   EXPECT_EQ(*decode_disk(disk_key("d"), *encode_disk(bare)), bare);
 }
@@ -89,6 +95,44 @@ TEST(RecordCodec, ForgedFieldsAreRefused) {
   longer.insert(longer.size() - format::kCrcBytes, 1, 'x');
   EXPECT_EQ(decode_disk(key, sealed(key, longer)).error().code(), ErrorCode::kProtocol);
   EXPECT_FALSE(decode_schema(encode_schema(0)).ok());
+}
+
+TEST(RecordCodec, EveryBitFlipOfARegionOrHydrationIsRefused) {
+  const std::string region = *encode_region("d", "n", container());
+  for (std::size_t bit = 0; bit < region.size() * 8; ++bit) {
+    std::string flipped = region;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    ASSERT_FALSE(check_record(region_key("d", "n", 3), flipped).ok()) << bit;
+  }
+  const std::string value = *encode_hydration(hydration());
+  for (std::size_t bit = 0; bit < value.size() * 8; ++bit) {
+    std::string flipped = value;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    ASSERT_FALSE(check_record(hydration_key("disk0"), flipped).ok()) << bit;
+  }
+}
+
+TEST(RecordCodec, ARegionUnderAnotherSetOrIndexIsRefused) {
+  const std::string value = *encode_region("d", "n", container());
+  for (const std::string& key :
+       {region_key("d", "n", 4), region_key("d", "m", 3), region_key("e", "n", 3)}) {
+    EXPECT_FALSE(decode_region(key, sealed(key, value)).ok()) << key;
+  }
+  // No pair of names makes the beginning of another pair's keys.
+  EXPECT_NE(region_key("d/1:n", "x", 0).find(regions_prefix("d", "n")), 0U);
+  EXPECT_FALSE(region_key("a", "b/00000001/c", 0).starts_with(regions_prefix("a", "b")));
+}
+
+TEST(RecordCodec, RegionsBeyondTheirLimitsAreRefused) {
+  RegionContainer large{0, std::vector<std::byte>(format::kMaxContainerBytes + 1)};
+  EXPECT_EQ(encode_region("d", "n", large).error().code(), ErrorCode::kInvalid);
+  EXPECT_EQ(encode_region("d", "", container()).error().code(), ErrorCode::kInvalid);
+  EXPECT_EQ(encode_region("", "n", container()).error().code(), ErrorCode::kInvalid);
+  RegionChange change{"d", "n", {}, std::vector<std::uint32_t>(kMaxContainersPerChange + 1)};
+  EXPECT_EQ(encode_change(change).error().code(), ErrorCode::kInvalid);
+  // Trailing zeros are not kept.
+  const RegionContainer padded{3, {std::byte{0x81}, std::byte{0}, std::byte{1}, std::byte{0}}};
+  EXPECT_EQ(*encode_region("d", "n", padded), *encode_region("d", "n", container()));
 }
 
 TEST(RecordCodec, TheLayoutIsTheDocumentedOne) {

@@ -52,6 +52,61 @@ TEST_F(RocksJournalTest, KeepsRecordsOverReopening) {
   }
 }
 
+TEST_F(RocksJournalTest, KeepsRegionsAndHydrationsOverReopening) {
+  const HydrationRecord hydration{"d", 3, "file:///a", 65536, true, "n", "mig-1"};
+  {
+    const auto journal = open();
+    expect_regions_kept(*journal);
+    EXPECT_TRUE(run_task(loop_, journal->save_hydration(hydration)).ok());
+  }
+  const auto journal = open();
+  EXPECT_EQ(regions(*journal, "d", "n"),
+            (std::vector<RegionContainer>{container(0, 3), container(0x10000, 1)}));
+  const std::string name = "d";
+  const auto loaded = run_task(loop_, journal->load_hydration(name));
+  ASSERT_TRUE(loaded.ok());
+  EXPECT_EQ(*loaded, hydration);
+}
+
+TEST_F(RocksJournalTest, ALargeChangeIsOneRecordOfTheLog) {
+  RegionChange change{"d", "n", {}, {}};
+  for (std::uint32_t i = 0; i < 300; ++i) {
+    change.put.push_back({i, std::vector<std::byte>(4096, std::byte{0xff})});
+  }
+  {
+    const auto journal = open();
+    EXPECT_TRUE(run_task(loop_, journal->change_regions(change)).ok());
+  }
+  // Cut inside it: all of it did not happen.
+  copy_journal("j", "cut");
+  const Path log = wal("cut");
+  const std::string bytes = read_file(log);
+  ASSERT_GT(bytes.size(), 300U * 4096);
+  write_file(log, bytes.substr(0, bytes.size() / 2));
+  {
+    const auto journal = open("cut");
+    ASSERT_NE(journal, nullptr);
+    EXPECT_TRUE(regions(*journal, "d", "n").empty());
+  }
+  const auto journal = open();
+  EXPECT_EQ(regions(*journal, "d", "n"), change.put);
+}
+
+TEST_F(RocksJournalTest, AnOlderSchemaIsRaisedBeforeNewRecords) {
+  { const auto journal = open(); }
+  plant("schema", encode_schema(1));
+  for (int round = 0; round < 2; ++round) {
+    const auto journal = open();
+    ASSERT_NE(journal, nullptr);
+  }
+  rocksdb::DB* raw = nullptr;
+  ASSERT_TRUE(rocksdb::DB::OpenForReadOnly({}, folder(), &raw).ok());
+  const std::unique_ptr<rocksdb::DB> db(raw);
+  std::string value;
+  ASSERT_TRUE(db->Get({}, "schema", &value).ok());
+  EXPECT_EQ(*decode_schema(value), 2U);
+}
+
 TEST_F(RocksJournalTest, AnUnknownDiskIsNotAnError) {
   const auto journal = open();
   const auto none = run_task(loop_, journal->load_disk("x"));
@@ -144,7 +199,7 @@ TEST_F(RocksJournalTest, IsBusyWhileARocksDbToolHoldsIt) {
 
 TEST_F(RocksJournalTest, ANewerSchemaIsRefused) {
   { const auto journal = open(); }
-  plant("schema", encode_schema(2));
+  plant("schema", encode_schema(3));
   expect_refused(ErrorCode::kPrecondition, "newer program");
 }
 

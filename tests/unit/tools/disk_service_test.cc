@@ -58,6 +58,25 @@ class HeldJournal final : public Journal {
     const Status saved = co_await inner_->save_job(record);
     co_return saved;
   }
+  Task<Status> change_regions(const RegionChange& change) override {
+    return inner_->change_regions(change);
+  }
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override {
+    return inner_->load_regions(disk, name);
+  }
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
+    return inner_->remove_regions(disk, name);
+  }
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
+    return inner_->load_hydration(disk);
+  }
+  Task<Status> save_hydration(const HydrationRecord& record) override {
+    return inner_->save_hydration(record);
+  }
+  Task<Status> remove_hydration(const std::string& disk) override {
+    return inner_->remove_hydration(disk);
+  }
 
  private:
   std::unique_ptr<Journal> inner_;
