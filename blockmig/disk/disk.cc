@@ -25,6 +25,7 @@ class Disk::Measured final {
       disk_.stats_.fail(op_, took, error_);
     }
   }
+  TimePoint begun() const { return begun_; }
   /// Without a call of either the request counts as cancelled.
   template <typename Value>
   void ended(const Result<Value>& result, std::uint64_t bytes) {
@@ -55,7 +56,11 @@ Disk::Disk(EventLoop& loop, std::string name, std::unique_ptr<BlockDevice> store
       epoch_(epoch),
       info_(store_->info()),
       gate_(loop),
-      write_throttle_(loop, 0) {
+      write_throttle_(loop, 0),
+      write_heat_(info_.size_bytes),
+      read_heat_(info_.size_bytes),
+      written_(write_heat_),
+      read_(read_heat_) {
   info_.name = name_;
   info_.zero_initialised = false;
   store_->share_between_threads(false);
@@ -92,6 +97,7 @@ Task<Status> Disk::read(std::uint64_t offset, MutableBytes into) {
   Measured measured(*this, DiskOp::kRead);
   const auto hold = co_await gate_.enter();
   if (!hold.ok()) co_return measured.failed(hold.error());
+  read_.record(offset, into.size(), measured.begun());
   const Status status = co_await store_->read(offset, into);
   measured.ended(status, into.size());
   co_return status;
@@ -104,6 +110,7 @@ Task<Status> Disk::write(std::uint64_t offset, ConstBytes from, WriteFlags flags
   if (!hold.ok()) co_return measured.failed(hold.error());
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, from.size(), mirror != nullptr);
+  written_.record(offset, from.size(), measured.begun());
   Status status;
   if (mirror != nullptr) {
     status = co_await mirror->write(*store_, offset, from, flags);
@@ -119,6 +126,7 @@ bool Disk::read_now(std::uint64_t offset, MutableBytes into) {
   if (!hold) return false;
   const TimePoint begun = loop_.now();
   if (!store_->read_now(offset, into)) return false;
+  read_.record(offset, into.size(), begun);
   stats_.begin(DiskOp::kRead);
   stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), into.size());
   return true;
@@ -131,6 +139,7 @@ bool Disk::write_now(std::uint64_t offset, ConstBytes from) {
   const TimePoint begun = loop_.now();
   const TrackedWrite marks(tracking_, offset, from.size(), false);
   if (!store_->write_now(offset, from)) return false;
+  written_.record(offset, from.size(), begun);
   stats_.begin(DiskOp::kWrite);
   stats_.end(DiskOp::kWrite, static_cast<std::uint64_t>((loop_.now() - begun).count()),
              from.size());
@@ -142,6 +151,7 @@ bool Disk::lend_now(std::uint64_t offset, std::size_t length, FunctionRef<bool(C
   if (!hold) return false;
   const TimePoint begun = loop_.now();
   if (!store_->lend_now(offset, length, use)) return false;
+  read_.record(offset, length, begun);
   stats_.begin(DiskOp::kRead);
   stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), length);
   return true;
@@ -157,6 +167,7 @@ bool Disk::fill_now(std::uint64_t offset, std::size_t length,
   std::size_t filled = 0;
   const auto counted = [&filled, fill](MutableBytes into) { return filled = fill(into); };
   if (!store_->fill_now(offset, length, counted)) return false;
+  if (filled == length) written_.record(offset, length, begun);
   stats_.filled(filled, filled == length,
                 static_cast<std::uint64_t>((loop_.now() - begun).count()));
   return true;
@@ -200,6 +211,7 @@ Task<Status> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length, Zero
   if (!hold.ok()) co_return measured.failed(hold.error());
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
+  written_.record(offset, length, measured.begun());
   Status status;
   if (mirror != nullptr) {
     status = co_await mirror->write_zeroes(*store_, offset, length, flags);

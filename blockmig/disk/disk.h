@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/disk/heat_map.h"
 #include "blockmig/disk/request_stats.h"
 #include "blockmig/disk/throttle.h"
 #include "blockmig/disk/tracking.h"
@@ -88,6 +89,10 @@ class Disk final : public BlockDevice {
   /// The longest that one request took since the last call.
   Duration take_longest_latency();
 
+  /// Where the guest writes (zeroes included) and reads, lately; by lanes too.
+  HeatMap& write_heat() { return write_heat_; }
+  HeatMap& read_heat() { return read_heat_; }
+
  private:
   class Measured;
 
@@ -103,6 +108,10 @@ class Disk final : public BlockDevice {
   TokenBucket write_throttle_;
   RequestStats stats_;  ///< of this loop, and of the lanes that are gone
   std::vector<DiskLane*> lanes_;
+  HeatMap write_heat_;
+  HeatMap read_heat_;
+  HeatSampler written_;  ///< of this loop
+  HeatSampler read_;
 };
 
 }  // namespace blockmig

@@ -14,7 +14,13 @@ std::uint64_t nanoseconds_since(const EventLoop& loop, TimePoint begun) {
 }  // namespace
 
 DiskLane::DiskLane(Disk& disk, EventLoop& own)
-    : disk_(disk), home_(disk.loop()), own_(own), info_(disk.info()), gate_(disk.gate()) {
+    : disk_(disk),
+      home_(disk.loop()),
+      own_(own),
+      info_(disk.info()),
+      gate_(disk.gate()),
+      written_(disk.write_heat()),
+      read_(disk.read_heat()) {
   disk_.add_lane(*this, marks_);
 }
 
@@ -27,6 +33,7 @@ bool DiskLane::read_now(std::uint64_t offset, MutableBytes into) {
   if (done) {
     stats_.begin(DiskOp::kRead);
     stats_.end(DiskOp::kRead, nanoseconds_since(own_, begun), into.size());
+    read_.record(offset, into.size(), begun);
   }
   gate_.leave();
   return done;
@@ -45,6 +52,7 @@ bool DiskLane::write_now(std::uint64_t offset, ConstBytes from) {
     if (done) {
       stats_.begin(DiskOp::kWrite);
       stats_.end(DiskOp::kWrite, nanoseconds_since(own_, begun), from.size());
+      written_.record(offset, from.size(), begun);
     }
   }
   gate_.leave();
@@ -59,6 +67,7 @@ bool DiskLane::lend_now(std::uint64_t offset, std::size_t length,
   if (done) {
     stats_.begin(DiskOp::kRead);
     stats_.end(DiskOp::kRead, nanoseconds_since(own_, begun), length);
+    read_.record(offset, length, begun);
   }
   gate_.leave();
   return done;
@@ -75,7 +84,10 @@ bool DiskLane::fill_now(std::uint64_t offset, std::size_t length,
     marks_.mark(offset, length);
     done = disk_.store().fill_now(offset, length, counted);
     marks_.mark(offset, length);
-    if (done) stats_.filled(filled, filled == length, nanoseconds_since(own_, begun));
+    if (done) {
+      stats_.filled(filled, filled == length, nanoseconds_since(own_, begun));
+      if (filled == length) written_.record(offset, length, begun);
+    }
   }
   gate_.leave();
   return done;

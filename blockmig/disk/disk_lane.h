@@ -17,6 +17,7 @@
 
 #include "blockmig/block/block_device.h"
 #include "blockmig/disk/disk.h"
+#include "blockmig/disk/heat_map.h"
 #include "blockmig/disk/mark_shard.h"
 #include "blockmig/disk/request_stats.h"
 #include "blockmig/io/event_loop.h"
@@ -64,6 +65,8 @@ class DiskLane final : public BlockDevice {
   GateShard gate_;
   MarkShard marks_;
   RequestStats stats_;
+  HeatSampler written_;
+  HeatSampler read_;
   TaskScope calls_;  ///< used on the disk's loop only
 };
 

@@ -189,6 +189,12 @@ TEST_F(DiskLaneTest, WhatIsNotToBeHadAtOnceGoesHome) {
   EXPECT_EQ(disk_->stats().in_flight(), 0u);
 }
 
+TEST_F(DiskLaneTest, HeatsTheDisksMap) {
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(write(3 * kChunk, data_).ok());
+  EXPECT_EQ(store_->asked_at_home, 0);
+  EXPECT_NEAR(disk_->write_heat().heat(3 * kChunk, home_->now()), 200, 80);
+}
+
 TEST_F(DiskLaneTest, FuaGoesHome) {
   ASSERT_TRUE(write(0, data_, true).ok());
   EXPECT_EQ(store_->asked_at_home, 1);

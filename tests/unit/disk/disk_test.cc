@@ -163,6 +163,21 @@ TEST_F(DiskTest, WaitingAtTheGateCountsAsLatency) {
   EXPECT_EQ(disk_->take_longest_latency(), Duration::zero());
 }
 
+TEST_F(DiskTest, WritesHeatWhereTheyGoAndReadsHeatApart) {
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(write(kDefaultGranularityBytes, 512).ok());
+  std::vector<std::byte> bytes(512);
+  const MutableBytes into(bytes);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(run_task(loop_, disk_->read(kMiB, into)).ok());
+  const TimePoint now = loop_.now();
+  const auto written = disk_->write_heat().hottest(10, now);
+  ASSERT_EQ(written.size(), 1u);
+  EXPECT_EQ(written[0].range.offset, kDefaultGranularityBytes);
+  EXPECT_NEAR(written[0].heat, 200, 80) << "a sample of one in eight";
+  const auto read = disk_->read_heat().hottest(10, now);
+  ASSERT_EQ(read.size(), 1u);
+  EXPECT_EQ(read[0].range.offset, kMiB);
+}
+
 TEST_F(DiskTest, ABitmapsNameIsTakenOnce) {
   ASSERT_TRUE(disk_->tracking().add("daily", make_bitmap()).ok());
   EXPECT_EQ(disk_->tracking().add("daily", make_bitmap()).error().code(), ErrorCode::kBusy);
