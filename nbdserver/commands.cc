@@ -57,6 +57,7 @@ bool Transmission::read_at_once(const Request& request) {
   if (length == 0 || length > kMaxSmallReadBytes || length > rules_.facts.max_io_bytes) {
     return false;
   }
+  if (borrow_read(request)) return true;
   const std::size_t header = data_header_bytes(rules_.style);
   ReplySlot slot = replies_.reserve(header + std::max(length, kMaxHeaderBytes));
   const MutableBytes data = slot.bytes().subspan(header, length);
@@ -65,6 +66,24 @@ bool Transmission::read_at_once(const Request& request) {
     return false;
   }
   answer_small_read(request, std::move(slot), data);
+  return true;
+}
+
+bool Transmission::borrow_read(const Request& request) {
+  const auto length = static_cast<std::size_t>(request.length);
+  if (length < kMinBorrowedBytes || !replies_.can_borrow() || !stream_.works_in_place())
+    return false;
+  const ConstBytes data = device_.borrow_now(request.offset, length);
+  if (data.size() != length) return false;
+  const bool holes = rules_.style != HeaderStyle::kSimple && !request.has(kCmdFlagDf);
+  if (holes && perhaps_zeros(data)) return false;
+  ReplySlot slot = replies_.reserve(kMaxHeaderBytes);
+  const std::size_t used =
+      encode_data_header(slot.data(), request, rules_.style, request.offset, length, true);
+  counters_.bytes_read.add(length);
+  replies_.commit(std::move(slot), used);
+  replies_.commit_borrowed(request.offset, data);
+  finish(request);
   return true;
 }
 
@@ -116,7 +135,7 @@ bool Transmission::send_lent(const Request& request, ConstBytes data) {
   return true;
 }
 
-void Transmission::answer_small_read(const Request& request, ReplySlot slot, ConstBytes data) {
+void Transmission::answer_small_read(const Request& request, ReplySlot&& slot, ConstBytes data) {
   const std::size_t length = data.size();
   counters_.bytes_read.add(length);
   std::size_t used = 0;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/block/fault_guard.h"
 #include "nbdserver/yield_to_loop.h"
 
 namespace blockmig::nbd {
@@ -20,7 +21,7 @@ ReplySlot ReplyQueue::reserve(std::size_t bytes) {
   return ReplySlot(current_, room);
 }
 
-void ReplyQueue::commit(ReplySlot slot, std::size_t used) {
+void ReplyQueue::commit(ReplySlot&& slot, std::size_t used) {
   BM_CHECK(used <= slot.bytes_.size());
   // The unused end of the youngest slot is free for the next one.
   if (slot.buffer_.shares(current_) &&
@@ -30,7 +31,7 @@ void ReplyQueue::commit(ReplySlot slot, std::size_t used) {
   push(std::move(slot.buffer_), slot.bytes_.first(used));
 }
 
-void ReplyQueue::cancel(ReplySlot slot) {
+void ReplyQueue::cancel(ReplySlot&& slot) {
   if (slot.buffer_.shares(current_) &&
       slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_) {
     current_used_ -= slot.bytes_.size();
@@ -39,6 +40,35 @@ void ReplyQueue::cancel(ReplySlot slot) {
 
 void ReplyQueue::commit_buffer(BufferRef buffer, ConstBytes bytes) {
   push(std::move(buffer), bytes);
+}
+
+void ReplyQueue::commit_borrowed(std::uint64_t offset, ConstBytes bytes) {
+  BM_CHECK(can_borrow());
+  if (bytes.empty()) return;
+  pending_.size += bytes.size();
+  unsent_bytes_ += bytes.size();
+  pending_.borrows = true;
+  pending_.segments.push_back({BufferRef(), bytes, offset});
+}
+
+void ReplyQueue::copy_borrowed(ByteRange range) {
+  if (!pending_.borrows) return;
+  for (Segment& segment : pending_.segments) {
+    const bool apart =
+        segment.offset >= range.end() || segment.offset + segment.bytes.size() <= range.offset;
+    if (segment.is_borrowed() && !apart) copy_segment(segment);
+  }
+}
+
+void ReplyQueue::copy_segment(Segment& segment) {
+  segment.buffer = pool_.take(segment.bytes.size());
+  const MutableBytes copy(segment.buffer.data(), segment.bytes.size());
+  if (!copy_guarded(copy, segment.bytes, segment.bytes)) {
+    // The reply has begun and cannot be taken back: the client must not take it for data.
+    broken_ = true;
+    stream_.shutdown();
+  }
+  segment.bytes = copy;
 }
 
 void ReplyQueue::push(BufferRef buffer, ConstBytes bytes) {
@@ -52,7 +82,7 @@ void ReplyQueue::push(BufferRef buffer, ConstBytes bytes) {
       return;
     }
   }
-  pending_.segments.push_back({std::move(buffer), bytes});
+  pending_.segments.push_back({std::move(buffer), bytes, 0});
 }
 
 void ReplyQueue::finish(std::uint64_t bytes) {
@@ -65,9 +95,44 @@ void ReplyQueue::finish(std::uint64_t bytes) {
 }
 
 void ReplyQueue::send_now() {
-  if (sending_ || pending_.segments.empty()) return;
+  if (sending_ || pending_.segments.empty() || send_at_once()) return;
   sending_ = true;
   sends_.spawn(send_all(false));
+}
+
+bool ReplyQueue::send_at_once() {
+  if (broken_ || !stream_.works_in_place()) return false;
+  parts_.clear();
+  for (const Segment& segment : pending_.segments) parts_.push_back(segment.bytes);
+  const std::size_t sent = stream_.try_write(parts_);
+  if (sent == pending_.size) {
+    release(pending_);
+    return true;
+  }
+  drop_sent(sent);
+  // The rest waits for the client, and what lies in the device may change meanwhile.
+  if (pending_.borrows) {
+    for (Segment& segment : pending_.segments) {
+      if (segment.is_borrowed()) copy_segment(segment);
+    }
+    pending_.borrows = false;
+  }
+  return false;
+}
+
+void ReplyQueue::drop_sent(std::size_t bytes) {
+  pending_.size -= bytes;
+  unsent_bytes_ -= bytes;
+  auto whole = pending_.segments.begin();
+  while (bytes != 0 && bytes >= whole->bytes.size()) {
+    bytes -= whole->bytes.size();
+    ++whole;
+  }
+  if (bytes != 0) {
+    whole->bytes = whole->bytes.subspan(bytes);
+    whole->offset += bytes;
+  }
+  pending_.segments.erase(pending_.segments.begin(), whole);
 }
 
 Task<void> ReplyQueue::send_all(bool yield_first) {
@@ -92,6 +157,8 @@ Task<void> ReplyQueue::send_all(bool yield_first) {
 
 void ReplyQueue::release(Batch& batch) {
   unsent_bytes_ -= batch.size;
+  batch.size = 0;
+  batch.borrows = false;
   batch.segments.clear();
   batch.size = 0;
   const std::uint32_t replies = std::exchange(batch.replies, 0);

@@ -63,11 +63,17 @@ class ReplyQueue final {
   /// `bytes` <= kMaxSlotBytes.
   ReplySlot reserve(std::size_t bytes);
   /// Sends the first `used` bytes of the slot.
-  void commit(ReplySlot slot, std::size_t used);
+  void commit(ReplySlot&& slot, std::size_t used);
   /// Gives a slot back unused.
-  void cancel(ReplySlot slot);
+  void cancel(ReplySlot&& slot);
   /// Sends bytes of a buffer of its own, without copying them.
   void commit_buffer(BufferRef buffer, ConstBytes bytes);
+  /// Sends bytes that a device has lent (BlockDevice::borrow_now): before the loop has its next
+  /// turn they are sent or copied. Only while can_borrow().
+  void commit_borrowed(std::uint64_t offset, ConstBytes bytes);
+  bool can_borrow() const { return corked_ && !sending_ && !broken_; }
+  /// Before the range changes at the device: copies what was borrowed from it and not yet sent.
+  void copy_borrowed(ByteRange range);
   /// The reply of one request is complete; `bytes` are what InFlight took for it.
   void finish(std::uint64_t bytes);
 
@@ -86,17 +92,25 @@ class ReplyQueue final {
 
  private:
   struct Segment {
-    BufferRef buffer;
+    BufferRef buffer;  ///< empty: the bytes are borrowed
     ConstBytes bytes;
+    std::uint64_t offset = 0;  ///< at the device, of borrowed bytes
+
+    bool is_borrowed() const { return !buffer; }
   };
   struct Batch {
     std::vector<Segment> segments;
     std::size_t size = 0;       ///< bytes on the wire
     std::uint32_t replies = 0;  ///< requests that are finished with it
     std::uint64_t charged = 0;  ///< their bytes in InFlight
+    bool borrows = false;       ///< some of the segments may be borrowed
   };
 
   void push(BufferRef buffer, ConstBytes bytes);
+  /// Sends what the stream takes without waiting; true if that was all.
+  bool send_at_once();
+  void drop_sent(std::size_t bytes);
+  void copy_segment(Segment& segment);
   void release(Batch& batch);
   Task<void> send_all(bool yield_first);
 

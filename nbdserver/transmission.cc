@@ -32,6 +32,11 @@ constexpr std::uint64_t kSectorBytes = 512;
 /// How long an idle connection stays open after begin_shutdown().
 constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
 
+bool changes_data(Command command) {
+  return command == Command::kWrite || command == Command::kTrim ||
+         command == Command::kWriteZeroes;
+}
+
 }  // namespace
 
 Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, ExportLane& lane,
@@ -223,6 +228,7 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
   in_flight_.take(charge);
   counters_.count(request.command);
   work_ += 1 + static_cast<std::uint32_t>(charge / kBytesPerWork);
+  if (changes_data(request.command)) replies_.copy_borrowed({request.offset, request.length});
   switch (request.command) {
     case Command::kRead:
       if (request.length <= kMaxSmallReadBytes) {

@@ -47,6 +47,9 @@ class Transmission final {
   /// A larger one is sent from where it lies, where device and stream can do that; up to this, as
   /// what the client does not take at once is copied on the spot.
   static constexpr std::size_t kMaxLentBytes = 2 * 1024 * 1024;
+  /// A read from this on is sent from where it lies together with the rest of its batch; less is
+  /// cheaper to copy.
+  static constexpr std::size_t kMinBorrowedBytes = 2048;
   /// Zeros from this on are answered as a hole.
   static constexpr std::size_t kMinHoleBytes = 512;
   /// CACHE reads the device in pieces of this size.
@@ -105,6 +108,7 @@ class Transmission final {
   Task<void> read_small(Request request);
   // Without a task, where the device can serve on the spot; false: nothing has been answered.
   bool read_at_once(const Request& request);
+  bool borrow_read(const Request& request);
   bool lend_read(const Request& request);
   bool send_lent(const Request& request, ConstBytes data);
   bool write_at_once(const Request& request, ConstBytes payload, std::uint64_t done);
@@ -127,7 +131,7 @@ class Transmission final {
   void refuse(const Request& request, WireError error, Refusal refusal);
   void answer_error(const Request& request, WireError error, std::string_view text,
                     const std::uint64_t* at_offset, std::uint64_t charge);
-  void answer_small_read(const Request& request, ReplySlot slot, ConstBytes data);
+  void answer_small_read(const Request& request, ReplySlot&& slot, ConstBytes data);
   void answer_read(const Request& request, BufferRef buffer, ConstBytes data);
   void finish(const Request& request);
 

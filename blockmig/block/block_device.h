@@ -113,8 +113,15 @@ class BlockDevice {
     (void)offset, (void)length, (void)use;
     return false;
   }
-  /// The same for writing: what `fill` puts there is written, and nothing else changes. It puts
-  /// whole sectors, from the beginning, and returns how many bytes that was.
+  /// The range's bytes where they are, to be copied from as above. They are the range's content
+  /// until the caller gives control back to its loop, or has this device change the range. Empty:
+  /// not to be had. On the loop's thread only.
+  virtual ConstBytes borrow_now(std::uint64_t offset, std::size_t length) {
+    (void)offset, (void)length;
+    return {};
+  }
+  /// As lend_now(), for writing: what `fill` puts there is written, and nothing else changes. It
+  /// puts whole sectors, from the beginning, and returns how many bytes that was.
   virtual bool fill_now(std::uint64_t offset, std::size_t length,
                         FunctionRef<std::size_t(MutableBytes)> fill) {
     (void)offset, (void)length, (void)fill;

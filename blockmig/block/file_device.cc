@@ -54,6 +54,7 @@ class FileDevice final : public BlockDevice {
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
   bool lend_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<bool(ConstBytes)> use) override;
+  ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override;
   bool fill_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<std::size_t(MutableBytes)> fill) override;
   bool read_now(std::uint64_t offset, MutableBytes into) override;
@@ -185,6 +186,12 @@ bool FileDevice::lend_now(std::uint64_t offset, std::size_t length,
                           FunctionRef<bool(ConstBytes)> use) {
   const SectorOrder::Call call = begin_now({offset, length}, Access::kRead);
   return call && on_the_spot_.lend(offset, length, use);
+}
+
+ConstBytes FileDevice::borrow_now(std::uint64_t offset, std::size_t length) {
+  if (!order_.is_alone()) return {};
+  const SectorOrder::Call call = begin_now({offset, length}, Access::kRead);
+  return call ? on_the_spot_.borrow(offset, length) : ConstBytes();
 }
 
 bool FileDevice::fill_now(std::uint64_t offset, std::size_t length,

@@ -118,9 +118,13 @@ bool InlineFile::write_mapped(std::uint64_t offset, ConstBytes from) {
 }
 
 bool InlineFile::lend(std::uint64_t offset, std::size_t length, FunctionRef<bool(ConstBytes)> use) {
-  if (!pages_) return false;
-  const ConstBytes bytes = pages_->readable({offset, length}, coarse_generation());
+  const ConstBytes bytes = borrow(offset, length);
   return bytes.size() == length && use(bytes);
+}
+
+ConstBytes InlineFile::borrow(std::uint64_t offset, std::size_t length) {
+  if (!pages_) return {};
+  return pages_->readable({offset, length}, coarse_generation());
 }
 
 bool InlineFile::fill(std::uint64_t offset, std::size_t length,

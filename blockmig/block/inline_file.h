@@ -34,8 +34,10 @@ class InlineFile final {
   };
   Written write(std::uint64_t offset, ConstBytes from);
 
-  /// As BlockDevice::lend_now() and fill_now(): of the mapping, where its pages are at hand.
+  /// As BlockDevice::lend_now(), borrow_now() and fill_now(): of the mapping, where its pages are
+  /// at hand.
   bool lend(std::uint64_t offset, std::size_t length, FunctionRef<bool(ConstBytes)> use);
+  ConstBytes borrow(std::uint64_t offset, std::size_t length);
   bool fill(std::uint64_t offset, std::size_t length, FunctionRef<std::size_t(MutableBytes)> fill);
 
   /// Before and after the range is deallocated by other means.

@@ -42,6 +42,8 @@ class SectorOrder final {
   /// share(false).
   Call try_anywhere(ByteRange range, Access access);
 
+  /// No other thread calls: what try_on_loop() grants holds until the loop's thread suspends.
+  bool is_alone() const { return !shared_.load(std::memory_order_relaxed); }
   /// As BlockDevice::share_between_threads().
   void share(bool on) { shared_.store(on, std::memory_order_relaxed); }
 

@@ -157,6 +157,19 @@ bool Disk::lend_now(std::uint64_t offset, std::size_t length, FunctionRef<bool(C
   return true;
 }
 
+ConstBytes Disk::borrow_now(std::uint64_t offset, std::size_t length) {
+  // The gate need not be held while the bytes are used: it is closed, and the store changed, by
+  // tasks of this loop.
+  const GateHold hold = gate_.try_enter();
+  if (!hold || !lanes_.empty()) return {};
+  const ConstBytes bytes = store_->borrow_now(offset, length);
+  if (bytes.empty()) return {};
+  read_.record(offset, length, loop_.now());
+  stats_.begin(DiskOp::kRead);
+  stats_.end(DiskOp::kRead, 0, length);  // shorter than looking at the clock
+  return bytes;
+}
+
 bool Disk::fill_now(std::uint64_t offset, std::size_t length,
                     FunctionRef<std::size_t(MutableBytes)> fill) {
   if (!takes_writes_elsewhere()) return false;

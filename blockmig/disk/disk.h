@@ -54,6 +54,7 @@ class Disk final : public BlockDevice {
   bool write_now(std::uint64_t offset, ConstBytes from) override;
   bool lend_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<bool(ConstBytes)> use) override;
+  ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override;
   bool fill_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<std::size_t(MutableBytes)> fill) override;
   /// Refuses new requests for ever, waits for those inside, flushes and closes the store.

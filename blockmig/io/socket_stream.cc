@@ -141,12 +141,17 @@ Task<Status> SocketStream::write_all(std::span<const ConstBytes> parts) {
 }
 
 std::size_t SocketStream::try_write(std::span<const ConstBytes> parts) {
-  const Gather gather(parts);
-  if (shut_ || gather.finished()) return 0;
-  // An error shows again in the write_all() that follows; EFAULT means that a part is not to be
-  // had, which is for whoever lent it to say.
-  const ssize_t sent = send_parts(socket_.get(), gather);
-  return sent > 0 ? static_cast<std::size_t>(sent) : 0;
+  Gather gather(parts);
+  std::size_t total = 0;
+  while (!shut_ && !gather.finished()) {
+    // An error shows again in the write_all() that follows; EFAULT means that a part is not to be
+    // had, which is for whoever lent it to say.
+    const ssize_t sent = send_parts(socket_.get(), gather);
+    if (sent <= 0) break;
+    gather.advance(static_cast<std::size_t>(sent));
+    total += static_cast<std::size_t>(sent);
+  }
+  return total;
 }
 
 std::size_t SocketStream::available() {

@@ -71,6 +71,82 @@ TEST_F(InPlaceTest, AnswersOfManySizesStayInStep) {
   EXPECT_GT(rig_.spy.lends, 0);
 }
 
+/// Small reads of one batch, which borrow their bytes from the device until the batch is sent.
+class BorrowedTest : public InPlaceTest {
+ protected:
+  BorrowedTest() { rig_.spy.mapped = content(0, kSize); }
+  ByteVector batch_of_reads(unsigned count) {
+    ByteVector all;
+    for (unsigned i = 0; i < count; ++i) all = join({all, request(0, kRead, i, i * 8192, 4096)});
+    return all;
+  }
+  ByteVector answers(unsigned count) {
+    ByteVector all;
+    for (unsigned i = 0; i < count; ++i) {
+      all = join({all, simple_reply(0, i, content(i * 8192, 4096))});
+    }
+    return all;
+  }
+};
+
+TEST_F(BorrowedTest, ABatchOfSmallReadsIsSentFromWhereItLies) {
+  auto& client = rig_.transmitting(Style::kSimple);
+  EXPECT_EQ(rig_.exchange(client, batch_of_reads(100)), answers(100));
+  EXPECT_EQ(rig_.spy.borrows, 100);
+  EXPECT_EQ(rig_.spy.reads, 0);
+}
+
+TEST_F(BorrowedTest, I2AReadShowsNothingOfAWriteBehindIt) {
+  auto& client = rig_.transmitting(Style::kSimple);
+  const ByteVector before = content(4096, 8192);
+  const ByteVector payload = varied(6000, 0x55);
+  EXPECT_EQ(rig_.exchange(client, join({request(0, kRead, 1, 4096, 8192),
+                                        request(0, kWrite, 2, 6000, 6000), payload})),
+            join({simple_reply(0, 1, before), simple_reply(0, 2)}));
+  EXPECT_EQ(content(6000, 6000), payload);
+  EXPECT_EQ(rig_.exchange(client, join({request(0, kRead, 3, 6000, 6000),
+                                        request(0, kWriteZeroes, 4, 0, 1 << 16)})),
+            join({simple_reply(0, 3, payload), simple_reply(0, 4)}));
+  const ByteVector tail = content(kSize - 4096, 4096);
+  EXPECT_EQ(rig_.exchange(client, join({request(0, kRead, 5, kSize - 4096, 4096),
+                                        request(0, kTrim, 6, kSize - 8192, 8192)})),
+            join({simple_reply(0, 5, tail), simple_reply(0, 6)}));
+}
+
+TEST_F(BorrowedTest, I2WhatTheClientDoesNotTakeAtOnceIsCopied) {
+  for (const std::size_t capacity : {1u, 15u, 4111u, 4112u, 4113u, 9000u}) {
+    rig_.spy.mapped = content(0, kSize);
+    auto& client = rig_.transmitting(Style::kSimple, {.capacity_bytes = capacity});
+    rig_.send(client, batch_of_reads(7));
+    std::fill(rig_.spy.mapped.begin(), rig_.spy.mapped.end(), std::byte{0xEE});
+    ByteVector got;
+    while (got.size() < answers(7).size()) {
+      const ByteVector more = rig_.receive(client);
+      ASSERT_FALSE(more.empty());
+      got = join({got, more});
+    }
+    // With so little room the batch itself arrives in pieces: requests that came later saw the
+    // change, whole.
+    for (unsigned i = 0; i < 7; ++i) {
+      const std::size_t at = i * (16 + 4096) + 16;
+      const ByteVector data(got.begin() + static_cast<long>(at),
+                            got.begin() + static_cast<long>(at + 4096));
+      EXPECT_TRUE(data == content(i * 8192, 4096) || data == ByteVector(4096, std::byte{0xEE}))
+          << "capacity " << capacity << " read " << i;
+    }
+  }
+}
+
+TEST_F(BorrowedTest, StructuredAnswersAndHolesStayInStep) {
+  auto& client = rig_.transmitting(Style::kStructured);
+  rig_.poke(8192, ByteVector(4096));
+  rig_.spy.mapped = content(0, kSize);
+  const ByteVector got = rig_.exchange(client, batch_of_reads(3));
+  EXPECT_EQ(rig_.spy.borrows, 3);
+  EXPECT_EQ(rig_.spy.reads, 1) << "zeros are a hole, which read() finds";
+  EXPECT_EQ(got.size(), 2 * (20 + 8 + 4096) + 20 + 12);
+}
+
 TEST_F(InPlaceTest, WhatBeginsWithZerosIsLookedAtForHoles) {
   rig_.poke(0, ByteVector(65536));
   auto& client = rig_.transmitting(Style::kStructured);

@@ -48,6 +48,7 @@ class SpyDevice final : public BlockDevice {
     last_write = flags;
     if (fail_writes) co_return Error(*fail_writes, "the store refuses");
     const Status done = co_await below_.write(offset, from, flags);
+    if (!mapped.empty()) std::copy(from.begin(), from.end(), mapped_at(offset));
     co_return done;
   }
   Task<Status> flush() override {
@@ -68,6 +69,7 @@ class SpyDevice final : public BlockDevice {
     last_range = {offset, length};
     if (not_fast && flags.fast_only) co_return Error(ErrorCode::kNotSupported, "slow");
     const Status done = co_await below_.write_zeroes(offset, length, flags);
+    if (!mapped.empty()) std::fill_n(mapped_at(offset), length, std::byte{0});
     co_return done;
   }
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
@@ -85,6 +87,11 @@ class SpyDevice final : public BlockDevice {
     const bool used = use(shown);
     std::fill(shown.begin(), shown.end(), std::byte{0xEE});  // whoever looks later sees this
     return used;
+  }
+  ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override {
+    if (mapped.empty()) return {};
+    ++borrows;
+    return ConstBytes(mapped).subspan(offset, length);
   }
   bool fill_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<std::size_t(MutableBytes)> fill) override {
@@ -112,10 +119,16 @@ class SpyDevice final : public BlockDevice {
   bool not_fast = false;
   std::vector<Extent> fake_extents;
   MemoryDevice* in_place = nullptr;  ///< lends and takes bytes where they lie
+  ByteVector mapped;                 ///< not empty: the whole content, lent batch by batch
+  int borrows = 0;
   int lends = 0, fills = 0, torn_sectors = 0;
   int max_fills = 1 << 30;
 
  private:
+  ByteVector::iterator mapped_at(std::uint64_t offset) {
+    return mapped.begin() + static_cast<std::ptrdiff_t>(offset);
+  }
+
   BlockDevice& below_;
   DeviceInfo info_;
 };
