@@ -22,6 +22,7 @@ namespace blockmig {
 namespace {
 
 constexpr unsigned kSubmissions = 256;   // more only cost an earlier submission
+constexpr unsigned kGroup = 8;           // file operations that go out together at most
 constexpr unsigned kCompletions = 4096;  // more are kept by the kernel (IORING_FEAT_NODROP)
 
 /// What a completion is about: the top byte of its user_data. The rest is a pointer or a watch's
@@ -62,6 +63,8 @@ class UringLoop final : public LoopBase {
 
   /// Room for one submission; it goes out with the next poll_io().
   io_uring_sqe* next_submission();
+  /// The medium starts with the first of many operations while the rest is still being prepared.
+  void submit_full_group();
   /// Completions that the kernel holds back until it is entered.
   bool kernel_has_work() const {
     const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE);
@@ -106,6 +109,7 @@ class FileOperation final {
   bool await_ready() const { return false; }
   void await_suspend(std::coroutine_handle<> waiter) {
     waiter_ = waiter;
+    loop_.submit_full_group();
     io_uring_sqe* submission = loop_.next_submission();
     io_uring_prep_rw(request_.opcode, submission, request_.fd, nullptr, request_.length,
                      request_.offset);
@@ -214,6 +218,13 @@ io_uring_sqe* UringLoop::next_submission() {
     submission = io_uring_get_sqe(&ring_);
   }
   return submission;
+}
+
+void UringLoop::submit_full_group() {
+  if (io_uring_sq_ready(&ring_) < kGroup) return;
+  enable();
+  const int result = io_uring_submit(&ring_);
+  BM_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN);
 }
 
 void UringLoop::poll_io(std::optional<Duration> wait) {
