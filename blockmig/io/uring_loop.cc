@@ -16,14 +16,13 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/loop_base.h"
+#include "blockmig/io/uring_setup.h"
 #include "blockmig/io/watch_table.h"
 
 namespace blockmig {
 namespace {
 
-constexpr unsigned kSubmissions = 256;   // more only cost an earlier submission
-constexpr unsigned kGroup = 8;           // file operations that go out together at most
-constexpr unsigned kCompletions = 4096;  // more are kept by the kernel (IORING_FEAT_NODROP)
+constexpr unsigned kGroup = 8;  // file operations that go out together at most
 
 /// What a completion is about: the top byte of its user_data. The rest is a pointer or a watch's
 /// key.
@@ -357,54 +356,16 @@ Task<Status> UringLoop::allocate(int fd, AllocateMode mode, std::uint64_t offset
   co_return allocate_status(result, offset, length);
 }
 
-unsigned setup_flags(UringSetup setup) {
-  switch (setup) {
-    case UringSetup::kDeferred:
-      // Disabled until the loop runs: a ring of one issuer belongs to the thread that enables it.
-      return IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-             IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL;
-    case UringSetup::kCooperative:
-      return IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL;
-    case UringSetup::kPlain:
-      return 0;
-  }
-  return 0;
-}
-
-Error refused(int os_errno) {
-  return Error(ErrorCode::kNotSupported,
-               "io_uring is refused here (" + std::string(std::strerror(os_errno)) +
-                   "); use --loop portable",
-               os_errno);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<IoLoop>> make_uring_loop(const IoLoopOptions& options, UringSetup best) {
   auto wake = make_wake_fd();
   if (!wake) return wake.error();
   io_uring ring{};
-  int result = -EINVAL;
-  bool enabled = true;
-  for (const UringSetup setup :
-       {UringSetup::kDeferred, UringSetup::kCooperative, UringSetup::kPlain}) {
-    if (setup < best) continue;
-    io_uring_params parameters{};
-    parameters.flags = setup_flags(setup) | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-    parameters.cq_entries = kCompletions;
-    result = io_uring_queue_init_params(kSubmissions, &ring, &parameters);
-    enabled = (parameters.flags & IORING_SETUP_R_DISABLED) == 0;
-    if (result != -EINVAL) break;  // EINVAL: flags that this kernel does not know
-  }
-  if (result < 0) return refused(-result);
-  // RSRC_TAGS came with Linux 5.13, as multishot poll did, which has no feature bit of its own.
-  constexpr unsigned kNeeded = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_RSRC_TAGS;
-  if ((ring.features & kNeeded) != kNeeded) {
-    io_uring_queue_exit(&ring);
-    return refused(ENOSYS);
-  }
+  const Result<bool> enabled = open_ring(best, ring);
+  if (!enabled) return enabled.error();
   return std::unique_ptr<IoLoop>(
-      std::make_unique<UringLoop>(options, std::move(*wake), ring, enabled));
+      std::make_unique<UringLoop>(options, std::move(*wake), ring, *enabled));
 }
 
 }  // namespace blockmig

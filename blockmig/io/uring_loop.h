@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// UringLoop: the IoLoop over io_uring (liburing stays inside uring_loop.cc).
+// UringLoop: the IoLoop over io_uring (liburing stays inside uring_*.cc).
 //
 // Needs Linux 5.13 (multishot poll). Where the kernel knows them it asks for completions to be
 // worked off only when the loop enters the kernel (6.1), or else without interrupting it (5.19).
