@@ -21,6 +21,7 @@ enum class PlantedBug : int {
   kTimedOutWriteLosesRange,  ///< trap 15 / I9: a late target write may land on a newer one
   kCopyFailureNotRemarked,   ///< a lease that was not acknowledged does not mark again
   kFlushSourceOnly,          ///< trap 17: the target is not flushed before the decision
+  kDeadlineFromSubmission,   ///< the time a mirrored write waited for its turn is not counted (I10)
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
 };
 

@@ -14,7 +14,8 @@ namespace blockmig {
 /// What one finished pass did.
 struct PassRecord {
   std::uint64_t copied_bytes = 0;
-  std::uint64_t dirtied_bytes = 0;  ///< whole chunks that became dirty during it
+  std::uint64_t mirrored_bytes = 0;  ///< by the guest's writes meanwhile
+  std::uint64_t dirtied_bytes = 0;   ///< whole chunks that became dirty during it
   std::uint64_t guest_bytes = 0;  ///< what the guest wrote meanwhile: less, where writes are small
   std::uint64_t remaining_bytes = 0;  ///< dirty at its end
   Duration took{};

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/units.h"
 #include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
@@ -58,6 +59,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
   disk.take_longest_latency();
+  migration_.begun = begun_;
 }
 
 Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
@@ -215,6 +217,7 @@ void Job::take_sample() {
   longest_request_ = std::max(longest_request_, m.disk.take_longest_latency());
   latency_during_ = m.disk.stats().latency().since(latency_before_);
   if (!m.engine || !m.sync) return;
+  note_fallback();
   const TimePoint now = m.loop.now();
   const CopyStats& copy = m.engine->stats();
   copied_rate_.sample(now, copy.bytes_copied);
@@ -229,6 +232,22 @@ void Job::take_sample() {
                              copied_rate_.bytes_per_second());
 }
 
+/// The mirror changes by itself between mirroring and tracking; here it is told.
+void Job::note_fallback() {
+  Migration& m = migration_;
+  if (!m.mirror) return;
+  const bool tracking = m.mirror->tracking_only();
+  if (tracking == (m.status.active_mode == Mode::kDbt)) return;
+  m.status.active_mode = tracking ? Mode::kDbt : Mode::kMirror;
+  const MirrorStats& stats = m.mirror->stats();
+  note_decision(m, tracking ? "mirror -> dbt" : "dbt -> mirror",
+                tracking ? "most writes missed the mirror's deadline of " +
+                               format_duration(m.options.mirror_deadline) + " (" +
+                               std::to_string(stats.deadline_misses) + " so far, " +
+                               std::to_string(stats.writes_mirrored) + " were mirrored)"
+                         : "the target has had time to recover");
+}
+
 void Job::capture(JobStatus& status) const {
   const Migration& m = migration_;
   if (m.engine) {
@@ -240,6 +259,8 @@ void Job::capture(JobStatus& status) const {
   if (m.mirror) {
     status.bytes_mirrored = m.mirror->stats().bytes_mirrored;
     status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
+    status.mirror_fallbacks = m.mirror->fallback().times();
+    status.longest_mirror_wait_ms = to_ms(m.mirror->stats().longest_wait);
   }
   if (m.sync) status.remaining_bytes = m.sync->dirty->dirty_bytes();
 }

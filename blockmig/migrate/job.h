@@ -43,6 +43,7 @@ class Job final {
   Task<Status> migrate();
   Task<void> sample();
   void take_sample();
+  void note_fallback();
   Task<void> clean_up(const Status& result);
   void finish(const Status& result);
   Task<Status> record(const std::string& state);

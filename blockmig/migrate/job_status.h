@@ -5,12 +5,23 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockmig/base/error.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_state.h"
 
 namespace blockmig {
+
+/// Something that a running job decided by itself, with the numbers that it rests on.
+struct Decision {
+  double at_seconds = 0;  ///< since the job began
+  std::string what;       ///< "mirror -> dbt"
+  std::string why;
+  friend bool operator==(const Decision&, const Decision&) = default;
+};
+/// The first and the latest are kept; what was left out is counted in the last but these.
+inline constexpr std::size_t kMaxDecisions = 64;
 
 struct JobStatus {
   std::string id;
@@ -41,7 +52,11 @@ struct JobStatus {
   std::uint64_t throttle_bytes_per_second = 0;    ///< guest's limit; 0 = none
   std::uint64_t bwlimit_bytes_per_second = 0;
   std::uint64_t mirror_deadline_misses = 0;
+  std::uint64_t mirror_fallbacks = 0;  ///< times that writes were tracked for missing deadlines
+  double longest_mirror_wait_ms = 0;   ///< that the mirror added to one write
   std::uint64_t switchover_attempts = 0;
+  std::uint64_t switchovers_postponed = 0;  ///< fences that were opened on the source again
+  double postponed_ms = 0;                  ///< what these cost the guest together
 
   double elapsed_seconds = 0;
   double predicted_downtime_ms = 0;
@@ -49,6 +64,8 @@ struct JobStatus {
   double longest_request_ms = 0;  ///< longest guest request since the job began
   double guest_p50_ms = 0;        ///< guest requests during the job
   double guest_p99_ms = 0;
+
+  std::vector<Decision> decisions;
 
   std::string source_digest;  ///< hex; empty if not computed
   std::string target_digest;

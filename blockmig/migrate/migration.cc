@@ -20,6 +20,15 @@ double to_ms(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
+std::uint64_t per_second(std::uint64_t bytes, Duration took) {
+  const double seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
+  return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
+}
+
+std::uint64_t mirrored_bytes(const Migration& migration) {
+  return migration.mirror ? migration.mirror->stats().bytes_mirrored : 0;
+}
+
 }  // namespace
 
 Task<Status> copy_pass(Migration& migration) {
@@ -30,6 +39,7 @@ Task<Status> copy_pass(Migration& migration) {
     const CopyStats before = engine.stats();
     const std::uint64_t dirty_before = dirty.dirty_bytes();
     const std::uint64_t guest_before = migration.disk.guest_bytes_written();
+    const std::uint64_t mirrored_before = mirrored_bytes(migration);
     const TimePoint begun = migration.loop.now();
     status = co_await engine.run_pass(std::nullopt);
     const CopyStats& after = engine.stats();
@@ -39,6 +49,7 @@ Task<Status> copy_pass(Migration& migration) {
     record.dirtied_bytes =
         record.remaining_bytes + (after.bytes_leased - before.bytes_leased) - dirty_before;
     record.guest_bytes = migration.disk.guest_bytes_written() - guest_before;
+    record.mirrored_bytes = mirrored_bytes(migration) - mirrored_before;
     record.took = migration.loop.now() - begun;
     if (status.ok()) {
       if (migration.passes.empty()) migration.status.bytes_copied_first_pass = after.bytes_copied;
@@ -67,6 +78,33 @@ Judgement judge(Migration& migration, Duration fixed_cost) {
   migration.status.verdict = judgement.reason;
   migration.status.predicted_downtime_ms = to_ms(judgement.predicted_downtime);
   return judgement;
+}
+
+void note_decision(Migration& migration, std::string what, std::string why) {
+  std::vector<Decision>& decisions = migration.status.decisions;
+  const Duration at = migration.loop.now() - migration.begun;
+  if (decisions.size() == kMaxDecisions) decisions.erase(decisions.begin() + kMaxDecisions / 2);
+  decisions.push_back({std::chrono::duration<double>(at).count(), std::move(what), std::move(why)});
+}
+
+std::uint64_t target_rate(const Migration& migration) {
+  const PassRecord& last = migration.passes.back();
+  return per_second(last.copied_bytes + last.mirrored_bytes, last.took);
+}
+
+void throttle_guest(Migration& migration) {
+  const PassRecord& last = migration.passes.back();
+  TokenBucket& throttle = migration.disk.write_throttle();
+  if (migration.guest_rate_before_throttle == 0) {
+    migration.guest_rate_before_throttle = per_second(last.guest_bytes, last.took);
+  }
+  const std::uint64_t limit = next_guest_limit(
+      throttle.rate(), migration.guest_rate_before_throttle, target_rate(migration));
+  if (limit != throttle.rate()) {
+    note_decision(migration, "guest's writes held to " + format_rate(limit),
+                  migration.status.verdict);
+  }
+  throttle.set_rate(limit);
 }
 
 Task<void> back_off(Migration& migration, unsigned attempt) {

@@ -53,6 +53,7 @@ struct Migration {
   std::uint64_t guest_rate_before_throttle = 0;  ///< bytes per second; 0: not throttled
   Duration flush_cost{};                         ///< the target's last flush
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
+  TimePoint begun{};                             ///< of the job
   bool deciding = false;  ///< the decision is being written: too late to abort
   bool decided = false;   ///< the target owns the disk
 };
@@ -64,6 +65,16 @@ Task<Status> copy_pass(Migration& migration);
 /// What the policy says about the passes so far; also kept in the status. `fixed_cost`: what the
 /// switchover costs besides the last copy, where it has just been measured.
 Judgement judge(Migration& migration, Duration fixed_cost);
+
+/// Remembers what the job decided by itself and why, for its report.
+void note_decision(Migration& migration, std::string what, std::string why);
+
+/// What the target took in the last pass, copied and mirrored, in bytes per second.
+std::uint64_t target_rate(const Migration& migration);
+
+/// Under --on-stall throttle: the next step against a guest that writes faster than the target
+/// takes it, from what the last pass measured.
+void throttle_guest(Migration& migration);
 
 /// Waits a little, longer each time, before the next try of something that did not work out;
 /// returns early when cancelled.

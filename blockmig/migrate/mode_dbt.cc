@@ -2,31 +2,10 @@
 // dbt: dirty-block tracking. A bulk pass, then passes over what was dirtied meanwhile, until the
 // rest fits the downtime budget. The guest's writes never wait for the target. It need not
 // converge; then it says so, with the numbers, and does what the user chose.
-#include <algorithm>
-
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 
 namespace blockmig {
-namespace {
-
-std::uint64_t per_second(std::uint64_t bytes, Duration took) {
-  const double seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
-  return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
-}
-
-void throttle_guest(Migration& migration) {
-  const PassRecord& last = migration.passes.back();
-  TokenBucket& throttle = migration.disk.write_throttle();
-  if (migration.guest_rate_before_throttle == 0) {
-    migration.guest_rate_before_throttle = per_second(last.guest_bytes, last.took);
-  }
-  throttle.set_rate(next_guest_limit(throttle.rate(), migration.guest_rate_before_throttle,
-                                     per_second(last.copied_bytes, last.took)));
-}
-
-}  // namespace
-
 Task<Status> run_dbt(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kCopying);
   for (;;) {
@@ -53,6 +32,7 @@ Task<Status> run_dbt(Migration& migration) {
             throttle_guest(migration);
             break;
           case OnStall::kMirror: {
+            note_decision(migration, "dbt -> mirror", judgement.reason);
             const Status mirrored = co_await run_mirror(migration);
             co_return mirrored;
           }

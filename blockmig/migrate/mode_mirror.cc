@@ -1,11 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 // mirror: one pass, with the guest's writes behind it going to both sides. What is copied stays
 // equal, so the pass converges at any write rate. What could not be mirrored (writes into a chunk
-// that was being copied, or while the target was late) is caught up in small rounds.
+// that was being copied, or while the target was late) is caught up in small rounds. A guest with
+// more bytes outstanding than the target takes within the mirror's deadline can still outrun it:
+// then this says so, and goes on, throttles the guest or fails, as the user chose.
+#include <algorithm>
+
+#include "blockmig/base/units.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 
 namespace blockmig {
+namespace {
+
+/// Steps of the pace before the user's choice is due: half and a quarter of what the target takes.
+constexpr unsigned kPaceSteps = 2;
+
+/// The catch-up makes no headway. First the mirror's own means: the guest's writes are paced within
+/// the deadline. Then what the user chose.
+Status act_on_stall(Migration& migration, const Judgement& judgement, unsigned& pace_steps) {
+  if (pace_steps < kPaceSteps) {
+    ++pace_steps;
+    const std::uint64_t pace = std::max<std::uint64_t>(target_rate(migration) >> pace_steps, 1);
+    migration.mirror->pace(pace);
+    note_decision(migration,
+                  "writes paced to " + format_rate(pace) + " within the mirror's deadline",
+                  judgement.reason);
+    // What was seen before this step says nothing about it.
+    migration.passes.erase(migration.passes.begin(), migration.passes.end() - 1);
+    return {};
+  }
+  const OnStall action = migration.options.on_stall;
+  if (action == OnStall::kFail) return Error(ErrorCode::kNotConverging, judgement.reason);
+  if (action == OnStall::kThrottle) throttle_guest(migration);
+  return {};
+}
+
+}  // namespace
 
 Task<Status> run_mirror(Migration& migration) {
   migration.status.active_mode = Mode::kMirror;
@@ -16,11 +47,16 @@ Task<Status> run_mirror(Migration& migration) {
   migration.disk.set_mirror(migration.mirror.get());
   migration.postponed = 0;
   unsigned tries = 0;
+  unsigned pace_steps = 0;
   for (bool first = true;; first = false) {
     const Status copied = co_await copy_pass(migration);
     if (!copied.ok()) co_return copied;
     ++(first ? migration.status.passes : migration.status.catch_up_rounds);
     const Judgement judgement = judge(migration, Duration::zero());
+    if (judgement.verdict == Verdict::kNotConverging) {
+      const Status acted = act_on_stall(migration, judgement, pace_steps);
+      if (!acted.ok()) co_return acted;
+    }
     if (judgement.verdict != Verdict::kReady) continue;
     const auto outcome = co_await try_switchover(migration);
     if (!outcome.ok()) co_return outcome.error();

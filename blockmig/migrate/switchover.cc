@@ -156,6 +156,8 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
     co_await report_digests(migration);
   } else {
     enter_phase(migration.status.phase, before);
+    ++migration.status.switchovers_postponed;
+    migration.status.postponed_ms += fence_ms;
     migration.status.verdict = "switchover postponed after " + std::to_string(fence_ms) + " ms";
     co_await migration.engine->join();
   }

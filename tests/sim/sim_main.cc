@@ -34,6 +34,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"timed-out-write-loses-range", PlantedBug::kTimedOutWriteLosesRange},
     {"copy-failure-not-remarked", PlantedBug::kCopyFailureNotRemarked},
     {"flush-source-only", PlantedBug::kFlushSourceOnly},
+    {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
     {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
 };
 

@@ -122,7 +122,8 @@ JobOptions World::draw_options() {
   options.copy_depth = static_cast<std::uint32_t>(random_.between(1, 8));
   options.copy_request_bytes = options.granularity_bytes << random_.below(3);
   options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
-  options.mirror_deadline = std::chrono::milliseconds(random_.between(2, 40));
+  options.mirror_deadline =
+      std::chrono::milliseconds(random_.between(2, random_.chance(1, 2) ? 4 : 40));
   options.max_downtime = std::chrono::milliseconds(random_.between(20, 200));
   options.target_timeout = std::chrono::milliseconds(random_.between(200, 5000));
   options.mirror_window_bytes = random_.between(1, 64) * 16 * kKiB;
@@ -217,6 +218,11 @@ Task<void> World::migrate_once() {
   const auto status = board_->status(*job);
   note("ended " + std::string(to_string(status->state)) +
        (status->error ? ": " + status->error->message() : ""));
+  const auto deadline = std::chrono::duration<double, std::milli>(options.mirror_deadline).count();
+  if (status->longest_mirror_wait_ms > deadline) {
+    complain("the mirror held a write for " + std::to_string(status->longest_mirror_wait_ms) +
+             " ms, its deadline is " + std::to_string(deadline) + " ms (I10)");
+  }
   if (status->state == JobState::kDone) {
     ++result_.jobs_done;
     owner_ = target_;

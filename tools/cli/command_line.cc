@@ -119,10 +119,10 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
                  "longest that the switchover may hold requests (default: 100ms)")
       ->type_name("TIME");
   app.add_option("--mirror-deadline", raw.mirror_deadline,
-                 "longest that a write waits for the target (default: 50ms)")
+                 "longest that a write waits for the target, from its arrival (default: 50ms)")
       ->type_name("TIME");
   app.add_option("--on-stall", raw.on_stall,
-                 "when dbt does not converge: mirror, throttle or fail (default: mirror)")
+                 "when it does not converge: mirror, throttle or fail (default: mirror)")
       ->type_name("ACTION");
   app.add_option("--verify", raw.verify,
                  "none, digest (of every chunk copied) or full (read back; default: digest)")

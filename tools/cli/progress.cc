@@ -128,8 +128,22 @@ std::string summary_text(const JobStatus& job) {
   text += "  stall " + format_duration(from_ms(job.stall_ms)) + ", longest request " +
           format_duration(from_ms(job.longest_request_ms)) + ", request p99 " +
           format_duration(from_ms(job.guest_p99_ms)) + "\n";
+  if (job.switchovers_postponed > 0) {
+    text += "  switchovers postponed " + std::to_string(job.switchovers_postponed) +
+            ", the gate was closed for " + format_duration(from_ms(job.postponed_ms)) + "\n";
+  }
+  text += decisions_text(job);
   if (!job.source_digest.empty()) text += "  digest source " + job.source_digest + "\n";
   if (!job.target_digest.empty()) text += "  digest target " + job.target_digest + "\n";
+  return text;
+}
+
+std::string decisions_text(const JobStatus& job) {
+  std::string text;
+  for (const Decision& decision : job.decisions) {
+    text += "  after " + format_duration(from_ms(decision.at_seconds * 1000)) + ": " +
+            decision.what + ", because " + decision.why + "\n";
+  }
   return text;
 }
 

@@ -28,6 +28,8 @@ std::string progress_text(const JobStatus& job);
 std::string progress_bar(const JobStatus& job, const Terminal& terminal);
 /// What a finished job did, some lines.
 std::string summary_text(const JobStatus& job);
+/// A line per decision that the job took by itself; empty if none.
+std::string decisions_text(const JobStatus& job);
 
 /// ProgressDisplay: shows one job on stderr as it goes. Thread rule: one thread.
 class ProgressDisplay final {

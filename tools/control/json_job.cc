@@ -52,6 +52,22 @@ void read_digests(FieldReader& fields, JobStatus& job) {
   if (!inner.status()) fields.fail("digests", "must hold strings");
 }
 
+void read_decisions(FieldReader& fields, JobStatus& job) {
+  const Json* list = fields.find("decisions");
+  if (list == nullptr) return;
+  if (!list->is_array()) return fields.fail("decisions", "must be a list");
+  for (const Json& object : *list) {
+    if (!object.is_object()) return fields.fail("decisions", "must hold objects");
+    FieldReader inner(object);
+    Decision decision;
+    inner.read("at_seconds", decision.at_seconds);
+    inner.read("what", decision.what);
+    inner.read("why", decision.why);
+    if (!inner.status()) return fields.fail("decisions", "must say what and why");
+    job.decisions.push_back(std::move(decision));
+  }
+}
+
 }  // namespace
 
 Json json_of(const JobStatus& job) {
@@ -84,13 +100,22 @@ Json json_of(const JobStatus& job) {
   json["throttle_bytes_per_second"] = job.throttle_bytes_per_second;
   json["bwlimit_bytes_per_second"] = job.bwlimit_bytes_per_second;
   json["mirror_deadline_misses"] = job.mirror_deadline_misses;
+  json["mirror_fallbacks"] = job.mirror_fallbacks;
+  json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
   json["switchover_attempts"] = job.switchover_attempts;
+  json["switchovers_postponed"] = job.switchovers_postponed;
+  json["postponed_ms"] = job.postponed_ms;
   json["elapsed_seconds"] = job.elapsed_seconds;
   json["predicted_downtime_ms"] = job.predicted_downtime_ms;
   json["stall_ms"] = job.stall_ms;
   json["longest_request_ms"] = job.longest_request_ms;
   json["guest_p50_ms"] = job.guest_p50_ms;
   json["guest_p99_ms"] = job.guest_p99_ms;
+  json["decisions"] = Json::array();
+  for (const Decision& decision : job.decisions) {
+    json["decisions"].push_back(
+        {{"at_seconds", decision.at_seconds}, {"what", decision.what}, {"why", decision.why}});
+  }
   json["digests"] = {{"source", job.source_digest}, {"target", job.target_digest}};
   return json;
 }
@@ -125,13 +150,18 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("throttle_bytes_per_second", job.throttle_bytes_per_second);
   fields.read("bwlimit_bytes_per_second", job.bwlimit_bytes_per_second);
   fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
+  fields.read("mirror_fallbacks", job.mirror_fallbacks);
+  fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);
   fields.read("switchover_attempts", job.switchover_attempts);
+  fields.read("switchovers_postponed", job.switchovers_postponed);
+  fields.read("postponed_ms", job.postponed_ms);
   fields.read("elapsed_seconds", job.elapsed_seconds);
   fields.read("predicted_downtime_ms", job.predicted_downtime_ms);
   fields.read("stall_ms", job.stall_ms);
   fields.read("longest_request_ms", job.longest_request_ms);
   fields.read("guest_p50_ms", job.guest_p50_ms);
   fields.read("guest_p99_ms", job.guest_p99_ms);
+  read_decisions(fields, job);
   read_digests(fields, job);
   if (!fields.status()) return fields.status().error();
   return job;

@@ -35,7 +35,12 @@ JobStatus sample_job() {
   job.throttle_bytes_per_second = 9;
   job.bwlimit_bytes_per_second = 10;
   job.mirror_deadline_misses = 11;
+  job.mirror_fallbacks = 13;
+  job.longest_mirror_wait_ms = 7.5;
   job.switchover_attempts = 12;
+  job.switchovers_postponed = 14;
+  job.postponed_ms = 8.5;
+  job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
   job.elapsed_seconds = 1.25;
   job.predicted_downtime_ms = 2.5;
   job.stall_ms = 3.5;
@@ -61,6 +66,7 @@ TEST(Json, JobSurvivesTheRoundTripFieldByField) {
   EXPECT_EQ(back->error->message(), "no room at \"b\"\n");
   EXPECT_EQ(back->target_digest, "bb");
   EXPECT_DOUBLE_EQ(back->guest_p99_ms, 6.5);
+  EXPECT_EQ(back->decisions, job.decisions);
 }
 
 TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
@@ -92,6 +98,11 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "predicted_downtime_ms",
                             "switchover_attempts",
                             "mirror_deadline_misses",
+                            "mirror_fallbacks",
+                            "longest_mirror_wait_ms",
+                            "switchovers_postponed",
+                            "postponed_ms",
+                            "decisions",
                             "digests",
                             "epoch"}) {
     EXPECT_THAT(text, HasSubstr("\"" + std::string(field) + "\":"));

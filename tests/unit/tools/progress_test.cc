@@ -71,6 +71,17 @@ TEST(Progress, SummaryShowsTheDigestsThatThereAre) {
   EXPECT_THAT(summary_text(job), Not(HasSubstr("digest target")));
 }
 
+TEST(Progress, DecisionsAreToldWithTheirReasons) {
+  JobStatus job = halfway();
+  EXPECT_THAT(summary_text(job), Not(HasSubstr("because")));
+  job.decisions = {{1.5, "mirror -> dbt", "most writes missed"}};
+  job.switchovers_postponed = 2;
+  EXPECT_THAT(summary_text(job),
+              HasSubstr("after 1.5 s: mirror -> dbt, because most writes missed"));
+  EXPECT_THAT(summary_text(job), HasSubstr("switchovers postponed 2"));
+  EXPECT_THAT(job_text(job), HasSubstr("mirror -> dbt, because most writes missed"));
+}
+
 TEST(Progress, BarIsNotCutWithinACharacter) {
   JobStatus job = halfway();
   job.predicted_downtime_ms = 0.06;
