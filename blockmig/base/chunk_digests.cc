@@ -44,6 +44,11 @@ ChunkDigests::Page& ChunkDigests::page(std::uint64_t chunk) {
   return *slot;
 }
 
+const ChunkDigests::Page* ChunkDigests::find_page(std::uint64_t chunk) const {
+  const auto place = pages_.find(chunk / kPageChunks);
+  return place != pages_.end() ? place->second.get() : nullptr;
+}
+
 void ChunkDigests::change(std::uint64_t chunk, Known to) {
   Known& known = page(chunk).known[chunk % kPageChunks];
   if (known == Known::kUnknown) --unknown_;
@@ -60,14 +65,80 @@ void ChunkDigests::set(std::uint64_t offset, ConstBytes bytes) {
     if (here != whole.length) {
       change(chunk, Known::kUnknown);
     } else if (is_all_zero(content)) {
-      if (pages_.contains(chunk / kPageChunks)) change(chunk, Known::kZero);
+      set_zero(chunk);
     } else {
-      page(chunk).digests[chunk % kPageChunks] = digest_of(content);
-      change(chunk, Known::kDigest);
+      set_digest(chunk, digest_of(content));
     }
     bytes = bytes.subspan(here);
     offset += here;
   }
+}
+
+void ChunkDigests::set_digest(std::uint64_t chunk, const Digest& digest) {
+  BM_CHECK(chunk < chunk_count());
+  Page& its_page = page(chunk);
+  if (its_page.digests.empty()) its_page.digests.resize(kPageChunks);
+  its_page.digests[chunk % kPageChunks] = digest;
+  change(chunk, Known::kDigest);
+}
+
+void ChunkDigests::set_zero(std::uint64_t chunk) {
+  BM_CHECK(chunk < chunk_count());
+  if (find_page(chunk) != nullptr) change(chunk, Known::kZero);
+}
+
+std::optional<Digest> ChunkDigests::find(std::uint64_t chunk) const {
+  BM_CHECK(chunk < chunk_count());
+  const Page* const its_page = find_page(chunk);
+  const Known known = its_page != nullptr ? its_page->known[chunk % kPageChunks] : Known::kZero;
+  switch (known) {
+    case Known::kZero:
+      return zero_chunk_digest(chunk_range(chunk).length);
+    case Known::kDigest:
+      return its_page->digests[chunk % kPageChunks];
+    case Known::kUnknown:
+      break;
+  }
+  return std::nullopt;
+}
+
+bool ChunkDigests::is_zero(std::uint64_t chunk) const {
+  BM_CHECK(chunk < chunk_count());
+  const Page* const its_page = find_page(chunk);
+  return its_page == nullptr || its_page->known[chunk % kPageChunks] == Known::kZero;
+}
+
+std::uint64_t ChunkDigests::alike(std::uint64_t chunk, std::uint64_t limit) const {
+  const std::uint64_t end = std::min(chunk_count(), chunk + limit);
+  const bool zero = is_zero(chunk);
+  std::uint64_t next = chunk + 1;
+  while (next < end && is_zero(next) == zero) {
+    next = find_page(next) != nullptr ? next + 1 : (next / kPageChunks + 1) * kPageChunks;
+  }
+  return std::min(next, end) - chunk;
+}
+
+std::vector<ChunkDigests::Run> ChunkDigests::runs() const {
+  std::vector<std::uint64_t> pages;
+  pages.reserve(pages_.size());
+  for (const auto& [number, its_page] : pages_) pages.push_back(number);
+  std::sort(pages.begin(), pages.end());
+  std::vector<Run> runs;
+  for (const std::uint64_t number : pages) {
+    const Page& its_page = *pages_.at(number);
+    for (std::uint64_t i = 0; i < kPageChunks; ++i) {
+      if (its_page.known[i] == Known::kZero) continue;
+      const std::uint64_t chunk = number * kPageChunks + i;
+      const bool known = its_page.known[i] == Known::kDigest;
+      if (!runs.empty() && runs.back().known == known &&
+          runs.back().first + runs.back().count == chunk) {
+        ++runs.back().count;
+      } else {
+        runs.push_back({chunk, 1, known});
+      }
+    }
+  }
+  return runs;
 }
 
 void ChunkDigests::invalidate(std::uint64_t offset, std::uint64_t length) {
@@ -95,14 +166,7 @@ Digest ChunkDigests::image() const {
   BM_CHECK(unknown_ == 0);
   ImageDigest image;
   for (std::uint64_t chunk = 0; chunk < chunk_count(); ++chunk) {
-    const auto place = pages_.find(chunk / kPageChunks);
-    Digest digest;
-    if (place == pages_.end() || place->second->known[chunk % kPageChunks] == Known::kZero) {
-      digest = zero_chunk_digest(chunk_range(chunk).length);
-    } else {
-      digest = place->second->digests[chunk % kPageChunks];
-    }
-    image.append_chunk(digest);
+    image.append_chunk(*find(chunk));
   }
   return image.finish();
 }

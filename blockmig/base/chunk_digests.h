@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/digest.h"
@@ -44,6 +45,30 @@ class ChunkDigests final {
   /// What the chunks of the range hold is not known any more.
   void invalidate(std::uint64_t offset, std::uint64_t length);
 
+  /// The digest of a chunk that was hashed elsewhere. `chunk` < chunk_count(), as everywhere here.
+  void set_digest(std::uint64_t chunk, const Digest& digest);
+  void set_zero(std::uint64_t chunk);
+  /// Of a chunk of zeros that of zeros; nothing where it is not known.
+  std::optional<Digest> find(std::uint64_t chunk) const;
+  bool is_zero(std::uint64_t chunk) const;
+  /// How many chunks from `chunk` on are all zeros, or all not; at least 1, at most `limit`. Quick
+  /// over what was never set.
+  std::uint64_t alike(std::uint64_t chunk, std::uint64_t limit) const;
+
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  std::uint64_t chunk_count() const { return div_up(size_bytes_, kChunkBytes); }
+  ByteRange chunk_range(std::uint64_t chunk) const;
+
+  /// A run of chunks that are not zeros.
+  struct Run {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+    bool known = false;  ///< each has a digest
+    friend bool operator==(const Run&, const Run&) = default;
+  };
+  /// All of them, ascending; neighbours of one kind are one run.
+  std::vector<Run> runs() const;
+
   std::uint64_t unknown_chunks() const { return unknown_; }
   /// First unknown chunk at or after the chunk of `offset`, as a byte range.
   std::optional<ByteRange> next_unknown(std::uint64_t offset) const;
@@ -54,12 +79,11 @@ class ChunkDigests final {
   static constexpr std::uint64_t kPageChunks = 1024;
   enum class Known : unsigned char { kZero, kDigest, kUnknown };
   struct Page {
-    Digest digests[kPageChunks];
+    std::vector<Digest> digests;  ///< empty until the first of the page is known
     Known known[kPageChunks] = {};
   };
-  std::uint64_t chunk_count() const { return div_up(size_bytes_, kChunkBytes); }
-  ByteRange chunk_range(std::uint64_t chunk) const;
   Page& page(std::uint64_t chunk);
+  const Page* find_page(std::uint64_t chunk) const;
   void change(std::uint64_t chunk, Known to);
 
   std::uint64_t size_bytes_;

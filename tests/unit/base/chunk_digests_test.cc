@@ -79,5 +79,34 @@ TEST(ChunkDigests, TheShortTailIsAChunkOfItsOwnLength_Trap7) {
   EXPECT_EQ(digests.image(), digest_in_order(content));
 }
 
+TEST(ChunkDigests, RunsAndSingleDigestsAreWhatWasSet) {
+  ChunkDigests digests(5000 * kChunk + 1);
+  EXPECT_TRUE(digests.runs().empty());
+  digests.set_digest(1023, {1, 2});
+  digests.set_digest(1024, {3, 4});  // the next page
+  digests.invalidate(1025 * kChunk, kChunk);
+  digests.set_digest(5000, {5, 6});
+  const std::vector<ChunkDigests::Run> expected = {
+      {1023, 2, true}, {1025, 1, false}, {5000, 1, true}};
+  EXPECT_EQ(digests.runs(), expected);
+  EXPECT_EQ(digests.find(1024), (Digest{3, 4}));
+  EXPECT_EQ(digests.find(7), zero_chunk_digest(kChunk));
+  EXPECT_EQ(digests.find(1025), std::nullopt);
+  EXPECT_TRUE(digests.is_zero(1026));
+  EXPECT_FALSE(digests.is_zero(1025));
+  digests.set_zero(1023);
+  EXPECT_TRUE(digests.is_zero(1023));
+}
+
+TEST(ChunkDigests, AlikeCountsNeighboursOfOneKind) {
+  ChunkDigests digests(5000 * kChunk);
+  digests.set_digest(3000, {1, 2});
+  digests.invalidate(3001 * kChunk, kChunk);
+  EXPECT_EQ(digests.alike(0, 5000), 3000u);
+  EXPECT_EQ(digests.alike(0, 10), 10u);
+  EXPECT_EQ(digests.alike(3000, 5000), 2u);
+  EXPECT_EQ(digests.alike(3002, 5000), 1998u);
+}
+
 }  // namespace
 }  // namespace blockmig

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sharedfs/manifest_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <vector>
+
+#include "blockmig/base/endian.h"
+#include "blockmig/io/file_calls.h"
+#include "blockmig/io/unique_fd.h"
+#include "sharedfs/manifest_format.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
+/// Whoever may read the image may check it.
+constexpr mode_t kManifestMode = 0644;
+
+std::string folder_of(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+Status write_file(const std::string& path, ConstBytes bytes) {
+  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kManifestMode));
+  if (!fd) return Error::from_errno(errno, "cannot create " + path);
+  const auto written = write_fully(fd.get(), bytes, 0, false);
+  if (!written) return written.error().with_context("writing " + path);
+  if (*written != bytes.size()) return Error(ErrorCode::kNoSpace, "writing " + path + ": no space");
+  if (fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + path);
+  return {};
+}
+
+Status sync_folder(const std::string& folder) {
+  const UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
+  return {};
+}
+
+Result<UniqueFd> open_manifest(const std::string& image_path) {
+  const std::string path = manifest_path(image_path);
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd && errno == ENOENT) {
+    return Error(ErrorCode::kNotFound, "image " + image_path + " has no manifest " + path +
+                                           ": make one with 'blockmig manifest make'");
+  }
+  if (!fd) return Error::from_errno(errno, "cannot open " + path);
+  return fd;
+}
+
+}  // namespace
+
+std::string manifest_path(const std::string& image_path) { return image_path + ".manifest"; }
+
+Result<Manifest> load_manifest(const std::string& image_path) {
+  const std::string path = manifest_path(image_path);
+  const auto fd = open_manifest(image_path);
+  if (!fd) return fd.error();
+  struct stat facts {};
+  if (fstat(fd->get(), &facts) != 0) return Error::from_errno(errno, "cannot look at " + path);
+  const auto size = static_cast<std::uint64_t>(facts.st_size);
+  if (!S_ISREG(facts.st_mode) || size > manifest_format::kMaxManifestBytes) {
+    return Error(ErrorCode::kProtocol, path + " is no manifest: it is no file of a fitting size");
+  }
+  std::vector<std::byte> bytes(size);
+  const auto read = read_fully(fd->get(), bytes, 0);
+  if (!read) return read.error().with_context("reading " + path);
+  bytes.resize(*read);  // shorter than it was: its checksum tells
+  Result<Manifest> manifest = decode_manifest(bytes);
+  if (!manifest) return manifest.error().with_context(path);
+  return manifest;
+}
+
+Result<std::uint64_t> load_generation(const std::string& image_path) {
+  const auto fd = open_manifest(image_path);
+  if (!fd) return fd.error();
+  const std::string path = manifest_path(image_path);
+  std::array<std::byte, manifest_format::kHeaderBytes> header;
+  const auto read = read_fully(fd->get(), header, 0);
+  if (!read) return read.error().with_context("reading " + path);
+  const auto& magic = manifest_format::kMagic;
+  if (*read != header.size() || std::memcmp(header.data(), magic.data(), magic.size()) != 0) {
+    return Error(ErrorCode::kProtocol, path + " is no manifest");
+  }
+  return load_le<std::uint64_t>(header.data() + manifest_format::kGenerationAt);
+}
+
+Status save_manifest(const std::string& image_path, const Manifest& manifest) {
+  const std::string path = manifest_path(image_path);
+  const std::string fresh = path + ".new";
+  Status saved = write_file(fresh, encode_manifest(manifest));
+  if (saved.ok() && std::rename(fresh.c_str(), path.c_str()) != 0) {
+    saved = Error::from_errno(errno, "cannot replace " + path);
+  }
+  if (!saved) {
+    unlink(fresh.c_str());
+    return saved;
+  }
+  return sync_folder(folder_of(path));
+}
+
+Result<ImageFacts> look_at_image(const std::string& image_path) {
+  struct stat facts {};
+  if (stat(image_path.c_str(), &facts) != 0) {
+    return Error::from_errno(errno, "cannot look at image " + image_path);
+  }
+  if (!S_ISREG(facts.st_mode)) {
+    return Error(ErrorCode::kPrecondition,
+                 image_path + " is no regular file: only files have manifests beside them");
+  }
+  ImageFacts found;
+  found.identity.inode = facts.st_ino;
+  found.identity.modified_ns = facts.st_mtim.tv_sec * kNanosecondsPerSecond + facts.st_mtim.tv_nsec;
+  found.size_bytes = static_cast<std::uint64_t>(facts.st_size);
+  return found;
+}
+
+Status check_identity(const std::string& image_path, const Manifest& manifest, bool unchanged) {
+  const Result<ImageFacts> found = look_at_image(image_path);
+  if (!found) return found.error();
+  if (found->size_bytes != manifest.size_bytes()) {
+    return Error(ErrorCode::kMismatch,
+                 "image " + image_path + " has " + std::to_string(found->size_bytes) +
+                     " bytes, its manifest says " + std::to_string(manifest.size_bytes()));
+  }
+  if (found->identity.inode != manifest.image.inode) {
+    return Error(ErrorCode::kMismatch, "image " + image_path +
+                                           " was replaced by another file after its manifest was "
+                                           "made: 'blockmig manifest check --adopt' compares it "
+                                           "whole and accepts it where it is the same");
+  }
+  if (unchanged && found->identity.modified_ns != manifest.image.modified_ns) {
+    return Error(
+        ErrorCode::kMismatch,
+        "image " + image_path + " was modified after its manifest was made: make a new one");
+  }
+  return {};
+}
+
+}  // namespace blockmig
