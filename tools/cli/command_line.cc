@@ -56,7 +56,17 @@ Examples:
 Compares sizes and every byte; exit code 6 and the first difference where they differ. A name
 without a slash that is no file is a disk of the daemon, as its clients see it.)";
 
+constexpr const char* kManifestFooter = R"(
+Examples:
+  blockmig manifest make /mnt/folder/vm1.img
+  blockmig manifest check /mnt/folder/vm1.img
+
+A manifest holds the digest of every chunk of an image at rest. With it, 'migrate --mode
+shared' need not read the image to know what it holds, and nothing is ever served from the
+folder that is not what it was. Exit code 6: the image is not what its manifest says.)";
+
 constexpr const char* kBitmapGroup = "bitmap";
+constexpr const char* kManifestGroup = "manifest";
 
 void add_output(CLI::App& app, RawOptions& raw, const std::string& formats) {
   app.add_option("-o,--output", raw.output, "output format: " + formats)->type_name("FORMAT");
@@ -162,6 +172,7 @@ class Parser final {
     add_queries();
     add_job_commands();
     add_bitmap_commands();
+    add_manifest_commands();
     add_daemon_commands();
   }
 
@@ -226,6 +237,27 @@ class Parser final {
     add_output(*list, raw_, "table, json");
   }
 
+  void add_manifest_commands() {
+    CLI::App* group = app_.add_subcommand(
+        kManifestGroup, "digests of an image at rest in a shared folder: make, check, show");
+    group->require_subcommand(1);
+    group->footer(kManifestFooter);
+    commands_.insert(kManifestGroup);
+    CLI::App* make = command("make", "read an image and write its manifest beside it",
+                             Verb::kManifestMake, group);
+    make->add_flag("--force", raw_.force,
+                   "also where a disk depends on the manifest that is there");
+    CLI::App* check = command("check", "read an image and compare it with its manifest",
+                              Verb::kManifestCheck, group);
+    check->add_flag("--adopt", raw_.adopt,
+                    "where every chunk is right, accept a file that was put in the image's place");
+    CLI::App* show = command("show", "what a manifest says", Verb::kManifestShow, group);
+    for (CLI::App* sub : {make, check, show}) {
+      sub->add_option("IMAGE", raw_.subject, "path of the image")->required();
+      add_output(*sub, raw_, "table, json");
+    }
+  }
+
   void add_daemon_commands() {
     command("disconnect", "cut one client", Verb::kDisconnect)
         ->add_option("CLIENT", raw_.subject, "its number in 'blockmig ls clients'")
@@ -254,7 +286,7 @@ class Parser final {
         if (!ours) return "'" + argument + "' before the command: options of a command follow it";
       } else if (!commands_.contains(group + argument)) {
         return "unknown command '" + group + argument + "'";
-      } else if (argument == kBitmapGroup && group.empty()) {
+      } else if ((argument == kBitmapGroup || argument == kManifestGroup) && group.empty()) {
         group = argument + " ";
       } else {
         return "";

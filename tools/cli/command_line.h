@@ -27,6 +27,9 @@ enum class Verb {
   kBitmapAdd,
   kBitmapRemove,
   kBitmapList,
+  kManifestMake,
+  kManifestCheck,
+  kManifestShow,
   kDisconnect,
   kDetach,
   kStop,
@@ -59,6 +62,8 @@ struct CommandLine {
   std::uint64_t bwlimit_bytes_per_second = 0;
   BitmapSpec bitmap;
   bool forget = false;
+  bool force = false;  ///< manifest make
+  bool adopt = false;  ///< manifest check
 };
 
 struct DaemonCommandLine {

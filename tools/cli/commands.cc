@@ -45,6 +45,10 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
     case Verb::kBitmapRemove:
     case Verb::kBitmapList:
       return run_bitmap(command, context);
+    case Verb::kManifestMake:
+    case Verb::kManifestCheck:
+    case Verb::kManifestShow:
+      return run_manifest(command);
     case Verb::kDisconnect:
     case Verb::kDetach:
     case Verb::kStop:

@@ -38,6 +38,8 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context);
 ExitCode run_job_command(const CommandLine& command, const CommandContext& context);
 /// bitmap add, rm, ls.
 ExitCode run_bitmap(const CommandLine& command, const CommandContext& context);
+/// manifest make, check, show.
+ExitCode run_manifest(const CommandLine& command);
 /// disconnect, detach, stop.
 ExitCode run_daemon_command(const CommandLine& command, const CommandContext& context);
 

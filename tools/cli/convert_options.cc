@@ -137,6 +137,8 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
   command.watch = raw.watch;
   command.foreground = raw.foreground;
   command.forget = raw.forget;
+  command.force = raw.force;
+  command.adopt = raw.adopt;
   Status status;
   take(status, "-o", raw.output, command.format, parse_format);
   take(status, "ls", raw.listed, command.listed, parse_listed);
@@ -166,6 +168,9 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
     case Verb::kVerify:
     case Verb::kBitmapRemove:
     case Verb::kBitmapList:
+    case Verb::kManifestMake:
+    case Verb::kManifestCheck:
+    case Verb::kManifestShow:
     case Verb::kDisconnect:
     case Verb::kDetach:
     case Verb::kStop:

@@ -47,6 +47,8 @@ struct RawOptions {
 
   std::vector<std::string> settings;  ///< set JOB NAME=VALUE…
   bool forget = false;
+  bool force = false;
+  bool adopt = false;
 
   std::string config;        ///< blockmigd
   bool show_limits = false;  ///< blockmigd

@@ -36,6 +36,7 @@ std::string to_json(const std::vector<BitmapView>& bitmaps, JsonStyle style = Js
 Result<std::vector<BitmapView>> bitmaps_from_json(const std::string& text);
 
 std::string to_json(const CompareReport& report, JsonStyle style);
+std::string to_json(const ManifestReport& report, JsonStyle style);
 
 /// GET /v1/status: the daemon, its disks, its jobs, its clients.
 struct Overview {

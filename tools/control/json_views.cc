@@ -259,6 +259,25 @@ std::string to_json(const CompareReport& report, JsonStyle style) {
   return dump(json, style == JsonStyle::kPretty);
 }
 
+std::string to_json(const ManifestReport& report, JsonStyle style) {
+  Json json;
+  json["image"] = report.image;
+  json["size_bytes"] = report.size_bytes;
+  json["generation"] = report.generation;
+  json["owner"] = report.owner;
+  json["owner_epoch"] = report.owner_epoch;
+  json["chunk_bytes"] = report.chunk_bytes;
+  json["known_chunks"] = report.known_chunks;
+  json["unknown_chunks"] = report.unknown_chunks;
+  json["digest"] = report.digest;
+  json["trouble"] = report.trouble;
+  json["checked"] = report.checked;
+  json["wrong_chunks"] = report.wrong_chunks;
+  json["first_wrong"] = nullptr;
+  if (report.wrong_chunks != 0) json["first_wrong"] = report.first_wrong;
+  return dump(json, style == JsonStyle::kPretty);
+}
+
 std::string to_json(const Overview& overview, JsonStyle style) {
   Json json;
   json["daemon"] = json_of(overview.daemon);

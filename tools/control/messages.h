@@ -146,6 +146,23 @@ struct CompareReport {
   std::uint64_t chunk_bytes = 0;
 };
 
+/// What `blockmig manifest` says of an image at rest.
+struct ManifestReport {
+  std::string image;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t generation = 0;
+  std::string owner;  ///< disk that depends on it; empty: nobody
+  std::uint64_t owner_epoch = 0;
+  std::uint64_t chunk_bytes = 0;
+  std::uint64_t known_chunks = 0;    ///< with a digest; chunks of zeros are not among them
+  std::uint64_t unknown_chunks = 0;  ///< changed after the digests were made
+  std::string digest;                ///< of the whole image, hex; empty where chunks are unknown
+  std::string trouble;               ///< why the image is not the manifest's; empty: it is
+  bool checked = false;              ///< every chunk was read and compared
+  std::uint64_t wrong_chunks = 0;
+  std::uint64_t first_wrong = 0;  ///< byte offset; meaningless where none is wrong
+};
+
 /// A disk's name appears in URIs, paths and tables: letters, digits and . _ - + : @, not beginning
 /// with . or -, at most kMaxDiskNameBytes. kInvalid names what is wrong. Bitmaps follow the same
 /// rule.
