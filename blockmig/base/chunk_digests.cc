@@ -74,6 +74,25 @@ void ChunkDigests::set(std::uint64_t offset, ConstBytes bytes) {
   }
 }
 
+std::optional<std::uint64_t> ChunkDigests::first_difference(std::uint64_t offset,
+                                                            ConstBytes bytes) const {
+  while (!bytes.empty()) {
+    const std::uint64_t chunk = offset / kChunkBytes;
+    const ByteRange whole = chunk_range(chunk);
+    const std::uint64_t here = std::min<std::uint64_t>(bytes.size(), whole.end() - offset);
+    const ConstBytes content = bytes.first(here);
+    if (here == whole.length) {
+      const bool zero = is_zero(chunk);
+      const auto expected = find(chunk);
+      const bool same = zero ? is_all_zero(content) : !expected || digest_of(content) == *expected;
+      if (!same) return offset;
+    }
+    bytes = bytes.subspan(here);
+    offset += here;
+  }
+  return std::nullopt;
+}
+
 void ChunkDigests::set_digest(std::uint64_t chunk, const Digest& digest) {
   BM_CHECK(chunk < chunk_count());
   Page& its_page = page(chunk);

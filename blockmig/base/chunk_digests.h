@@ -42,6 +42,9 @@ class ChunkDigests final {
   /// `bytes` are the content at `offset`: chunks that they cover whole are hashed, chunks that they
   /// cover in part become unknown.
   void set(std::uint64_t offset, ConstBytes bytes);
+  /// The offset of the first chunk that `bytes`, the content at `offset`, cover whole and that has
+  /// another digest. Chunks covered in part, and unknown ones, are not judged.
+  std::optional<std::uint64_t> first_difference(std::uint64_t offset, ConstBytes bytes) const;
   /// What the chunks of the range hold is not known any more.
   void invalidate(std::uint64_t offset, std::uint64_t length);
 

@@ -45,7 +45,9 @@ struct DeviceInfo {
   std::uint32_t max_io_bytes = 32u << 20;
   bool read_only = false;
   bool can_trim = true;
-  bool can_fast_zero = false;     ///< write_zeroes(kFastOnly) can succeed
+  bool can_fast_zero = false;  ///< write_zeroes(kFastOnly) can succeed
+  /// read_medium() comes from the medium: not from a cache of this host.
+  bool reads_medium = false;
   bool zero_initialised = false;  ///< known to read as zeros everywhere (just created); see trap 9
 };
 
@@ -90,6 +92,11 @@ class BlockDevice {
   /// nobody's business.
   virtual Task<Status> prefetch(std::uint64_t offset, MutableBytes scratch) {
     return read(offset, scratch);
+  }
+  /// As read(), past the caches of this host where the device has a way (info().reads_medium): what
+  /// would be there if they were lost. Slower; for verifying.
+  virtual Task<Status> read_medium(std::uint64_t offset, MutableBytes into) {
+    return read(offset, into);
   }
   /// Serves the request on the spot if it needs no waiting, from *any* thread: true when done.
   /// False: nothing was done that matters (reads may have filled part of `into`); use read().

@@ -18,6 +18,7 @@
 #include "blockmig/block/file_transfer.h"
 #include "blockmig/block/inline_file.h"
 #include "blockmig/block/open_file.h"
+#include "blockmig/block/past_cache.h"
 #include "blockmig/block/range_lock.h"
 #include "blockmig/block/sector_order.h"
 #include "blockmig/block/zero_split.h"
@@ -41,6 +42,7 @@ class FileDevice final : public BlockDevice {
         info_(std::move(info)),
         on_the_spot_(file_.fd.get(), std::move(file_.pages)),
         order_(loop),
+        past_cache_(file_.fd.get()),
         inline_(options.inline_io && options.cache != CacheMode::kDirect) {
     if (options.cache == CacheMode::kDirect) direct_.emplace(loop_, file_, info_.name);
   }
@@ -52,6 +54,7 @@ class FileDevice final : public BlockDevice {
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
+  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override;
   bool lend_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<bool(ConstBytes)> use) override;
   ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override;
@@ -91,6 +94,7 @@ class FileDevice final : public BlockDevice {
   std::optional<DirectFile> direct_;
   InlineFile on_the_spot_;
   SectorOrder order_;
+  PastCache past_cache_;
   std::optional<Error> flush_error_;  ///< the first failed sync: all later ones fail too (I11)
   std::atomic<bool> inline_;
   std::atomic<bool> abandoned_{false};
@@ -123,6 +127,16 @@ Task<Status> FileDevice::read(std::uint64_t offset, MutableBytes into) {
   }
   const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
   const Status done = co_await read_whole(loop_, file_.fd.get(), offset, into, info_.name);
+  co_return judged(done);
+}
+
+Task<Status> FileDevice::read_medium(std::uint64_t offset, MutableBytes into) {
+  assert_range(info_, offset, into.size());
+  if (abandoned_) co_return judged({});
+  const ByteRange range{offset, into.size()};
+  const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
+  const Status done = co_await offload(
+      loop_, [this, offset, into] { return past_cache_.read(offset, into, info_.name); });
   co_return judged(done);
 }
 
@@ -363,6 +377,7 @@ Task<Status> FileDevice::close() {
   // Closing a file on a network may wait for its server.
   co_await offload(loop_, [this] {
     on_the_spot_.unmap();
+    past_cache_.close();
     file_.buffered_fd.reset();
     file_.fd.reset();
   });
@@ -382,6 +397,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_file_device(IoLoop& loop, const 
   info.can_trim = !options.read_only && (file->can_punch || file->block_device);
   info.can_fast_zero = file->can_punch;
   info.zero_initialised = file->created;
+  info.reads_medium = true;
   std::unique_ptr<BlockDevice> device =
       std::make_unique<FileDevice>(loop, std::move(*file), std::move(info), options);
   co_return device;

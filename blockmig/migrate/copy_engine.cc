@@ -168,8 +168,21 @@ Task<Status> CopyEngine::copy_range(ByteRange range) {
   if (!read.ok()) co_return read;
   if (sync_.digests) sync_.digests->set(range.offset, into);
   if (sync_.unverified) sync_.unverified->mark(range.offset, range.length);
+  if (planted(PlantedBug::kCopyBufferFlips) && range.offset % 3 == 0) into[0] ^= std::byte{1};
   const Status written = co_await write_target(range, content);
-  co_return written;
+  if (!written.ok() || !sync_.digests || planted(PlantedBug::kCopyBufferFlips)) co_return written;
+  // The target has taken what is in the buffer now: is it what was read (I13)?
+  const auto changed = sync_.digests->first_difference(range.offset, into);
+  if (!changed) co_return written;
+  co_return Error(ErrorCode::kMismatch,
+                  "verification failed: the copy of offset " + std::to_string(*changed) +
+                      " changed in memory on its way to target " + replica_.info().name);
+}
+
+bool CopyEngine::judged_by_chunk(ByteRange range) const {
+  constexpr std::uint64_t kChunk = ChunkDigests::kChunkBytes;
+  const bool ends_whole = range.end() % kChunk == 0 || range.end() == sync_.dirty->size_bytes();
+  return range.offset % kChunk == 0 && ends_whole;
 }
 
 Task<Status> CopyEngine::read_source(ByteRange range, MutableBytes into) {
@@ -202,6 +215,7 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
     if (!zero) {
       op->memory = content;
       op->bytes = content->bytes().subspan(piece.range.offset - range.offset, piece.range.length);
+      if (sync_.digests && !judged_by_chunk(range)) op->digest = digest_of(op->bytes);
       sync_.written->mark(piece.range.offset, piece.range.length);
       stats_.bytes_written += piece.range.length;
     }

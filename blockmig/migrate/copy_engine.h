@@ -82,6 +82,8 @@ class CopyEngine final {
   std::uint64_t run_bytes() const;
   Task<void> copy_run(Run run);
   Task<Status> copy_range(ByteRange range);
+  /// The digests of chunks tell whether a copy of this range changed on its way.
+  bool judged_by_chunk(ByteRange range) const;
   Task<Status> read_source(ByteRange range, MutableBytes into);
   Task<Status> write_target(ByteRange range, std::shared_ptr<Buffer> content);
   void finish_run(Run& run, const Status& status);

@@ -184,6 +184,9 @@ std::shared_ptr<Mirror::Pair> Mirror::submit(std::shared_ptr<TargetOp> op, ByteR
     if (!waiting_for_room_.empty()) sync_.ledger.changed().pulse();
     if (!answered.status.ok()) {
       ++stats_.target_errors;
+      if (answered.status.error().code() == ErrorCode::kMismatch) {
+        sync_.corruption = answered.status.error();
+      }
       mark(pair->guard->range());
     }
   };
@@ -216,8 +219,12 @@ std::vector<std::shared_ptr<Mirror::Pair>> Mirror::submit_parts(const std::vecto
                   part.range.length);
       sync_.written->mark(part.range.offset, part.range.length);
       if (sync_.digests) sync_.digests->set(part.range.offset, op->bytes);
+      if (sync_.digests) op->digest = digest_of(op->bytes);
     } else if (sync_.digests) {
       sync_.digests->invalidate(part.range.offset, part.range.length);
+    }
+    if (sync_.unverified && !planted(PlantedBug::kMirrorNotVerified)) {
+      sync_.unverified->mark(part.range.offset, part.range.length);
     }
     pairs.push_back(submit(std::move(op), part.range));
   }

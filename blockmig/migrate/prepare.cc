@@ -140,7 +140,6 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     auto unverified = DirtyBitmap::create(size, granularity);
     if (!unverified.ok()) co_return unverified.error();
     migration.sync->unverified = std::move(*unverified);
-    migration.sync->unverified->mark_all();
   }
   migration.engine = std::make_unique<CopyEngine>(
       CopyEngine::Parts{migration.loop, migration.disk, *migration.replica, *migration.sync,
@@ -150,7 +149,14 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.disk.tracking().attach_job(migration.sync->dirty.get());
   const Status allocated_found = co_await find_allocated(migration);
   if (!allocated_found.ok()) co_return allocated_found;
-  migration.status.bytes_total = migration.sync->dirty->dirty_bytes();
+  SyncState& sync = *migration.sync;
+  if (sync.unverified) {
+    // What is a hole on both sides is taken for equal, or a sparse disk would be read in its whole
+    // size.
+    sync.unverified->merge(*sync.dirty);
+    sync.unverified->merge(*sync.written);
+  }
+  migration.status.bytes_total = sync.dirty->dirty_bytes();
   co_return Status();
 }
 

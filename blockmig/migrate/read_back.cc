@@ -2,75 +2,139 @@
 #include "blockmig/migrate/read_back.h"
 
 #include <algorithm>
+#include <cstring>
+#include <memory>
 #include <optional>
 #include <string>
+
+#include "blockmig/base/planted.h"
+#include "blockmig/io/event.h"
+#include "blockmig/io/task_scope.h"
 
 namespace blockmig {
 namespace {
 
 std::optional<std::uint64_t> first_difference(ConstBytes a, ConstBytes b) {
+  if (std::memcmp(a.data(), b.data(), a.size()) == 0) return std::nullopt;
   const auto place = std::mismatch(a.begin(), a.end(), b.begin());
-  if (place.first == a.end()) return std::nullopt;
   return static_cast<std::uint64_t>(place.first - a.begin());
 }
 
-/// The first differing offset of the range, if any.
-Task<Result<std::optional<std::uint64_t>>> compare(Migration& migration, ByteRange range,
-                                                   TimePoint deadline) {
-  auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kRead);
-  op->memory = std::make_shared<Buffer>(range.length);
-  op->bytes = op->memory->bytes();
-  op->offset = range.offset;
-  op->length = range.length;
-  Buffer source(range.length);
-  const MutableBytes into = source.bytes();
-  const Status read = co_await migration.disk.store().read(range.offset, into);
-  if (!read.ok()) co_return read.error().with_context("verifying: reading the source");
-  const Status target_read = co_await migration.replica->perform(op, deadline);
-  if (!target_read.ok()) co_return target_read.error().with_context("verifying");
-  const auto difference = first_difference(into, op->bytes);
-  if (!difference) co_return std::optional<std::uint64_t>();
-  co_return std::optional<std::uint64_t>(range.offset + *difference);
-}
+/// One sweep over the unverified chunks.
+class Sweep final {
+ public:
+  /// `fence`: the gate is closed until then; else the guest is running.
+  Sweep(Migration& migration, std::optional<TimePoint> fence)
+      : migration_(migration), sync_(*migration.sync), fence_(fence), ended_(migration.loop) {}
+
+  Task<void> run() {
+    std::uint64_t cursor = 0;
+    while (!over()) {
+      const auto range = take(cursor);
+      if (!range) break;
+      auto task = compare_range(*range);
+      comparisons_.spawn(std::move(task));
+      while (comparisons_.running() >= migration_.options.copy_depth) {
+        ended_.reset();
+        co_await ended_.wait();
+      }
+    }
+    co_await comparisons_.join();
+  }
+  /// The first error; a difference only under the fence.
+  const Status& failure() const { return failure_; }
+  bool out_of_time() const { return out_of_time_; }
+
+ private:
+  bool over() {
+    if (fence_ && migration_.loop.now() >= *fence_) out_of_time_ = true;
+    return out_of_time_ || !failure_.ok() || migration_.cancel.cancelled();
+  }
+
+  /// Neighbouring unverified chunks from `cursor` on, claimed from the ledger.
+  std::optional<ByteRange> take(std::uint64_t& cursor) {
+    std::optional<ByteRange> range;
+    while (auto chunk = sync_.unverified->next_dirty(cursor)) {
+      const ByteRange here = sync_.unverified->chunk_range(*chunk);
+      const bool follows = range && range->end() == here.offset &&
+                           range->length + here.length <= migration_.options.copy_request_bytes;
+      if (range && !follows) break;
+      cursor = *chunk + 1;
+      const auto index = static_cast<std::uint32_t>(*chunk);
+      // What is to be copied again is compared then.
+      if (sync_.dirty->is_dirty(index) || !sync_.ledger.try_begin_copy(index, false)) {
+        if (range) break;
+        continue;
+      }
+      range = range ? ByteRange{range->offset, range->length + here.length} : here;
+    }
+    return range;
+  }
+
+  Task<void> compare_range(ByteRange range) {
+    const auto difference = co_await compare(range);
+    if (!difference.ok()) {
+      const bool late = fence_ && difference.error().code() == ErrorCode::kTimedOut;
+      if (late) out_of_time_ = true;
+      if (!late && failure_.ok()) failure_ = difference.error();
+    } else if (!difference->has_value()) {
+      sync_.unverified->clear(range.offset, range.length);
+    } else if (fence_ && failure_.ok()) {
+      failure_ = Error(ErrorCode::kMismatch,
+                       "verification failed: target " + migration_.status.target_uri +
+                           " differs from the source at offset " + std::to_string(**difference));
+    }
+    const std::uint64_t granularity = sync_.unverified->granularity_bytes();
+    for (std::uint64_t at = range.offset; at < range.end(); at += granularity) {
+      sync_.ledger.end_copy(static_cast<std::uint32_t>(at / granularity));
+    }
+    ended_.set();
+  }
+
+  /// The first differing offset of the range, if any.
+  Task<Result<std::optional<std::uint64_t>>> compare(ByteRange range) {
+    const TimePoint deadline =
+        fence_.value_or(migration_.loop.now() + migration_.options.target_timeout);
+    auto op = std::make_shared<TargetOp>(migration_.loop, TargetOpKind::kReadBack);
+    op->memory = std::make_shared<Buffer>(range.length);
+    op->bytes = op->memory->bytes();
+    op->offset = range.offset;
+    op->length = range.length;
+    Buffer source(range.length);
+    const MutableBytes into = source.bytes();
+    const Status read = co_await migration_.disk.store().read(range.offset, into);
+    if (!read.ok()) co_return read.error().with_context("verifying: reading the source");
+    const Status target_read = co_await migration_.replica->perform(op, deadline);
+    if (!target_read.ok()) co_return target_read.error().with_context("verifying");
+    if (planted(PlantedBug::kReadBackBelievesCopies)) co_return std::optional<std::uint64_t>();
+    const auto difference = first_difference(into, op->bytes);
+    if (!difference) co_return std::optional<std::uint64_t>();
+    co_return std::optional<std::uint64_t>(range.offset + *difference);
+  }
+
+  Migration& migration_;
+  SyncState& sync_;
+  std::optional<TimePoint> fence_;
+  Event ended_;
+  TaskScope comparisons_;
+  Status failure_;
+  bool out_of_time_ = false;
+};
 
 }  // namespace
 
 Task<Status> read_back(Migration& migration) {
-  SyncState& sync = *migration.sync;
-  for (auto chunk = sync.unverified->next_dirty(0); chunk && !migration.cancel.cancelled();
-       chunk = sync.unverified->next_dirty(*chunk + 1)) {
-    const auto index = static_cast<std::uint32_t>(*chunk);
-    if (sync.dirty->is_dirty(index) || !sync.ledger.try_begin_copy(index, false)) continue;
-    const ByteRange range = sync.unverified->chunk_range(index);
-    const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
-    const auto difference = co_await compare(migration, range, deadline);
-    if (difference.ok() && !difference->has_value()) {
-      sync.unverified->clear(range.offset, range.length);
-    }
-    sync.ledger.end_copy(index);
-    if (!difference.ok()) co_return difference.error();
-  }
+  Sweep sweep(migration, std::nullopt);
+  co_await sweep.run();
   if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
-  co_return Status();
+  co_return sweep.failure();
 }
 
 Task<Result<bool>> read_back_under_fence(Migration& migration, TimePoint deadline) {
-  SyncState& sync = *migration.sync;
-  for (auto chunk = sync.unverified->next_dirty(0); chunk;
-       chunk = sync.unverified->next_dirty(*chunk + 1)) {
-    if (migration.loop.now() >= deadline) co_return false;
-    const ByteRange range = sync.unverified->chunk_range(*chunk);
-    const auto difference = co_await compare(migration, range, deadline);
-    if (!difference.ok() && difference.error().code() == ErrorCode::kTimedOut) co_return false;
-    if (!difference.ok()) co_return difference.error();
-    if (difference->has_value()) {
-      co_return Error(ErrorCode::kMismatch,
-                      "verification failed: target " + migration.status.target_uri +
-                          " differs from the source at offset " + std::to_string(**difference));
-    }
-    sync.unverified->clear(range.offset, range.length);
-  }
-  co_return true;
+  Sweep sweep(migration, deadline);
+  co_await sweep.run();
+  if (!sweep.failure().ok()) co_return sweep.failure().error();
+  co_return !sweep.out_of_time() && migration.sync->unverified->dirty_count() == 0;
 }
 
 }  // namespace blockmig

@@ -55,11 +55,17 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
     case TargetOpKind::kFlush:
       status = co_await target_->flush();
       break;
-    case TargetOpKind::kRead: {
+    case TargetOpKind::kReadBack: {
       const MutableBytes into = op->bytes;
-      status = co_await target_->read(op->offset, into);
+      status = co_await target_->read_medium(op->offset, into);
       break;
     }
+  }
+  if (status.ok() && op->digest && digest_of(op->bytes) != *op->digest) {
+    status =
+        Error(ErrorCode::kMismatch, "verification failed: what was written to target " +
+                                        info().name + " at offset " + std::to_string(op->offset) +
+                                        " changed in memory on its way there");
   }
   answered(op, std::move(status));
 }

@@ -15,9 +15,11 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "blockmig/base/bytes.h"
+#include "blockmig/base/digest.h"
 #include "blockmig/block/block_device.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
@@ -26,7 +28,12 @@
 
 namespace blockmig {
 
-enum class TargetOpKind : unsigned char { kWrite, kZero, kFlush, kRead };
+enum class TargetOpKind : unsigned char {
+  kWrite,
+  kZero,
+  kFlush,
+  kReadBack,  ///< from the medium, as far as the device can (BlockDevice::read_medium)
+};
 
 struct TargetOp {
   TargetOp(EventLoop& loop, TargetOpKind op_kind) : kind(op_kind), done(loop) {}
@@ -37,13 +44,14 @@ struct TargetOp {
   bool fua = false;
   bool bulk = false;               ///< the copier's: counts for bulk_waits()
   std::shared_ptr<Buffer> memory;  ///< owns what `bytes` points into
-  MutableBytes bytes;              ///< kWrite: what to write; kRead: what was read
+  MutableBytes bytes;              ///< kWrite: what to write; kReadBack: what was read
+  std::optional<Digest> digest;    ///< kWrite: what `bytes` must still be when it is answered
   Event done;                      ///< set when `status` is final for those who wait
   Status status;
   TimePoint submitted{};
   Duration took{};
   std::uint64_t number = 0;  ///< the replica's
-  /// Runs once, when the device has answered; not after abandon().
+  /// Runs once, when the device has answered (kMismatch: `digest`); not after abandon().
   std::function<void(TargetOp&)> on_answer;
 };
 

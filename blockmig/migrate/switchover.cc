@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
@@ -64,6 +65,12 @@ Task<Result<SwitchOutcome>> decide(Migration& migration) {
   co_return saved.error().with_context("writing the decision");
 }
 
+/// Nothing is known to have been changed on its way.
+Status judge_corruption(const Migration& migration) {
+  const auto& corruption = migration.sync->corruption;
+  return corruption ? Status(*corruption) : Status();
+}
+
 bool equal_now(const Migration& migration) {
   return migration.sync->dirty->dirty_count() == 0 && migration.sync->ledger.idle();
 }
@@ -80,6 +87,8 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
   }
   const bool idle = co_await migration.replica->idle_until(deadline);
   if (!idle) co_return SwitchOutcome::kPostponed;
+  const Status sound = judge_corruption(migration);
+  if (!sound.ok()) co_return sound.error();
   if (!planted(PlantedBug::kDirtyCheckBeforeDrain) && !equal_now(migration)) {
     co_return SwitchOutcome::kPostponed;
   }
@@ -116,19 +125,31 @@ double to_ms(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-/// The digest of the whole disk, where every chunk's is known: off the loop, since a large disk has
-/// many chunks and the guest is running again.
+/// The digest of the whole disk at the decision. Chunks that the guest wrote in part were compared
+/// piece by piece; what the whole is, the old store still holds, since nobody writes it any more.
+/// The image's digest is made off the loop: a large disk has many chunks, and the guest is running
+/// again.
 Task<void> report_digests(Migration& migration) {
-  if (!migration.sync->digests || migration.sync->digests->unknown_chunks() != 0) co_return;
-  const ChunkDigests& digests = *migration.sync->digests;
+  if (!migration.sync->digests) co_return;
+  ChunkDigests& digests = *migration.sync->digests;
+  std::vector<std::byte> content;
+  for (auto range = digests.next_unknown(0); range; range = digests.next_unknown(range->end())) {
+    content.resize(range->length);
+    const MutableBytes into(content);
+    const Status read = co_await migration.old_store->read(range->offset, into);
+    if (!read.ok()) co_return;  // the move is done; what cannot be known is not reported
+    digests.set(range->offset, into);
+  }
   const Digest image = co_await offload(migration.loop, [&digests] { return digests.image(); });
   migration.status.source_digest = image.hex();
-  if (migration.sync->unverified) migration.status.target_digest = image.hex();
+  migration.status.target_digest = image.hex();
 }
 
 }  // namespace
 
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
+  const Status sound = judge_corruption(migration);
+  if (!sound.ok()) co_return sound.error();
   if (migration.sync->unverified) {
     const Status read = co_await read_back(migration);
     if (!read.ok()) co_return read.error();

@@ -28,8 +28,11 @@ struct SyncState {
   std::unique_ptr<DirtyBitmap> written;     ///< chunks that may be non-zero at the target (trap 9)
   std::unique_ptr<DirtyBitmap> unverified;  ///< chunks not read back yet; null unless Verify::kFull
   ChunkLedger ledger;
-  std::optional<ChunkDigests>
-      digests;  ///< of the target's content; absent where verification is off
+  /// Of what was read or written at the source and sent to the target, found unchanged when the
+  /// target had answered; absent where verification is off.
+  std::optional<ChunkDigests> digests;
+  /// A mirrored write that had changed by then: no switchover.
+  std::optional<Error> corruption;
 };
 
 }  // namespace blockmig

@@ -35,6 +35,9 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"copy-failure-not-remarked", PlantedBug::kCopyFailureNotRemarked},
     {"flush-source-only", PlantedBug::kFlushSourceOnly},
     {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
+    {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
+    {"mirror-not-verified", PlantedBug::kMirrorNotVerified},
+    {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies},
     {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
 };
 

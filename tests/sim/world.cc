@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "blockmig/base/chunk_digests.h"
+
 namespace blockmig::sim {
 namespace {
 
@@ -150,6 +152,7 @@ void World::heal() {
   for (const auto& store : stores_) {
     store->unstall();
     store->plan().write_error_ppm = store->plan().read_error_ppm = 0;
+    store->plan().lost_write_ppm = store->plan().torn_write_ppm = 0;
     store->plan().bytes_per_second = 0;
     store->plan().max_delay = std::chrono::milliseconds(1);
     store->plan().min_delay = std::chrono::microseconds(1);
@@ -205,6 +208,11 @@ Task<void> World::migrate_once() {
   plan_faults(*target_);
   journal_.save_error_ppm = random_.chance(1, 8) ? 300'000 : 0;
   const JobOptions options = draw_options();
+  if (options.verify == Verify::kFull && random_.chance(1, 2)) {
+    // A target that lies: only reading it back tells (I13).
+    target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
+    target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
+  }
   auto opener = std::make_unique<SimOpener>(loop_, random_, target_);
   const auto job = board_->start(*disk_, std::move(opener), options);
   if (!job.ok()) {
@@ -226,6 +234,7 @@ Task<void> World::migrate_once() {
   if (status->state == JobState::kDone) {
     ++result_.jobs_done;
     owner_ = target_;
+    check_digests(*status, options.verify);
   } else {
     ++result_.jobs_not_done;
   }
@@ -310,9 +319,25 @@ void World::check_equal(const DiskRecord& record) {
   owner_->peek(0, source);
   target_->peek(0, target);
   const auto place = std::mismatch(source.begin(), source.end(), target.begin());
-  if (place.first == source.end()) return;
+  if (place.first == source.end()) {
+    ImageDigest digest;
+    digest.append(source);
+    decided_digest_ = digest.finish().hex();
+    // From here on it is the disk's store, and what is asked is whether we keep what it keeps.
+    target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
+    return;
+  }
   complain("decision for " + record.store_uri + ": source and target differ at offset " +
            std::to_string(place.first - source.begin()) + " (I4)");
+}
+
+/// What the report says the disk held at the decision (I13).
+void World::check_digests(const JobStatus& status, Verify verify) {
+  if (verify == Verify::kNone || (source_may_fail_ && status.source_digest.empty())) return;
+  if (status.source_digest != decided_digest_ || status.target_digest != decided_digest_) {
+    complain("the report's digests " + status.source_digest + " and " + status.target_digest +
+             " are not the disk's " + decided_digest_ + " (I13)");
+  }
 }
 
 void World::check_survivors() {

@@ -58,6 +58,7 @@ class World final {
   void heal();
   JobOptions draw_options();
   void check_equal(const DiskRecord& record);
+  void check_digests(const JobStatus& status, Verify verify);
   void check_survivors();
   void complain(const std::string& text);
   void note(const std::string& text);
@@ -78,6 +79,7 @@ class World final {
   TaskScope disturbances_;
   RunResult result_;
   bool source_may_fail_ = false;
+  std::string decided_digest_;  ///< of the disk at the last decision
   bool finished_ = false;
   std::string last_verdict_;
 };

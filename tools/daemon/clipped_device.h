@@ -22,6 +22,10 @@ class ClippedDevice final : public BlockDevice {
     assert_range(info_, offset, into.size());
     return below_->read(offset, into);
   }
+  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override {
+    assert_range(info_, offset, into.size());
+    return below_->read_medium(offset, into);
+  }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
     assert_range(info_, offset, from.size());
     return below_->write(offset, from, flags);

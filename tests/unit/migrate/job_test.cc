@@ -165,7 +165,9 @@ TEST_P(EveryMode, TheDigestOfTheWholeDiskIsReported) {
   rig.source->peek(0, content);
   ChunkDigests expected(Rig::kSize);
   expected.set(0, content);
-  EXPECT_EQ(rig.wait(rig.start(options_for(GetParam()))).source_digest, expected.image().hex());
+  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  EXPECT_EQ(status.source_digest, expected.image().hex());
+  EXPECT_EQ(status.target_digest, expected.image().hex());
 }
 
 TEST(Job, ASecondMigrationOfTheSameDiskIsRefusedAndNamesTheFirst) {
