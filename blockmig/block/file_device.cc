@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/block/file_device.h"
 
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <optional>
 #include <utility>
@@ -344,10 +340,7 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
       }
       const int fd = file_.fd.get();
       on_the_spot_.forget(blocks);
-      const int os_errno = co_await offload(loop_, [fd, blocks] {
-        std::uint64_t range[2] = {blocks.offset, blocks.length};
-        return ::ioctl(fd, BLKDISCARD, range) == 0 ? 0 : errno;
-      });
+      const int os_errno = co_await offload(loop_, [fd, blocks] { return discard(fd, blocks); });
       on_the_spot_.forget(blocks);
       if (os_errno != 0) done = Error::from_errno(os_errno, info_.name + ": discard");
     } else {

@@ -231,6 +231,11 @@ Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& o
   return ready.error();
 }
 
+int discard(int fd, ByteRange range) {
+  std::uint64_t span[2] = {range.offset, range.length};
+  return ::ioctl(fd, BLKDISCARD, span) == 0 ? 0 : errno;
+}
+
 std::string parent_folder(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
   if (slash == std::string::npos) return ".";

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
 #include "blockmig/block/file_device.h"
 #include "blockmig/block/mapped_pages.h"
@@ -32,6 +33,9 @@ struct OpenedFile {
 /// Errors as open_file_device(). A file that it created is removed again if it then fails. Created
 /// files are durable, their folder's entry too, when it returns.
 Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options);
+
+/// Tells a block device that the range is not needed. 0, or an errno.
+int discard(int fd, ByteRange range);
 
 /// "/srv" for "/srv/a.img", "." for "a.img".
 std::string parent_folder(const std::string& path);
