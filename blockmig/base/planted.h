@@ -25,6 +25,8 @@ enum class PlantedBug : int {
   kCopyBufferFlips,          ///< a bit of the copier's buffer flips, and nobody looks (I13)
   kMirrorNotVerified,        ///< a mirrored write leaves a chunk that was read back verified
   kReadBackBelievesCopies,   ///< `full` takes what it has sent for what has arrived
+  kOldContentNotKept,        ///< snapshot: a write does not wait until the old content is kept
+  kChunkInFlightNotKept,     ///< snapshot: a chunk with the copier counts as copied
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
 };
 

@@ -81,10 +81,12 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
   stop_pass_ = false;
   failure_ = Status();
   std::uint64_t cursor = 0;
+  ordered_ = order_ != nullptr && !deadline;
+  if (ordered_) order_->begin_pass(loop_.now());
   for (;;) {
     co_await wait_for_room(deadline);
     if (pass_over(deadline)) break;
-    if (!rate_limit_.unlimited() && sync_.dirty->next_dirty(cursor)) {
+    if (!rate_limit_.unlimited() && next_in_pass(cursor)) {
       const std::uint64_t bytes = run_bytes();
       co_await rate_limit_.take(bytes);
       if (pass_over(deadline)) break;
@@ -107,29 +109,62 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
 
 Task<void> CopyEngine::join() { co_await runs_.join(); }
 
+bool CopyEngine::in_sweep(std::uint64_t chunk) const {
+  return !ordered_ || order_->takes(sync_.dirty->chunk_range(chunk));
+}
+
+std::optional<std::uint64_t> CopyEngine::next_in_sweep(std::uint64_t cursor) {
+  auto next = chunks().next_dirty(cursor);
+  while (next && !in_sweep(*next)) next = chunks().next_dirty(*next + 1);
+  return next;
+}
+
+/// Goes on to the next sweep where one has ended.
+std::optional<std::uint64_t> CopyEngine::next_in_pass(std::uint64_t& cursor) {
+  auto next = next_in_sweep(cursor);
+  while (!next && ordered_ && order_->next_sweep()) {
+    cursor = 0;
+    next = next_in_sweep(cursor);
+  }
+  return next;
+}
+
 std::optional<CopyEngine::Run> CopyEngine::take_run(std::uint64_t& cursor) {
-  const std::uint64_t granularity = sync_.dirty->granularity_bytes();
-  const std::uint64_t max_chunks = std::max<std::uint64_t>(run_bytes() / granularity, 1);
-  std::vector<std::uint32_t> chunks;
-  auto next = sync_.dirty->next_dirty(cursor);
-  while (next && chunks.size() < max_chunks) {
+  if (source_ != nullptr) {
+    const auto urgent = source_->urgent();
+    std::uint64_t aside = 0;
+    if (urgent && sync_.ledger.try_begin_copy(static_cast<std::uint32_t>(*urgent), false)) {
+      return take_chunks(*urgent, aside);
+    }
+  }
+  for (auto next = next_in_pass(cursor); next; next = next_in_pass(cursor)) {
     const auto chunk = static_cast<std::uint32_t>(*next);
     cursor = *next + 1;
     const auto overtaken = rounds_.find(chunk);
     const bool exclusive =
         mirroring_ && overtaken != rounds_.end() && overtaken->second >= kRoundsBeforeExclusive;
-    if (sync_.ledger.try_begin_copy(chunk, exclusive)) {
-      chunks.push_back(chunk);
-    } else if (!chunks.empty()) {
-      break;  // a run is contiguous; the busy chunk stays dirty for the next pass
-    }
-    next = sync_.dirty->next_dirty(cursor);
-    if (!chunks.empty() && next && *next != cursor) break;
+    // A busy chunk stays dirty for the next pass.
+    if (sync_.ledger.try_begin_copy(chunk, exclusive)) return take_chunks(*next, cursor);
   }
-  if (chunks.empty()) return std::nullopt;
-  const ByteRange first = sync_.dirty->chunk_range(chunks.front());
-  const ByteRange last = sync_.dirty->chunk_range(chunks.back());
-  return Run{sync_.dirty->lease_chunks(chunks), {first.offset, last.end() - first.offset}};
+  return std::nullopt;
+}
+
+/// A contiguous run from `first`, which is claimed.
+CopyEngine::Run CopyEngine::take_chunks(std::uint64_t first, std::uint64_t& cursor) {
+  const std::uint64_t max_chunks =
+      std::max<std::uint64_t>(run_bytes() / chunks().granularity_bytes(), 1);
+  std::vector<std::uint32_t> taken{static_cast<std::uint32_t>(first)};
+  for (std::uint64_t chunk = first + 1; taken.size() < max_chunks; ++chunk) {
+    if (chunk >= chunks().chunk_count() || !chunks().is_dirty(chunk) || !in_sweep(chunk)) break;
+    // One that writes overtook gets a run of its own, where it may be exclusive.
+    if (mirroring_ && rounds_.contains(static_cast<std::uint32_t>(chunk))) break;
+    if (!sync_.ledger.try_begin_copy(static_cast<std::uint32_t>(chunk), false)) break;
+    taken.push_back(static_cast<std::uint32_t>(chunk));
+    cursor = chunk + 1;
+  }
+  const std::uint64_t begin = chunks().chunk_range(taken.front()).offset;
+  const std::uint64_t end = chunks().chunk_range(taken.back()).end();
+  return Run{chunks().lease_chunks(taken), {begin, end - begin}};
 }
 
 Task<void> CopyEngine::copy_run(Run run) {
@@ -143,6 +178,7 @@ void CopyEngine::finish_run(Run& run, const Status& status) {
     if (planted(PlantedBug::kClearMarkAfterRead))
       sync_.dirty->clear(run.range.offset, run.range.length);
     run.lease.acknowledge_all();
+    if (source_ != nullptr) source_->copied(chunks);
     stats_.bytes_copied += run.range.length;
     for (const std::uint32_t chunk : chunks) {
       if (!sync_.dirty->is_dirty(chunk)) {
@@ -188,7 +224,11 @@ bool CopyEngine::judged_by_chunk(ByteRange range) const {
 Task<Status> CopyEngine::read_source(ByteRange range, MutableBytes into) {
   Status status;
   for (int attempt = 0; attempt < kSourceReadAttempts && !cancel_.cancelled(); ++attempt) {
-    status = co_await disk_.store().read(range.offset, into);
+    if (source_ != nullptr) {
+      status = co_await source_->read(range, into);
+    } else {
+      status = co_await disk_.store().read(range.offset, into);
+    }
     if (status.ok()) co_return status;
     co_await sleep_for(loop_, kSourceRetryDelay);
   }

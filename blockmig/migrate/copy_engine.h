@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // CopyEngine: copies dirty chunks from the disk's store to the replica, one pass at a time.
 //
-// A pass goes over the disk once, ascending. Runs of neighbouring dirty chunks become one request
-// of at most copy_request_bytes; requests in flight are bounded in number and in bytes
-// (CopyWindow). For each run: lease (which clears the marks), then read the source, then write the
-// target, then acknowledge; any failure marks again (I6). Zeros do not travel: on a target known to
-// be zero they are skipped, elsewhere they become write_zeroes (trap 9). Thread rule: the disk's
-// loop. Await the end of every pass before destruction: join().
+// A pass goes over the disk once, in the sweeps of its ChunkOrder. Runs of neighbouring dirty
+// chunks become one request of at most copy_request_bytes; requests in flight are bounded in number
+// and in bytes (CopyWindow). For each run: lease (which clears the marks), then read the source,
+// then write the target, then acknowledge; any failure marks again (I6). Zeros do not travel: on a
+// target known to be zero they are skipped, elsewhere they become write_zeroes (trap 9). Thread
+// rule: the disk's loop. Await the end of every pass before destruction: join().
 #pragma once
 
 #include <cstdint>
@@ -21,6 +21,8 @@
 #include "blockmig/disk/throttle.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/chunk_order.h"
+#include "blockmig/migrate/copy_source.h"
 #include "blockmig/migrate/copy_window.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/replica.h"
@@ -61,6 +63,12 @@ class CopyEngine final {
   /// third round, so that it cannot starve the copy.
   void set_mirroring(bool mirroring) { mirroring_ = mirroring; }
 
+  /// The order of passes, but not of a fence's; outlives its use. Without one: ascending.
+  void set_order(ChunkOrder* order) { order_ = order; }
+  /// Passes copy what this says, instead of what is dirty of the disk; null ends that. Between
+  /// passes.
+  void set_source(CopySource* source) { source_ = source; }
+
   /// Target answers slower than this make the copier send less at a time. `rate`: what the target
   /// takes, in bytes per second, to begin with a window that fits the goal; 0 = not known.
   void set_latency_goal(Duration goal, std::uint64_t rate);
@@ -78,7 +86,12 @@ class CopyEngine final {
   bool pass_over(const std::optional<TimePoint>& deadline) const;
   bool has_room() const;
   Task<void> wait_for_room(std::optional<TimePoint> deadline);
+  DirtyBitmap& chunks() { return source_ != nullptr ? source_->chunks() : *sync_.dirty; }
+  bool in_sweep(std::uint64_t chunk) const;
+  std::optional<std::uint64_t> next_in_sweep(std::uint64_t cursor);
+  std::optional<std::uint64_t> next_in_pass(std::uint64_t& cursor);
   std::optional<Run> take_run(std::uint64_t& cursor);
+  Run take_chunks(std::uint64_t first, std::uint64_t& cursor);
   std::uint64_t run_bytes() const;
   Task<void> copy_run(Run run);
   Task<Status> copy_range(ByteRange range);
@@ -103,6 +116,9 @@ class CopyEngine final {
   Status failure_;
   CopyStats stats_;
   std::unordered_map<std::uint32_t, unsigned> rounds_;  ///< copies of a chunk that a write overtook
+  ChunkOrder* order_ = nullptr;
+  bool ordered_ = false;  ///< the pass that is on goes by the order
+  CopySource* source_ = nullptr;
   bool mirroring_ = false;
   bool paused_ = false;
   bool stop_pass_ = false;

@@ -33,6 +33,13 @@ Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener
   co_await opener->discard();
 }
 
+/// A finished copy, flushed already.
+Task<void> close_copy(std::unique_ptr<Replica> replica) {
+  co_await replica->drain();
+  const Status closed = co_await replica->close();
+  static_cast<void>(closed);  // what counts was flushed
+}
+
 Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
   const Status closed = co_await store->close();
   static_cast<void>(closed);  // nobody's data lives there any more
@@ -55,6 +62,8 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   status.mode = status.active_mode = options.mode;
   status.source_uri = disk.store_uri();
   status.target_uri = opener_->uri();
+  status.point_in_time = options.point_in_time;
+  migration_.opener = opener_;
   status.epoch = disk.epoch();
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
@@ -110,26 +119,37 @@ Task<Status> Job::migrate() {
     case Mode::kMirror:
       moved = co_await run_mirror(migration_);
       break;
+    case Mode::kSnapshot:
+      if (migration_.options.point_in_time) {
+        moved = co_await run_point_in_time(migration_);
+      } else {
+        moved = co_await run_snapshot(migration_);
+      }
+      break;
   }
   co_return moved;
 }
 
 Task<void> Job::clean_up(const Status& result) {
   Migration& m = migration_;
-  BM_CHECK(result.ok() == m.decided);
+  BM_CHECK(result.ok() == (m.decided || m.keep_target));
   if (!m.decided) {
     m.disk.set_mirror(nullptr);
     m.disk.tracking().attach_job(nullptr);
-    if (m.replica) m.replica->abandon();
+    if (m.replica && !m.keep_target) m.replica->abandon();
   }
   m.disk.write_throttle().set_rate(0);
   if (m.disk.write_throttle().held()) m.disk.write_throttle().let_go();
   if (m.engine) co_await m.engine->join();
   if (m.mirror) co_await m.mirror->wait_empty();
+  BM_CHECK(!m.generation);
   capture(m.status);
   m.mirror.reset();
   m.engine.reset();
-  if (m.replica && !m.decided) {
+  if (m.replica && m.keep_target) {
+    auto task = close_copy(std::move(m.replica));
+    leftovers_.spawn(std::move(task));
+  } else if (m.replica && !m.decided) {
     auto task = let_go(std::move(m.replica), opener_);
     leftovers_.spawn(std::move(task));
   }

@@ -28,6 +28,8 @@ std::string_view to_string(Mode mode) {
       return "cold";
     case Mode::kDbt:
       return "dbt";
+    case Mode::kSnapshot:
+      return "snapshot";
     case Mode::kMirror:
       return "mirror";
   }
@@ -35,7 +37,8 @@ std::string_view to_string(Mode mode) {
 }
 
 Result<Mode> parse_mode(const std::string& text) {
-  return parse_name("mode", text, std::array{Mode::kCold, Mode::kDbt, Mode::kMirror});
+  return parse_name("mode", text,
+                    std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror});
 }
 
 std::string_view to_string(OnStall action) {
@@ -87,6 +90,17 @@ Status check_options(const JobOptions& options) {
   }
   if (options.copy_window_bytes < options.copy_request_bytes) {
     return invalid("copy window must hold at least one copy request");
+  }
+  if (options.snapshot_buffer_bytes < options.granularity_bytes) {
+    return invalid("snapshot buffer must hold at least one chunk");
+  }
+  if (options.point_in_time && options.mode != Mode::kSnapshot) {
+    return invalid("a point in time is copied by mode snapshot");
+  }
+  if (options.point_in_time && options.verify == Verify::kFull) {
+    return invalid(
+        "full verification compares with the disk, which goes on: a point in time has digests "
+        "(--verify digest)");
   }
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
       options.target_timeout <= Duration::zero()) {

@@ -14,9 +14,10 @@
 namespace blockmig {
 
 enum class Mode : unsigned char {
-  kCold,    ///< parks writers for the whole copy
-  kDbt,     ///< dirty-block tracking: passes until the rest fits the downtime budget
-  kMirror,  ///< one pass with synchronous mirroring behind the cursor
+  kCold,      ///< parks writers for the whole copy
+  kDbt,       ///< dirty-block tracking: passes until the rest fits the downtime budget
+  kSnapshot,  ///< point-in-time generations, until the rest fits the downtime budget
+  kMirror,    ///< one pass with synchronous mirroring behind the cursor
 };
 std::string_view to_string(Mode mode);
 /// kInvalid, with the list of modes.
@@ -54,6 +55,10 @@ struct JobOptions {
   Duration mirror_deadline = std::chrono::milliseconds(50);
   /// Mirrored bytes in flight at most; beyond it, writes are tracked instead (I10).
   std::uint64_t mirror_window_bytes = 64u << 20;
+  /// Mode snapshot: stop after the first generation; the disk stays where it is.
+  bool point_in_time = false;
+  /// Mode snapshot: old content kept for the copier at most, in bytes (I10).
+  std::uint64_t snapshot_buffer_bytes = 64u << 20;
   /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.
   Duration max_downtime = std::chrono::milliseconds(100);
   /// No answer from the target for this long fails the job (the guest has been elsewhere long

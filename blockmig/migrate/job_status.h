@@ -52,8 +52,12 @@ struct JobStatus {
   std::uint64_t throttle_bytes_per_second = 0;    ///< guest's limit; 0 = none
   std::uint64_t bwlimit_bytes_per_second = 0;
   std::uint64_t mirror_deadline_misses = 0;
-  std::uint64_t mirror_fallbacks = 0;  ///< times that writes were tracked for missing deadlines
-  double longest_mirror_wait_ms = 0;   ///< that the mirror added to one write
+  std::uint64_t mirror_fallbacks = 0;      ///< times that writes were tracked for missing deadlines
+  double longest_mirror_wait_ms = 0;       ///< that the mirror added to one write
+  bool point_in_time = false;              ///< a backup: the disk stays where it is
+  std::uint64_t generations_begun = 0;     ///< mode snapshot
+  std::uint64_t generations_complete = 0;  ///< the latest that the target held whole and durably
+  std::uint64_t chunks_kept = 0;           ///< whose old content was kept for the copier
   std::uint64_t switchover_attempts = 0;
   std::uint64_t switchovers_postponed = 0;  ///< fences that were opened on the source again
   double postponed_ms = 0;                  ///< what these cost the guest together

@@ -29,6 +29,11 @@ std::uint64_t mirrored_bytes(const Migration& migration) {
   return migration.mirror ? migration.mirror->stats().bytes_mirrored : 0;
 }
 
+/// Of a generation, which are not in the job's bitmap.
+std::uint64_t pending_bytes(const Migration& migration) {
+  return migration.generation ? migration.generation->chunks().dirty_bytes() : 0;
+}
+
 }  // namespace
 
 Task<Status> copy_pass(Migration& migration) {
@@ -37,7 +42,7 @@ Task<Status> copy_pass(Migration& migration) {
   Status status;
   for (unsigned attempt = 0; attempt < kTransientAttempts; ++attempt) {
     const CopyStats before = engine.stats();
-    const std::uint64_t dirty_before = dirty.dirty_bytes();
+    const std::uint64_t dirty_before = dirty.dirty_bytes() + pending_bytes(migration);
     const std::uint64_t guest_before = migration.disk.guest_bytes_written();
     const std::uint64_t mirrored_before = mirrored_bytes(migration);
     const TimePoint begun = migration.loop.now();
@@ -46,8 +51,8 @@ Task<Status> copy_pass(Migration& migration) {
     PassRecord record;
     record.copied_bytes = after.bytes_copied - before.bytes_copied;
     record.remaining_bytes = dirty.dirty_bytes();
-    record.dirtied_bytes =
-        record.remaining_bytes + (after.bytes_leased - before.bytes_leased) - dirty_before;
+    record.dirtied_bytes = record.remaining_bytes + pending_bytes(migration) +
+                           (after.bytes_leased - before.bytes_leased) - dirty_before;
     record.guest_bytes = migration.disk.guest_bytes_written() - guest_before;
     record.mirrored_bytes = mirrored_bytes(migration) - mirrored_before;
     record.took = migration.loop.now() - begun;

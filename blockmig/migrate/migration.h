@@ -16,8 +16,10 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/convergence.h"
 #include "blockmig/migrate/copy_engine.h"
+#include "blockmig/migrate/generation.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/mirror.h"
@@ -45,8 +47,11 @@ struct Migration {
 
   std::unique_ptr<Replica> replica;
   std::unique_ptr<SyncState> sync;
+  std::unique_ptr<ChunkOrder> order;
   std::unique_ptr<CopyEngine> engine;
-  std::unique_ptr<Mirror> mirror;  ///< from the moment the mode attaches it
+  std::unique_ptr<Mirror> mirror;          ///< from the moment the mode attaches it
+  std::unique_ptr<Generation> generation;  ///< of `snapshot`, while it is copied
+  std::shared_ptr<TargetOpener> opener;
 
   std::vector<PassRecord> passes;
   unsigned postponed = 0;  ///< switchovers that took too long, since the last step taken against it
@@ -54,8 +59,9 @@ struct Migration {
   Duration flush_cost{};                         ///< the target's last flush
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
   TimePoint begun{};                             ///< of the job
-  bool deciding = false;  ///< the decision is being written: too late to abort
-  bool decided = false;   ///< the target owns the disk
+  bool deciding = false;     ///< the decision is being written: too late to abort
+  bool decided = false;      ///< the target owns the disk
+  bool keep_target = false;  ///< it is what was asked for, though it owns nothing
 };
 
 /// Runs one pass of the engine and records what it did in `migration.passes`. Transient errors of
@@ -84,5 +90,8 @@ Task<void> back_off(Migration& migration, unsigned attempt);
 Task<Status> run_cold(Migration& migration);
 Task<Status> run_dbt(Migration& migration);
 Task<Status> run_mirror(Migration& migration);
+Task<Status> run_snapshot(Migration& migration);
+/// Success: the target is a backup, and the disk is where it was.
+Task<Status> run_point_in_time(Migration& migration);
 
 }  // namespace blockmig

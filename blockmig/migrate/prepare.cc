@@ -144,6 +144,12 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.engine = std::make_unique<CopyEngine>(
       CopyEngine::Parts{migration.loop, migration.disk, *migration.replica, *migration.sync,
                         migration.options, migration.cancel});
+  if (migration.options.mode == Mode::kCold) {
+    migration.order = make_sequential_order();
+  } else {
+    migration.order = make_hot_last_order(migration.disk.write_heat());
+  }
+  migration.engine->set_order(migration.order.get());
   const Status written_found = co_await find_written(migration);
   if (!written_found.ok()) co_return written_found;
   migration.disk.tracking().attach_job(migration.sync->dirty.get());

@@ -125,18 +125,22 @@ double to_ms(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
+}  // namespace
+
 /// The digest of the whole disk at the decision. Chunks that the guest wrote in part were compared
-/// piece by piece; what the whole is, the old store still holds, since nobody writes it any more.
+/// piece by piece; what the whole is, the old store still holds, since nobody writes it any more
+/// (of a point in time: the target).
 /// The image's digest is made off the loop: a large disk has many chunks, and the guest is running
 /// again.
 Task<void> report_digests(Migration& migration) {
   if (!migration.sync->digests) co_return;
   ChunkDigests& digests = *migration.sync->digests;
+  BlockDevice& whole = migration.old_store ? *migration.old_store : migration.replica->target();
   std::vector<std::byte> content;
   for (auto range = digests.next_unknown(0); range; range = digests.next_unknown(range->end())) {
     content.resize(range->length);
     const MutableBytes into(content);
-    const Status read = co_await migration.old_store->read(range->offset, into);
+    const Status read = co_await whole.read(range->offset, into);
     if (!read.ok()) co_return;  // the move is done; what cannot be known is not reported
     digests.set(range->offset, into);
   }
@@ -144,8 +148,6 @@ Task<void> report_digests(Migration& migration) {
   migration.status.source_digest = image.hex();
   migration.status.target_digest = image.hex();
 }
-
-}  // namespace
 
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   const Status sound = judge_corruption(migration);

@@ -28,4 +28,7 @@ enum class SwitchOutcome : unsigned char {
 /// kMismatch.
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration);
 
+/// Puts the digest of the whole target into the report, where every chunk's is known.
+Task<void> report_digests(Migration& migration);
+
 }  // namespace blockmig

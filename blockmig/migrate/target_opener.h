@@ -21,6 +21,14 @@ class TargetOpener {
   /// Opens the target for writing, creating it if it can be created, with at least `size_bytes`.
   /// Checks what can be checked before anything changes: space, size, use by others.
   virtual Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) = 0;
+  /// Mode `snapshot`: from now on the target is a mixture, until generation_complete(). Called at
+  /// the instant which that generation will be, with the disk's gate closed: quick.
+  virtual void generation_begins(std::uint64_t number) { static_cast<void>(number); }
+  /// The target, flushed, is the disk of the instant of generation_begins(number).
+  virtual Task<Status> generation_complete(std::uint64_t number) {
+    static_cast<void>(number);
+    co_return Status();
+  }
   /// Removes what open() created; called when the job did not reach its decision, after the device
   /// was closed. Never an existing file.
   virtual Task<void> discard() = 0;

@@ -38,6 +38,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
     {"mirror-not-verified", PlantedBug::kMirrorNotVerified},
     {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies},
+    {"old-content-not-kept", PlantedBug::kOldContentNotKept},
+    {"chunk-in-flight-not-kept", PlantedBug::kChunkInFlightNotKept},
     {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
 };
 
@@ -110,6 +112,7 @@ int main(int count, char** words) {
   std::uint64_t requests = 0;
   std::uint64_t done = 0;
   std::uint64_t not_done = 0;
+  std::uint64_t generations = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
     RunResult result = run_once(arguments.run);
@@ -119,6 +122,7 @@ int main(int count, char** words) {
     requests += result.guest_requests;
     done += result.jobs_done;
     not_done += result.jobs_not_done;
+    generations += result.generations;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
     std::printf("replay: %s --seed %llu --mode %s --bug %s --verbose\n", words[0],
@@ -135,9 +139,11 @@ int main(int count, char** words) {
     return 1;
   }
   std::printf(
-      "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise\n",
+      "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise, "
+      "%llu points in time checked\n",
       static_cast<unsigned long long>(arguments.seeds), static_cast<unsigned long long>(requests),
-      static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done));
+      static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done),
+      static_cast<unsigned long long>(generations));
   // A campaign in which nothing moved would prove nothing.
   return arguments.seeds >= 100 && done * 4 < arguments.seeds ? 1 : 0;
 }

@@ -39,6 +39,7 @@ struct RunResult {
   std::uint64_t guest_errors = 0;
   std::uint64_t jobs_done = 0;
   std::uint64_t jobs_not_done = 0;
+  std::uint64_t generations = 0;  ///< points in time that were checked
 };
 
 class World final {
@@ -59,6 +60,7 @@ class World final {
   JobOptions draw_options();
   void check_equal(const DiskRecord& record);
   void check_digests(const JobStatus& status, Verify verify);
+  void check_instant();
   void check_survivors();
   void complain(const std::string& text);
   void note(const std::string& text);
@@ -78,7 +80,9 @@ class World final {
   TaskScope scope_;
   TaskScope disturbances_;
   RunResult result_;
+  std::uint64_t instant_ = 0;  ///< of the generation that is copied
   bool source_may_fail_ = false;
+  bool target_lies_ = false;
   std::string decided_digest_;  ///< of the disk at the last decision
   bool finished_ = false;
   std::string last_verdict_;

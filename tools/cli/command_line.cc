@@ -122,7 +122,13 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("--to", raw.to, "target store; a folder means the same file name in it")
       ->type_name("STORE")
       ->required();
-  app.add_option("--mode", raw.mode, "cold, dbt or mirror (default: mirror)")->type_name("MODE");
+  app.add_option("--mode", raw.mode, "cold, snapshot, dbt or mirror (default: mirror)")
+      ->type_name("MODE");
+  app.add_flag("--point-in-time", raw.point_in_time,
+               "a consistent copy of this instant; the disk stays where it is (mode snapshot)");
+  app.add_option("--snapshot-buffer", raw.snapshot_buffer,
+                 "mode snapshot: old content kept in memory at most (default: 64MiB)")
+      ->type_name("SIZE");
   app.add_option("--bwlimit", raw.bwlimit, "at most this fast (default: unlimited)")
       ->type_name("RATE");
   app.add_option("--max-downtime", raw.max_downtime,

@@ -79,6 +79,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--on-stall", raw.on_stall, options.on_stall, parse_on_stall);
   take(status, "--verify", raw.verify, options.verify, parse_verify);
   take(status, "--bwlimit", raw.bwlimit, options.bwlimit_bytes_per_second, parse_limit);
+  take(status, "--snapshot-buffer", raw.snapshot_buffer, options.snapshot_buffer_bytes, parse_size);
   take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
   take(status, "--mirror-deadline", raw.mirror_deadline, options.mirror_deadline, parse_duration);
   take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
@@ -90,7 +91,9 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   // The window bounds memory, not parallelism: it follows what was asked for.
   const std::uint64_t wanted = std::uint64_t{options.copy_depth} * options.copy_request_bytes;
   if (wanted > options.copy_window_bytes) options.copy_window_bytes = wanted;
-  command.mode_given = !raw.mode.empty();
+  options.point_in_time = raw.point_in_time;
+  if (raw.point_in_time && raw.mode.empty()) options.mode = Mode::kSnapshot;
+  command.mode_given = !raw.mode.empty() || raw.point_in_time;
   command.wait = !raw.detach;
   if (!command.wait && command.timeout.count() != 0) {
     return usage("--timeout limits waiting: it goes with --wait, not with --detach");

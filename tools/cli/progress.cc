@@ -111,8 +111,14 @@ std::string progress_bar(const JobStatus& job, const Terminal& terminal) {
 }
 
 std::string summary_text(const JobStatus& job) {
-  std::string text = job.id + " " + std::string(to_string(job.state)) + ": disk '" + job.disk +
-                     "' moved from " + job.source_uri + " to " + job.target_uri + "\n";
+  std::string text =
+      job.id + " " + std::string(to_string(job.state)) + ": disk '" + job.disk + "' ";
+  if (job.point_in_time) {
+    text += "copied as of one instant to " + job.target_uri + "; it stays on " + job.source_uri;
+  } else {
+    text += "moved from " + job.source_uri + " to " + job.target_uri;
+  }
+  text += "\n";
   const double seconds = std::max(job.elapsed_seconds, 1e-3);
   const auto rate = static_cast<std::uint64_t>(static_cast<double>(job.bytes_copied) / seconds);
   text += "  mode " + std::string(to_string(job.mode));

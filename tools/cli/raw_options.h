@@ -36,6 +36,8 @@ struct RawOptions {
   std::string max_downtime;
   std::string mirror_deadline;
   std::string on_stall;
+  bool point_in_time = false;
+  std::string snapshot_buffer;
   std::string verify;
   std::string granularity;
   std::string copy_depth;

@@ -178,40 +178,47 @@ std::string bitmaps_table(const std::vector<BitmapView>& bitmaps) {
 }
 
 std::string job_text(const JobStatus& job) {
-  return facts_text({{"job", job.id},
-                     {"disk", job.disk},
-                     {"state",
-                      std::string(to_string(job.state)) + ", " + std::string(to_string(job.phase))},
-                     {"mode", std::string(to_string(job.mode)) +
-                                  (job.active_mode == job.mode
-                                       ? ""
-                                       : ", now " + std::string(to_string(job.active_mode)))},
-                     {"source", job.source_uri},
-                     {"target", job.target_uri},
-                     {"progress", progress_text(job)},
-                     {"mirrored", format_bytes(job.bytes_mirrored)},
-                     {"zeros", format_bytes(job.bytes_zero) + " not sent"},
-                     {"stall", milliseconds(job.stall_ms) + ", longest request " +
-                                   milliseconds(job.longest_request_ms)},
-                     {"mirror", job.longest_mirror_wait_ms == 0
-                                    ? ""
-                                    : "longest wait " + milliseconds(job.longest_mirror_wait_ms) +
-                                          ", " + std::to_string(job.mirror_deadline_misses) +
-                                          " deadlines missed, " +
-                                          std::to_string(job.mirror_fallbacks) + " times off"},
-                     {"postponed", job.switchovers_postponed == 0
-                                       ? ""
-                                       : std::to_string(job.switchovers_postponed) +
-                                             " switchovers, the gate was closed for " +
-                                             milliseconds(job.postponed_ms)},
-                     {"requests", "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " +
-                                      milliseconds(job.guest_p99_ms)},
-                     {"elapsed", seconds(job.elapsed_seconds)},
-                     {"epoch", std::to_string(job.epoch)},
-                     {"verdict", job.verdict},
-                     {"error", error_of(job)},
-                     {"source digest", job.source_digest},
-                     {"target digest", job.target_digest}}) +
+  return facts_text(
+             {{"job", job.id},
+              {"disk", job.disk},
+              {"state",
+               std::string(to_string(job.state)) + ", " + std::string(to_string(job.phase))},
+              {"mode", std::string(to_string(job.mode)) +
+                           (job.active_mode == job.mode
+                                ? ""
+                                : ", now " + std::string(to_string(job.active_mode)))},
+              {"source", job.source_uri},
+              {"target", job.target_uri},
+              {"progress", progress_text(job)},
+              {"mirrored", format_bytes(job.bytes_mirrored)},
+              {"zeros", format_bytes(job.bytes_zero) + " not sent"},
+              {"stall", milliseconds(job.stall_ms) + ", longest request " +
+                            milliseconds(job.longest_request_ms)},
+              {"mirror", job.longest_mirror_wait_ms == 0
+                             ? ""
+                             : "longest wait " + milliseconds(job.longest_mirror_wait_ms) + ", " +
+                                   std::to_string(job.mirror_deadline_misses) +
+                                   " deadlines missed, " + std::to_string(job.mirror_fallbacks) +
+                                   " times off"},
+              {"postponed", job.switchovers_postponed == 0
+                                ? ""
+                                : std::to_string(job.switchovers_postponed) +
+                                      " switchovers, the gate was closed for " +
+                                      milliseconds(job.postponed_ms)},
+              {"generations", job.generations_begun == 0
+                                  ? ""
+                                  : std::to_string(job.generations_complete) + " complete" +
+                                        (job.generations_begun == job.generations_complete
+                                             ? ", the target is usable by itself"
+                                             : ", the target is a mixture until the next one is")},
+              {"requests",
+               "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " + milliseconds(job.guest_p99_ms)},
+              {"elapsed", seconds(job.elapsed_seconds)},
+              {"epoch", std::to_string(job.epoch)},
+              {"verdict", job.verdict},
+              {"error", error_of(job)},
+              {"source digest", job.source_digest},
+              {"target digest", job.target_digest}}) +
          decisions_text(job);
 }
 

@@ -102,6 +102,10 @@ Json json_of(const JobStatus& job) {
   json["mirror_deadline_misses"] = job.mirror_deadline_misses;
   json["mirror_fallbacks"] = job.mirror_fallbacks;
   json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
+  json["point_in_time"] = job.point_in_time;
+  json["generations_begun"] = job.generations_begun;
+  json["generations_complete"] = job.generations_complete;
+  json["chunks_kept"] = job.chunks_kept;
   json["switchover_attempts"] = job.switchover_attempts;
   json["switchovers_postponed"] = job.switchovers_postponed;
   json["postponed_ms"] = job.postponed_ms;
@@ -152,6 +156,10 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
   fields.read("mirror_fallbacks", job.mirror_fallbacks);
   fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);
+  fields.read("point_in_time", job.point_in_time);
+  fields.read("generations_begun", job.generations_begun);
+  fields.read("generations_complete", job.generations_complete);
+  fields.read("chunks_kept", job.chunks_kept);
   fields.read("switchover_attempts", job.switchover_attempts);
   fields.read("switchovers_postponed", job.switchovers_postponed);
   fields.read("postponed_ms", job.postponed_ms);

@@ -109,6 +109,8 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("bwlimit_bytes_per_second", options.bwlimit_bytes_per_second);
   fields.read("mirror_deadline_ms", options.mirror_deadline);
   fields.read("mirror_window_bytes", options.mirror_window_bytes);
+  fields.read("point_in_time", options.point_in_time);
+  fields.read("snapshot_buffer_bytes", options.snapshot_buffer_bytes);
   fields.read("max_downtime_ms", options.max_downtime);
   fields.read("target_timeout_ms", options.target_timeout);
 }
@@ -166,6 +168,8 @@ std::string to_json(const MigrateRequest& request) {
   json["copy_request_bytes"] = options.copy_request_bytes;
   json["copy_window_bytes"] = options.copy_window_bytes;
   json["bwlimit_bytes_per_second"] = options.bwlimit_bytes_per_second;
+  json["point_in_time"] = options.point_in_time;
+  json["snapshot_buffer_bytes"] = options.snapshot_buffer_bytes;
   json["mirror_deadline_ms"] = milliseconds(options.mirror_deadline);
   json["mirror_window_bytes"] = options.mirror_window_bytes;
   json["max_downtime_ms"] = milliseconds(options.max_downtime);

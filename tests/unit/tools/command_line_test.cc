@@ -74,6 +74,13 @@ TEST(CommandLine, RelativePathsBecomeAbsolute) {
   EXPECT_THAT(parse("migrate vm1 --to b").migrate.target, HasSubstr("file:///"));
 }
 
+TEST(CommandLine, APointInTimeIsCopiedByModeSnapshot) {
+  const CommandLine command = parse("migrate vm1 --to /b --point-in-time --snapshot-buffer 8MiB");
+  EXPECT_EQ(command.migrate.options.mode, Mode::kSnapshot);
+  EXPECT_TRUE(command.migrate.options.point_in_time);
+  EXPECT_EQ(command.migrate.options.snapshot_buffer_bytes, 8 * kMiB);
+}
+
 TEST(CommandLine, MigrateTakesItsOptions) {
   const CommandLine command = parse(
       "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "
@@ -131,6 +138,8 @@ TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
       {"migrate vm1 --to /b --max-downtime 100", "--max-downtime"},
       {"migrate vm1 --to /b --granularity 5000", "granularity"},
       {"migrate vm1 --to /b --copy-depth 1k", "--copy-depth"},
+      {"migrate vm1 --to /b --point-in-time --mode mirror", "mode snapshot"},
+      {"migrate vm1 --to /b --point-in-time --verify full", "point in time"},
       {"migrate vm1 --to /b --wait --detach", "detach"},
       {"migrate vm1 --to /b --detach --timeout 1s", "--timeout"},
       {"set job-1 colour=red", "colour=red"},

@@ -35,6 +35,10 @@ JobStatus sample_job() {
   job.throttle_bytes_per_second = 9;
   job.bwlimit_bytes_per_second = 10;
   job.mirror_deadline_misses = 11;
+  job.point_in_time = true;
+  job.generations_begun = 16;
+  job.generations_complete = 15;
+  job.chunks_kept = 17;
   job.mirror_fallbacks = 13;
   job.longest_mirror_wait_ms = 7.5;
   job.switchover_attempts = 12;
@@ -99,6 +103,10 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "switchover_attempts",
                             "mirror_deadline_misses",
                             "mirror_fallbacks",
+                            "point_in_time",
+                            "generations_begun",
+                            "generations_complete",
+                            "chunks_kept",
                             "longest_mirror_wait_ms",
                             "switchovers_postponed",
                             "postponed_ms",
@@ -222,7 +230,8 @@ TEST(Json, BadServeRequestsAreRefusedByName) {
 TEST(Json, BadMigrateRequestsAreRefusedByName) {
   const BadRequest cases[] = {
       {R"({"disk":"vm1"})", "'target' is missing"},
-      {R"({"disk":"vm1","target":"/b","mode":"teleport"})", "not one of: cold, dbt, mirror"},
+      {R"({"disk":"vm1","target":"/b","mode":"teleport"})",
+       "not one of: cold, snapshot, dbt, mirror"},
       {R"({"disk":"vm1","target":"/b","granularity_bytes":5000})", "granularity"},
       {R"({"disk":"vm1","target":"/b","granularity_bytes":4294967296})", "too large"},
       {R"({"disk":"vm1","target":"/b","copy_depth":0})", "copy depth"},

@@ -82,6 +82,16 @@ TEST(Progress, DecisionsAreToldWithTheirReasons) {
   EXPECT_THAT(job_text(job), HasSubstr("mirror -> dbt, because most writes missed"));
 }
 
+TEST(Progress, ABackupIsNotCalledAMove) {
+  JobStatus job = halfway();
+  EXPECT_THAT(summary_text(job), HasSubstr("moved from"));
+  job.point_in_time = true;
+  job.generations_begun = 1;
+  EXPECT_THAT(summary_text(job), Not(HasSubstr("moved")));
+  EXPECT_THAT(summary_text(job), HasSubstr("it stays on"));
+  EXPECT_THAT(job_text(job), HasSubstr("a mixture"));
+}
+
 TEST(Progress, BarIsNotCutWithinACharacter) {
   JobStatus job = halfway();
   job.predicted_downtime_ms = 0.06;

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// snapshot: point-in-time generations (generation.h). The first is the whole disk, each later one
+// what was written since the one before. When a generation is complete and flushed, the target is
+// the disk of one instant: a crash-consistent image, which stays usable if the source is lost then.
+// While the next one is applied it is a mixture; the status says which it is. When the rest fits
+// the downtime budget, the switchover. --point-in-time stops after the first: a backup; the disk
+// stays where it is.
+#include <string>
+
+#include "blockmig/migrate/generation.h"
+#include "blockmig/migrate/migration.h"
+#include "blockmig/migrate/switchover.h"
+
+namespace blockmig {
+namespace {
+
+/// Closes the gate, so that the instant is the same for every sector, and takes the dirty chunks
+/// over. A drained gate opens again at once; one that does not drain in time too, and it is tried
+/// later.
+Task<Status> begin_generation(Migration& migration) {
+  for (unsigned attempt = 0; !migration.cancel.cancelled(); ++attempt) {
+    auto pending = DirtyBitmap::create(migration.sync->dirty->size_bytes(),
+                                       migration.sync->dirty->granularity_bytes());
+    if (!pending.ok()) co_return pending.error();
+    Gate& gate = migration.disk.gate();
+    const TimePoint until = migration.loop.now() + migration.options.max_downtime;
+    const bool drained = co_await gate.close_until(until);
+    if (drained) {
+      migration.generation =
+          std::make_unique<Generation>(migration.loop, *migration.sync, migration.disk.store(),
+                                       migration.options, std::move(*pending));
+      migration.disk.set_mirror(migration.generation.get());
+      migration.engine->set_source(migration.generation.get());
+      migration.opener->generation_begins(++migration.status.generations_begun);
+      gate.open();
+      co_return Status();
+    }
+    gate.open();
+    co_await back_off(migration, attempt);
+  }
+  co_return Error(ErrorCode::kCancelled, "the job was aborted");
+}
+
+/// The disk's writes are the disk's own again. Afterwards all that was not copied is dirty.
+Task<void> end_generation(Migration& migration) {
+  migration.disk.set_mirror(nullptr);
+  migration.engine->set_source(nullptr);
+  migration.generation->give_up("the copy ended before it was complete");
+  co_await migration.generation->wait_empty();
+}
+
+Task<Status> flush_target(Migration& migration) {
+  auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
+  const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
+  const Status flushed = co_await migration.replica->perform(op, deadline);
+  if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
+  co_return flushed;
+}
+
+/// Copies one generation. Empty: the target is the disk of one instant, durably. Else why not; the
+/// chunks that it lacks are dirty.
+Task<Result<std::string>> copy_generation(Migration& migration) {
+  const Status begun = co_await begin_generation(migration);
+  if (!begun.ok()) co_return begun.error();
+  const Generation& generation = *migration.generation;
+  Status copied;
+  do {
+    copied = co_await copy_pass(migration);
+  } while (copied.ok() && !generation.complete() && !generation.torn());
+  co_await end_generation(migration);
+  const std::string torn = generation.torn() ? generation.why() : "";
+  migration.status.chunks_kept += generation.stats().chunks_kept;
+  migration.generation.reset();
+  if (!copied.ok()) co_return copied.error();
+  if (!torn.empty()) {
+    note_decision(migration, "generation given up", torn);
+    co_return torn;
+  }
+  const Status flushed = co_await flush_target(migration);
+  if (!flushed.ok()) co_return flushed.error();
+  const Status told =
+      co_await migration.opener->generation_complete(migration.status.generations_begun);
+  if (!told.ok()) co_return told.error();
+  migration.status.generations_complete = migration.status.generations_begun;
+  co_return std::string();
+}
+
+}  // namespace
+
+Task<Status> run_point_in_time(Migration& migration) {
+  enter_phase(migration.status.phase, Phase::kCopying);
+  const auto torn = co_await copy_generation(migration);
+  if (!torn.ok()) co_return torn.error();
+  if (!torn->empty()) {
+    co_return Error(ErrorCode::kNotConverging, "the copy is no point in time: " + *torn);
+  }
+  ++migration.status.passes;
+  co_await report_digests(migration);
+  migration.keep_target = true;
+  co_return Status();
+}
+
+Task<Status> run_snapshot(Migration& migration) {
+  enter_phase(migration.status.phase, Phase::kCopying);
+  for (;;) {
+    const auto torn = co_await copy_generation(migration);
+    if (!torn.ok()) co_return torn.error();
+    ++migration.status.passes;
+    const Judgement judgement = judge(migration, Duration::zero());
+    if (judgement.verdict == Verdict::kConverging) continue;
+    if (judgement.verdict == Verdict::kReady) {
+      const auto outcome = co_await try_switchover(migration);
+      if (!outcome.ok()) co_return outcome.error();
+      if (*outcome == SwitchOutcome::kSwitched) co_return Status();
+      co_await back_off(migration, migration.postponed++);
+      continue;
+    }
+    migration.postponed = 0;
+    switch (migration.options.on_stall) {
+      case OnStall::kFail:
+        co_return Error(ErrorCode::kNotConverging, judgement.reason);
+      case OnStall::kThrottle:
+        throttle_guest(migration);
+        break;
+      case OnStall::kMirror: {
+        note_decision(migration, "snapshot -> mirror", judgement.reason);
+        const Status mirrored = co_await run_mirror(migration);
+        co_return mirrored;
+      }
+    }
+  }
+}
+
+}  // namespace blockmig

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must hold at a decision, at the end of a generation, of a report, and after a power loss.
+#include <algorithm>
+
+#include "blockmig/base/chunk_digests.h"
+#include "world.h"
+
+namespace blockmig::sim {
+
+void World::check_equal(const DiskRecord& record) {
+  std::vector<std::byte> source(size_bytes_);
+  std::vector<std::byte> target(size_bytes_);
+  owner_->peek(0, source);
+  target_->peek(0, target);
+  const auto place = std::mismatch(source.begin(), source.end(), target.begin());
+  if (place.first == source.end()) {
+    ImageDigest digest;
+    digest.append(source);
+    decided_digest_ = digest.finish().hex();
+    // From here on it is the disk's store, and what is asked is whether we keep what it keeps.
+    target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
+    return;
+  }
+  complain("decision for " + record.store_uri + ": source and target differ at offset " +
+           std::to_string(place.first - source.begin()) + " (I4)");
+}
+
+/// What the report says the disk held at the decision (I13).
+void World::check_digests(const JobStatus& status, Verify verify) {
+  if (verify == Verify::kNone || (source_may_fail_ && status.source_digest.empty())) return;
+  // Of a point in time, chunks copied in parts are read from the target, which may fail.
+  if (status.point_in_time && status.source_digest.empty()) return;
+  if (status.source_digest != decided_digest_ || status.target_digest != decided_digest_) {
+    complain("the report's digests " + status.source_digest + " and " + status.target_digest +
+             " are not the disk's " + decided_digest_ + " (I13)");
+  }
+}
+
+/// The target, after a power loss, is the disk of the instant at which the generation began: every
+/// sector as a read at that instant could have seen it.
+void World::check_instant() {
+  if (target_lies_) return;  // `full` finds it before the move
+  for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {
+    const ByteRange range = history_.sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    target_->peek_durable(range.offset, content);
+    const auto value = history_.decode(sector, content);
+    if (!value) {
+      return complain("point in time: sector " + std::to_string(sector) + " is no value written");
+    }
+    const auto problem = history_.check_read(sector, {*value}, instant_, instant_);
+    if (problem) return complain("point in time: " + *problem);
+  }
+  std::vector<std::byte> whole(size_bytes_);
+  target_->peek_durable(0, whole);
+  ImageDigest digest;
+  digest.append(whole);
+  decided_digest_ = digest.finish().hex();
+  ++result_.generations;
+}
+
+void World::check_survivors() {
+  owner_->crash();
+  for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {
+    const ByteRange range = history_.sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    owner_->peek(range.offset, content);
+    const auto value = history_.decode(sector, content);
+    if (!value) {
+      complain("after power loss sector " + std::to_string(sector) +
+               " is no value ever written (I1)");
+      return;
+    }
+    const auto problem = history_.check_survivor(sector, *value);
+    if (problem) {
+      complain("after power loss " + *problem + " (I1)");
+      return;
+    }
+  }
+}
+
+}  // namespace blockmig::sim
