@@ -48,7 +48,7 @@ bool ReceiveBuffer::start_anew() {
 }
 
 void ReceiveBuffer::seed(ConstBytes bytes) {
-  const bool prepared = prepare(bytes.size());
+  const bool prepared = start_anew();
   BM_CHECK(prepared && end_ == 0 && bytes.size() <= capacity_);
   if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
   end_ = bytes.size();

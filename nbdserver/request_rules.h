@@ -14,6 +14,11 @@
 
 namespace blockmig::nbd {
 
+constexpr bool changes_data(Command command) {
+  return command == Command::kWrite || command == Command::kTrim ||
+         command == Command::kWriteZeroes;
+}
+
 /// What was agreed on for one connection; constant while it transmits.
 struct TransmissionRules {
   HeaderStyle style = HeaderStyle::kSimple;

@@ -1,32 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "nbdserver/server.h"
+#include "nbdserver/server_impl.h"
 
 #include <chrono>
-#include <list>
-#include <map>
 #include <utility>
 
 #include "blockmig/base/check.h"
 #include "blockmig/io/cancel.h"
-#include "blockmig/io/event.h"
 #include "blockmig/io/loop_barrier.h"
-#include "blockmig/io/task_scope.h"
-#include "nbdserver/memory_budget.h"
-#include "nbdserver/server_loop.h"
-#include "nbdserver/session.h"
-#include "nbdserver/stall_watch.h"
 
 namespace blockmig {
 namespace {
 
-/// Buffers kept for the next request, for all clients together.
-constexpr std::size_t kMaxIdleBufferBytes = 64u << 20;
 /// How often memory of idle connections is given back.
 constexpr Duration kSweepPeriod = std::chrono::seconds(1);
 /// How long accept() rests after it failed for want of descriptors or memory.
 constexpr Duration kAcceptBackoff = std::chrono::milliseconds(100);
-
-Error shutting_down() { return Error(ErrorCode::kShutdown, "the server is shutting down"); }
 
 /// A client's name with what the system knows of it: a unix socket's path alone says nothing.
 std::string describe(const Stream& stream, const StreamPeer& peer) {
@@ -35,56 +23,7 @@ std::string describe(const Stream& stream, const StreamPeer& peer) {
          std::to_string(peer.credentials->pid) + ")";
 }
 
-class NbdServerImpl final : public NbdServer {
- public:
-  NbdServerImpl(IoLoop& loop, ExportDirectory& directory, const NbdServerOptions& options)
-      : loop_(loop),
-        directory_(directory),
-        options_(options),
-        limits_(options.limits),
-        admission_(options.limits, options.peers),
-        budget_(options.limits.max_total_in_flight_bytes),
-        loops_(loop, options.other_loops, kMaxIdleBufferBytes, &budget_),
-        stalls_(options.limits.stall_timeout),
-        stopping_(loop),
-        session_ended_(loop),
-        sweep_(loop, [this] { sweep(); }) {}
-  ~NbdServerImpl() override { BM_CHECK(sessions_.empty()); }
-
-  Status listen(const SocketAddress& address) override;
-  Status adopt(int listening_fd) override;
-  std::vector<SocketAddress> addresses() const override;
-  Task<void> serve_stream(std::unique_ptr<Stream> stream) override;
-  std::vector<NbdClientInfo> clients() const override;
-  NbdServerStats stats() const override;
-  Status disconnect(std::uint64_t client_id) override;
-  Task<void> stop(Duration grace) override;
-
- private:
-  Status open(Result<std::unique_ptr<Listener>> listener);
-  Task<void> accept_clients(Listener& listener);
-  bool refuse(const Stream& stream, const StreamPeer& peer);
-  void count_end(const nbd::Session& session);
-  void sweep();
-  void relieve_waiters();
-
-  IoLoop& loop_;
-  ExportDirectory& directory_;
-  const NbdServerOptions options_;
-  const NbdServerLimits limits_;
-  Admission admission_;
-  nbd::MemoryBudget budget_;
-  nbd::ServerLoops loops_;
-  nbd::StallWatch stalls_;
-  std::list<std::unique_ptr<Listener>> listeners_;
-  std::map<std::uint64_t, nbd::Session*> sessions_;  ///< each lives in its serve_stream()
-  std::uint64_t last_id_ = 0;
-  NbdServerStats stats_;  ///< of ended sessions, where sessions count themselves
-  CancelSource stopping_;
-  Event session_ended_;
-  Timer sweep_;
-  TaskScope tasks_;  ///< accepting, and the sessions of accepted clients
-};
+}  // namespace
 
 Status NbdServerImpl::listen(const SocketAddress& address) {
   return open(stopping_.cancelled() ? Result<std::unique_ptr<Listener>>(shutting_down())
@@ -129,17 +68,28 @@ Task<void> NbdServerImpl::serve_stream(std::unique_ptr<Stream> stream) {
     stream->shutdown();
     co_return;
   }
+  co_await serve(std::move(stream), peer, nullptr);
+}
+
+Task<void> NbdServerImpl::serve(std::unique_ptr<Stream> stream, StreamPeer peer,
+                                ParkedClient* resumed) {
   admission_.admit(peer);
   const std::uint64_t id = ++last_id_;
   ++stats_.accepted;
   nbd::Session session(loops_, directory_, limits_, std::move(stream), id, options_.security);
+  if (resumed != nullptr) {
+    nbd::Negotiated agreed{directory_.find(resumed->export_name), resumed->rules,
+                           std::move(resumed->contexts)};
+    session.resume(std::move(agreed), std::move(resumed->leftover));
+  }
+  if (parking_) session.park();
   sessions_.emplace(id, &session);
   if (!sweep_.armed()) sweep_.arm(loop_.now() + kSweepPeriod);
   session.observe(options_.observer);
   co_await session.run();
   sessions_.erase(id);
   stalls_.forget(id);
-  count_end(session);
+  if (!take_parked(session)) count_end(session);
   admission_.leave(peer);
   session_ended_.pulse();
 }
@@ -251,8 +201,6 @@ void NbdServerImpl::relieve_waiters() {
   stalls_.clear();  // whoever is next in line gets his chance before the next one is cut
   found->second->cut();
 }
-
-}  // namespace
 
 std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,
                                            const NbdServerOptions& options) {

@@ -20,6 +20,7 @@
 #include "nbdserver/client_counters.h"
 #include "nbdserver/export.h"
 #include "nbdserver/limits.h"
+#include "nbdserver/parked_client.h"
 #include "nbdserver/security.h"
 #include "nbdserver/server_stats.h"
 
@@ -84,6 +85,21 @@ class NbdServer {
   virtual NbdServerStats stats() const { return {}; }
   /// Cuts one client; kNotFound if it is gone.
   virtual Status disconnect(std::uint64_t client_id) = 0;
+  /// Ends without a word to the clients: their connections, and the listeners, are in the result,
+  /// for a server that goes on with them. Who negotiates gets `patience` to finish. Errors, after
+  /// which everybody is served as before: kPrecondition, clients that cannot change hands (TLS,
+  /// pipes); kTimedOut, one that stops in the middle of a request, or does not read its answers,
+  /// for `patience`. After success only stop() is left.
+  virtual Task<Result<ParkedServer>> park(Duration patience) {
+    (void)patience;
+    co_return Error(ErrorCode::kNotSupported, "this server cannot be handed over");
+  }
+  /// Goes on with what another server has parked. Clients whose export is not there, or is not what
+  /// they were told, are cut, and named in the result; the others are served.
+  virtual Status resume(ParkedServer parked) {
+    (void)parked;
+    return Error(ErrorCode::kNotSupported, "this server cannot go on with another's clients");
+  }
   /// Ends as described above; after `grace` the remaining connections are cut.
   virtual Task<void> stop(Duration grace) = 0;
 };

@@ -78,24 +78,45 @@ Session::Session(ServerLoops& loops, ExportDirectory& directory, const NbdServer
   if (peer.credentials) info_.identity = peer.origin;
 }
 
+void Session::resume(Negotiated negotiated, std::vector<std::byte> leftover) {
+  resumed_ = std::move(negotiated);
+  leftover_ = std::move(leftover);
+}
+
 Task<void> Session::run() {
-  auto input = std::make_unique<Input>();
-  std::optional<Negotiated> negotiated = co_await negotiate(*input);
-  if (negotiated) {
-    info_.export_name = negotiated->disk->name();
-    info_.style = to_string(negotiated->rules.style);
-    host_ = std::make_unique<TransmissionHost>(loops_.home(), loops_.pick(), *stream_,
-                                               std::move(*negotiated), limits_);
-    negotiated.reset();
-    if (observer_ != nullptr) observer_->on_connected(info());
-    const std::vector<std::byte> leftover(input->available().begin(), input->available().end());
+  if (!resumed_) {
+    auto input = std::make_unique<Input>();
+    std::optional<Negotiated> negotiated = co_await negotiate(*input);
+    resumed_ = std::move(negotiated);
+    leftover_.assign(input->available().begin(), input->available().end());
     input.reset();  // an idle client costs no handshake buffer
+  }
+  if (resumed_) {
+    info_.export_name = resumed_->disk->name();
+    info_.style = to_string(resumed_->rules.style);
+    host_ = std::make_unique<TransmissionHost>(loops_.home(), loops_.pick(), *stream_,
+                                               std::move(*resumed_), limits_);
+    resumed_.reset();
+    if (observer_ != nullptr) observer_->on_connected(info());
+    const std::vector<std::byte> leftover = std::exchange(leftover_, {});
     if (!shutting_down_ && !cut_) {
-      co_await host_->run(leftover);
+      co_await host_->run(leftover, parking_);
+    }
+    if (host_->parked() && !cut_) {
+      parked_ = host_->take_parked();
+      parked_->socket = UniqueFd(stream_->release());
+      co_return;
     }
   }
   stream_->shutdown();
 }
+
+void Session::park() {
+  parking_ = true;
+  if (host_ != nullptr) host_->park();
+}
+
+std::optional<ParkedClient> Session::take_parked() { return std::exchange(parked_, {}); }
 
 Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
   // I16: whoever does not come to the point in time is cut off, inside TLS too.

@@ -24,6 +24,7 @@
 #include "blockmig/io/task.h"
 #include "nbdserver/export.h"
 #include "nbdserver/handshake.h"
+#include "nbdserver/parked_client.h"
 #include "nbdserver/security.h"
 #include "nbdserver/server.h"
 #include "nbdserver/server_loop.h"
@@ -41,10 +42,18 @@ class Session final {
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
+  /// Goes on with a client of another server, whose socket is `stream`, instead of negotiating.
+  void resume(Negotiated negotiated, std::vector<std::byte> leftover);
   /// Serves the client; once. Afterwards the session may be destroyed.
   Task<void> run();
   void begin_shutdown();
   void cut();
+  /// False: its stream (TLS, a pipe) cannot change hands.
+  bool can_park() const { return stream_->can_release(); }
+  /// Ends run() as soon as nothing is in flight, without a word to the client; a negotiation goes
+  /// on until it is done. Then take_parked(), unless the client was quicker to leave.
+  void park();
+  std::optional<ParkedClient> take_parked();
   /// Is told when the client begins to be served. Before run(); null: nobody.
   void observe(NbdServerObserver* observer) { observer_ = observer; }
   /// For a sweep now and then.
@@ -78,6 +87,10 @@ class Session final {
   NbdClientInfo info_;
   bool shutting_down_ = false;
   bool cut_ = false;
+  bool parking_ = false;
+  std::optional<Negotiated> resumed_;
+  std::vector<std::byte> leftover_;     ///< of the client that is resumed
+  std::optional<ParkedClient> parked_;  ///< after run()
   NbdServerObserver* observer_ = nullptr;
   std::optional<NbdHandshakeFailure> failure_;
   TimePoint begun_;

@@ -32,11 +32,6 @@ constexpr std::uint64_t kSectorBytes = 512;
 /// How long an idle connection stays open after begin_shutdown().
 constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
 
-bool changes_data(Command command) {
-  return command == Command::kWrite || command == Command::kTrim ||
-         command == Command::kWriteZeroes;
-}
-
 }  // namespace
 
 Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, ExportLane& lane,
@@ -65,6 +60,7 @@ Task<void> Transmission::run(ConstBytes leftover) {
   co_await drain_.join();
   co_await requests_.join();
   co_await replies_.join();
+  if (replies_.broken()) parked_ = false;
 }
 
 Task<void> Transmission::take_requests() {
@@ -78,13 +74,16 @@ Task<void> Transmission::take_requests() {
         awaits_payload_ = wanted_bytes_ > header_bytes_;
         const Status more = co_await receive_more();
         awaits_payload_ = false;
-        if (!more.ok()) co_return;
+        if (!more.ok()) {
+          parked_ = state_ == State::kParking && more.error().code() == ErrorCode::kCancelled;
+          co_return;
+        }
         break;
       }
       case Step::kReceivePayload: {
-        awaits_payload_ = true;
+        awaits_payload_ = in_payload_ = true;
         const Status whole = co_await receive_payload();
-        awaits_payload_ = false;
+        awaits_payload_ = in_payload_ = false;
         if (!whole.ok()) co_return;
         break;
       }
@@ -132,6 +131,10 @@ Transmission::Step Transmission::start_requests() {
 Transmission::Step Transmission::start_one() {
   if (replies_.broken()) return Step::kEnd;
   if (skip_left_ != 0) return skip_payload();
+  if (state_ == State::kParking) {
+    parked_ = true;
+    return Step::kEnd;
+  }
   const ConstBytes bytes = received_.available();
   wanted_bytes_ = header_bytes_;
   if (bytes.size() < header_bytes_) return Step::kReceive;
@@ -358,6 +361,13 @@ void Transmission::begin_shutdown() {
   if (state_ != State::kServing) return;
   state_ = State::kDraining;
   drain_.spawn(drain_then_close());
+}
+
+void Transmission::park() {
+  if (state_ != State::kServing) return;
+  state_ = State::kParking;
+  if (!in_payload_ && skip_left_ == 0) stream_.end_reading();
+  in_flight_.wake();
 }
 
 Task<void> Transmission::drain_then_close() {

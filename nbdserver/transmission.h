@@ -69,6 +69,12 @@ class Transmission final {
   Task<void> run(ConstBytes leftover);
   /// Idempotent.
   void begin_shutdown();
+  /// Takes no more requests, answers those it has taken, and ends without closing the stream, which
+  /// can_release(). A request whose payload is on its way is waited for.
+  void park();
+  /// After run(): it ended by park(), and these bytes of the next request had arrived.
+  bool parked() const { return parked_; }
+  ConstBytes leftover() const { return received_.available(); }
   /// Gives memory back if the connection is idle; called now and then.
   void release_idle_memory();
 
@@ -76,7 +82,7 @@ class Transmission final {
   bool protocol_broken() const { return protocol_broken_; }
 
  private:
-  enum class State : std::uint8_t { kServing, kDraining, kEnding };
+  enum class State : std::uint8_t { kServing, kDraining, kParking, kEnding };
   /// What the intake does next.
   enum class Step : std::uint8_t {
     kNext,            ///< the next request, after others on the loop had their turn
@@ -162,7 +168,9 @@ class Transmission final {
   std::uint64_t seen_gives_ = 0;  ///< InFlight::gives() when a limit was found to be reached
   bool pause_is_over_ = false;    ///< waited long enough for the client to read
   Request payload_request_;       ///< for Step::kReceivePayload
-  bool awaits_payload_ = false;   ///< the client has sent part of a request
+  bool in_payload_ = false;       ///< bytes go past `received_`: the stream cannot change hands
+  bool parked_ = false;
+  bool awaits_payload_ = false;  ///< the client has sent part of a request
 };
 
 }  // namespace blockmig::nbd

@@ -27,30 +27,34 @@ TransmissionHost::TransmissionHost(ServerLoop& home, ServerLoop& wanted, Stream&
 
 TransmissionHost::~TransmissionHost() { --place_->connections; }
 
-Task<void> TransmissionHost::run(ConstBytes leftover) {
+Task<void> TransmissionHost::run(ConstBytes leftover, bool park) {
   if (!elsewhere()) {
-    const Status ended = co_await transmit(leftover);
+    const Status ended = co_await transmit(leftover, park);
     (void)ended;
     co_return;
   }
-  const Status ended = co_await call_on(home_.loop, place_->loop, place_->tasks,
-                                        [this, leftover] { return transmit(leftover); });
+  const Status ended =
+      co_await call_on(home_.loop, place_->loop, place_->tasks,
+                       [this, leftover, park] { return transmit(leftover, park); });
   (void)ended;
 }
 
 /// At the place, from its first to its last line.
-Task<Status> TransmissionHost::transmit(ConstBytes leftover) {
+Task<Status> TransmissionHost::transmit(ConstBytes leftover, bool park) {
   if (elsewhere()) stream_.attach(*place_->io);
   {
-    Transmission transmission(place_->loop, stream_, place_->pool, *lane_, rules_,
-                              std::move(contexts_), limits_, counters_);
+    Transmission transmission(place_->loop, stream_, place_->pool, *lane_, rules_, contexts_,
+                              limits_, counters_);
     running_->transmission = &transmission;
     running_->stream = &stream_;
+    if (park) transmission.park();
     co_await transmission.run(leftover);
     *running_ = Running{};
     protocol_broken_ = transmission.protocol_broken();
+    parked_ = transmission.parked();
+    if (parked_) leftover_.assign(transmission.leftover().begin(), transmission.leftover().end());
   }
-  stream_.shutdown();
+  if (!parked_) stream_.shutdown();
   if (elsewhere()) stream_.detach();
   co_return Status();
 }
@@ -69,6 +73,19 @@ void TransmissionHost::tell(Call call) {
 
 void TransmissionHost::begin_shutdown() {
   tell([](const Running& running) { running.transmission->begin_shutdown(); });
+}
+
+void TransmissionHost::park() {
+  tell([](const Running& running) { running.transmission->park(); });
+}
+
+ParkedClient TransmissionHost::take_parked() {
+  ParkedClient client;
+  client.export_name = disk_->name();
+  client.rules = rules_;
+  client.contexts = std::move(contexts_);
+  client.leftover = std::move(leftover_);
+  return client;
 }
 
 void TransmissionHost::cut() {

@@ -19,6 +19,7 @@
 #include "blockmig/io/task.h"
 #include "nbdserver/export_lane.h"
 #include "nbdserver/handshake.h"
+#include "nbdserver/parked_client.h"
 #include "nbdserver/server.h"
 #include "nbdserver/server_loop.h"
 #include "nbdserver/transmission.h"
@@ -36,11 +37,17 @@ class TransmissionHost final {
   TransmissionHost& operator=(const TransmissionHost&) = delete;
 
   /// `leftover` as Transmission::run(). Afterwards the stream belongs to no loop if it was moved.
-  Task<void> run(ConstBytes leftover);
+  /// `park`: at once, before the first request.
+  Task<void> run(ConstBytes leftover, bool park = false);
   void begin_shutdown();
   /// Ends both directions of the stream.
   void cut();
   void release_idle_memory();
+  /// As Transmission::park(); the stream stays open if it comes to that.
+  void park();
+  /// After run(), if it was parked: what to go on with, without the socket.
+  bool parked() const { return parked_; }
+  ParkedClient take_parked();
 
   const ClientCounters& counters() const { return counters_; }
   /// After run(): the peer sent what could not be a request.
@@ -55,7 +62,7 @@ class TransmissionHost final {
     Stream* stream = nullptr;
   };
   bool elsewhere() const { return place_ != &home_; }
-  Task<Status> transmit(ConstBytes leftover);
+  Task<Status> transmit(ConstBytes leftover, bool park);
   /// Calls `call(running)` at the place, if it still runs then.
   template <typename Call>
   void tell(Call call);
@@ -71,6 +78,8 @@ class TransmissionHost final {
   ClientCounters counters_;
   std::shared_ptr<Running> running_ = std::make_shared<Running>();
   bool protocol_broken_ = false;
+  bool parked_ = false;
+  std::vector<std::byte> leftover_;
 };
 
 }  // namespace blockmig::nbd

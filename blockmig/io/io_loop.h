@@ -68,6 +68,8 @@ class FdWatch {
     signal(true, true);
   }
   bool cancelled() const { return cancelled_; }
+  /// Wakes whoever waits for reading, as an edge does.
+  void nudge_reader() { signal(true, false); }
 
  protected:
   bool waited_for(int direction) const { return static_cast<bool>(waiter_[direction]); }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,7 +23,7 @@ constexpr auto kNoDescriptorsPause = std::chrono::milliseconds(50);
 
 class SocketListener final : public Listener {
  public:
-  /// `ours`: made by us, so that closing it ends it for everybody and removes its file.
+  /// `ours`: nobody else's, so that closing it ends it for everybody and removes its file.
   SocketListener(IoLoop& loop, UniqueFd socket, SocketAddress address, bool ours)
       : loop_(loop),
         socket_(std::move(socket)),
@@ -36,6 +37,8 @@ class SocketListener final : public Listener {
 
   Task<Result<std::unique_ptr<Stream>>> accept() override;
   void close() override;
+  int release() override;
+  bool owns_address() const override { return ours_; }
   const SocketAddress& address() const override { return address_; }
 
  private:
@@ -103,6 +106,14 @@ void SocketListener::close() {
   watch_->cancel();
 }
 
+int SocketListener::release() {
+  if (closed_.is_set()) return -1;
+  closed_.set();
+  watch_->cancel();
+  // accept() may still be about to wake with this one's number.
+  return ::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& address,
@@ -122,7 +133,7 @@ Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& a
       std::make_unique<SocketListener>(loop, std::move(socket), std::move(actual), true));
 }
 
-Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd) {
+Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned) {
   UniqueFd socket(fd);
   const std::string what = "descriptor " + std::to_string(fd);
   const Status prepared = prepare_adopted(fd);
@@ -136,7 +147,7 @@ Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd) {
   const auto bound = local_address(fd);
   if (!bound) return bound.error().with_context(what);
   return std::unique_ptr<Listener>(
-      std::make_unique<SocketListener>(loop, std::move(socket), to_socket_address(*bound), false));
+      std::make_unique<SocketListener>(loop, std::move(socket), to_socket_address(*bound), owned));
 }
 
 }  // namespace blockmig

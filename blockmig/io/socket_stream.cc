@@ -60,6 +60,10 @@ Error shut_down_error(const std::string& peer) {
   return Error(ErrorCode::kDisconnected, "connection to " + peer + " was shut down");
 }
 
+Error handed_over_error(const std::string& peer) {
+  return Error(ErrorCode::kCancelled, "connection to " + peer + " is being handed over");
+}
+
 std::optional<PeerCredentials> credentials_of(int fd) {
   ucred kernel{};
   socklen_t length = sizeof kernel;
@@ -97,12 +101,13 @@ SocketStream::SocketStream(IoLoop& loop, UniqueFd socket, std::string peer_name)
 
 SocketStream::~SocketStream() {
   // The loop may keep the file open for another turn (io_loop.h): the peer must not wait for that.
-  if (!shut_) (void)::shutdown(socket_.get(), SHUT_RDWR);
+  if (!shut_ && socket_) (void)::shutdown(socket_.get(), SHUT_RDWR);
   watch_.reset();
 }
 
 Task<Result<std::size_t>> SocketStream::read_some(MutableBytes into) {
   while (!shut_ && !into.empty()) {
+    if (reading_ended_) co_return handed_over_error(peer_name_);
     const ssize_t got = receive(socket_.get(), into);
     if (got >= 0) co_return static_cast<std::size_t>(got);
     if (!would_block(got)) co_return connection_error(got, "receive from", peer_name_);
@@ -116,6 +121,7 @@ Task<Result<std::size_t>> SocketStream::read_some(MutableBytes into) {
 Result<std::size_t> SocketStream::try_read(MutableBytes into, bool* ended) {
   if (shut_) *ended = true;
   if (shut_ || into.empty()) return std::size_t{0};
+  if (reading_ended_) return handed_over_error(peer_name_);
   const ssize_t got = receive(socket_.get(), into);
   if (got > 0) return static_cast<std::size_t>(got);
   if (got == 0) *ended = true;
@@ -164,6 +170,7 @@ Task<Status> SocketStream::readable() {
   // One edge per arrival; one that came since the last read is kept.
   const bool watched = co_await watch_->readable();
   if (shut_) co_return shut_down_error(peer_name_);
+  if (reading_ended_) co_return handed_over_error(peer_name_);
   if (!watched) co_return Error(ErrorCode::kIo, peer_name_ + ": the socket cannot be watched");
   co_return Status();
 }
@@ -193,6 +200,16 @@ bool SocketStream::detach() {
 void SocketStream::attach(IoLoop& loop) {
   watch_ = loop.watch(socket_.get());
   if (shut_) watch_->cancel();
+}
+
+void SocketStream::end_reading() {
+  reading_ended_ = true;
+  if (watch_ != nullptr) watch_->nudge_reader();
+}
+
+int SocketStream::release() {
+  watch_.reset();
+  return socket_.release();
 }
 
 void tune_socket(int fd, int family) {

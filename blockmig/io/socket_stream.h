@@ -33,12 +33,16 @@ class SocketStream final : public Stream {
   StreamPeer peer() const override;
   bool detach() override;
   void attach(IoLoop& loop) override;
+  bool can_release() const override { return true; }
+  void end_reading() override;
+  int release() override;
 
  private:
   UniqueFd socket_;
   std::unique_ptr<FdWatch> watch_;
   std::string peer_name_;
   bool shut_ = false;
+  bool reading_ended_ = false;
 };
 
 /// Options of a connection or (they are inherited) a listener: keepalive and no delay on TCP,

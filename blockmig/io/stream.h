@@ -80,6 +80,16 @@ class Stream {
   virtual bool detach() { return false; }
   /// On the new loop's thread, after detach(): it belongs to that loop from now on.
   virtual void attach(IoLoop&) {}
+
+  // For handing the connection to another process.
+  /// True if release() gives a descriptor that anybody could go on with.
+  virtual bool can_release() const { return false; }
+  /// A read that waits, and every later one, ends with kCancelled; what has not been read stays in
+  /// the kernel. Writing goes on. Only where can_release().
+  virtual void end_reading() {}
+  /// The descriptor, which is the caller's now; the connection stays open. Last call; nobody may be
+  /// reading or writing. Negative: it has none.
+  virtual int release() { return -1; }
 };
 
 /// Fills `into` whole; kDisconnected if the stream ends before.
@@ -117,6 +127,11 @@ class Listener {
   virtual Task<Result<std::unique_ptr<Stream>>> accept() = 0;
   /// Refuses new connections, frees the address, removes the unix socket's file, ends accept().
   virtual void close() = 0;
+  /// Ends accept(), and gives the descriptor away: who connects waits in its queue. As close(), but
+  /// nothing is refused, freed or removed. Negative: it has none.
+  virtual int release() { return -1; }
+  /// True if the address, and the file of a unix socket, end with this listener.
+  virtual bool owns_address() const { return true; }
   /// With the port that the kernel picked.
   virtual const SocketAddress& address() const = 0;
 };
@@ -130,7 +145,8 @@ Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& a
 /// Takes ownership of a listening stream socket that somebody else has made and may go on using
 /// (socket activation), also when it fails: closing the listener leaves its file and its queue
 /// alone.
-Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd);
+/// `owned`: nobody else goes on using it, so closing it ends it as if it had been made here.
+Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned = false);
 /// kTimedOut, kDisconnected (nobody listens), kNotFound (no such path or host name); the message
 /// names the address. Tries every address of a host name within the one timeout.
 Task<Result<std::unique_ptr<Stream>>> connect_to(IoLoop& loop, const SocketAddress& address,

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a server stops serving its clients without their noticing, and how another one goes on.
+#include <string>
+#include <utility>
+
+#include "nbdserver/export_facts.h"
+#include "nbdserver/server_impl.h"
+
+namespace blockmig {
+
+Status NbdServerImpl::check_parkable() const {
+  std::string who;
+  for (const auto& [id, session] : sessions_) {
+    if (!session->can_park()) who += (who.empty() ? "" : ", ") + std::to_string(id);
+  }
+  if (who.empty()) return {};
+  return Error(ErrorCode::kPrecondition,
+               "connections with TLS, or on pipes, cannot be handed over: clients " + who +
+                   " (see 'blockmig ls clients'); wait for them, or disconnect them");
+}
+
+Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience) {
+  const TimePoint deadline = loop_.now() + patience;
+  if (stopping_.cancelled() || parking_) co_return shutting_down();
+  const Status parkable = check_parkable();
+  if (!parkable) co_return parkable.error();
+  parking_ = true;
+  for (const auto& listener : listeners_) {
+    parked_.listeners.push_back({UniqueFd(listener->release()), listener->owns_address()});
+  }
+  released_.splice(released_.end(), listeners_);
+  const auto sessions = sessions_;
+  for (const auto& [id, session] : sessions) {
+    if (sessions_.contains(id)) session->park();
+  }
+  bool in_time = true;
+  while (!sessions_.empty() && in_time) {
+    in_time = co_await session_ended_.wait_until(deadline);
+  }
+  if (!sessions_.empty()) cut_negotiating();
+  ParkedServer parked = std::exchange(parked_, {});
+  if (sessions_.empty()) co_return std::move(parked);
+  // Whoever is parked later is resumed by take_parked().
+  parking_ = false;
+  const std::uint64_t late = sessions_.begin()->first;
+  const Status resumed = resume(std::move(parked));
+  Error error(ErrorCode::kTimedOut, "client " + std::to_string(late) +
+                                        " stays in the middle of a request, or does not read its "
+                                        "answers: nothing was handed over");
+  co_return resumed.ok() ? error : error.with_context(resumed.error().message());
+}
+
+/// Whoever came just now, and has not agreed on anything, comes again.
+void NbdServerImpl::cut_negotiating() {
+  const auto sessions = sessions_;
+  for (const auto& [id, session] : sessions) {
+    if (sessions_.contains(id) && !session->served()) session->cut();
+  }
+}
+
+bool NbdServerImpl::take_parked(nbd::Session& session) {
+  std::optional<ParkedClient> client = session.take_parked();
+  if (!client) return false;
+  if (parking_) {
+    parked_.clients.push_back(*std::move(client));
+    return true;
+  }
+  const Status resumed = resume_client(*std::move(client));
+  static_cast<void>(resumed);  // its disk has gone meanwhile, and with it the client
+  return true;
+}
+
+Status NbdServerImpl::resume(ParkedServer parked) {
+  Status first;
+  for (ParkedListener& listener : parked.listeners) {
+    const Status opened = open(adopt_listener(loop_, listener.socket.release(), listener.owned));
+    if (!opened && first.ok()) first = opened;
+  }
+  for (ParkedClient& client : parked.clients) {
+    const Status resumed = resume_client(std::move(client));
+    if (!resumed && first.ok()) first = resumed;
+  }
+  return first;
+}
+
+Status NbdServerImpl::resume_client(ParkedClient client) {
+  auto stream = adopt_socket(loop_, client.socket.release());
+  if (!stream) return stream.error();
+  const auto disk = directory_.find(client.export_name);
+  if (disk == nullptr) {
+    return Error(ErrorCode::kNotFound, "a client's disk '" + client.export_name + "' is not here");
+  }
+  // The client goes by what it was told; how the device wants to be asked may have changed.
+  const nbd::ExportFacts now = nbd::export_facts(*disk, limits_.advertised_max_bytes);
+  nbd::ExportFacts& told = client.rules.facts;
+  if (now.size_bytes != told.size_bytes || now.minimum_block > told.minimum_block ||
+      (now.read_only && !told.read_only)) {
+    return Error(ErrorCode::kMismatch, "disk '" + client.export_name +
+                                           "' is not what its clients were told: they were cut");
+  }
+  told.max_io_bytes = now.max_io_bytes;
+  tasks_.spawn(serve_resumed(*std::move(stream), std::move(client)));
+  return {};
+}
+
+Task<void> NbdServerImpl::serve_resumed(std::unique_ptr<Stream> stream, ParkedClient client) {
+  const StreamPeer peer = stream->peer();
+  co_await serve(std::move(stream), peer, &client);
+}
+
+}  // namespace blockmig

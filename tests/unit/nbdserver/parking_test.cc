@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// A server that hands its clients to another one: nobody notices.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+
+#include "blockmig/io/io_thread.h"
+#include "blockmig/io/run_task.h"
+#include "fake_export.h"
+#include "fake_lane.h"
+#include "nbdserver/server.h"
+#include "session_rig.h"
+#include "wire_bytes.h"
+
+namespace blockmig::nbd {
+namespace {
+
+using namespace std::chrono_literals;
+
+class ParkingTest : public testing::TestWithParam<int> {
+ protected:
+  void SetUp() override {
+    auto made = make_io_loop({.kind = LoopKind::kAuto});
+    ASSERT_TRUE(made.ok());
+    loop_ = *std::move(made);
+    for (int i = 0; i < GetParam(); ++i) {
+      auto thread = IoThread::start({.kind = LoopKind::kAuto}, "serve");
+      ASSERT_TRUE(thread.ok());
+      options_.other_loops.push_back(&(*thread)->loop());
+      threads_.push_back(*std::move(thread));
+    }
+    disk_ = std::make_shared<FakeExport>("disk0", spy_);
+    disk_->open_lane_ = [this](EventLoop& other) {
+      return std::make_shared<FakeLane>(spy_, *loop_, other, readers_);
+    };
+    directory_.exports_.push_back(disk_);
+    first_ = make_nbd_server(*loop_, directory_, options_);
+    second_ = make_nbd_server(*loop_, directory_, options_);
+    char folder[] = "/tmp/nbdserver-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder), nullptr);
+    folder_ = folder;
+    address_ = *SocketAddress::parse("unix:" + folder_ + "/s.sock");
+    ASSERT_TRUE(first_->listen(address_).ok());
+  }
+  void TearDown() override {
+    run_task(*loop_, first_->stop(100ms));
+    run_task(*loop_, second_->stop(100ms));
+    clients_.clear();
+    EXPECT_FALSE(std::filesystem::exists(folder_ + "/s.sock")) << "the last owner removes it";
+    std::filesystem::remove_all(folder_);
+  }
+  void send(Stream& stream, const ByteVector& bytes) {
+    const ConstBytes part(bytes);
+    const auto sent = run_task(*loop_, stream.write_all(std::span<const ConstBytes>(&part, 1)));
+    EXPECT_TRUE(sent.ok());
+  }
+  ByteVector receive(Stream& stream, std::size_t size) {
+    ByteVector bytes(size);
+    const auto got = run_task(*loop_, read_exactly(stream, bytes));
+    EXPECT_TRUE(got.ok());
+    return bytes;
+  }
+  Stream& connected() {
+    auto stream = run_task(*loop_, connect_to(*loop_, address_, 5s));
+    EXPECT_TRUE(stream.ok());
+    clients_.push_back(*std::move(stream));
+    return *clients_.back();
+  }
+  Stream& transmitting() {
+    Stream& client = connected();
+    receive(client, 18);
+    send(client, join({client_flags(3), option(kOptExportName, Wire().text("disk0"))}));
+    receive(client, 10);
+    return client;
+  }
+  Result<ParkedServer> park(Duration patience = 5s) {
+    return run_task(*loop_, first_->park(patience));
+  }
+  void hand_over() {
+    Result<ParkedServer> parked = park();
+    ASSERT_TRUE(parked.ok()) << parked.error().message();
+    EXPECT_TRUE(first_->clients().empty());
+    ASSERT_TRUE(second_->resume(*std::move(parked)).ok());
+  }
+  Task<void> park_into(std::optional<Result<ParkedServer>>& parked) {
+    Result<ParkedServer> result = co_await first_->park(5s);
+    parked.emplace(std::move(result));
+  }
+  void settle() { run_task(*loop_, sleep_for(*loop_, 20ms)); }
+  ByteVector peek(std::uint64_t offset, std::size_t size) {
+    ByteVector bytes(size);
+    memory_.peek(offset, bytes);
+    return bytes;
+  }
+
+  std::unique_ptr<IoLoop> loop_;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+  MemoryDevice memory_{"memory", 16 << 20};
+  SpyDevice spy_{memory_};
+  std::set<std::thread::id> readers_;
+  std::shared_ptr<FakeExport> disk_;
+  FakeDirectory directory_;
+  NbdServerOptions options_;
+  std::unique_ptr<NbdServer> first_, second_;
+  std::string folder_;
+  SocketAddress address_;
+  std::vector<std::unique_ptr<Stream>> clients_;
+};
+
+TEST_P(ParkingTest, IdleClientsAndTheListenerGoOnElsewhere) {
+  Stream& one = transmitting();
+  Stream& two = transmitting();
+  settle();
+  hand_over();
+  EXPECT_EQ(second_->clients().size(), 2u);
+  const ByteVector payload(512, std::byte{7});
+  send(one, join({request(0, kWrite, 1, 0, 512), payload}));
+  EXPECT_EQ(receive(one, 16), simple_reply(0, 1));
+  send(two, request(0, kRead, 2, 0, 512));
+  EXPECT_EQ(receive(two, 16 + 512), simple_reply(0, 2, payload));
+  Stream& fresh = transmitting();
+  send(fresh, request(0, kRead, 3, 0, 512));
+  EXPECT_EQ(receive(fresh, 16 + 512), simple_reply(0, 3, payload));
+  EXPECT_EQ(second_->addresses().size(), 1u);
+  EXPECT_TRUE(first_->addresses().empty());
+}
+
+TEST_P(ParkingTest, AHalfRequestIsFinishedElsewhere) {
+  Stream& client = transmitting();
+  const ByteVector write = join({request(0, kWrite, 9, 4096, 512), ByteVector(512, std::byte{3})});
+  for (const std::size_t cut : {1u, 27u, 28u, 29u, 539u}) {
+    send(client, ByteVector(write.begin(), write.begin() + static_cast<long>(cut)));
+    settle();
+    hand_over();
+    std::swap(first_, second_);
+    second_ = make_nbd_server(*loop_, directory_, options_);
+    send(client, ByteVector(write.begin() + static_cast<long>(cut), write.end()));
+    EXPECT_EQ(receive(client, 16), simple_reply(0, 9)) << cut;
+  }
+  EXPECT_EQ(peek(4096, 512), ByteVector(512, std::byte{3}));
+}
+
+TEST_P(ParkingTest, APayloadThatIsOnItsWayIsWaitedFor) {
+  Stream& client = transmitting();
+  const ByteVector payload(300 * 1024, std::byte{5});
+  const ByteVector write = join({request(0, kWrite, 9, 0, 300 * 1024), payload});
+  const auto half = write.begin() + 200 * 1024;
+  send(client, ByteVector(write.begin(), half));
+  settle();
+  const Result<ParkedServer> refused = park(30ms);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kTimedOut);
+  // Nothing has changed: the request ends here, and so do later ones.
+  send(client, ByteVector(half, write.end()));
+  EXPECT_EQ(receive(client, 16), simple_reply(0, 9));
+  EXPECT_EQ(peek(0, payload.size()), payload);
+  settle();
+  send(client, request(0, kRead, 10, 0, 512));
+  receive(client, 16 + 512);
+  Stream& fresh = transmitting();
+  send(fresh, request(0, kRead, 11, 0, 512));
+  receive(fresh, 16 + 512);
+  hand_over();
+  send(client, request(0, kRead, 12, 0, 512));
+  receive(client, 16 + 512);
+}
+
+TEST_P(ParkingTest, AnswersThatAreNotReadAreWaitedFor) {
+  Stream& client = transmitting();
+  for (unsigned i = 0; i < 8; ++i) send(client, request(0, kRead, i, i << 20, 1 << 20));
+  settle();
+  const Result<ParkedServer> refused = park(30ms);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kTimedOut);
+  for (unsigned i = 0; i < 8; ++i) {
+    EXPECT_EQ(receive(client, 16 + (1 << 20)), simple_reply(0, i, peek(i << 20, 1 << 20)));
+  }
+  settle();
+  hand_over();
+  send(client, request(0, kRead, 9, 0, 512));
+  EXPECT_EQ(receive(client, 16 + 512), simple_reply(0, 9, peek(0, 512)));
+}
+
+TEST_P(ParkingTest, ManyRequestsAreAnsweredOnceEach) {
+  Stream& client = transmitting();
+  for (int round = 0; round < 20; ++round) {
+    ByteVector batch;
+    for (unsigned i = 0; i < 64; ++i) {
+      batch = join({batch, request(0, kRead, i, i * 4096, 4096)});
+    }
+    send(client, batch);
+    hand_over();
+    std::swap(first_, second_);
+    second_ = make_nbd_server(*loop_, directory_, options_);
+    for (unsigned i = 0; i < 64; ++i) {
+      EXPECT_EQ(receive(client, 16 + 4096), simple_reply(0, i, peek(i * 4096, 4096)));
+    }
+  }
+}
+
+TEST_P(ParkingTest, WhoNegotiatesFinishesFirst) {
+  Stream& client = connected();
+  receive(client, 18);
+  TaskScope scope;
+  std::optional<Result<ParkedServer>> parked;
+  scope.spawn(park_into(parked));
+  settle();
+  EXPECT_FALSE(parked) << "it waits";
+  send(client, join({client_flags(3), option(kOptExportName, Wire().text("disk0")),
+                     request(0, kRead, 1, 0, 512)}));
+  receive(client, 10);
+  settle();
+  ASSERT_TRUE(parked && parked->ok());
+  ASSERT_TRUE(second_->resume(**std::move(parked)).ok());
+  EXPECT_EQ(receive(client, 16 + 512), simple_reply(0, 1, peek(0, 512)));
+}
+
+TEST_P(ParkingTest, ADiskThatIsNotWhatTheClientWasToldIsRefused) {
+  Stream& client = transmitting();
+  settle();
+  Result<ParkedServer> parked = park();
+  ASSERT_TRUE(parked.ok());
+  spy_.mutable_info().size_bytes -= 512;
+  const Status resumed = second_->resume(*std::move(parked));
+  EXPECT_EQ(resumed.error().code(), ErrorCode::kMismatch);
+  ByteVector bytes(1);
+  const auto end = run_task(*loop_, client.read_some(bytes));
+  EXPECT_TRUE(!end.ok() || *end == 0) << "cut, not served wrongly";
+}
+
+INSTANTIATE_TEST_SUITE_P(OtherThreads, ParkingTest, testing::Values(0, 2));
+
+}  // namespace
+}  // namespace blockmig::nbd
