@@ -51,6 +51,17 @@ std::vector<MetaContext> available_contexts(const Export& disk) {
   return contexts;
 }
 
+std::optional<MetaContext> context_of(std::uint32_t id, const std::string& name) {
+  using Kind = MetaContext::Kind;
+  if (name == kAllocationName) return MetaContext{id, Kind::kAllocation, name, {}};
+  if (name == kDepthName) return MetaContext{id, Kind::kAllocationDepth, name, {}};
+  if (name == kHydrationName) return MetaContext{id, Kind::kHydration, name, {}};
+  if (!name.starts_with(kDirtyBitmapPrefix) || name.size() == kDirtyBitmapPrefix.size()) {
+    return std::nullopt;
+  }
+  return MetaContext{id, Kind::kDirtyBitmap, name, name.substr(kDirtyBitmapPrefix.size())};
+}
+
 std::optional<MetaQuery> parse_meta_query(ConstBytes data) {
   ByteReader reader(data);
   MetaQuery query;

@@ -26,6 +26,9 @@ struct MetaContext {
 /// Everything the export offers, in the order LIST_META_CONTEXT shows it.
 std::vector<MetaContext> available_contexts(const Export& disk);
 
+/// A context that was selected before under this number. Nothing if there can be none of that name.
+std::optional<MetaContext> context_of(std::uint32_t id, const std::string& name);
+
 /// The data of NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT.
 struct MetaQuery {
   std::string export_name;

@@ -63,6 +63,16 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
   return ExitCode::kUsage;
 }
 
+Result<std::unique_ptr<ForegroundDaemon>> start_daemon(const ProcessSettings& process,
+                                                       const DaemonOptions& options) {
+  if (process.replace) {
+    auto replaced = ForegroundDaemon::replace(options, process.log);
+    const bool none = !replaced && replaced.error().code() == ErrorCode::kNotFound;
+    if (!none) return replaced;
+  }
+  return ForegroundDaemon::start(options, process.log);
+}
+
 /// Adds the disks of the command line, and listens once the last one is there.
 Status offer_disks(const ProcessSettings& process, ControlHandler& daemon) {
   for (const DiskArgument& disk : process.disks) {
@@ -71,7 +81,9 @@ Status offer_disks(const ProcessSettings& process, ControlHandler& daemon) {
     request.source = disk.source;
     if (&disk == &process.disks.back()) request.listen = process.listen;
     const Result<std::string> added = ask(daemon, "POST", "/v1/disks", to_json(request));
-    if (!added) return added.error();
+    // One that came from the daemon before is here already.
+    const bool here = process.replace && !added && added.error().code() == ErrorCode::kBusy;
+    if (!added && !here) return added.error();
   }
   return {};
 }
@@ -139,7 +151,7 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   if (!options) return static_cast<int>(report_as("blockmigd", options.error()));
   // With disks of its own it listens when they are there; without, whoever comes finds none yet.
   if (process.disks.empty()) options->listen = process.listen;
-  const auto daemon = ForegroundDaemon::start(*options, process.log);
+  const auto daemon = start_daemon(process, *options);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));
   const Status offered = offer_disks(process, (*daemon)->control());
   if (!offered) return static_cast<int>(report_as("blockmigd", offered.error()));

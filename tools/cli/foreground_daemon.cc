@@ -60,31 +60,44 @@ Result<DaemonOptions> daemon_options(const ProcessSettings& settings,
 
 Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOptions& options,
                                                                   LogForm log) {
-  const std::string socket_path = control_socket_path(options.state_dir);
-  const Status path_fits = check_socket_path(socket_path);
+  const Status path_fits = check_socket_path(control_socket_path(options.state_dir));
   if (!path_fits) return path_fits.error();
   Result<StateDirLock> lock = StateDirLock::acquire(options.state_dir);
   if (!lock) return lock.error();
-  std::unique_ptr<ForegroundDaemon> daemon(
-      new ForegroundDaemon(*std::move(lock), log, options.log_level));
-  Result<std::unique_ptr<Daemon>> engine =
-      Daemon::start(options, daemon->log_, [] { StopSignals::raise(); });
+  std::unique_ptr<ForegroundDaemon> daemon(new ForegroundDaemon(*std::move(lock), options, log));
+  const Status engine = daemon->start_engine();
   if (!engine) return engine.error();
-  daemon->daemon_ = *std::move(engine);
-  Result<std::unique_ptr<ControlServer>> server =
-      ControlServer::start(socket_path, *daemon->daemon_);
-  if (!server) return server.error();
-  daemon->server_ = *std::move(server);
-  const Status metrics = daemon->serve_metrics(options.metrics);
-  if (!metrics) return metrics.error();
+  const Status servers = daemon->start_servers();
+  if (!servers) return servers.error();
   daemon->log_.info("daemon started, state folder " + options.state_dir);
   return daemon;
 }
 
-ForegroundDaemon::~ForegroundDaemon() {
+Status ForegroundDaemon::start_engine() {
+  options_.on_handover_request = [this] {
+    handover_requested_.store(true);
+    StopSignals::raise();
+  };
+  Result<std::unique_ptr<Daemon>> engine =
+      Daemon::start(options_, log_, [] { StopSignals::raise(); });
+  if (!engine) return engine.error();
+  daemon_ = *std::move(engine);
+  return {};
+}
+
+Status ForegroundDaemon::start_servers() {
+  auto server = ControlServer::start(control_socket_path(options_.state_dir), *daemon_);
+  if (!server) return server.error();
+  server_ = *std::move(server);
+  return serve_metrics(options_.metrics);
+}
+
+void ForegroundDaemon::stop_servers() {
   metrics_.reset();  // they hand requests to the daemon
   server_.reset();
 }
+
+ForegroundDaemon::~ForegroundDaemon() { stop_servers(); }
 
 Status ForegroundDaemon::serve_metrics(const std::optional<SocketAddress>& address) {
   if (!address) return {};
@@ -98,13 +111,25 @@ Status ForegroundDaemon::serve_metrics(const std::optional<SocketAddress>& addre
 }
 
 Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
-  const int first = signals.wait();
-  log_.info("stopping (signal " + std::to_string(first) + ")");
+  for (;;) {
+    const int first = signals.wait();
+    if (!handover_requested_.exchange(false)) {
+      log_.info("stopping (signal " + std::to_string(first) + ")");
+      return stop(signals);
+    }
+    if (hand_over()) return {};
+    if (daemon_ == nullptr) {
+      return Error(ErrorCode::kIo,
+                   "the daemon could neither be handed over nor go on: see the log");
+    }
+  }
+}
+
+Status ForegroundDaemon::stop(StopSignals& signals) {
   std::atomic<bool> ended = false;
   Status closed;
   std::thread stopper([this, &ended, &closed] {
-    metrics_.reset();
-    server_.reset();
+    stop_servers();
     closed = daemon_->stop();
     ended.store(true);
   });

@@ -4,6 +4,7 @@
 // run_until_stopped(). Thread rule: the main thread.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -26,6 +27,10 @@ class ForegroundDaemon final {
  public:
   /// kBusy: the state folder belongs to another daemon.
   static Result<std::unique_ptr<ForegroundDaemon>> start(const DaemonOptions& options, LogForm log);
+  /// Takes the place of the daemon of the state folder, with its disks and its clients, who notice
+  /// a short pause. kNotFound: there is none. After any other error the old one goes on.
+  static Result<std::unique_ptr<ForegroundDaemon>> replace(const DaemonOptions& options,
+                                                           LogForm log);
   ~ForegroundDaemon();
   ForegroundDaemon(const ForegroundDaemon&) = delete;
   ForegroundDaemon& operator=(const ForegroundDaemon&) = delete;
@@ -34,16 +39,25 @@ class ForegroundDaemon final {
   Status open_inherited() { return daemon_->open_inherited(); }
   /// The control interface, without the socket.
   ControlHandler& control() { return *daemon_; }
-  /// Waits for a signal or a stop request, then ends in order. A second signal ends the process at
-  /// once. The first error of closing the disks.
+  /// Waits for a signal, a stop request or a daemon that takes this one's place, then ends in
+  /// order. A second signal ends the process at once. The first error of closing the disks.
   Status run_until_stopped(StopSignals& signals);
 
  private:
-  ForegroundDaemon(StateDirLock lock, LogForm log, LogLevel level)
-      : lock_(std::move(lock)), log_(log, level) {}
+  ForegroundDaemon(StateDirLock lock, DaemonOptions options, LogForm log)
+      : lock_(std::move(lock)), options_(std::move(options)), log_(log, options_.log_level) {}
+  /// The engine, then whoever asks it.
+  Status start_engine();
+  Status start_servers();
+  void stop_servers();
   Status serve_metrics(const std::optional<SocketAddress>& address);
+  /// True: another process has taken over.
+  bool hand_over();
+  Status stop(StopSignals& signals);
 
   StateDirLock lock_;
+  DaemonOptions options_;
+  std::atomic<bool> handover_requested_ = false;
   Log log_;
   std::unique_ptr<Daemon> daemon_;
   std::unique_ptr<ControlServer> server_;

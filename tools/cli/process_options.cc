@@ -55,6 +55,10 @@ const std::array kOptions = {
         "serve one client on standard input and output (or on the socket that is standard "
         "input), and end with it",
         &RawProcess::stdio},
+    ProcessOption{"replace", "",
+                  "take the place of the daemon that runs in the state folder, with its disks and "
+                  "its clients, who notice a short pause; start as usual where none runs",
+                  &RawProcess::replace, true, true},
     ProcessOption{"disk", "NAME=STORE", "offer this disk from the start; may be repeated",
                   &RawProcess::disks, true, true},
     ProcessOption{"threads", "N",
@@ -210,6 +214,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   if (status.ok()) status = take_disks(raw.disks, settings.disks);
   if (!status) return status.error();
   settings.stdio = raw.stdio;
+  settings.replace = raw.replace;
   const bool has_credentials = !raw.tls_certs.empty() || !raw.tls_psk.empty();
   settings.security.tls = !raw.tls.empty() ? raw.tls : has_credentials ? "require" : "off";
   settings.security.tls_certificates = raw.tls_certs;

@@ -33,6 +33,7 @@ struct RawProcess {
   std::vector<std::string> allow_gid;
   std::vector<std::string> limits;
   bool stdio = false;
+  bool replace = false;
   std::vector<std::string> disks;
   std::string tls;
   std::string tls_certs;
@@ -77,6 +78,7 @@ struct ProcessSettings {
   NbdServerLimits limits;
   NbdSecurityOptions security;
   bool stdio = false;
+  bool replace = false;  ///< take the place of the running daemon
   std::vector<DiskArgument> disks;
   /// Names of given options that a running daemon cannot take on.
   std::vector<std::string> fixed_at_start;

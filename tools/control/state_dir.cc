@@ -67,6 +67,9 @@ std::string control_socket_path(const std::string& state_dir) {
 }
 std::string nbd_socket_path(const std::string& state_dir) { return state_dir + "/nbd.sock"; }
 std::string journal_path(const std::string& state_dir) { return state_dir + "/journal"; }
+std::string handover_socket_path(const std::string& state_dir) {
+  return state_dir + "/handover.sock";
+}
 
 Status check_socket_path(const std::string& path) {
   constexpr std::size_t kLongest = sizeof(sockaddr_un{}.sun_path) - 1;
@@ -95,12 +98,26 @@ Result<StateDirLock> StateDirLock::acquire(const std::string& state_dir) {
                                        holder_of(fd.get()) +
                                        ": stop it, or give another --state-dir");
   }
+  StateDirLock lock(std::move(fd));
+  const Status signed_by_us = lock.sign();
+  if (!signed_by_us) return signed_by_us.error().with_context(path);
+  return lock;
+}
+
+Result<StateDirLock> StateDirLock::adopt(UniqueFd fd) {
+  StateDirLock lock(std::move(fd));
+  const Status signed_by_us = lock.sign();
+  if (!signed_by_us) return signed_by_us.error();
+  return lock;
+}
+
+Status StateDirLock::sign() const {
   const std::string pid = std::to_string(getpid()) + "\n";
-  if (ftruncate(fd.get(), 0) != 0 ||
-      pwrite(fd.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-    return Error::from_errno(errno, "cannot write '" + path + "'");
+  if (ftruncate(fd_.get(), 0) != 0 ||
+      pwrite(fd_.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    return Error::from_errno(errno, "cannot write the lock of the state folder");
   }
-  return StateDirLock(std::move(fd));
+  return {};
 }
 
 }  // namespace blockmig

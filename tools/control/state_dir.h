@@ -4,6 +4,7 @@
 //   journal/       RocksDB
 //   control.sock   HTTP control socket, mode 0600
 //   nbd.sock       NBD, where nothing else was asked for
+//   handover.sock  while one daemon takes the place of another
 //   lock           held by the daemon for its whole life; holds its process id
 #pragma once
 
@@ -34,6 +35,8 @@ Result<std::string> resolve_state_dir(const std::string& from_option,
 std::string control_socket_path(const std::string& state_dir);
 std::string nbd_socket_path(const std::string& state_dir);
 std::string journal_path(const std::string& state_dir);
+/// Where a daemon waits for the one whose place it takes.
+std::string handover_socket_path(const std::string& state_dir);
 
 /// kPrecondition if a unix socket cannot have this path (too long), saying how long it may be.
 Status check_socket_path(const std::string& path);
@@ -44,8 +47,13 @@ class StateDirLock final {
  public:
   /// Creates the folder (0700) if needed. kBusy: another process has it, named.
   static Result<StateDirLock> acquire(const std::string& state_dir);
+  /// The lock that another process holds too, and has passed on: it stays locked as long as one of
+  /// them has it.
+  static Result<StateDirLock> adopt(UniqueFd lock);
+  const UniqueFd& descriptor() const { return fd_; }
 
  private:
+  Status sign() const;
   explicit StateDirLock(UniqueFd fd) : fd_(std::move(fd)) {}
   UniqueFd fd_;
 };

@@ -64,6 +64,10 @@ Task<ControlResponse> ControlApi::answer(ControlRequest request) {
     request_stop_();
     co_return done();
   }
+  if (what == "handover" && path.size() == 2 && request.method == "POST" && request_handover_) {
+    request_handover_();
+    co_return done();
+  }
   co_return no_such_path(request);
 }
 

@@ -31,15 +31,17 @@ std::vector<std::string> split_path(const std::string& path);
 class ControlApi final {
  public:
   /// `daemon` describes the process now; `request_stop` asks for an orderly end and returns at
-  /// once.
+  /// once; `request_handover`, a handover, where it is not null.
   ControlApi(DiskService& disks, MigrationService& jobs, DiskSet& set, NbdServer& server,
-             std::function<DaemonView()> daemon, std::function<void()> request_stop)
+             std::function<DaemonView()> daemon, std::function<void()> request_stop,
+             std::function<void()> request_handover = nullptr)
       : disks_(disks),
         jobs_(jobs),
         set_(set),
         server_(server),
         daemon_(std::move(daemon)),
-        request_stop_(std::move(request_stop)) {}
+        request_stop_(std::move(request_stop)),
+        request_handover_(std::move(request_handover)) {}
 
   Task<ControlResponse> answer(ControlRequest request);
 
@@ -58,6 +60,7 @@ class ControlApi final {
   NbdServer& server_;
   std::function<DaemonView()> daemon_;
   std::function<void()> request_stop_;
+  std::function<void()> request_handover_;
 };
 
 }  // namespace blockmig

@@ -29,6 +29,16 @@ Task<void> open_engine(Engine* engine, std::promise<Status>* opened) {
   opened->set_value(status);
 }
 
+Task<void> park_engine(Engine* engine, Duration patience, std::promise<Result<Handover>>* parked) {
+  Result<Handover> handover = co_await engine->park(patience);
+  parked->set_value(std::move(handover));
+}
+
+Task<void> resume_engine(Engine* engine, const Handover* handover, std::promise<Status>* resumed) {
+  const Status status = co_await engine->resume_disks(*handover);
+  resumed->set_value(status);
+}
+
 Task<void> close_engine(IoLoop* loop, Engine* engine, Status* closed) {
   const Status status = co_await engine->shut_down();
   *closed = status;
@@ -136,6 +146,33 @@ Status Daemon::open_inherited() {
   Engine* engine = engine_;
   loop_->post([engine, opened] { opened->set_value(engine->open_inherited()); });
   return status.get();
+}
+
+Result<Handover> Daemon::park(Duration patience) {
+  std::promise<Result<Handover>> parked;
+  std::future<Result<Handover>> result = parked.get_future();
+  loop_->post([engine = engine_, patience, &parked] {
+    engine->requests().spawn(park_engine(engine, patience, &parked));
+  });
+  return result.get();
+}
+
+Status Daemon::resume_disks(const Handover& handover) {
+  std::promise<Status> resumed;
+  std::future<Status> result = resumed.get_future();
+  loop_->post([engine = engine_, &handover, &resumed] {
+    engine->requests().spawn(resume_engine(engine, &handover, &resumed));
+  });
+  return result.get();
+}
+
+Status Daemon::resume_clients(const Handover& handover) {
+  std::promise<Status> resumed;
+  std::future<Status> result = resumed.get_future();
+  loop_->post([engine = engine_, &handover, &resumed] {
+    resumed.set_value(engine->resume_clients(handover));
+  });
+  return result.get();
 }
 
 Status Daemon::stop() {

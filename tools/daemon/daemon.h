@@ -24,6 +24,7 @@
 #include "nbdserver/limits.h"
 #include "nbdserver/security.h"
 #include "tools/control/channel.h"
+#include "tools/daemon/handover.h"
 #include "tools/daemon/inherited_clients.h"
 #include "tools/daemon/log.h"
 #include "tools/daemon/metrics_page.h"
@@ -51,6 +52,9 @@ struct DaemonOptions {
   LogLevel log_level = LogLevel::kInfo;  ///< for whoever makes the log
   /// What open_inherited() serves; null: nothing. With it the default socket is not opened.
   std::shared_ptr<InheritedClients> inherited;
+  /// Another daemon wants to take this one's place, and waits at handover_socket_path(). On the
+  /// loop; must not block. Null: there is no taking over.
+  std::function<void()> on_handover_request;
   /// Nothing survives the process and nobody connects: for a one-shot copy.
   bool private_journal = false;
 };
@@ -71,6 +75,10 @@ class Daemon final : public ControlHandler {
   /// Serves what the process was started with; the end of the client on standard input and output
   /// is a request to stop. Once, when the disks are there. The first error.
   Status open_inherited();
+  /// As Engine's. After a successful park() only stop() is left.
+  Result<Handover> park(Duration patience);
+  Status resume_disks(const Handover& handover);
+  Status resume_clients(const Handover& handover);
   /// The first error of closing a disk, if any.
   Status stop();
 

@@ -37,7 +37,7 @@ Status add_bitmaps(Disk& disk, const std::vector<BitmapSpec>& specs) {
 
 }  // namespace
 
-Task<Result<DiskView>> DiskService::serve(ServeRequest request) {
+Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) {
   const auto reservation = disks_.reserve(request.disk);
   if (!reservation) co_return reservation.error();
   const Result<SourceChoice> choice = co_await choose(request);
@@ -48,7 +48,8 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request) {
       std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
   auto served = std::make_shared<ServedDisk>(std::move(disk), request.description,
                                              request.read_only, choice->previous_uri);
-  const Status published = co_await publish(request, *choice, served);
+  served->remember(request);
+  const Status published = co_await publish(request, *choice, served, listening);
   if (!published) {
     const Status closed = co_await served->disk().close();
     if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
@@ -144,7 +145,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(
 }
 
 Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoice& choice,
-                                  std::shared_ptr<ServedDisk> disk) {
+                                  std::shared_ptr<ServedDisk> disk, bool listening) {
   const Status bitmaps = add_bitmaps(disk->disk(), request.bitmaps);
   if (!bitmaps) co_return bitmaps;
   const Result<std::optional<DiskRecord>> before = co_await journal_.load_disk(request.disk);
@@ -160,14 +161,14 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   if (!saved) co_return saved.error().with_context("cannot record disk '" + request.disk + "'");
   // The disk first, and no await in between: whoever finds an address open finds the disk there.
   disks_.add(std::move(disk));
-  const Status listening = listen(request.listen);
-  if (listening.ok()) co_return Status();
+  const Status listens = listening ? listen(request.listen) : Status();
+  if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
   const Status undone = co_await restore_record(request.disk, *before);
   if (!undone) {
     log_.error("cannot put back its record: " + undone.error().message(), {request.disk, "", 0});
   }
-  co_return listening;
+  co_return listens;
 }
 
 Task<Status> DiskService::restore_record(const std::string& disk,

@@ -42,7 +42,8 @@ class DiskService final {
   /// export, and only then listens on the request's addresses: a client that gets through finds it.
   /// After an error there is no lock and no disk of that name, and its record is what it was;
   /// an address that was opened on the way stays open, for the other disks.
-  Task<Result<DiskView>> serve(ServeRequest request);
+  /// Without `listening` nothing is listened on: the listeners are on their way (Handover).
+  Task<Result<DiskView>> serve(ServeRequest request, bool listening = true);
   /// Cuts the disk's clients, flushes and closes its store. kBusy while it is being migrated. Its
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too.
@@ -74,7 +75,7 @@ class DiskService final {
                                                         const ServeRequest& request,
                                                         const SourceChoice& choice);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
-                       std::shared_ptr<ServedDisk> disk);
+                       std::shared_ptr<ServedDisk> disk, bool listening);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
   Status listen(const std::vector<std::string>& wanted);
 

@@ -62,7 +62,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
       migrations_(loop, *journal_, disks_, disk_service_, jobs_, log),
       api_(
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
-          on_stop_request),
+          on_stop_request, options.on_handover_request),
       on_stop_request_(std::move(on_stop_request)),
       report_(loop, migrations_, connections_, disk_service_.rates(), log),
       report_end_(loop) {}

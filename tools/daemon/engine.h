@@ -16,6 +16,7 @@
 #include "tools/daemon/daemon.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/event_report.h"
+#include "tools/daemon/handover.h"
 #include "tools/daemon/measured_journal.h"
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
@@ -37,8 +38,16 @@ class Engine final {
   TaskScope& requests() { return requests_; }
   MetricsSnapshot metrics() const;
   Task<Status> shut_down();
+  /// Stops serving without a word to the clients; then only shut_down() is left. kBusy: a disk is
+  /// being migrated. Else as NbdServer::park(): everything is as before.
+  Task<Result<Handover>> park(Duration patience);
+  /// Opens the disks that another engine has parked. After the first error nothing is served.
+  Task<Status> resume_disks(const Handover& handover);
+  /// Goes on with its clients: from here on there is no way back.
+  Status resume_clients(const Handover& handover);
 
  private:
+  Task<Status> resume_disk(const HandoverDisk& disk);
   DaemonView describe() const;
   Status open_inherited(InheritedSocket socket);
   /// Serves one client; then asks for the end if it is `last`.

@@ -13,6 +13,7 @@
 #include "blockmig/disk/disk.h"
 #include "blockmig/disk/disk_lane.h"
 #include "nbdserver/export.h"
+#include "tools/control/messages.h"
 
 namespace blockmig {
 
@@ -43,6 +44,10 @@ class ServedDisk final : public Export {
     return lane;
   }
 
+  /// How it was asked for, to ask for it again.
+  void remember(ServeRequest request) { request_ = std::move(request); }
+  const ServeRequest& request() const { return request_; }
+
   Disk& disk() { return *disk_; }
   const Disk& disk() const { return *disk_; }
   /// The store before the last switchover; empty if it never moved.
@@ -60,6 +65,7 @@ class ServedDisk final : public Export {
   std::string previous_uri_;
   std::string last_store_uri_;
   bool read_only_;
+  ServeRequest request_;
 };
 
 }  // namespace blockmig

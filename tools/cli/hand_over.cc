@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// ForegroundDaemon's two ends of a handover (tools/daemon/handover.h).
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "tools/cli/foreground_daemon.h"
+#include "tools/control/control_client.h"
+#include "tools/control/json.h"
+
+namespace blockmig {
+namespace {
+
+/// For clients that are in the middle of a request; then nothing is handed over.
+constexpr Duration kParkPatience = std::chrono::seconds(5);
+
+sockaddr_un address_of(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);  // check_socket_path() was asked
+  return address;
+}
+
+/// A socket that only its owner can open, while it is there.
+class WaitingPlace final {
+ public:
+  static Result<std::unique_ptr<WaitingPlace>> open(const std::string& path) {
+    const Status fits = check_socket_path(path);
+    if (!fits) return fits.error();
+    (void)::unlink(path.c_str());
+    UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const sockaddr_un address = address_of(path);
+    const mode_t before = ::umask(0177);
+    const int bound =
+        ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    const int failure = errno;
+    ::umask(before);
+    if (bound != 0) return Error::from_errno(failure, "bind " + path);
+    if (::listen(socket.get(), 1) != 0) return Error::from_errno(errno, "listen on " + path);
+    return std::unique_ptr<WaitingPlace>(new WaitingPlace(path, std::move(socket)));
+  }
+  ~WaitingPlace() { (void)::unlink(path_.c_str()); }
+  WaitingPlace(const WaitingPlace&) = delete;
+  WaitingPlace& operator=(const WaitingPlace&) = delete;
+
+  Result<UniqueFd> wait() const {
+    pollfd ready{socket_.get(), POLLIN, 0};
+    const auto patience =
+        std::chrono::duration_cast<std::chrono::milliseconds>(kHandoverPatience).count();
+    if (::poll(&ready, 1, static_cast<int>(patience)) != 1) {
+      return Error(ErrorCode::kTimedOut, "the running daemon has not handed over: look at its log");
+    }
+    UniqueFd connection(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!connection) return Error::from_errno(errno, "accept on " + path_);
+    return connection;
+  }
+
+ private:
+  WaitingPlace(std::string path, UniqueFd socket)
+      : path_(std::move(path)), socket_(std::move(socket)) {}
+  std::string path_;
+  UniqueFd socket_;
+};
+
+Result<UniqueFd> connect_to_successor(const std::string& state_dir) {
+  const std::string path = handover_socket_path(state_dir);
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = address_of(path);
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return Error::from_errno(errno, "connect to " + path);
+  }
+  return socket;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const DaemonOptions& options,
+                                                                    LogForm log) {
+  ControlClient running(control_socket_path(options.state_dir));
+  if (!running.daemon_listens()) {
+    return Error(ErrorCode::kNotFound, "no daemon runs in " + options.state_dir);
+  }
+  const auto place = WaitingPlace::open(handover_socket_path(options.state_dir));
+  if (!place) return place.error();
+  const ControlResponse asked = running.handle({"POST", "/v1/handover", ""});
+  if (!asked.ok()) return error_from_response(asked).with_context("asking the running daemon");
+  const Result<UniqueFd> connection = (*place)->wait();
+  if (!connection) return connection.error();
+  Result<Handover> handover = receive_handover(connection->get());
+  if (!handover) return handover.error().with_context("the running daemon goes on");
+  Result<StateDirLock> lock = StateDirLock::adopt(std::move(handover->lock));
+  if (!lock) return lock.error();
+  DaemonOptions own = options;
+  own.listen.clear();  // the listeners come along
+  std::unique_ptr<ForegroundDaemon> daemon(
+      new ForegroundDaemon(*std::move(lock), std::move(own), log));
+  Status ready = daemon->start_engine();
+  if (ready.ok()) ready = daemon->daemon_->resume_disks(*handover);
+  if (!ready.ok() && daemon->daemon_ != nullptr) {
+    // The journal and the disks must be free before the old one hears of it.
+    const Status stopped = daemon->daemon_->stop();
+    if (!stopped) daemon->log_.error(stopped.error().message());
+  }
+  // From an "ok" on the clients are ours: the old one ends on it.
+  const Status told = send_verdict(connection->get(), ready);
+  if (!ready.ok()) return ready.error().with_context("the old daemon takes its clients back");
+  if (!told.ok()) daemon->log_.warning("the old daemon is gone: " + told.error().message());
+  const Status clients = daemon->daemon_->resume_clients(*handover);
+  if (!clients.ok()) daemon->log_.error(clients.error().message());
+  const Status servers = daemon->start_servers();
+  if (!servers) return servers.error();
+  daemon->log_.info("daemon took over, state folder " + options.state_dir);
+  return daemon;
+}
+
+bool ForegroundDaemon::hand_over() {
+  const Result<UniqueFd> connection = connect_to_successor(options_.state_dir);
+  if (!connection) {
+    log_.warning("nobody takes over: " + connection.error().message());
+    return false;
+  }
+  Result<Handover> handover = daemon_->park(kParkPatience);
+  if (!handover) {
+    log_.warning("not handing over: " + handover.error().message());
+    const Status told = send_refusal(connection->get(), handover.error());
+    if (!told) log_.warning(told.error().message());
+    return false;
+  }
+  stop_servers();
+  const Status closed = daemon_->stop();
+  daemon_.reset();
+  Status taken = closed;
+  handover->lock = UniqueFd(::dup(lock_.descriptor().get()));
+  if (taken.ok()) taken = send_handover(connection->get(), *handover);
+  if (taken.ok()) taken = receive_verdict(connection->get());
+  if (taken.ok()) {
+    log_.info("handed over");
+    return true;
+  }
+  log_.error("the handover failed, taking everything back: " + taken.error().message());
+  // If the other one still has the journal, opening it fails, and the clients are its.
+  Status back = start_engine();
+  if (back.ok()) back = daemon_->resume_disks(*handover);
+  if (back.ok()) back = daemon_->resume_clients(*handover);
+  if (back.ok()) back = start_servers();
+  if (!back.ok()) {
+    log_.error("taking back failed: " + back.error().message());
+    daemon_.reset();
+  }
+  return false;
+}
+
+}  // namespace blockmig

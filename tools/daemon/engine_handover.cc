@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a daemon's engine leaves its place to another one, or takes it.
+#include <utility>
+
+#include "bitmap/bitmap_codec.h"
+#include "tools/daemon/engine.h"
+
+namespace blockmig {
+namespace {
+
+HandoverDisk disk_to_hand_over(ServedDisk& served) {
+  HandoverDisk disk;
+  disk.request = served.request();
+  disk.request.source.clear();  // the journal knows; it may have moved
+  disk.request.listen.clear();  // the listeners come along
+  disk.request.bitmaps.clear();
+  disk.request.create_size_bytes = 0;
+  disk.request.force_source = false;
+  const DirtyTracking& tracking = served.disk().tracking();
+  for (const std::string& name : tracking.names()) {
+    const std::vector<std::byte> frame = encode_bitmap(*tracking.find(name));
+    disk.bitmaps.push_back(
+        {name, std::string(reinterpret_cast<const char*>(frame.data()), frame.size())});
+  }
+  return disk;
+}
+
+}  // namespace
+
+Task<Result<Handover>> Engine::park(Duration patience) {
+  for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
+    const std::string job = jobs_.job_of(served->name());
+    if (job.empty()) continue;
+    co_return Error(ErrorCode::kBusy, "disk '" + served->name() + "' is being migrated by " + job +
+                                          ": wait for it, or abort it");
+  }
+  Result<ParkedServer> parked = co_await server_->park(patience);
+  if (!parked.ok()) co_return parked.error();
+  Handover handover = handover_of(*std::move(parked));
+  for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
+    handover.state.disks.push_back(disk_to_hand_over(*served));
+  }
+  log_.info("handing over " + std::to_string(handover.state.clients.size()) + " clients and " +
+            std::to_string(handover.state.disks.size()) + " disks");
+  co_return std::move(handover);
+}
+
+Task<Status> Engine::resume_disks(const Handover& handover) {
+  for (const HandoverDisk& disk : handover.state.disks) {
+    const Status resumed = co_await resume_disk(disk);
+    if (!resumed.ok()) co_return resumed;
+  }
+  co_return Status();
+}
+
+Status Engine::resume_clients(const Handover& handover) {
+  Result<ParkedServer> parked = parked_of(handover);
+  if (!parked.ok()) return parked.error();
+  const std::size_t clients = parked->clients.size();
+  const Status served = server_->resume(*std::move(parked));
+  if (served.ok()) log_.info("going on with " + std::to_string(clients) + " clients");
+  return served;
+}
+
+Task<Status> Engine::resume_disk(const HandoverDisk& disk) {
+  ServeRequest request = disk.request;
+  const std::string name = request.disk;
+  const Result<DiskView> served = co_await disk_service_.serve(std::move(request), false);
+  if (!served.ok()) co_return served.error().with_context("disk '" + name + "'");
+  const auto found = disks_.get(name);
+  if (!found.ok()) co_return found.error();
+  for (const HandoverBitmap& bitmap : disk.bitmaps) {
+    const auto frame = std::as_bytes(std::span(bitmap.frame.data(), bitmap.frame.size()));
+    auto decoded = decode_bitmap(frame);
+    if (!decoded.ok()) co_return decoded.error().with_context("bitmap '" + bitmap.name + "'");
+    DirtyTracking& tracking = (*found)->disk().tracking();
+    if (tracking.find(bitmap.name) != nullptr) continue;
+    const Status added = tracking.add(bitmap.name, *std::move(decoded));
+    if (!added.ok()) co_return added;
+  }
+  co_return Status();
+}
+
+}  // namespace blockmig

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handover: a daemon's listeners, clients and disks on their way to the one that takes its place,
+// and the message that carries them between two processes.
+//
+//   old                                     new
+//   ◀──────── connection to the new one's socket, opened by the old one
+//   message: text, descriptors ───────────▶ opens journal and disks, goes on with the clients
+//   ◀──────── "ok", or why not ──────────── then the old one ends, or takes everything back
+//
+// The old one has closed its journal and its disks before it sends (I3); it keeps its own copies of
+// the descriptors until it has heard "ok". Thread rule: sending and receiving block, for kPatience
+// at most; not on a loop.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "blockmig/base/error.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/unique_fd.h"
+#include "nbdserver/parked_client.h"
+#include "tools/control/handover_state.h"
+
+namespace blockmig {
+
+struct Handover {
+  HandoverState state;
+  std::vector<UniqueFd> sockets;  ///< of the listeners, then of the clients, in the state's order
+  UniqueFd lock;                  ///< of the state folder (StateDirLock), which is never free
+};
+
+/// Of the server; the disks are the caller's to add.
+Handover handover_of(ParkedServer parked);
+/// kInvalid: what the state says does not fit the descriptors, or no client can be like that. The
+/// handover keeps its own descriptors: these are copies.
+Result<ParkedServer> parked_of(const Handover& handover);
+
+inline constexpr Duration kHandoverPatience = std::chrono::seconds(30);
+
+/// `connection` is a unix socket.
+Status send_handover(int connection, const Handover& handover);
+/// The sender's refusal comes back as an error of its own words.
+Result<Handover> receive_handover(int connection);
+/// Instead of a handover: why there is none.
+Status send_refusal(int connection, const Error& error);
+
+/// What the receiver says in the end, and what the sender waits for. kDisconnected: it is gone.
+Status send_verdict(int connection, const Status& verdict);
+Status receive_verdict(int connection);
+
+}  // namespace blockmig
