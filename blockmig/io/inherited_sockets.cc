@@ -20,7 +20,7 @@ namespace {
 /// The first one after standard error (SD_LISTEN_FDS_START).
 constexpr int kFirstActivatedFd = 3;
 /// Nobody passes more; beyond it the number is not to be believed.
-constexpr int kMaxActivatedFds = 1024;
+constexpr int kMaxActivatedFds = 65536;
 
 std::optional<std::string> take_variable(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): before threads start
@@ -62,6 +62,10 @@ Result<InheritedSocket> take_socket(int fd, std::string name) {
   socket.name = name.empty() ? "unknown" : std::move(name);
   const std::string what =
       "socket activation: descriptor " + std::to_string(fd) + " ('" + socket.name + "')";
+  if (is_stored(socket)) {
+    if (::fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) return Error::from_errno(errno, what);
+    return socket;
+  }
   int type = 0;
   int listening = 0;
   socklen_t length = sizeof type;

@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "blockmig/base/error.h"
@@ -22,6 +23,13 @@ struct InheritedSocket {
   std::string name;       ///< as LISTEN_FDNAMES says; "unknown" where it does not
   bool listening = true;  ///< else it is one client's connection (Accept=yes)
 };
+
+/// What a daemon has left in the service manager's store for its next start; of any type, and left
+/// as it is.
+inline constexpr std::string_view kStoredPrefix = "blockmig.";
+inline bool is_stored(const InheritedSocket& socket) {
+  return socket.name.starts_with(kStoredPrefix);
+}
 
 /// None if the variables are not there or meant for another process. They are unset in any case, so
 /// that no child takes itself for the one that is meant. kInvalid: what they say cannot be, or a

@@ -109,12 +109,12 @@ def greets(path):
 class Process:
     """A child process with its output in a file."""
 
-    def __init__(self, command, log_path, stdin=subprocess.DEVNULL):
+    def __init__(self, command, log_path, stdin=subprocess.DEVNULL, pass_fds=()):
         self.log_path = log_path
         self.command = [str(c) for c in command]
         with open(log_path, "ab") as log:
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                self.command, stdin=stdin, stdout=log, stderr=log)
+                self.command, stdin=stdin, stdout=log, stderr=log, pass_fds=pass_fds)
 
     @property
     def pid(self):

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "nbdserver/limit_table.h"
+#include "tools/cli/fd_store.h"
 #include "tools/cli/foreground_daemon.h"
 #include "tools/control/control_client.h"
 #include "tools/control/state_dir.h"
@@ -74,7 +75,7 @@ Result<std::unique_ptr<ForegroundDaemon>> start_daemon(const ProcessSettings& pr
 }
 
 /// Adds the disks of the command line, and listens once the last one is there.
-Status offer_disks(const ProcessSettings& process, ControlHandler& daemon) {
+Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool stored) {
   for (const DiskArgument& disk : process.disks) {
     ServeRequest request;
     request.disk = disk.name;
@@ -82,7 +83,8 @@ Status offer_disks(const ProcessSettings& process, ControlHandler& daemon) {
     if (&disk == &process.disks.back()) request.listen = process.listen;
     const Result<std::string> added = ask(daemon, "POST", "/v1/disks", to_json(request));
     // One that came from the daemon before is here already.
-    const bool here = process.replace && !added && added.error().code() == ErrorCode::kBusy;
+    const bool here =
+        (process.replace || stored) && !added && added.error().code() == ErrorCode::kBusy;
     if (!added && !here) return added.error();
   }
   return {};
@@ -153,10 +155,16 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   if (process.disks.empty()) options->listen = process.listen;
   const auto daemon = start_daemon(process, *options);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));
-  const Status offered = offer_disks(process, (*daemon)->control());
-  if (!offered) return static_cast<int>(report_as("blockmigd", offered.error()));
+  const Status offered = offer_disks(process, (*daemon)->control(), options->stored != nullptr);
+  if (!offered) {
+    const int failed = static_cast<int>(report_as("blockmigd", offered.error()));
+    // With the clients of the daemon before it goes on without that disk.
+    if (!process.replace && options->stored == nullptr) return failed;
+  }
   const Status opened = (*daemon)->open_inherited();
   if (!opened) return static_cast<int>(report_as("blockmigd", opened.error()));
+  const Status told = notify_service_manager("READY=1");
+  if (!told) print("blockmigd: " + told.error().message() + "\n");
   print("blockmigd ready, state folder " + *state_dir + "\n");
   const Status stopped = (*daemon)->run_until_stopped(signals);
   return static_cast<int>(stopped.ok() ? ExitCode::kOk : exit_code_of(stopped.error()));

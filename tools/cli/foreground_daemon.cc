@@ -8,6 +8,8 @@
 #include <thread>
 #include <utility>
 
+#include "tools/cli/fd_store.h"
+
 namespace blockmig {
 namespace {
 
@@ -40,6 +42,10 @@ Result<DaemonOptions> daemon_options(const ProcessSettings& settings,
   options.security = *security;
   auto sockets = take_activated_sockets();
   if (!sockets) return sockets.error();
+  auto stored = take_stored_handover(*sockets);
+  if (!stored) return stored.error();
+  options.stored = *std::move(stored);
+  options.use_fd_store = settings.fd_store;
   options.inherited = std::make_shared<InheritedClients>();
   options.inherited->sockets = *std::move(sockets);
   for (const InheritedSocket& socket : options.inherited->sockets) {
@@ -65,8 +71,13 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   Result<StateDirLock> lock = StateDirLock::acquire(options.state_dir);
   if (!lock) return lock.error();
   std::unique_ptr<ForegroundDaemon> daemon(new ForegroundDaemon(*std::move(lock), options, log));
+  if (options.stored != nullptr) daemon->options_.listen.clear();  // the listeners come along
   const Status engine = daemon->start_engine();
   if (!engine) return engine.error();
+  if (options.stored != nullptr) {
+    const Status resumed = daemon->resume_stored(*options.stored);
+    if (!resumed) return resumed.error();
+  }
   const Status servers = daemon->start_servers();
   if (!servers) return servers.error();
   daemon->log_.info("daemon started, state folder " + options.state_dir);
@@ -83,6 +94,31 @@ Status ForegroundDaemon::start_engine() {
   if (!engine) return engine.error();
   daemon_ = *std::move(engine);
   return {};
+}
+
+Status ForegroundDaemon::resume_stored(const Handover& handover) {
+  const Status disks = daemon_->resume_disks(handover);
+  if (!disks) return disks.error().with_context("what was stored by the daemon before");
+  const Status clients = daemon_->resume_clients(handover);
+  if (!clients) log_.error(clients.error().message());
+  const Status forgotten = forget_stored_handover(handover);
+  if (!forgotten) log_.warning(forgotten.error().message());
+  return {};
+}
+
+bool ForegroundDaemon::leave_in_store() {
+  const Result<Handover> handover = daemon_->park(kParkPatience);
+  if (!handover) {
+    log_.warning("clients are not kept: " + handover.error().message());
+    return false;
+  }
+  stop_servers();
+  const Status closed = daemon_->stop();
+  if (!closed) log_.error("a store did not close: " + closed.error().message());
+  const Status stored = store_handover(*handover);
+  if (!stored) log_.error("clients are not kept: " + stored.error().message());
+  if (stored.ok()) log_.info("stopped, clients wait for the next start");
+  return true;
 }
 
 Status ForegroundDaemon::start_servers() {
@@ -115,6 +151,7 @@ Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
     const int first = signals.wait();
     if (!handover_requested_.exchange(false)) {
       log_.info("stopping (signal " + std::to_string(first) + ")");
+      if (options_.use_fd_store && leave_in_store()) return {};
       return stop(signals);
     }
     if (hand_over()) return {};

@@ -51,8 +51,13 @@ class ForegroundDaemon final {
   Status start_servers();
   void stop_servers();
   Status serve_metrics(const std::optional<SocketAddress>& address);
+  /// For clients that are in the middle of a request; then nothing is handed over.
+  static constexpr Duration kParkPatience = std::chrono::seconds(5);
   /// True: another process has taken over.
   bool hand_over();
+  /// True: everything has ended, and what could be kept is kept.
+  bool leave_in_store();
+  Status resume_stored(const Handover& handover);
   Status stop(StopSignals& signals);
 
   StateDirLock lock_;

@@ -17,9 +17,6 @@
 namespace blockmig {
 namespace {
 
-/// For clients that are in the middle of a request; then nothing is handed over.
-constexpr Duration kParkPatience = std::chrono::seconds(5);
-
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -114,7 +111,7 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   const Status clients = daemon->daemon_->resume_clients(*handover);
   if (!clients.ok()) daemon->log_.error(clients.error().message());
   const Status servers = daemon->start_servers();
-  if (!servers) return servers.error();
+  if (!servers) daemon->log_.error(servers.error().message());  // clients come first
   daemon->log_.info("daemon took over, state folder " + options.state_dir);
   return daemon;
 }
@@ -149,7 +146,9 @@ bool ForegroundDaemon::hand_over() {
   if (back.ok()) back = daemon_->resume_disks(*handover);
   if (back.ok()) back = daemon_->resume_clients(*handover);
   if (back.ok()) back = start_servers();
-  if (!back.ok()) {
+  if (back.ok()) {
+    log_.info("everything was taken back");
+  } else {
     log_.error("taking back failed: " + back.error().message());
     daemon_.reset();
   }

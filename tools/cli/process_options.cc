@@ -59,6 +59,10 @@ const std::array kOptions = {
                   "take the place of the daemon that runs in the state folder, with its disks and "
                   "its clients, who notice a short pause; start as usual where none runs",
                   &RawProcess::replace, true, true},
+    ProcessOption{"fd-store", "",
+                  "under systemd (FileDescriptorStoreMax=): leave disks and clients there at the "
+                  "end, so that a restart does not show",
+                  &RawProcess::fd_store, true, true},
     ProcessOption{"disk", "NAME=STORE", "offer this disk from the start; may be repeated",
                   &RawProcess::disks, true, true},
     ProcessOption{"threads", "N",
@@ -215,6 +219,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   if (!status) return status.error();
   settings.stdio = raw.stdio;
   settings.replace = raw.replace;
+  settings.fd_store = raw.fd_store;
   const bool has_credentials = !raw.tls_certs.empty() || !raw.tls_psk.empty();
   settings.security.tls = !raw.tls.empty() ? raw.tls : has_credentials ? "require" : "off";
   settings.security.tls_certificates = raw.tls_certs;

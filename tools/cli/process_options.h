@@ -34,6 +34,7 @@ struct RawProcess {
   std::vector<std::string> limits;
   bool stdio = false;
   bool replace = false;
+  bool fd_store = false;
   std::vector<std::string> disks;
   std::string tls;
   std::string tls_certs;
@@ -78,7 +79,8 @@ struct ProcessSettings {
   NbdServerLimits limits;
   NbdSecurityOptions security;
   bool stdio = false;
-  bool replace = false;  ///< take the place of the running daemon
+  bool replace = false;   ///< take the place of the running daemon
+  bool fd_store = false;  ///< leave the clients with the service manager at the end
   std::vector<DiskArgument> disks;
   /// Names of given options that a running daemon cannot take on.
   std::vector<std::string> fixed_at_start;
