@@ -29,6 +29,9 @@ struct DiskRecord {
   std::uint64_t epoch = 0;  ///< grows by one with every switchover (I3)
   std::uint64_t size_bytes = 0;
   std::string previous_uri;  ///< the store before the last switchover; empty if none
+  /// Not empty: what is absent in the store is in a base, as the hydration record with this region
+  /// set says. So whoever moves the decision moves both.
+  std::string hydration{};
   friend bool operator==(const DiskRecord&, const DiskRecord&) = default;
 };
 
@@ -66,17 +69,21 @@ struct RegionChange {
   std::vector<std::uint32_t> erase;  ///< containers that are empty now
 };
 
-/// A disk whose content is not whole in its store yet: what is absent there is in the base
-/// (correctness.md, post-copy). Counts only while the disk's record has the same epoch: written
-/// before the decision, it means nothing until the decision is there too (I7).
+/// A disk whose content is not whole in its store yet: what is absent there is in the base.
+/// Counts only while the disk's record names its region set: written before the decision, it means
+/// nothing until the decision is there too (I7).
 struct HydrationRecord {
   std::string disk;
-  std::uint64_t epoch = 0;  ///< of the disk record that it belongs to
+  std::uint64_t epoch = 0;  ///< of the decision that it belongs to
   std::string base_uri;     ///< where absent chunks are
   std::uint32_t granularity_bytes = 0;
   bool reverse_mirror = false;  ///< acknowledged writes reach the base too
   std::string regions;          ///< name of the region set of the absent chunks
   std::string job;              ///< id of the job that began it
+  // What the user asked for, so that it goes on like that after a restart.
+  std::uint64_t bwlimit_bytes_per_second = 0;  ///< 0: unlimited
+  std::uint64_t patience_ms = 0;               ///< 0: the default
+  bool read_back = false;
   friend bool operator==(const HydrationRecord&, const HydrationRecord&) = default;
 };
 

@@ -77,6 +77,7 @@ class Reader final {
     return value;
   }
   bool finished() const { return ok_ && left_.empty(); }
+  bool at_end() const { return left_.empty(); }
 
  private:
   std::string_view left_;
@@ -149,6 +150,7 @@ Result<std::string> encode_disk(const DiskRecord& record) {
   writer.number(record.epoch);
   writer.number(record.size_bytes);
   writer.text(record.previous_uri);
+  if (!record.hydration.empty()) writer.text(record.hydration);
   const std::string key = disk_key(record.disk);
   return checked(key, record.disk, writer.frame(Kind::kDisk, key));
 }
@@ -175,6 +177,9 @@ Result<std::string> encode_hydration(const HydrationRecord& record) {
   writer.number(record.reverse_mirror ? 1 : 0);
   writer.text(record.regions);
   writer.text(record.job);
+  writer.number(record.bwlimit_bytes_per_second);
+  writer.number(record.patience_ms);
+  writer.number(record.read_back ? 1 : 0);
   const std::string key = hydration_key(record.disk);
   return checked(key, record.disk, writer.frame(Kind::kHydration, key));
 }
@@ -232,6 +237,7 @@ Result<DiskRecord> decode_disk(std::string_view key, std::string_view value) {
   record.epoch = reader.number();
   record.size_bytes = reader.number();
   record.previous_uri = reader.text();
+  if (!reader.at_end()) record.hydration = reader.text();
   if (!reader.finished() || disk_key(record.disk) != key) return damaged(key, "payload");
   return record;
 }
@@ -264,6 +270,11 @@ Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view 
   const std::uint64_t mirrored = reader.number();
   record.regions = reader.text();
   record.job = reader.text();
+  record.bwlimit_bytes_per_second = reader.number();
+  record.patience_ms = reader.number();
+  const std::uint64_t read_back = reader.number();
+  record.read_back = read_back == 1;
+  if (read_back > 1) return damaged(key, "payload");
   if (!reader.finished() || hydration_key(record.disk) != key || granularity > 0xffffffffU ||
       mirrored > 1) {
     return damaged(key, "payload");

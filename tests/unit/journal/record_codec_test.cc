@@ -17,7 +17,9 @@ namespace format = record_format;
 DiskRecord disk() { return {"disk0", "file:///a", 7, 1ULL << 40, "nbd://h/b"}; }
 JobRecord job() { return {"01J", "disk0", "mirror", "file:///t", "done", 3, R"({"x":1})"}; }
 
-HydrationRecord hydration() { return {"disk0", 8, "file:///a", 65536, true, "absent", "mig-1"}; }
+HydrationRecord hydration() {
+  return {"disk0", 8, "file:///a", 65536, true, "absent", "mig-1", 5, 7, true};
+}
 RegionContainer container() { return {3, {std::byte{0x81}, std::byte{0}, std::byte{1}}}; }
 
 /// Makes the checksum right again after a change.
@@ -34,6 +36,9 @@ std::string sealed(const std::string& key, std::string value) {
 TEST(RecordCodec, RoundTrips) {
   EXPECT_EQ(*decode_disk(disk_key("disk0"), *encode_disk(disk())), disk());
   EXPECT_EQ(*decode_job(job_key("01J"), *encode_job(job())), job());
+  DiskRecord hydrating = disk();
+  hydrating.hydration = "absent.job-1.1";
+  EXPECT_EQ(*decode_disk(disk_key("disk0"), *encode_disk(hydrating)), hydrating);
   EXPECT_EQ(*decode_schema(encode_schema(7)), 7U);
   EXPECT_EQ(*decode_hydration(hydration_key("disk0"), *encode_hydration(hydration())), hydration());
   const std::string region = *encode_region("d", "n", container());
