@@ -28,6 +28,13 @@ enum class PlantedBug : int {
   kOldContentNotKept,        ///< snapshot: a write does not wait until the old content is kept
   kChunkInFlightNotKept,     ///< snapshot: a chunk with the copier counts as copied
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
+  kPullOverwritesNewer,      ///< I12: a pull lands on what a write has put there meanwhile
+  kPresenceBeforeData,       ///< I12: a chunk is durably present before its data is durable
+  kAbsentReadsAsFound,       ///< post-copy: an absent chunk is read where it is not yet
+  kPartialWriteNoFetch,      ///< post-copy: a part of an absent chunk makes it present
+  kBaseNotFlushed,           ///< I1: a flush forgets what only the old store has
+  kRestSavedBeforeFence,     ///< post-copy: chunks dirtied after the journal was told are missing
+                             ///< there
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

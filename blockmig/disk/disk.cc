@@ -271,6 +271,13 @@ std::unique_ptr<BlockDevice> Disk::swap_store(std::unique_ptr<BlockDevice> next,
   return std::exchange(store_, std::move(next));
 }
 
+std::unique_ptr<BlockDevice> Disk::swap_layer(std::unique_ptr<BlockDevice> next) {
+  BM_CHECK(gate_.state() == Gate::State::kClosed && gate_.inside() == 0);
+  BM_CHECK(next->info().size_bytes >= info_.size_bytes);
+  next->share_between_threads(!lanes_.empty());
+  return std::exchange(store_, std::move(next));
+}
+
 Duration Disk::take_longest_latency() {
   std::uint64_t longest = stats_.take_longest_ns();
   for (DiskLane* lane : lanes_) longest = std::max(longest, lane->take_longest_ns());

@@ -73,6 +73,10 @@ class Disk final : public BlockDevice {
   std::unique_ptr<BlockDevice> swap_store(std::unique_ptr<BlockDevice> next, std::string uri,
                                           std::uint64_t epoch);
 
+  /// Only while the gate is closed: `next` holds the same bytes at the same place, one layer more
+  /// or less. Returns what was there.
+  std::unique_ptr<BlockDevice> swap_layer(std::unique_ptr<BlockDevice> next);
+
   // What lanes use.
   EventLoop& loop() { return loop_; }
   /// `lane` and `marks` until remove_lane().

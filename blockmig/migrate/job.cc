@@ -6,6 +6,8 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/units.h"
+#include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
@@ -71,6 +73,31 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   migration_.begun = begun_;
 }
 
+Job::Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrating,
+         const JobOptions& options, TaskScope& leftovers)
+    : migration_(loop, disk, journal, options),
+      leftovers_(leftovers),
+      ended_(loop),
+      stop_sampling_(loop),
+      begun_(loop.now()),
+      latency_before_(disk.stats().latency()) {
+  const HydrationRecord& record = hydrating.record();
+  JobStatus& status = migration_.status;
+  status.id = record.job;
+  status.disk = disk.name();
+  status.mode = options.mode;
+  status.active_mode = Mode::kPostcopy;
+  status.source_uri = record.base_uri;
+  status.target_uri = disk.store_uri();
+  status.epoch = disk.epoch();
+  status.attempt = 1;
+  status.size_bytes = disk.info().size_bytes;
+  status.bytes_total = hydrating.map().absent_bytes();
+  migration_.hydrating = &hydrating;
+  migration_.decided = true;
+  disk.take_longest_latency();
+}
+
 Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
 
 Task<void> Job::run() {
@@ -93,6 +120,10 @@ Task<void> Job::run() {
 
 Task<Status> Job::migrate() {
   const Status recorded = co_await record("running");
+  if (migration_.hydrating != nullptr) {
+    const Status hydrated = co_await run_hydration(migration_);
+    co_return hydrated;
+  }
   if (!recorded.ok()) co_return recorded;
   auto target = co_await open_target(migration_, opener_, leftovers_);
   if (!target.ok()) co_return target.error();
@@ -108,6 +139,11 @@ Task<Status> Job::migrate() {
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
   if (migration_.status.state == JobState::kPaused) migration_.engine->pause();
+  const Status moved = co_await run_mode();
+  co_return moved;
+}
+
+Task<Status> Job::run_mode() {
   Status moved;
   switch (migration_.options.mode) {
     case Mode::kCold:
@@ -126,13 +162,19 @@ Task<Status> Job::migrate() {
         moved = co_await run_snapshot(migration_);
       }
       break;
+    case Mode::kPostcopy:
+      moved = co_await run_postcopy(migration_);
+      break;
+    case Mode::kHybrid:
+      moved = co_await run_hybrid(migration_);
+      break;
   }
   co_return moved;
 }
 
 Task<void> Job::clean_up(const Status& result) {
   Migration& m = migration_;
-  BM_CHECK(result.ok() == (m.decided || m.keep_target));
+  BM_CHECK(result.ok() ? m.decided || m.keep_target : !m.decided || m.interrupt.is_set());
   if (!m.decided) {
     m.disk.set_mirror(nullptr);
     m.disk.tracking().attach_job(nullptr);
@@ -140,6 +182,10 @@ Task<void> Job::clean_up(const Status& result) {
   }
   m.disk.write_throttle().set_rate(0);
   if (m.disk.write_throttle().held()) m.disk.write_throttle().let_go();
+  if (m.pivot && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
+    const HydrationRecord rest = m.pivot->record;
+    co_await forget_rest(m.journal, rest);
+  }
   if (m.engine) co_await m.engine->join();
   if (m.mirror) co_await m.mirror->wait_empty();
   BM_CHECK(!m.generation);
@@ -155,6 +201,7 @@ Task<void> Job::clean_up(const Status& result) {
   }
   m.replica.reset();
   m.sync.reset();
+  m.hydrating = nullptr;
   if (m.old_store) {
     auto task = close_old_store(std::move(m.old_store));
     leftovers_.spawn(std::move(task));
@@ -187,8 +234,11 @@ Status Job::abort() {
   if (is_final(migration_.status.state) || migration_.decided || migration_.deciding) {
     return Error(ErrorCode::kPrecondition,
                  "job " + id() + " cannot be aborted: it is " +
-                     (migration_.deciding ? "past its decision"
-                                          : std::string(to_string(migration_.status.state))));
+                     (migration_.hydrating != nullptr
+                          ? "hydrating: the disk runs on the target already; to go back, migrate "
+                            "it back when it is whole"
+                      : migration_.deciding ? "past its decision"
+                                            : std::string(to_string(migration_.status.state))));
   }
   migration_.cancel.cancel();
   if (migration_.replica) migration_.replica->abandon();
@@ -221,6 +271,7 @@ Status Job::set_bwlimit(std::uint64_t bytes_per_second) {
   }
   migration_.options.bwlimit_bytes_per_second = bytes_per_second;
   if (migration_.engine) migration_.engine->rate_limit().set_rate(bytes_per_second);
+  if (migration_.push_rate) migration_.push_rate->set_rate(bytes_per_second);
   return {};
 }
 
@@ -236,9 +287,14 @@ void Job::take_sample() {
   Migration& m = migration_;
   longest_request_ = std::max(longest_request_, m.disk.take_longest_latency());
   latency_during_ = m.disk.stats().latency().since(latency_before_);
+  const TimePoint now = m.loop.now();
+  if (m.hydrating != nullptr) {
+    capture_hydration(m, m.status);
+    copied_rate_.sample(now, m.status.bytes_hydrated);
+    return;
+  }
   if (!m.engine || !m.sync) return;
   note_fallback();
-  const TimePoint now = m.loop.now();
   const CopyStats& copy = m.engine->stats();
   copied_rate_.sample(now, copy.bytes_copied);
   dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + copy.bytes_leased);
@@ -282,7 +338,10 @@ void Job::capture(JobStatus& status) const {
     status.mirror_fallbacks = m.mirror->fallback().times();
     status.longest_mirror_wait_ms = to_ms(m.mirror->stats().longest_wait);
   }
-  if (m.sync) status.remaining_bytes = m.sync->dirty->dirty_bytes();
+  status.switched = m.decided;
+  const bool left_behind = m.pivot && m.decided;
+  if (m.sync && !left_behind) status.remaining_bytes = m.sync->dirty->dirty_bytes();
+  capture_hydration(m, status);
 }
 
 JobStatus Job::status() const {

@@ -23,9 +23,14 @@ class Job final {
   /// `leftovers` outlives the job: what a frozen target still holds ends there.
   Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
       std::string id, const JobOptions& options, TaskScope& leftovers);
+  /// A job that a restart finds in mid-hydration: the disk's store is `hydrating`.
+  Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrating,
+      const JobOptions& options, TaskScope& leftovers);
   ~Job();
 
   Task<void> run();
+  /// The daemon stops: a hydration ends here and goes on when the disk is served again.
+  void interrupt() { migration_.interrupt.set(); }
 
   /// kPrecondition when the decision has been made, or the job has ended.
   Status abort();
@@ -41,6 +46,7 @@ class Job final {
 
  private:
   Task<Status> migrate();
+  Task<Status> run_mode();
   Task<void> sample();
   void take_sample();
   void note_fallback();

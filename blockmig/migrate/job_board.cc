@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/job.h"
 
 namespace blockmig {
@@ -47,6 +48,19 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
   return id;
 }
 
+Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
+                                      const JobOptions& options) {
+  if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
+  // The job of an earlier opening of the same disk has ended.
+  std::erase_if(jobs_, [&hydrating](const auto& job) {
+    return job->ended() && job->id() == hydrating.record().job;
+  });
+  jobs_.push_back(std::make_unique<Job>(loop_, journal_, disk, hydrating, options, scope_));
+  auto task = jobs_.back()->run();
+  scope_.spawn(std::move(task));
+  return jobs_.back()->id();
+}
+
 Job* JobBoard::find(const std::string& id) const {
   for (const auto& job : jobs_) {
     if (job->id() == id) return job.get();
@@ -59,6 +73,10 @@ Error no_such_job(const std::string& id) {
   return Error(ErrorCode::kNotFound, "no job '" + id + "'");
 }
 }  // namespace
+
+void JobBoard::interrupt(const std::string& id) {
+  if (Job* const job = find(id); job != nullptr) job->interrupt();
+}
 
 Status JobBoard::abort(const std::string& id) {
   Job* job = find(id);
@@ -110,6 +128,7 @@ Task<void> JobBoard::stop() {
   stopping_ = true;
   for (const auto& job : jobs_) {
     if (job->ended()) continue;
+    job->interrupt();
     const Status aborted = job->abort();
     static_cast<void>(aborted);  // past its decision: it ends by itself
   }

@@ -21,6 +21,7 @@
 
 namespace blockmig {
 
+class HydratingDevice;
 class Job;
 
 class JobBoard final {
@@ -34,6 +35,12 @@ class JobBoard final {
   /// kBusy: the disk is being migrated already (names the job). kInvalid: options.
   Result<std::string> start(Disk& disk, std::unique_ptr<TargetOpener> target,
                             const JobOptions& options);
+
+  /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
+  Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options);
+
+  /// Ends a hydration for now; it goes on with hydrate(). Nothing where there is none.
+  void interrupt(const std::string& id);
 
   /// kNotFound if there is no such job; kPrecondition where the state does not allow it.
   Status abort(const std::string& id);

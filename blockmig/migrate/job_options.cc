@@ -32,13 +32,18 @@ std::string_view to_string(Mode mode) {
       return "snapshot";
     case Mode::kMirror:
       return "mirror";
+    case Mode::kPostcopy:
+      return "postcopy";
+    case Mode::kHybrid:
+      return "hybrid";
   }
   return "unknown";
 }
 
 Result<Mode> parse_mode(const std::string& text) {
   return parse_name("mode", text,
-                    std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror});
+                    std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,
+                               Mode::kPostcopy, Mode::kHybrid});
 }
 
 std::string_view to_string(OnStall action) {
@@ -47,6 +52,8 @@ std::string_view to_string(OnStall action) {
       return "mirror";
     case OnStall::kThrottle:
       return "throttle";
+    case OnStall::kPostcopy:
+      return "postcopy";
     case OnStall::kFail:
       return "fail";
   }
@@ -54,8 +61,9 @@ std::string_view to_string(OnStall action) {
 }
 
 Result<OnStall> parse_on_stall(const std::string& text) {
-  return parse_name("on-stall action", text,
-                    std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kFail});
+  return parse_name(
+      "on-stall action", text,
+      std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kPostcopy, OnStall::kFail});
 }
 
 std::string_view to_string(Verify verify) {
@@ -103,7 +111,7 @@ Status check_options(const JobOptions& options) {
         "(--verify digest)");
   }
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
-      options.target_timeout <= Duration::zero()) {
+      options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero()) {
     return invalid("deadlines must be longer than zero");
   }
   return {};

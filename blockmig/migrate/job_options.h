@@ -18,6 +18,8 @@ enum class Mode : unsigned char {
   kDbt,       ///< dirty-block tracking: passes until the rest fits the downtime budget
   kSnapshot,  ///< point-in-time generations, until the rest fits the downtime budget
   kMirror,    ///< one pass with synchronous mirroring behind the cursor
+  kPostcopy,  ///< switchover first; what is absent is pulled on demand and in the background
+  kHybrid,    ///< one bulk pass, then a switchover with the hot rest absent
 };
 std::string_view to_string(Mode mode);
 /// kInvalid, with the list of modes.
@@ -27,6 +29,7 @@ Result<Mode> parse_mode(const std::string& text);
 enum class OnStall : unsigned char {
   kMirror,    ///< go on as `mirror`
   kThrottle,  ///< slow the guest's writes, step by step, until it converges
+  kPostcopy,  ///< switch over now, and fetch the rest afterwards
   kFail,      ///< end the job; the guest stays on the source
 };
 std::string_view to_string(OnStall action);
@@ -61,6 +64,10 @@ struct JobOptions {
   std::uint64_t snapshot_buffer_bytes = 64u << 20;
   /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.
   Duration max_downtime = std::chrono::milliseconds(100);
+  /// postcopy, hybrid: every acknowledged write reaches the old store too until hydration ends.
+  bool reverse_mirror = true;
+  /// While hydrating: how long a request waits for the old store before it fails.
+  Duration base_patience = std::chrono::seconds(30);
   /// No answer from the target for this long fails the job (the guest has been elsewhere long
   /// before).
   Duration target_timeout = std::chrono::seconds(30);

@@ -31,6 +31,8 @@ std::string_view to_string(Phase phase) {
       return "mirroring";
     case Phase::kSwitching:
       return "switching";
+    case Phase::kHydrating:
+      return "hydrating";
     case Phase::kEnded:
       return "ended";
   }
@@ -63,13 +65,16 @@ void enter_phase(Phase& phase, Phase next) {
       legal = true;
       break;
     case Phase::kCopying:
-      legal = next != Phase::kPreparing;
+      legal = next != Phase::kPreparing && next != Phase::kHydrating;
       break;
     case Phase::kMirroring:
       legal = next == Phase::kSwitching || next == Phase::kEnded;
       break;
     case Phase::kSwitching:
       legal = next != Phase::kPreparing;
+      break;
+    case Phase::kHydrating:
+      legal = next == Phase::kSwitching || next == Phase::kEnded;
       break;
     case Phase::kEnded:
       break;

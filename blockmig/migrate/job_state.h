@@ -9,8 +9,10 @@
 //      └──▶ kDone                    after the decision; nothing leads back
 //
 //   kPreparing ▶ kCopying ▶ kSwitching ▶ kEnded
-//                   ▲  └──▶ kMirroring ──┐ │
+//                   ▲  └──▶ kMirroring ──┐ │└──▶ kHydrating ▶ kEnded
 //                   └────────────────────┴─┘ a switchover that would take too long goes back
+//
+// kHydrating comes after the decision; a job that a restart finds in it begins there.
 //
 // Every transition goes through enter_state()/enter_phase() (job_state.cc), which know the legal
 // ones.
@@ -31,6 +33,7 @@ enum class Phase : unsigned char {
   kCopying,    ///< bulk pass and dirty passes
   kMirroring,  ///< the same with the mirror attached
   kSwitching,  ///< gate closed
+  kHydrating,  ///< the disk runs on the target; what is absent there is fetched
   kEnded,
 };
 std::string_view to_string(Phase phase);

@@ -62,6 +62,18 @@ struct JobStatus {
   std::uint64_t switchovers_postponed = 0;  ///< fences that were opened on the source again
   double postponed_ms = 0;                  ///< what these cost the guest together
 
+  bool switched = false;  ///< the target owns the disk
+  // While hydrating, and after it. `remaining_bytes` is then what is still absent.
+  std::uint64_t bytes_hydrated = 0;  ///< pulled from the old store, zeros included
+  std::uint64_t bytes_spared = 0;    ///< filled by the guest's own writes, never fetched
+  std::uint64_t pulls_demanded = 0;  ///< because a request needed them
+  std::uint64_t pulls_prefetched = 0;
+  std::uint64_t pulls_pushed = 0;  ///< in the background
+  double demand_p50_ms = 0;        ///< how long requests waited for the old store
+  double demand_p99_ms = 0;
+  bool reverse_mirror = false;  ///< the old store has every acknowledged write
+  std::string depends_on;       ///< "both stores" where losing either loses data; else empty
+
   double elapsed_seconds = 0;
   double predicted_downtime_ms = 0;
   double stall_ms = 0;            ///< how long the gate was closed at the switchover that succeeded

@@ -20,6 +20,7 @@
 #include "blockmig/migrate/convergence.h"
 #include "blockmig/migrate/copy_engine.h"
 #include "blockmig/migrate/generation.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/mirror.h"
@@ -29,6 +30,13 @@
 
 namespace blockmig {
 
+/// A switchover before everything is copied: what the journal is told about the rest.
+struct Pivot {
+  HydrationRecord record;
+  std::vector<RegionContainer> saved;  ///< of the absent chunks, ahead of the fence
+  std::unique_ptr<PresenceMap> map;    ///< from the fence on
+};
+
 struct Migration {
   Migration(EventLoop& event_loop, Disk& migrated_disk, Journal& disk_journal,
             const JobOptions& job_options)
@@ -36,7 +44,8 @@ struct Migration {
         disk(migrated_disk),
         journal(disk_journal),
         options(job_options),
-        cancel(event_loop) {}
+        cancel(event_loop),
+        interrupt(event_loop) {}
 
   EventLoop& loop;
   Disk& disk;
@@ -59,6 +68,10 @@ struct Migration {
   Duration flush_cost{};                         ///< the target's last flush
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
   TimePoint begun{};                             ///< of the job
+  std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
+  HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
+  std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
+  Event interrupt;           ///< the daemon stops: hydration goes on when the disk is served again
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
   bool keep_target = false;  ///< it is what was asked for, though it owns nothing
@@ -93,5 +106,7 @@ Task<Status> run_mirror(Migration& migration);
 Task<Status> run_snapshot(Migration& migration);
 /// Success: the target is a backup, and the disk is where it was.
 Task<Status> run_point_in_time(Migration& migration);
+Task<Status> run_postcopy(Migration& migration);
+Task<Status> run_hybrid(Migration& migration);
 
 }  // namespace blockmig

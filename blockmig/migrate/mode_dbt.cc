@@ -31,6 +31,11 @@ Task<Status> run_dbt(Migration& migration) {
           case OnStall::kThrottle:
             throttle_guest(migration);
             break;
+          case OnStall::kPostcopy: {
+            note_decision(migration, "dbt -> postcopy", judgement.reason);
+            const Status hydrated = co_await run_postcopy(migration);
+            co_return hydrated;
+          }
           case OnStall::kMirror: {
             note_decision(migration, "dbt -> mirror", judgement.reason);
             const Status mirrored = co_await run_mirror(migration);

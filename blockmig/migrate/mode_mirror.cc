@@ -3,7 +3,8 @@
 // equal, so the pass converges at any write rate. What could not be mirrored (writes into a chunk
 // that was being copied, or while the target was late) is caught up in small rounds. A guest with
 // more bytes outstanding than the target takes within the mirror's deadline can still outrun it:
-// then this says so, and goes on, throttles the guest or fails, as the user chose.
+// then this says so, and goes on, throttles the guest, leaves the rest behind or fails, as the user
+// chose.
 #include <algorithm>
 
 #include "blockmig/base/units.h"
@@ -54,6 +55,11 @@ Task<Status> run_mirror(Migration& migration) {
     ++(first ? migration.status.passes : migration.status.catch_up_rounds);
     const Judgement judgement = judge(migration, Duration::zero());
     if (judgement.verdict == Verdict::kNotConverging) {
+      if (migration.options.on_stall == OnStall::kPostcopy && pace_steps >= kPaceSteps) {
+        note_decision(migration, "mirror -> postcopy", judgement.reason);
+        const Status hydrated = co_await run_postcopy(migration);
+        co_return hydrated;
+      }
       const Status acted = act_on_stall(migration, judgement, pace_steps);
       if (!acted.ok()) co_return acted;
     }

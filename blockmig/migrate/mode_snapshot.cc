@@ -122,6 +122,11 @@ Task<Status> run_snapshot(Migration& migration) {
       case OnStall::kThrottle:
         throttle_guest(migration);
         break;
+      case OnStall::kPostcopy: {
+        note_decision(migration, "snapshot -> postcopy", judgement.reason);
+        const Status hydrated = co_await run_postcopy(migration);
+        co_return hydrated;
+      }
       case OnStall::kMirror: {
         note_decision(migration, "snapshot -> mirror", judgement.reason);
         const Status mirrored = co_await run_mirror(migration);

@@ -55,6 +55,11 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
     case TargetOpKind::kFlush:
       status = co_await target_->flush();
       break;
+    case TargetOpKind::kRead: {
+      const MutableBytes into = op->bytes;
+      status = co_await target_->read(op->offset, into);
+      break;
+    }
     case TargetOpKind::kReadBack: {
       const MutableBytes into = op->bytes;
       status = co_await target_->read_medium(op->offset, into);

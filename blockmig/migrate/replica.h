@@ -32,6 +32,7 @@ enum class TargetOpKind : unsigned char {
   kWrite,
   kZero,
   kFlush,
+  kRead,
   kReadBack,  ///< from the medium, as far as the device can (BlockDevice::read_medium)
 };
 
@@ -44,7 +45,7 @@ struct TargetOp {
   bool fua = false;
   bool bulk = false;               ///< the copier's: counts for bulk_waits()
   std::shared_ptr<Buffer> memory;  ///< owns what `bytes` points into
-  MutableBytes bytes;              ///< kWrite: what to write; kReadBack: what was read
+  MutableBytes bytes;              ///< kWrite: what to write; kRead, kReadBack: what was read
   std::optional<Digest> digest;    ///< kWrite: what `bytes` must still be when it is answered
   Event done;                      ///< set when `status` is final for those who wait
   Status status;

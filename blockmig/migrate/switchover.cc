@@ -9,6 +9,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/read_back.h"
 
 namespace blockmig {
@@ -43,6 +44,7 @@ DiskRecord record_of(const Migration& migration, bool after) {
   record.epoch = after ? disk.epoch() + 1 : disk.epoch();
   record.size_bytes = disk.info().size_bytes;
   record.previous_uri = after ? disk.store_uri() : std::string();
+  if (after && migration.pivot) record.hydration = migration.pivot->record.regions;
   return record;
 }
 
@@ -78,7 +80,9 @@ bool equal_now(const Migration& migration) {
 /// Everything between the closed gate and the decision. kPostponed when `deadline` does not
 /// suffice.
 Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint deadline) {
-  if (!planted(PlantedBug::kDirtyCheckBeforeDrain) && migration.sync->dirty->dirty_count() > 0) {
+  const bool copy_rest = !migration.pivot;
+  if (copy_rest && !planted(PlantedBug::kDirtyCheckBeforeDrain) &&
+      migration.sync->dirty->dirty_count() > 0) {
     const Status copied = co_await migration.engine->run_pass(deadline);
     if (!copied.ok() && copied.error().code() == ErrorCode::kTimedOut) {
       co_return SwitchOutcome::kPostponed;
@@ -89,8 +93,13 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
   if (!idle) co_return SwitchOutcome::kPostponed;
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();
-  if (!planted(PlantedBug::kDirtyCheckBeforeDrain) && !equal_now(migration)) {
+  if (copy_rest && !planted(PlantedBug::kDirtyCheckBeforeDrain) && !equal_now(migration)) {
     co_return SwitchOutcome::kPostponed;
+  }
+  if (migration.pivot) {
+    const auto kept = co_await keep_rest_under_fence(migration);
+    if (!kept.ok()) co_return kept.error();
+    if (!*kept) co_return SwitchOutcome::kPostponed;
   }
   if (migration.sync->unverified) {
     const auto verified = co_await read_back_under_fence(migration, deadline);
@@ -116,8 +125,12 @@ void hand_over(Migration& migration) {
   disk.tracking().attach_job(nullptr);
   auto target = migration.replica->release_target();
   target->prefer_latency(true);
-  migration.old_store =
-      disk.swap_store(std::move(target), migration.status.target_uri, disk.epoch() + 1);
+  if (migration.pivot) {
+    swap_to_hydrating(migration, std::move(target));
+  } else {
+    migration.old_store =
+        disk.swap_store(std::move(target), migration.status.target_uri, disk.epoch() + 1);
+  }
   migration.status.epoch = disk.epoch();
 }
 
@@ -133,7 +146,7 @@ double to_ms(Duration duration) {
 /// The image's digest is made off the loop: a large disk has many chunks, and the guest is running
 /// again.
 Task<void> report_digests(Migration& migration) {
-  if (!migration.sync->digests) co_return;
+  if (migration.pivot || !migration.sync->digests) co_return;
   ChunkDigests& digests = *migration.sync->digests;
   BlockDevice& whole = migration.old_store ? *migration.old_store : migration.replica->target();
   std::vector<std::byte> content;
@@ -152,6 +165,10 @@ Task<void> report_digests(Migration& migration) {
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();
+  if (migration.pivot) {
+    const Status kept = co_await keep_rest(migration);
+    if (!kept.ok()) co_return kept.error();
+  }
   if (migration.sync->unverified) {
     const Status read = co_await read_back(migration);
     if (!read.ok()) co_return read.error();
@@ -159,7 +176,8 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   const Status flushed = co_await pre_flush(migration);
   if (!flushed.ok()) co_return flushed.error();
   const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
-  if (too_much_now && migration.status.mode != Mode::kCold) co_return SwitchOutcome::kPostponed;
+  if (too_much_now && !migration.pivot && migration.status.mode != Mode::kCold)
+    co_return SwitchOutcome::kPostponed;
 
   const Phase before = migration.status.phase;
   enter_phase(migration.status.phase, Phase::kSwitching);

@@ -38,6 +38,26 @@ class SimJournal final : public Journal {
   Task<Status> save_hydration(const HydrationRecord& record) override;
   Task<Status> remove_hydration(const std::string& disk) override;
 
+  // What is durable now, without taking time.
+  std::vector<RegionContainer> regions(const std::string& disk, const std::string& name) const {
+    std::vector<RegionContainer> all;
+    const auto set = regions_.find({disk, name});
+    if (set == regions_.end()) return all;
+    for (const auto& entry : set->second) all.push_back(entry.second);
+    return all;
+  }
+  /// As if it had always been there.
+  void preset(const DiskRecord& disk, const HydrationRecord& hydration,
+              const std::vector<RegionContainer>& containers) {
+    disks_[disk.disk] = disk;
+    hydrations_[disk.disk] = hydration;
+    for (const RegionContainer& container : containers) {
+      regions_[{disk.disk, hydration.regions}][container.index] = container;
+    }
+  }
+  const HydrationRecord& hydration(const std::string& disk) const { return hydrations_.at(disk); }
+  const DiskRecord& disk_record(const std::string& disk) const { return disks_.at(disk); }
+
  private:
   Task<void> take_time();
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim: runs the engine under seeds.
 //
-//   sim --seeds N [--first S] [--mode cold|dbt|mirror|any]   many runs; the first failing seed ends
-//   it sim --seed S --verbose                                   one run, telling its story sim
+//   sim --seeds N [--first S] [--mode M|any|hydration]   many runs; the first failing seed ends it
+//   sim --seed S --verbose                                   one run, telling its story sim
 //   --bug NAME --seeds N --expect-found                  a planted bug must be found sim --twice
 //   each run twice, with equal traces
 #include <cstdio>
@@ -12,11 +12,13 @@
 #include <string>
 
 #include "blockmig/base/planted.h"
+#include "hydration_world.h"
 #include "world.h"
 
 namespace {
 
 using blockmig::PlantedBug;
+using blockmig::sim::HydrationWorld;
 using blockmig::sim::RunOptions;
 using blockmig::sim::RunResult;
 using blockmig::sim::World;
@@ -41,6 +43,12 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"old-content-not-kept", PlantedBug::kOldContentNotKept},
     {"chunk-in-flight-not-kept", PlantedBug::kChunkInFlightNotKept},
     {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
+    {"pull-overwrites-newer", PlantedBug::kPullOverwritesNewer},
+    {"presence-before-data", PlantedBug::kPresenceBeforeData},
+    {"absent-reads-as-found", PlantedBug::kAbsentReadsAsFound},
+    {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},
+    {"base-not-flushed", PlantedBug::kBaseNotFlushed},
+    {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
 };
 
 struct Arguments {
@@ -49,6 +57,7 @@ struct Arguments {
   std::uint64_t seeds = 1;
   std::string bug = "none";
   std::string mode = "any";
+  bool hydration = false;
   bool expect_found = false;
   bool twice = false;
 };
@@ -75,7 +84,8 @@ Arguments parse(int count, char** words) {
       arguments.seeds = std::stoull(value());
     } else if (word == "--mode") {
       arguments.mode = value();
-      if (arguments.mode != "any") {
+      arguments.hydration = arguments.mode == "hydration";
+      if (arguments.mode != "any" && !arguments.hydration) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
         arguments.run.mode = *mode;
@@ -97,11 +107,17 @@ Arguments parse(int count, char** words) {
 }
 
 /// A run that found something leaves suspended tasks that refer to its world: it is not destroyed.
-RunResult run_once(const RunOptions& options) {
-  auto world = std::make_unique<World>(options);
+template <typename AnyWorld>
+RunResult run_world(const RunOptions& options) {
+  auto world = std::make_unique<AnyWorld>(options);
   RunResult result = world->run();
   if (!result.violation.empty()) static_cast<void>(world.release());
   return result;
+}
+
+RunResult run_once(const Arguments& arguments) {
+  return arguments.hydration ? run_world<HydrationWorld>(arguments.run)
+                             : run_world<World>(arguments.run);
 }
 
 }  // namespace
@@ -115,8 +131,8 @@ int main(int count, char** words) {
   std::uint64_t generations = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
-    RunResult result = run_once(arguments.run);
-    if (arguments.twice && run_once(arguments.run).trace_hash != result.trace_hash) {
+    RunResult result = run_once(arguments);
+    if (arguments.twice && run_once(arguments).trace_hash != result.trace_hash) {
       result.violation = "two runs of one seed differ: something is not simulated";
     }
     requests += result.guest_requests;

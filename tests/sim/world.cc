@@ -125,10 +125,13 @@ void World::fill_source() {
 
 JobOptions World::draw_options() {
   JobOptions options;
-  static constexpr Mode kModes[] = {Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror};
+  static constexpr Mode kModes[] = {Mode::kCold,   Mode::kSnapshot, Mode::kDbt,
+                                    Mode::kMirror, Mode::kPostcopy, Mode::kHybrid};
   options.mode = options_.mode.value_or(kModes[random_.below(std::size(kModes))]);
-  static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail};
-  options.on_stall = kActions[random_.below(3)];
+  static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
+                                         OnStall::kPostcopy};
+  options.on_stall = kActions[random_.below(std::size(kActions))];
+  options.reverse_mirror = random_.chance(1, 2);
   options.granularity_bytes = 4096u << random_.below(5);
   options.copy_depth = static_cast<std::uint32_t>(random_.between(1, 8));
   options.copy_request_bytes = options.granularity_bytes << random_.below(3);

@@ -84,6 +84,8 @@ class World final {
   bool source_may_fail_ = false;
   bool target_lies_ = false;
   std::string decided_digest_;  ///< of the disk at the last decision
+  std::uint64_t decided_epoch_ = 1;
+  std::string hydration_;
   bool finished_ = false;
   std::string last_verdict_;
 };

@@ -8,10 +8,33 @@
 namespace blockmig::sim {
 
 void World::check_equal(const DiskRecord& record) {
+  if (record.epoch == decided_epoch_) {
+    // A hydration has ended: the record must not forget a chunk that is durably absent.
+    if (!journal_.regions(record.disk, hydration_).empty()) {
+      complain("whole while chunks are durably absent (I12)");
+    }
+    return;
+  }
+  decided_epoch_ = record.epoch;
+  hydration_ = record.hydration;
   std::vector<std::byte> source(size_bytes_);
   std::vector<std::byte> target(size_bytes_);
   owner_->peek(0, source);
   target_->peek(0, target);
+  if (!record.hydration.empty()) {
+    // What is left behind is in the base; the rest must be equal.
+    const std::uint64_t granularity = journal_.hydration(record.disk).granularity_bytes;
+    for (const RegionContainer& container : journal_.regions(record.disk, record.hydration)) {
+      for (std::uint64_t bit = 0; bit < container.bits.size() * 8; ++bit) {
+        const std::byte here = container.bits[bit / 8] >> (bit % 8) & std::byte{1};
+        const std::uint64_t at =
+            (std::uint64_t{container.index} * kChunksPerContainer + bit) * granularity;
+        if (here == std::byte{0} || at >= size_bytes_) continue;
+        const std::uint64_t length = std::min(granularity, size_bytes_ - at);
+        std::copy_n(source.data() + at, length, target.data() + at);
+      }
+    }
+  }
   const auto place = std::mismatch(source.begin(), source.end(), target.begin());
   if (place.first == source.end()) {
     ImageDigest digest;
@@ -27,6 +50,8 @@ void World::check_equal(const DiskRecord& record) {
 
 /// What the report says the disk held at the decision (I13).
 void World::check_digests(const JobStatus& status, Verify verify) {
+  // Nobody knew all of it at the decision. A point in time has none.
+  if (!status.point_in_time && !hydration_.empty()) return;
   if (verify == Verify::kNone || (source_may_fail_ && status.source_digest.empty())) return;
   // Of a point in time, chunks copied in parts are read from the target, which may fail.
   if (status.point_in_time && status.source_digest.empty()) return;

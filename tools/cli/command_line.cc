@@ -122,7 +122,8 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("--to", raw.to, "target store; a folder means the same file name in it")
       ->type_name("STORE")
       ->required();
-  app.add_option("--mode", raw.mode, "cold, snapshot, dbt or mirror (default: mirror)")
+  app.add_option("--mode", raw.mode,
+                 "cold, snapshot, dbt, mirror, postcopy or hybrid (default: mirror)")
       ->type_name("MODE");
   app.add_flag("--point-in-time", raw.point_in_time,
                "a consistent copy of this instant; the disk stays where it is (mode snapshot)");
@@ -138,7 +139,7 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
                  "longest that a write waits for the target, from its arrival (default: 50ms)")
       ->type_name("TIME");
   app.add_option("--on-stall", raw.on_stall,
-                 "when it does not converge: mirror, throttle or fail (default: mirror)")
+                 "when it does not converge: mirror, throttle, postcopy or fail (default: mirror)")
       ->type_name("ACTION");
   app.add_option("--verify", raw.verify,
                  "none, digest (of every chunk copied) or full (read back; default: digest)")
@@ -151,6 +152,13 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
       ->type_name("SIZE");
   app.add_option("--target-timeout", raw.target_timeout,
                  "fail when the target is silent for so long (default: 30s)")
+      ->type_name("TIME");
+  app.add_option("--reverse-mirror", raw.reverse_mirror,
+                 "postcopy, hybrid: until the new store is whole, writes reach the old one too: on "
+                 "or off (default: on)")
+      ->type_name("on|off");
+  app.add_option("--base-patience", raw.base_patience,
+                 "postcopy, hybrid: longest that a request waits for the old store (default: 30s)")
       ->type_name("TIME");
   CLI::Option* wait = app.add_flag("--wait", raw.wait, "wait for the end (default)");
   app.add_flag("--detach", raw.detach, "return when the job has started")->excludes(wait);

@@ -69,6 +69,11 @@ Status convert_serve(const RawOptions& raw, CommandLine& command) {
   return {};
 }
 
+Result<bool> parse_on_off(const std::string& text) {
+  if (text == "on" || text == "off") return text == "on";
+  return Error(ErrorCode::kInvalid, "'" + text + "' is neither on nor off");
+}
+
 Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   MigrateRequest& migrate = command.migrate;
   JobOptions& options = migrate.options;
@@ -83,6 +88,8 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
   take(status, "--mirror-deadline", raw.mirror_deadline, options.mirror_deadline, parse_duration);
   take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
+  take(status, "--reverse-mirror", raw.reverse_mirror, options.reverse_mirror, parse_on_off);
+  take(status, "--base-patience", raw.base_patience, options.base_patience, parse_duration);
   take(status, "--granularity", raw.granularity, options.granularity_bytes, parse_size_32);
   take(status, "--copy-depth", raw.copy_depth, options.copy_depth, parse_count);
   take(status, "--copy-size", raw.copy_size, options.copy_request_bytes, parse_size_32);

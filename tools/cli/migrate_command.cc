@@ -35,7 +35,8 @@ ExitCode conclude(const CommandLine& command, const JobStatus& job) {
   std::string text = job.id + " " + std::string(to_string(job.state));
   if (job.error) text += ": " + job.error->message();
   if (job.state == JobState::kFailed && !job.verdict.empty()) text += " (" + job.verdict + ")";
-  text += ": disk '" + job.disk + "' is still on " + job.source_uri;
+  text += job.switched ? ": disk '" + job.disk + "' is on " + job.target_uri + " already"
+                       : ": disk '" + job.disk + "' is still on " + job.source_uri;
   std::fprintf(stderr, "blockmig: %s\n", text.c_str());
   return exit_code_of(job);
 }

@@ -33,7 +33,10 @@ std::string percent(const JobStatus& job) {
 
 /// Until the rest is copied at the present rates; empty if that is not in sight.
 std::string eta_text(const JobStatus& job) {
-  if (job.phase != Phase::kCopying && job.phase != Phase::kMirroring) return {};
+  if (job.phase != Phase::kCopying && job.phase != Phase::kMirroring &&
+      job.phase != Phase::kHydrating) {
+    return {};
+  }
   const std::uint64_t gain = job.rate_bytes_per_second > job.dirty_rate_bytes_per_second
                                  ? job.rate_bytes_per_second - job.dirty_rate_bytes_per_second
                                  : 0;
@@ -55,13 +58,16 @@ std::string cut_text(const std::string& text, std::size_t bytes) {
 
 /// Everything after the percentage.
 std::string figures(const JobStatus& job) {
-  std::string text = format_bytes(job.bytes_copied) + " of " + format_bytes(job.bytes_total) +
-                     ", " + format_rate(job.rate_bytes_per_second);
+  const bool hydrating = job.phase == Phase::kHydrating;
+  std::string text = format_bytes(hydrating ? job.bytes_hydrated : job.bytes_copied) + " of " +
+                     format_bytes(job.bytes_total) + ", " + format_rate(job.rate_bytes_per_second);
   if (job.dirty_rate_bytes_per_second > 0) {
     text += ", dirty " + format_rate(job.dirty_rate_bytes_per_second);
   }
   if (job.remaining_bytes > 0) text += ", left " + format_bytes(job.remaining_bytes);
   text += eta_text(job);
+  if (!job.depends_on.empty()) text += ", depends on " + job.depends_on;
+  if (hydrating && job.error) text += ", held up: " + job.error->message();
   if (job.throttle_bytes_per_second > 0) {
     text += ", writes held to " + format_rate(job.throttle_bytes_per_second);
   }
@@ -131,6 +137,13 @@ std::string summary_text(const JobStatus& job) {
   text += "  copied " + format_bytes(job.bytes_copied) + " (" + format_rate(rate) + "), mirrored " +
           format_bytes(job.bytes_mirrored) + ", zeros not sent " + format_bytes(job.bytes_zero) +
           "\n";
+  if (job.bytes_hydrated + job.bytes_spared > 0) {
+    text += "  fetched afterwards " + format_bytes(job.bytes_hydrated) +
+            " (pulls: " + std::to_string(job.pulls_demanded) + " demanded, " +
+            std::to_string(job.pulls_prefetched) + " prefetched, " +
+            std::to_string(job.pulls_pushed) + " pushed), overwritten before " +
+            format_bytes(job.bytes_spared) + "\n";
+  }
   text += "  stall " + format_duration(from_ms(job.stall_ms)) + ", longest request " +
           format_duration(from_ms(job.longest_request_ms)) + ", request p99 " +
           format_duration(from_ms(job.guest_p99_ms)) + "\n";

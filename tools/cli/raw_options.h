@@ -43,6 +43,8 @@ struct RawOptions {
   std::string copy_depth;
   std::string copy_size;
   std::string target_timeout;
+  std::string reverse_mirror;
+  std::string base_patience;
   bool wait = false;
   bool detach = false;
   std::string timeout;

@@ -26,7 +26,7 @@ Result<JobState> parse_state(const std::string& text) {
 
 Result<Phase> parse_phase(const std::string& text) {
   return parse_enumerator(text, std::array{Phase::kPreparing, Phase::kCopying, Phase::kMirroring,
-                                           Phase::kSwitching, Phase::kEnded});
+                                           Phase::kSwitching, Phase::kHydrating, Phase::kEnded});
 }
 
 void read_error(FieldReader& fields, std::optional<Error>& into) {
@@ -66,6 +66,23 @@ void read_decisions(FieldReader& fields, JobStatus& job) {
     if (!inner.status()) return fields.fail("decisions", "must say what and why");
     job.decisions.push_back(std::move(decision));
   }
+}
+
+void read_hydration(FieldReader& fields, JobStatus& job) {
+  const Json* object = fields.find("hydration");
+  if (object == nullptr) return;
+  if (!object->is_object()) return fields.fail("hydration", "must be an object");
+  FieldReader inner(*object);
+  inner.read("bytes_hydrated", job.bytes_hydrated);
+  inner.read("bytes_spared", job.bytes_spared);
+  inner.read("pulls_demanded", job.pulls_demanded);
+  inner.read("pulls_prefetched", job.pulls_prefetched);
+  inner.read("pulls_pushed", job.pulls_pushed);
+  inner.read("demand_p50_ms", job.demand_p50_ms);
+  inner.read("demand_p99_ms", job.demand_p99_ms);
+  inner.read("reverse_mirror", job.reverse_mirror);
+  inner.read("depends_on", job.depends_on);
+  if (!inner.status()) fields.fail("hydration", "must hold what it was written with");
 }
 
 }  // namespace
@@ -109,6 +126,13 @@ Json json_of(const JobStatus& job) {
   json["switchover_attempts"] = job.switchover_attempts;
   json["switchovers_postponed"] = job.switchovers_postponed;
   json["postponed_ms"] = job.postponed_ms;
+  json["switched"] = job.switched;
+  json["hydration"] = {
+      {"bytes_hydrated", job.bytes_hydrated}, {"bytes_spared", job.bytes_spared},
+      {"pulls_demanded", job.pulls_demanded}, {"pulls_prefetched", job.pulls_prefetched},
+      {"pulls_pushed", job.pulls_pushed},     {"demand_p50_ms", job.demand_p50_ms},
+      {"demand_p99_ms", job.demand_p99_ms},   {"reverse_mirror", job.reverse_mirror},
+      {"depends_on", job.depends_on}};
   json["elapsed_seconds"] = job.elapsed_seconds;
   json["predicted_downtime_ms"] = job.predicted_downtime_ms;
   json["stall_ms"] = job.stall_ms;
@@ -170,6 +194,8 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("guest_p50_ms", job.guest_p50_ms);
   fields.read("guest_p99_ms", job.guest_p99_ms);
   read_decisions(fields, job);
+  fields.read("switched", job.switched);
+  read_hydration(fields, job);
   read_digests(fields, job);
   if (!fields.status()) return fields.status().error();
   return job;

@@ -113,6 +113,8 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("snapshot_buffer_bytes", options.snapshot_buffer_bytes);
   fields.read("max_downtime_ms", options.max_downtime);
   fields.read("target_timeout_ms", options.target_timeout);
+  fields.read("reverse_mirror", options.reverse_mirror);
+  fields.read("base_patience_ms", options.base_patience);
 }
 
 }  // namespace
@@ -174,6 +176,8 @@ std::string to_json(const MigrateRequest& request) {
   json["mirror_window_bytes"] = options.mirror_window_bytes;
   json["max_downtime_ms"] = milliseconds(options.max_downtime);
   json["target_timeout_ms"] = milliseconds(options.target_timeout);
+  json["reverse_mirror"] = options.reverse_mirror;
+  json["base_patience_ms"] = milliseconds(options.base_patience);
   return dump(json, false);
 }
 

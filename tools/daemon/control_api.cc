@@ -80,6 +80,7 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
     if (!wanted) co_return error_response(wanted.error());
     ServeRequest moved = *std::move(wanted);
     const Result<DiskView> served = co_await disks_.serve(std::move(moved));
+    if (served.ok() && !served->job.empty()) jobs_.follow(served->job);
     co_return respond(served);
   }
   if (path.size() >= 4 && path[3] == "bitmaps") co_return answer_bitmaps(request, path);

@@ -11,6 +11,7 @@
 #include "blockmig/block/nbd_device.h"
 #include "blockmig/block/open_store.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/hydration.h"
 #include "tools/daemon/clipped_device.h"
 
 namespace blockmig {
@@ -42,7 +43,14 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   if (!reservation) co_return reservation.error();
   const Result<SourceChoice> choice = co_await choose(request);
   if (!choice) co_return choice.error();
-  Result<std::unique_ptr<BlockDevice>> opened = co_await open_source(request, *choice);
+  // What is absent is pulled into the store, whatever clients may do.
+  ServeRequest opening = request;
+  if (!choice->hydration.empty()) opening.read_only = false;
+  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, *choice);
+  if (!source) co_return source.error();
+  std::unique_ptr<BlockDevice> store = *std::move(source);
+  Result<std::unique_ptr<BlockDevice>> opened =
+      co_await open_rest(opening, *choice, std::move(store));
   if (!opened) co_return opened.error();
   auto disk =
       std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
@@ -56,6 +64,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
     co_return published.error();
   }
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
+  co_await hydrate(served);
   co_return view(*served);
 }
 
@@ -156,6 +165,7 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   record.epoch = choice.epoch;
   record.size_bytes = disk->disk().info().size_bytes;
   record.previous_uri = choice.previous_uri;
+  record.hydration = choice.hydration;
   // Before the first client can be acknowledged anything (I3, I7).
   const Status saved = co_await journal_.save_disk(record);
   if (!saved) co_return saved.error().with_context("cannot record disk '" + request.disk + "'");
@@ -209,7 +219,14 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
   const std::string job = jobs_.job_of(name);
-  if (!job.empty()) {
+  const Result<JobStatus> running = jobs_.status(job);
+  const bool hydrating = running.ok() && running->phase == Phase::kHydrating;
+  if (hydrating && forget) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "disk '" + name + "' is not whole at " + running->target_uri +
+                        " yet: what is missing there would be lost with its record");
+  }
+  if (!job.empty() && !hydrating) {
     co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job +
                                           ": wait for it, or abort it");
   }
@@ -218,6 +235,12 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     // It may have left by itself in the meantime.
     const Status cut = server_.disconnect(client.id);
     if (!cut && cut.error().code() != ErrorCode::kNotFound) co_return cut;
+  }
+  if (hydrating) {
+    // It goes on when the disk is served again.
+    jobs_.interrupt(job);
+    const Result<JobStatus> ended = co_await jobs_.wait(job);
+    static_cast<void>(ended);
   }
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const Status removed = co_await disks_.remove(name);

@@ -74,6 +74,12 @@ class DiskService final {
   Task<Result<std::unique_ptr<BlockDevice>>> fit_source(std::unique_ptr<BlockDevice> device,
                                                         const ServeRequest& request,
                                                         const SourceChoice& choice);
+  /// The layer that fetches what is still in the base; the source itself where nothing is.
+  Task<Result<std::unique_ptr<BlockDevice>>> open_rest(const ServeRequest& request,
+                                                       const SourceChoice& choice,
+                                                       std::unique_ptr<BlockDevice> source);
+  /// Goes on with the hydration of a disk that was opened in the middle of it.
+  Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);

@@ -188,6 +188,9 @@ std::vector<StoreUse> DiskService::uses(const std::string& except) const {
   for (const JobStatus& job : jobs_.list()) {
     if (is_final(job.state) || job.disk == except) continue;
     add(job.id + " of disk '" + job.disk + "', as its target", job.target_uri);
+    if (job.phase == Phase::kHydrating) {
+      add(job.id + " of disk '" + job.disk + "', which still needs it", job.source_uri);
+    }
   }
   return uses;
 }

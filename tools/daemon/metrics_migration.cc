@@ -12,8 +12,8 @@ namespace {
 
 using Family = MetricFamilies::Family;
 
-constexpr std::array kPhases = {Phase::kPreparing, Phase::kCopying, Phase::kMirroring,
-                                Phase::kSwitching, Phase::kEnded};
+constexpr std::array kPhases = {Phase::kPreparing, Phase::kCopying,   Phase::kMirroring,
+                                Phase::kSwitching, Phase::kHydrating, Phase::kEnded};
 constexpr std::array kStates = {JobState::kRunning, JobState::kPaused, JobState::kDone,
                                 JobState::kFailed, JobState::kAborted};
 
@@ -25,6 +25,11 @@ struct DiskJobs {
   std::uint64_t mirrored_bytes = 0;
   std::uint64_t zero_bytes = 0;
   std::uint64_t deadline_misses = 0;
+  std::uint64_t pulls_demanded = 0;
+  std::uint64_t pulls_prefetched = 0;
+  std::uint64_t pulls_pushed = 0;
+  std::uint64_t hydrated_bytes = 0;
+  std::uint64_t spared_bytes = 0;
   std::array<std::uint64_t, kStates.size()> ended{};
   LatencyHistogram stalls;
 };
@@ -39,6 +44,11 @@ std::map<std::string, DiskJobs> jobs_by_disk(const std::vector<JobStatus>& jobs)
     disk.mirrored_bytes += job.bytes_mirrored;
     disk.zero_bytes += job.bytes_zero;
     disk.deadline_misses += job.mirror_deadline_misses;
+    disk.pulls_demanded += job.pulls_demanded;
+    disk.pulls_prefetched += job.pulls_prefetched;
+    disk.pulls_pushed += job.pulls_pushed;
+    disk.hydrated_bytes += job.bytes_hydrated;
+    disk.spared_bytes += job.bytes_spared;
     if (is_final(job.state)) ++disk.ended[static_cast<std::size_t>(job.state)];
     if (job.state == JobState::kDone) {
       disk.stalls.record(static_cast<std::uint64_t>(job.stall_ms * 1e6));
@@ -126,6 +136,30 @@ void add_progress(const std::map<std::string, DiskJobs>& disks, MetricFamilies& 
   for (const auto& [name, disk] : disks) stalls.add(disk.stalls, {{"disk", name}});
 }
 
+void add_hydration(const std::map<std::string, DiskJobs>& disks, MetricFamilies& families) {
+  Family pulls = families.counter("blockmig_hydration_pulls_total",
+                                  "Pulls of absent chunks from the old store, by what asked.");
+  Family bytes = families.counter("blockmig_hydration_pulled_bytes_total",
+                                  "Bytes that were pulled from the old store.");
+  Family spared = families.counter("blockmig_hydration_spared_bytes_total",
+                                   "Absent bytes that clients overwrote before they were pulled.");
+  Family absent = families.gauge("blockmig_hydration_absent_bytes",
+                                 "Bytes of a disk that only the old store has.");
+  Family demand = families.gauge("blockmig_hydration_demand_seconds",
+                                 "How long requests of the latest migration waited for a pull.");
+  for (const auto& [name, disk] : disks) {
+    const JobStatus& job = *disk.latest;
+    pulls.add(disk.pulls_demanded, {{"disk", name}, {"kind", "demand"}});
+    pulls.add(disk.pulls_prefetched, {{"disk", name}, {"kind", "prefetch"}});
+    pulls.add(disk.pulls_pushed, {{"disk", name}, {"kind", "push"}});
+    bytes.add(disk.hydrated_bytes, {{"disk", name}});
+    spared.add(disk.spared_bytes, {{"disk", name}});
+    absent.add(job.phase == Phase::kHydrating ? job.remaining_bytes : 0, {{"disk", name}});
+    demand.add(job.demand_p50_ms / 1e3, {{"disk", name}, {"quantile", "0.5"}});
+    demand.add(job.demand_p99_ms / 1e3, {{"disk", name}, {"quantile", "0.99"}});
+  }
+}
+
 }  // namespace
 
 void add_migration_metrics(const MetricsSnapshot& snapshot, MetricFamilies& families) {
@@ -133,6 +167,7 @@ void add_migration_metrics(const MetricsSnapshot& snapshot, MetricFamilies& fami
   add_states(disks, families);
   add_totals(disks, families);
   add_progress(disks, families);
+  add_hydration(disks, families);
 }
 
 }  // namespace blockmig

@@ -31,6 +31,9 @@ class MigrationService final {
   /// is an error here; the rest fails the job.
   Task<Result<JobStatus>> start(MigrateRequest request);
 
+  /// Keeps the report of a job that somebody else started, too.
+  void follow(const std::string& id) { reports_.spawn(keep_report(id)); }
+
   /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
   Task<void> finish();
 

@@ -12,6 +12,7 @@
 
 #include "blockmig/disk/disk.h"
 #include "blockmig/disk/disk_lane.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "nbdserver/export.h"
 #include "tools/control/messages.h"
 
@@ -34,6 +35,12 @@ class ServedDisk final : public Export {
   std::vector<std::string> bitmap_names() const override { return disk_->tracking().names(); }
   const DirtyBitmap* find_bitmap(std::string_view bitmap) const override {
     return disk_->tracking().find(bitmap);
+  }
+
+  std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const override {
+    const auto* const hydrating = dynamic_cast<const HydratingDevice*>(&disk_->store());
+    if (hydrating == nullptr) return Export::absent_runs(range, max_runs);
+    return hydrating->map().runs(range, max_runs);
   }
 
   /// One per loop, for as long as it has connections.

@@ -11,13 +11,14 @@ Result<SourceChoice> choose_source(const ServeRequest& request,
                                              "' is not known here: say where its content is with "
                                              "--source URI");
     }
-    return SourceChoice{request.source, "", 1, false};
+    return SourceChoice{request.source, "", 1, "", false};
   }
   if (request.source.empty() || same) {
-    return SourceChoice{record->store_uri, record->previous_uri, record->epoch, true};
+    return SourceChoice{record->store_uri, record->previous_uri, record->epoch, record->hydration,
+                        true};
   }
   if (request.force_source) {
-    return SourceChoice{request.source, record->store_uri, record->epoch + 1, false};
+    return SourceChoice{request.source, record->store_uri, record->epoch + 1, "", false};
   }
   return Error(ErrorCode::kPrecondition,
                "disk '" + request.disk + "' lives at " + record->store_uri + " (epoch " +

@@ -15,7 +15,8 @@ struct SourceChoice {
   std::string uri;
   std::string previous_uri;
   std::uint64_t epoch = 1;
-  bool known = false;  ///< the journal's store: its size is binding
+  std::string hydration{};  ///< as DiskRecord: the content is not whole at `uri` yet
+  bool known = false;       ///< the journal's store: its size is binding
 };
 
 /// `same`: request.source and record->store_uri name one store.

@@ -84,14 +84,17 @@ TEST(CommandLine, APointInTimeIsCopiedByModeSnapshot) {
 TEST(CommandLine, MigrateTakesItsOptions) {
   const CommandLine command = parse(
       "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "
-      "--on-stall fail --verify full --granularity 4KiB --copy-depth 64 --copy-size 2MiB "
-      "--target-timeout 3s --timeout 1min -o json");
+      "--on-stall fail --reverse-mirror off --base-patience 2s --verify full "
+      "--granularity 4KiB --copy-depth 64 --copy-size 2MiB --target-timeout 3s --timeout 1min -o "
+      "json");
   const JobOptions& options = command.migrate.options;
   EXPECT_EQ(options.mode, Mode::kDbt);
   EXPECT_EQ(options.bwlimit_bytes_per_second, 200 * kMiB);
   EXPECT_EQ(options.max_downtime, std::chrono::milliseconds(20));
   EXPECT_EQ(options.mirror_deadline, std::chrono::milliseconds(5));
   EXPECT_EQ(options.on_stall, OnStall::kFail);
+  EXPECT_FALSE(options.reverse_mirror);
+  EXPECT_EQ(options.base_patience, std::chrono::seconds(2));
   EXPECT_EQ(options.verify, Verify::kFull);
   EXPECT_EQ(options.granularity_bytes, 4096u);
   EXPECT_EQ(options.copy_depth, 64u);

@@ -45,6 +45,16 @@ JobStatus sample_job() {
   job.switchovers_postponed = 14;
   job.postponed_ms = 8.5;
   job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
+  job.switched = true;
+  job.bytes_hydrated = 15;
+  job.bytes_spared = 16;
+  job.pulls_demanded = 17;
+  job.pulls_prefetched = 18;
+  job.pulls_pushed = 19;
+  job.demand_p50_ms = 9.5;
+  job.demand_p99_ms = 10.5;
+  job.reverse_mirror = true;
+  job.depends_on = "both stores";
   job.elapsed_seconds = 1.25;
   job.predicted_downtime_ms = 2.5;
   job.stall_ms = 3.5;
@@ -188,6 +198,8 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   request.options.mirror_deadline = std::chrono::microseconds(1500);
   request.options.max_downtime = std::chrono::milliseconds(7);
   request.options.target_timeout = std::chrono::seconds(2);
+  request.options.reverse_mirror = false;
+  request.options.base_patience = std::chrono::milliseconds(1500);
   const auto back = migrate_request_from_json(to_json(request));
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(to_json(*back), to_json(request));

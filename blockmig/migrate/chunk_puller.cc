@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/chunk_puller.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "blockmig/base/planted.h"
+#include "blockmig/migrate/copy_plan.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::size_t kMaxRunsPerWant = 256;
+constexpr unsigned kRoundsBeforeClaim = 3;
+constexpr Duration kRetryStep = std::chrono::milliseconds(20);
+constexpr Duration kRetryMax = std::chrono::seconds(1);
+
+std::size_t index_of(PullKind kind) { return static_cast<std::size_t>(kind); }
+
+}  // namespace
+
+const ChunkPuller::Pull* ChunkPuller::find(ByteRange range) const {
+  for (const auto& pull : pulls_) {
+    if (pull->range.overlaps(range)) return pull.get();
+  }
+  return nullptr;
+}
+
+bool ChunkPuller::has_room(PullKind kind, std::uint64_t bytes) const {
+  if (kind == PullKind::kDemand) {
+    return demanded_bytes_ == 0 || demanded_bytes_ + bytes <= 2 * core_.options.window_bytes;
+  }
+  const std::uint64_t background = bytes_in_flight_ - demanded_bytes_;
+  return background == 0 || background + bytes <= core_.options.window_bytes;
+}
+
+std::uint64_t ChunkPuller::want(ByteRange range, PullKind kind) {
+  if (core_.stop.is_set() || range.empty()) return 0;
+  std::uint64_t started = 0;
+  const std::uint64_t most = std::max(core_.options.pull_bytes, core_.map->granularity_bytes());
+  for (const DirtyBitmap::Run& run : core_.map->runs(core_.map->outwards(range), kMaxRunsPerWant)) {
+    if (!run.dirty) continue;
+    for (std::uint64_t at = run.range.offset; at < run.range.end();) {
+      const ByteRange chunk = core_.map->outwards({at, 1});
+      if (const Pull* const under_way = find(chunk); under_way != nullptr) {
+        at = under_way->range.end();
+        continue;
+      }
+      ByteRange next = chunk;
+      while (next.end() < run.range.end()) {
+        const ByteRange further = core_.map->outwards({next.end(), 1});
+        if (next.length + further.length > most || find(further) != nullptr) break;
+        next.length += further.length;
+      }
+      if (!has_room(kind, next.length)) return started;
+      started += next.length;
+      at = next.end();
+      start(next, kind);
+    }
+  }
+  return started;
+}
+
+void ChunkPuller::start(ByteRange range, PullKind kind) {
+  auto pull = std::make_shared<Pull>();
+  pull->range = range;
+  pull->kind = kind;
+  pulls_.push_back(pull);
+  bytes_in_flight_ += range.length;
+  if (kind == PullKind::kDemand) demanded_bytes_ += range.length;
+  auto task = run(std::move(pull));
+  scope_.spawn(std::move(task));
+}
+
+void ChunkPuller::overtaken(ByteRange range) {
+  if (planted(PlantedBug::kPullOverwritesNewer)) return;
+  for (const auto& pull : pulls_) {
+    if (pull->range.overlaps(range)) pull->overtaken = true;
+  }
+}
+
+Task<void> ChunkPuller::run(std::shared_ptr<Pull> pull) {
+  const Status status = co_await pull_chunks(*pull);
+  if (status.ok()) {
+    failures_ = 0;
+  } else {
+    ++failures_;
+  }
+  std::erase(pulls_, pull);
+  bytes_in_flight_ -= pull->range.length;
+  if (pull->kind == PullKind::kDemand) demanded_bytes_ -= pull->range.length;
+  core_.changed.pulse();
+}
+
+/// Success also where a write has filled some of the chunks meanwhile: then there is nothing to do,
+/// or somebody asks again for the rest.
+Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
+  const TimePoint deadline = core_.loop.now() + core_.options.patience;
+  auto content = std::make_shared<Buffer>(pull.range.length);
+  Duration pause = kRetryStep;
+  for (unsigned round = 0;;) {
+    // Writes that had begun before this pull was known have ended once the range was ours; those
+    // that come later say so.
+    RangeLock::Hold hold = co_await core_.order.lock(pull.range);
+    if (!core_.map->all_absent(pull.range)) co_return Status();
+    pull.overtaken = false;
+    if (round < kRoundsBeforeClaim) hold.release();
+    Status status = co_await read_base(pull.range, content, deadline);
+    if (!status.ok()) {
+      hold.release();
+      if (core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
+      const TimePoint next = std::min(deadline, core_.loop.now() + pause);
+      co_await core_.stop.wait_until(next);
+      pause = std::min<Duration>(2 * pause, kRetryMax);
+      continue;
+    }
+    if (round < kRoundsBeforeClaim) hold = co_await core_.order.lock(pull.range);
+    if (pull.overtaken) {
+      ++core_.stats.overtaken;
+      ++round;
+      continue;
+    }
+    status = co_await store(pull.range, content);
+    if (status.ok()) {
+      ++core_.stats.pulls[index_of(pull.kind)];
+      core_.stats.bytes_pulled[index_of(pull.kind)] += pull.range.length;
+    }
+    co_return status;
+  }
+}
+
+Task<Status> ChunkPuller::fill(ByteRange range) {
+  const TimePoint deadline = core_.loop.now() + core_.options.patience;
+  auto content = std::make_shared<Buffer>(range.length);
+  Duration pause = kRetryStep;
+  for (;;) {
+    Status status = co_await read_base(range, content, deadline);
+    if (status.ok()) {
+      status = co_await store(range, content);
+      if (status.ok()) {
+        ++core_.stats.pulls[index_of(PullKind::kDemand)];
+        core_.stats.bytes_pulled[index_of(PullKind::kDemand)] += range.length;
+      }
+      co_return status;
+    }
+    if (core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
+    const TimePoint next = std::min(deadline, core_.loop.now() + pause);
+    co_await core_.stop.wait_until(next);
+    pause = std::min<Duration>(2 * pause, kRetryMax);
+  }
+}
+
+Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> into,
+                                    TimePoint deadline) {
+  auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kRead);
+  op->offset = range.offset;
+  op->length = range.length;
+  op->memory = std::make_shared<Buffer>(range.length);
+  op->bytes = op->memory->bytes();
+  const Status read = co_await core_.base->perform(op, deadline);
+  if (read.ok()) {
+    // The op's own memory: a late answer of an earlier try must not change what was read.
+    *into = std::move(*op->memory);
+    core_.stats.last_error.clear();
+    co_return read;
+  }
+  ++core_.stats.base_errors;
+  Error error =
+      read.error().with_context("reading the base at offset " + std::to_string(range.offset));
+  core_.stats.last_error = error.message();
+  co_return Error(ErrorCode::kIo, error.message());
+}
+
+Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content) {
+  const Status written = co_await write_local(range, content->bytes());
+  if (!written.ok()) co_return written;
+  if (core_.options.read_back) {
+    const Status compared = co_await read_back(range, content->bytes());
+    if (!compared.ok()) co_return compared;
+  }
+  core_.map->set_present(range);
+  core_.changed.pulse();
+  co_return Status();
+}
+
+Task<Status> ChunkPuller::write_local(ByteRange range, ConstBytes content) {
+  const auto pieces =
+      plan_copy(range.offset, content, core_.map->granularity_bytes(), [this](std::uint64_t chunk) {
+        return planted(PlantedBug::kTargetAssumedZero) ||
+               (core_.written != nullptr && !core_.written->is_dirty(chunk));
+      });
+  for (const CopyPiece& piece : pieces) {
+    Status status;
+    if (piece.kind != CopyPiece::Kind::kWrite) core_.stats.bytes_zero += piece.range.length;
+    if (piece.kind == CopyPiece::Kind::kWrite) {
+      const ConstBytes from =
+          content.subspan(piece.range.offset - range.offset, piece.range.length);
+      const WriteFlags flags{};
+      status = co_await core_.local->write(piece.range.offset, from, flags);
+    } else if (piece.kind == CopyPiece::Kind::kZero) {
+      const ZeroFlags flags{};
+      status = co_await core_.local->write_zeroes(piece.range.offset, piece.range.length, flags);
+    }
+    if (!status.ok()) {
+      // A part of it may have happened: the chunks may hold something now.
+      if (core_.written) core_.written->mark(range.offset, range.length);
+      co_return status.error().with_context("filling the new store at offset " +
+                                            std::to_string(piece.range.offset));
+    }
+    if (core_.written && piece.kind == CopyPiece::Kind::kWrite) {
+      core_.written->mark(piece.range.offset, piece.range.length);
+    }
+  }
+  co_return Status();
+}
+
+Task<Status> ChunkPuller::read_back(ByteRange range, ConstBytes content) {
+  Buffer found(range.length);
+  const MutableBytes into = found.bytes();
+  const Status read = co_await core_.local->read(range.offset, into);
+  if (!read.ok()) co_return read.error().with_context("reading back");
+  const auto place = std::mismatch(content.begin(), content.end(), into.begin());
+  if (place.first == content.end()) co_return Status();
+  const auto at = range.offset + static_cast<std::uint64_t>(place.first - content.begin());
+  core_.stats.last_error =
+      "the new store gives back something else than was written at offset " + std::to_string(at);
+  co_return Error(ErrorCode::kMismatch, core_.stats.last_error);
+}
+
+}  // namespace blockmig

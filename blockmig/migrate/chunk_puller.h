@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// ChunkPuller: brings absent chunks from the base into the new store.
+//
+// One pull: read the base, then claim the chunks, then write them, then call them present. A write
+// that comes in between says overtaken(), and the pull reads again: so a pull never overwrites a
+// newer write (I9, I12), and no write waits for the base. A chunk that is overtaken again and again
+// is claimed before it is read. A chunk is in at most one pull. Bounded in bytes: pulls in the
+// background by the window, demanded ones by twice of it.
+//
+// A base that fails is asked again, less and less often, until `patience` is over; a base that does
+// not answer is waited for as long. Zeros do not travel further: they become write_zeroes.
+// Thread rule: the disk's loop. stop(), then join(), before destruction.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+
+#include "blockmig/base/bytes.h"
+#include "blockmig/base/error.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/buffer.h"
+#include "blockmig/migrate/hydration_core.h"
+
+namespace blockmig {
+
+class ChunkPuller final {
+ public:
+  explicit ChunkPuller(HydrationCore& core) : core_(core) {}
+
+  /// Starts pulls for what of `range` is absent and not being pulled, as far as there is room.
+  /// Bytes of the pulls started.
+  std::uint64_t want(ByteRange range, PullKind kind);
+  /// A write to the range is about to begin, with its range held.
+  void overtaken(ByteRange range);
+  /// Fills the chunks of `range` (whole chunks, all absent) in place, for a caller who holds them.
+  /// kIo when the base does not deliver within `patience`.
+  Task<Status> fill(ByteRange range);
+
+  std::uint64_t bytes_in_flight() const { return bytes_in_flight_; }
+  std::uint64_t demanded_bytes() const { return demanded_bytes_; }
+  /// Pulls that ended without filling anything, since the last one that did.
+  unsigned failures() const { return failures_; }
+
+  Task<void> join() { co_await scope_.join(); }
+
+ private:
+  struct Pull {
+    ByteRange range;
+    PullKind kind = PullKind::kPush;
+    bool overtaken = false;
+  };
+  const Pull* find(ByteRange range) const;
+  bool has_room(PullKind kind, std::uint64_t bytes) const;
+  void start(ByteRange range, PullKind kind);
+  Task<void> run(std::shared_ptr<Pull> pull);
+  Task<Status> pull_chunks(Pull& pull);
+  Task<Status> read_base(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
+  Task<Status> store(ByteRange range, std::shared_ptr<Buffer> content);
+  Task<Status> write_local(ByteRange range, ConstBytes content);
+  Task<Status> read_back(ByteRange range, ConstBytes content);
+
+  HydrationCore& core_;
+  TaskScope scope_;
+  std::list<std::shared_ptr<Pull>> pulls_;
+  std::uint64_t bytes_in_flight_ = 0;
+  std::uint64_t demanded_bytes_ = 0;
+  unsigned failures_ = 0;
+};
+
+}  // namespace blockmig

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// HydratingDevice: a disk's store after a post-copy switchover: the new store, and the base for
+// what is absent in it.
+//
+//   read        present: the new store. Absent: pulled first; never zeros, never a guess
+//   write       chunks covered whole become present without a fetch
+//    ─ reverse mirror on: every write goes to both stores, in the same order where writes overlap;
+//      a part of an absent chunk goes to the base only, which stays an exact copy of the disk
+//    ─ off: a part of an absent chunk has the chunk fetched first; the base is only read
+//   trim, write_zeroes   as writes of zeros; no fetch for whole chunks
+//   flush       on: both stores. off: data, *then* presence (I12)
+//
+// With the reverse mirror a crash may lose what was noted as present since the last save: those
+// chunks are pulled again from a base that has every acknowledged write. A base that fails or falls
+// silent under a mirrored write ends the reverse mirror, once and for all; the guest goes on. Then,
+// and without it, an acknowledged flush has made presence durable.
+//
+// Where the base does not deliver, requests that need it wait for `patience` and then fail with
+// kIo; what is present goes on.
+//
+// Lifecycle: attach_base() before the first request; then close(), or release_local() when whole().
+// Thread rule: one loop; the *_now() calls only while not shared between threads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmig/block/block_device.h"
+#include "blockmig/migrate/chunk_puller.h"
+#include "blockmig/migrate/hydration_core.h"
+#include "blockmig/migrate/presence_keeper.h"
+
+namespace blockmig {
+
+class HydratingDevice final : public BlockDevice {
+ public:
+  struct Parts {
+    EventLoop& loop;
+    Journal& journal;
+    HydrationRecord record;                ///< as the journal has it, or will have it
+    std::unique_ptr<PresenceMap> map;      ///< likewise
+    std::unique_ptr<BlockDevice> local;    ///< the new store
+    std::unique_ptr<DirtyBitmap> written;  ///< chunks of it that may hold something; null: all
+    std::uint64_t size_bytes = 0;          ///< of the disk
+  };
+  HydratingDevice(Parts parts, const HydrationOptions& options);
+  ~HydratingDevice() override;
+
+  void attach_base(std::unique_ptr<BlockDevice> base);
+
+  const DeviceInfo& info() const override { return info_; }
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override;
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override;
+  Task<Status> flush() override;
+  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
+  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
+  bool read_now(std::uint64_t offset, MutableBytes into) override;
+  bool write_now(std::uint64_t offset, ConstBytes from) override;
+  bool lend_now(std::uint64_t offset, std::size_t length,
+                FunctionRef<bool(ConstBytes)> use) override;
+  void prefer_latency(bool on) override { core_.local->prefer_latency(on); }
+  void share_between_threads(bool on) override;
+  void abandon() override;
+  /// Saves what is present and closes both stores; a base that hangs is cut off.
+  Task<Status> close() override;
+
+  // What hydration uses.
+  const PresenceMap& map() const { return *core_.map; }
+  const HydrationStats& stats() const { return core_.stats; }
+  const HydrationRecord& record() const { return keeper_.record(); }
+  bool whole() const { return core_.map->whole(); }
+  /// Every acknowledged write is in the base too.
+  bool mirrors_back() const { return reverse_; }
+  std::string base_name() const { return core_.base ? core_.base->info().name : std::string(); }
+  /// Starts to pull absent chunks at or after `cursor` in the background, at most `max_bytes`,
+  /// and moves the cursor behind them. Bytes started; 0: no room, or nothing there.
+  std::uint64_t push(std::uint64_t& cursor, std::uint64_t max_bytes);
+  /// Requests of the guest wait for pulls: the background should leave them the stores.
+  bool guest_waits() const { return readers_waiting_ > 0 || puller_.demanded_bytes() > 0; }
+  unsigned pull_failures() const { return puller_.failures(); }
+  /// Pulsed when a chunk became present or a pull ended.
+  Event& changed() { return core_.changed; }
+  /// Makes durable what is present now.
+  Task<Status> save() { return keeper_.save(); }
+  /// Requires whole(), a save() after that, and no request inside: the new store alone is the disk.
+  std::unique_ptr<BlockDevice> release_local();
+
+ private:
+  class Inside;
+  /// One change: of data, or of zeros where `content` is null.
+  struct Change {
+    ByteRange range;
+    const ConstBytes* content = nullptr;
+    bool fua = false;
+    bool no_hole = false;
+    bool trim = false;
+  };
+  Task<Status> wait_present(ByteRange range);
+  Task<Status> change(Change change);
+  Task<Status> change_held(const Change& change);
+  Task<Status> change_both(const Change& change);
+  Task<Status> change_local(const Change& change);
+  Task<Status> apply_local(const Change& change, ByteRange part, bool stays_present);
+  ByteRange part_for_local(ByteRange range) const;
+  std::shared_ptr<TargetOp> submit_to_base(const Change& change);
+  Task<bool> wait_for_base(std::shared_ptr<TargetOp> op, bool needed);
+  void give_up_mirror(const std::string& why);
+  void filled(ByteRange part, bool by_write);
+  Task<Status> flush_both();
+  bool served_alone(std::uint64_t offset, std::uint64_t length) const {
+    return !shared_ && core_.map->all_present({offset, length});
+  }
+
+  HydrationCore core_;
+  PresenceKeeper keeper_;
+  ChunkPuller puller_;
+  DeviceInfo info_;
+  bool reverse_;
+  bool shared_ = true;
+  /// The base alone has something acknowledged that was not flushed there: at first, what the guest
+  /// wrote before the switchover, or a life before this one.
+  bool base_only_unflushed_ = true;
+  std::uint64_t base_only_count_ = 0;
+  unsigned readers_waiting_ = 0;
+  unsigned inside_ = 0;
+};
+
+}  // namespace blockmig

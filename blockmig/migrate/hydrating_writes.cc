@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a HydratingDevice changes data: on both stores, or on the new one alone.
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "blockmig/base/planted.h"
+#include "blockmig/migrate/hydrating_device.h"
+
+namespace blockmig {
+
+Task<Status> HydratingDevice::change(Change change) {
+  ++inside_;
+  Status status;
+  if (change.range.empty() || (!reverse_ && core_.map->all_present(change.range))) {
+    status = co_await apply_local(change, change.range, true);
+  } else {
+    status = co_await change_held(change);
+  }
+  --inside_;
+  co_return status;
+}
+
+/// Claims what the change may meet: its bytes where both stores are written, else whole chunks. The
+/// reverse mirror may have been given up while it waited.
+Task<Status> HydratingDevice::change_held(const Change& change) {
+  for (;;) {
+    const bool both = reverse_;
+    const ByteRange claimed = both ? change.range : core_.map->outwards(change.range);
+    const RangeLock::Hold hold = co_await core_.order.lock(claimed);
+    if (both != reverse_) continue;
+    puller_.overtaken(claimed);
+    Status status;
+    if (both) {
+      status = co_await change_both(change);
+    } else {
+      status = co_await change_local(change);
+    }
+    co_return status;
+  }
+}
+
+/// Without the chunks at the ends that are absent and not covered whole.
+ByteRange HydratingDevice::part_for_local(ByteRange range) const {
+  std::uint64_t begin = range.offset;
+  std::uint64_t end = range.end();
+  const ByteRange first = core_.map->outwards({range.offset, 1});
+  const ByteRange last = core_.map->outwards({range.end() - 1, 1});
+  const bool first_whole = first.offset >= range.offset && first.end() <= range.end();
+  const bool last_whole = last.offset >= range.offset && last.end() <= range.end();
+  if (!first_whole && !core_.map->all_present(first)) begin = std::min(first.end(), end);
+  if (!last_whole && !core_.map->all_present(last)) end = std::max(last.offset, begin);
+  return {begin, end > begin ? end - begin : 0};
+}
+
+Task<Status> HydratingDevice::change_both(const Change& change) {
+  const ByteRange local_part = part_for_local(change.range);
+  const bool base_only = local_part.length < change.range.length;
+  const auto op = submit_to_base(change);
+  Status local;
+  if (!local_part.empty()) local = co_await apply_local(change, local_part, false);
+  const bool in_base = co_await wait_for_base(op, base_only);
+  if (in_base) {
+    if (base_only && !change.fua) {
+      base_only_unflushed_ = true;
+      ++base_only_count_;
+    }
+    if (local.ok()) filled(local_part, true);
+    co_return local;
+  }
+  give_up_mirror("writing to the base failed");
+  if (base_only) {
+    co_return Error(ErrorCode::kIo,
+                    "writing into a chunk that is still in the base: " + core_.stats.last_error);
+  }
+  if (local.ok()) filled(local_part, true);
+  if (local.ok() && change.fua) local = co_await keeper_.save();
+  co_return local;
+}
+
+/// The base is only read. The chunks are held.
+Task<Status> HydratingDevice::change_local(const Change& change) {
+  ByteRange part = part_for_local(change.range);
+  if (part.length < change.range.length && change.trim) {
+    // A hint: what would have to be fetched for it is left alone.
+    if (part.empty()) co_return Status();
+  } else if (part.length < change.range.length && !planted(PlantedBug::kPartialWriteNoFetch)) {
+    const ByteRange ends[] = {core_.map->outwards({change.range.offset, 1}),
+                              core_.map->outwards({change.range.end() - 1, 1})};
+    for (const ByteRange& chunk : ends) {
+      const bool covered = chunk.offset >= change.range.offset && chunk.end() <= change.range.end();
+      if (covered || core_.map->all_present(chunk)) continue;
+      ++readers_waiting_;
+      const Status fetched = co_await puller_.fill(chunk);
+      --readers_waiting_;
+      if (!fetched.ok()) co_return fetched;
+    }
+    part = change.range;
+  } else if (part.length < change.range.length) {
+    part = change.range;
+  }
+  const bool was_present = core_.map->all_present(part);
+  Status status = co_await apply_local(change, part, was_present);
+  if (status.ok() && !was_present) {
+    const ByteRange touched =
+        planted(PlantedBug::kPartialWriteNoFetch) ? core_.map->outwards(part) : part;
+    filled(touched, true);
+    if (change.fua) status = co_await keeper_.save();
+  }
+  co_return status;
+}
+
+/// Writes `part` to the new store. Where the change is a trim, the part reads as zeros afterwards
+/// unless it `stays_present` on the new store alone: the stores must not differ, and what was
+/// absent must not show what happens to be there.
+Task<Status> HydratingDevice::apply_local(const Change& change, ByteRange part,
+                                          bool stays_present) {
+  Status status;
+  if (change.content != nullptr) {
+    const ConstBytes from = change.content->subspan(part.offset - change.range.offset, part.length);
+    const WriteFlags flags{.fua = change.fua};
+    if (core_.written && !part.empty()) core_.written->mark(part.offset, part.length);
+    status = co_await core_.local->write(part.offset, from, flags);
+  } else if (change.trim && stays_present && !reverse_) {
+    const WriteFlags flags{.fua = change.fua};
+    status = co_await core_.local->trim(part.offset, part.length, flags);
+  } else {
+    const ZeroFlags flags{.fua = change.fua, .no_hole = change.no_hole};
+    status = co_await core_.local->write_zeroes(part.offset, part.length, flags);
+  }
+  // Durable only with its presence (I12); with the mirror, the base's write was durable as well.
+  if (status.ok() && change.fua && !reverse_ && stays_present && keeper_.needs_save(part)) {
+    status = co_await keeper_.save();
+  }
+  co_return status;
+}
+
+std::shared_ptr<TargetOp> HydratingDevice::submit_to_base(const Change& change) {
+  const bool zero = change.content == nullptr;
+  auto op =
+      std::make_shared<TargetOp>(core_.loop, zero ? TargetOpKind::kZero : TargetOpKind::kWrite);
+  op->offset = change.range.offset;
+  op->length = change.range.length;
+  op->fua = change.fua;
+  if (!zero) {
+    // Owned: it may outlive the guest's request (I9, trap 16).
+    op->memory = std::make_shared<Buffer>(change.range.length);
+    op->bytes = op->memory->bytes();
+    std::memcpy(op->bytes.data(), change.content->data(), change.range.length);
+  }
+  core_.base->submit(op);
+  return op;
+}
+
+/// True: the base has done it. A base that is needed is waited for as long as a read would wait for
+/// it; otherwise as long as it answers anything.
+Task<bool> HydratingDevice::wait_for_base(std::shared_ptr<TargetOp> op, bool needed) {
+  const HydrationOptions& options = core_.options;
+  const TimePoint give_up = op->submitted + options.patience;
+  const TimePoint deadline = needed ? give_up : op->submitted + options.reverse_deadline;
+  bool answered = co_await op->done.wait_until(std::min(deadline, give_up));
+  while (!answered && !core_.base->stuck(options.reverse_deadline) && core_.loop.now() < give_up) {
+    const TimePoint until = std::min(give_up, core_.base->stuck_at(options.reverse_deadline));
+    answered = co_await op->done.wait_until(until);
+  }
+  if (answered && op->status.ok()) co_return true;
+  ++core_.stats.base_errors;
+  core_.stats.last_error =
+      answered ? op->status.error().message() : core_.base->info().name + " does not answer";
+  co_return false;
+}
+
+/// From now on the base is only read, so a late write of ours can change nothing that counts: what
+/// is present is never pulled again once the next save is done.
+void HydratingDevice::give_up_mirror(const std::string& why) {
+  if (!reverse_) return;
+  reverse_ = false;
+  core_.stats.last_error = why + ": " + core_.stats.last_error;
+  keeper_.mirror_given_up();
+}
+
+void HydratingDevice::filled(ByteRange part, bool by_write) {
+  const std::uint64_t before = core_.map->absent_bytes();
+  core_.map->set_present(part);
+  if (by_write) core_.stats.bytes_spared += before - core_.map->absent_bytes();
+  if (core_.map->absent_bytes() != before) core_.changed.pulse();
+}
+
+}  // namespace blockmig

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/hydration.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "blockmig/migrate/pivot.h"
+
+namespace blockmig {
+namespace {
+
+/// What is pulled again after a crash at most, besides the pulls in flight.
+constexpr std::uint64_t kSaveEveryBytes = 64 * kMiB;
+constexpr Duration kLookAgain = std::chrono::milliseconds(100);
+constexpr Duration kBackOffMax = std::chrono::seconds(1);
+
+bool interrupted(const Migration& migration) { return migration.interrupt.is_set(); }
+
+Error interruption() {
+  return Error(ErrorCode::kShutdown,
+               "the daemon stops in mid-hydration: it goes on when the disk is served again");
+}
+
+void hold_up(Migration& migration, const Error& error) { migration.status.error = error; }
+
+/// Something that must work before the end is tried again, less and less often.
+Task<void> wait_to_retry(Migration& migration, unsigned& failures) {
+  const Duration wait =
+      std::min<Duration>(kLookAgain * (1u << std::min(failures++, 4u)), kBackOffMax);
+  const TimePoint until = migration.loop.now() + wait;
+  co_await migration.interrupt.wait_until(until);
+}
+
+Task<Status> save_presence(Migration& migration, unsigned& failures) {
+  const Status saved = co_await migration.hydrating->save();
+  if (saved.ok()) {
+    failures = 0;
+    co_return saved;
+  }
+  hold_up(migration, saved.error());
+  co_await wait_to_retry(migration, failures);
+  co_return saved;
+}
+
+/// Pushes until every chunk is present, or it is interrupted.
+Task<void> push_all(Migration& migration) {
+  HydratingDevice& device = *migration.hydrating;
+  std::uint64_t cursor = 0;
+  std::uint64_t absent_at_save = device.map().absent_bytes();
+  unsigned failures = 0;
+  while (!device.whole() && !interrupted(migration)) {
+    const bool held = migration.status.state == JobState::kPaused || device.guest_waits();
+    std::uint64_t started = 0;
+    if (!held) {
+      TokenBucket& rate = *migration.push_rate;
+      std::uint64_t most = migration.options.copy_request_bytes;
+      if (!rate.unlimited()) most = std::min(most, rate.rate() / 10);
+      started = device.push(cursor, most);
+      if (started > 0 && !rate.unlimited()) co_await rate.take(started);
+    }
+    if (device.pull_failures() > 0 && !device.stats().last_error.empty()) {
+      hold_up(migration, Error(ErrorCode::kIo, device.stats().last_error));
+    } else if (device.pull_failures() == 0) {
+      migration.status.error.reset();
+    }
+    if (absent_at_save - device.map().absent_bytes() >= kSaveEveryBytes) {
+      absent_at_save = device.map().absent_bytes();
+      const Status saved = co_await save_presence(migration, failures);
+      static_cast<void>(saved);  // tried again later; what is pulled twice is pulled twice
+    }
+    if (started > 0 || device.whole()) continue;
+    const TimePoint until = migration.loop.now() + kLookAgain;
+    co_await device.changed().wait_until(until);
+  }
+}
+
+/// Every chunk is present: makes it durable, then the journal says that the new store is the disk.
+Task<Status> record_whole(Migration& migration) {
+  unsigned failures = 0;
+  while (!interrupted(migration)) {
+    const Status saved = co_await save_presence(migration, failures);
+    if (!saved.ok()) continue;
+    DiskRecord record;
+    record.disk = migration.disk.name();
+    record.store_uri = migration.disk.store_uri();
+    record.epoch = migration.disk.epoch();
+    record.size_bytes = migration.disk.info().size_bytes;
+    record.previous_uri = migration.hydrating->record().base_uri;
+    const Status recorded = co_await migration.journal.save_disk(record);
+    if (recorded.ok()) co_return recorded;
+    // It may have happened: either is true now, so nothing has to be undone.
+    hold_up(migration, recorded.error());
+    co_await wait_to_retry(migration, failures);
+  }
+  co_return interruption();
+}
+
+/// Takes the layer away from under the guest, who waits for the requests under way at most.
+Task<Status> unwrap(Migration& migration) {
+  Disk& disk = migration.disk;
+  bool drained = false;
+  while (!drained && !interrupted(migration)) {
+    const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
+    drained = co_await disk.gate().close_until(deadline);
+    if (drained) {
+      auto local = migration.hydrating->release_local();
+      migration.old_store = disk.swap_layer(std::move(local));
+    }
+    disk.gate().open();
+    if (drained) break;
+    const TimePoint until = migration.loop.now() + kLookAgain;
+    co_await migration.interrupt.wait_until(until);
+  }
+  if (!drained) co_return interruption();
+  co_return Status();
+}
+
+double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
+
+}  // namespace
+
+HydrationOptions hydration_options(const JobOptions& options) {
+  HydrationOptions hydration;
+  hydration.patience = options.base_patience;
+  hydration.reverse_deadline =
+      std::min<Duration>(20 * options.mirror_deadline, options.base_patience);
+  hydration.window_bytes = options.copy_window_bytes;
+  hydration.pull_bytes = options.copy_request_bytes;
+  hydration.read_back = options.verify == Verify::kFull;
+  return hydration;
+}
+
+JobOptions options_of(const HydrationRecord& record) {
+  JobOptions options;
+  options.mode = Mode::kPostcopy;
+  options.granularity_bytes = record.granularity_bytes;
+  options.reverse_mirror = record.reverse_mirror;
+  options.bwlimit_bytes_per_second = record.bwlimit_bytes_per_second;
+  if (record.patience_ms != 0)
+    options.base_patience = std::chrono::milliseconds(record.patience_ms);
+  if (record.read_back) options.verify = Verify::kFull;
+  return options;
+}
+
+Task<Result<HydrationRecord>> load_rest(Journal& journal, const DiskRecord& disk) {
+  const auto found = co_await journal.load_hydration(disk.disk);
+  if (!found.ok()) co_return found.error();
+  if (!found->has_value() || (*found)->regions != disk.hydration) {
+    co_return Error(ErrorCode::kProtocol, "disk '" + disk.disk + "' is hydrating (" +
+                                              disk.hydration +
+                                              "), but the journal does not say from where");
+  }
+  co_return **found;
+}
+
+Task<Result<std::unique_ptr<HydratingDevice>>> open_hydrating(EventLoop& loop, Journal& journal,
+                                                              const DiskRecord& disk,
+                                                              const HydrationRecord& hydration,
+                                                              std::unique_ptr<BlockDevice>& local,
+                                                              std::unique_ptr<BlockDevice>& base,
+                                                              const JobOptions& options) {
+  const auto saved = co_await journal.load_regions(disk.disk, hydration.regions);
+  if (!saved.ok()) co_return saved.error();
+  auto map = PresenceMap::load(disk.size_bytes, hydration.granularity_bytes, *saved);
+  if (!map.ok()) co_return map.error();
+  for (const BlockDevice* const store : {local.get(), base.get()}) {
+    if (store->info().size_bytes >= disk.size_bytes) continue;
+    co_return Error(ErrorCode::kPrecondition,
+                    store->info().name + " is smaller than disk '" + disk.disk + "'");
+  }
+  HydratingDevice::Parts parts{
+      loop, journal, hydration, std::move(*map), std::move(local), nullptr, disk.size_bytes};
+  const HydrationOptions how = hydration_options(options);
+  auto device = std::make_unique<HydratingDevice>(std::move(parts), how);
+  device->attach_base(std::move(base));
+  co_return std::move(device);
+}
+
+Task<Status> run_hydration(Migration& migration) {
+  enter_phase(migration.status.phase, Phase::kHydrating);
+  migration.push_rate =
+      std::make_unique<TokenBucket>(migration.loop, migration.options.bwlimit_bytes_per_second);
+  co_await push_all(migration);
+  if (interrupted(migration)) co_return interruption();
+  const Status recorded = co_await record_whole(migration);
+  if (!recorded.ok()) co_return recorded;
+  const HydrationRecord record = migration.hydrating->record();
+  capture_hydration(migration, migration.status);
+  const Status unwrapped = co_await unwrap(migration);
+  if (!unwrapped.ok()) co_return unwrapped;
+  migration.hydrating = nullptr;
+  migration.status.remaining_bytes = 0;
+  migration.status.depends_on.clear();
+  migration.status.reverse_mirror = false;
+  co_await forget_rest(migration.journal, record);
+  co_return Status();
+}
+
+void capture_hydration(const Migration& migration, JobStatus& status) {
+  if (migration.hydrating == nullptr) return;
+  const HydratingDevice& device = *migration.hydrating;
+  const HydrationStats& stats = device.stats();
+  status.remaining_bytes = device.map().absent_bytes();
+  status.pulls_demanded = stats.pulls[static_cast<std::size_t>(PullKind::kDemand)];
+  status.pulls_prefetched = stats.pulls[static_cast<std::size_t>(PullKind::kPrefetch)];
+  status.pulls_pushed = stats.pulls[static_cast<std::size_t>(PullKind::kPush)];
+  status.bytes_hydrated = 0;
+  for (const std::uint64_t bytes : stats.bytes_pulled) status.bytes_hydrated += bytes;
+  status.bytes_spared = stats.bytes_spared;
+  status.demand_p50_ms = to_ms(stats.demand_latency.quantile_ns(0.50));
+  status.demand_p99_ms = to_ms(stats.demand_latency.quantile_ns(0.99));
+  status.reverse_mirror = device.mirrors_back();
+  status.depends_on = device.mirrors_back() || device.whole() ? "" : "both stores";
+}
+
+}  // namespace blockmig

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "hydration_world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "blockmig/migrate/hydration.h"
+
+namespace blockmig::sim {
+namespace {
+
+const std::string kDisk = "disk";
+const std::string kRegions = "absent.job-1.2";
+constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
+
+}  // namespace
+
+HydrationWorld::HydrationWorld(const RunOptions& options)
+    : options_(options),
+      random_(options.seed),
+      loop_(random_),
+      size_bytes_(random_.between(4, 48) * 16 * kKiB + random_.below(4) * 3 * kSectorBytes),
+      history_(std::make_unique<History>(size_bytes_)),
+      journal_(loop_, random_) {}
+
+HydrationWorld::~HydrationWorld() = default;
+
+void HydrationWorld::note(const std::string& text) {
+  if (!options_.verbose) return;
+  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
+  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
+}
+
+void HydrationWorld::complain(const std::string& text) {
+  note("VIOLATION " + text);
+  if (result_.violation.empty()) result_.violation = text;
+}
+
+RunResult HydrationWorld::run() {
+  auto story_task = story();
+  scope_.spawn(std::move(story_task));
+  while (!finished_ && result_.violation.empty() && loop_.step()) {
+  }
+  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
+  result_.trace_hash = loop_.trace_hash();
+  return result_;
+}
+
+/// As a switchover leaves it: what is present is equal on both stores, the rest is in the base.
+void HydrationWorld::prepare() {
+  local_ = std::make_shared<FaultDevice>(loop_, random_, "new", size_bytes_);
+  base_ = std::make_shared<FaultDevice>(loop_, random_, "base", size_bytes_);
+  if (random_.chance(1, 2)) local_->fill(std::byte{0xA5});
+  const std::uint32_t granularity = 4096u << random_.below(5);
+  auto absent = *DirtyBitmap::create(size_bytes_, granularity);
+  absent->mark_all();
+  const std::uint64_t present_percent = random_.below(60);
+  for (std::uint64_t chunk = 0; chunk < absent->chunk_count(); ++chunk) {
+    if (random_.below(100) >= present_percent) continue;
+    const ByteRange range = absent->chunk_range(chunk);
+    absent->clear(range.offset, range.length);
+  }
+  for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
+    if (random_.chance(1, 3)) continue;
+    const ByteRange range = history_->sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    const SectorValue value = history_->next_value();
+    history_->encode(sector, value, content);
+    history_->end_write(history_->begin_write(sector, {value}), true);
+    base_->preload(range.offset, content);
+  }
+  history_->acknowledge_flush(history_->tick());
+  std::vector<std::byte> chunk_bytes(granularity);
+  for (std::uint64_t chunk = 0; chunk < absent->chunk_count(); ++chunk) {
+    if (absent->is_dirty(chunk)) continue;
+    const ByteRange range = absent->chunk_range(chunk);
+    const MutableBytes content(chunk_bytes.data(), range.length);
+    base_->peek(range.offset, content);
+    local_->preload(range.offset, content);
+  }
+  auto map = *PresenceMap::create(size_bytes_, granularity);
+  map->set_absent(*absent);
+  journal_.preset({kDisk, "sim:new", 2, size_bytes_, "sim:base", kRegions},
+                  {kDisk, 2, "sim:base", granularity, random_.chance(1, 2), kRegions, "job-1"},
+                  map->durable_form());
+}
+
+void HydrationWorld::plan_faults(bool power_loss) {
+  heal();
+  for (FaultDevice* const store : {local_.get(), base_.get()}) {
+    FaultPlan& plan = store->plan();
+    plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
+    if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 60));
+    if (random_.chance(1, 4)) {
+      plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(30'000));
+    }
+    if (random_.chance(1, 3)) {
+      plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(100'000));
+    }
+    // Only a power loss makes a store forget that a flush has failed.
+    if (power_loss && random_.chance(1, 6)) {
+      plan.flush_error_ppm = static_cast<std::uint32_t>(random_.below(100'000));
+    }
+  }
+  journal_.save_error_ppm = random_.chance(1, 8) ? 200'000 : 0;
+}
+
+void HydrationWorld::heal() {
+  for (FaultDevice* const store : {local_.get(), base_.get()}) {
+    store->unstall();
+    store->plan() = FaultPlan();
+    store->plan().min_delay = std::chrono::microseconds(1);
+    store->plan().max_delay = std::chrono::milliseconds(1);
+  }
+  journal_.save_error_ppm = 0;
+}
+
+Task<void> HydrationWorld::disturb(std::shared_ptr<Life> life) {
+  const std::uint64_t count = random_.below(3);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
+    co_await sleep_for(loop_, wait);
+    if (life->over) co_return;
+    FaultDevice& store = random_.chance(1, 2) ? *base_ : *local_;
+    note("stall of " + store.info().name);
+    store.stall();
+    const Duration frozen = std::chrono::milliseconds(random_.between(1, 600));
+    co_await sleep_for(loop_, frozen);
+    store.unstall();
+  }
+}
+
+Task<void> HydrationWorld::story() {
+  prepare();
+  const std::uint64_t deaths = random_.between(1, 4);
+  for (std::uint64_t i = 0; i < deaths && !whole_; ++i) {
+    const std::uint64_t dice = random_.below(4);
+    const Death death = dice == 0 ? Death::kOrderly : dice == 1 ? Death::kKill : Death::kPowerLoss;
+    plan_faults(death == Death::kPowerLoss);
+    co_await live(death);
+  }
+  heal();
+  if (!whole_) {
+    co_await live(Death::kNone);
+    if (!whole_) complain("healed, and hydration does not end");
+  }
+  ++(whole_ ? result_.jobs_done : result_.jobs_not_done);
+  // The new store alone is the disk now, whatever becomes of the base.
+  base_->fill(std::byte{0xDB});
+  local_->crash();
+  check_survivors("its end");
+  finished_ = true;
+}
+
+JobOptions HydrationWorld::draw_options() {
+  JobOptions options;
+  options.mode = Mode::kPostcopy;
+  options.base_patience = std::chrono::milliseconds(random_.between(50, 2000));
+  options.mirror_deadline = std::chrono::milliseconds(random_.between(2, 40));
+  options.copy_request_bytes = 4096u << random_.below(7);
+  options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
+  options.bwlimit_bytes_per_second = random_.chance(1, 2) ? random_.between(500, 20'000) * kKiB : 0;
+  options.verify = random_.chance(1, 4) ? Verify::kFull : Verify::kDigest;
+  return options;
+}
+
+/// Until then, or until hydration has ended, or something illegal was seen.
+Task<void> HydrationWorld::pass_time(Duration span, JobBoard& board, Guest& guest) {
+  const TimePoint end = loop_.now() + span;
+  while (loop_.now() < end && !board.job_of(kDisk).empty() && guest.violation().empty()) {
+    const TimePoint next = std::min(end, loop_.now() + std::chrono::milliseconds(5));
+    co_await sleep_for(loop_, next - loop_.now());
+  }
+}
+
+/// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
+Task<void> HydrationWorld::live(Death death) {
+  auto life = std::make_shared<Life>();
+  MortalJournal journal(journal_, life);
+  const DiskRecord record = journal_.disk_record(kDisk);
+  std::unique_ptr<BlockDevice> store = std::make_unique<MortalDevice>(local_, life);
+  const JobOptions options = draw_options();
+  const auto rest = co_await load_rest(journal, record);
+  if (!rest.ok()) {
+    complain(rest.error().message());
+    co_return;
+  }
+  std::unique_ptr<BlockDevice> base = std::make_unique<MortalDevice>(base_, life);
+  auto opened = co_await open_hydrating(loop_, journal, record, *rest, store, base, options);
+  if (!opened.ok()) {
+    complain(opened.error().message());
+    co_return;
+  }
+  HydratingDevice* const hydrating = opened->get();
+  note("a life begins, " + std::to_string(hydrating->map().absent_chunks()) + " chunks absent");
+  Disk disk(loop_, kDisk, std::move(*opened), record.store_uri, record.epoch);
+  JobBoard board(loop_, journal);
+  const auto job = board.hydrate(disk, *hydrating, options);
+  if (!job.ok()) complain("hydration does not go on: " + job.error().message());
+  GuestPlan plan;
+  plan.max_request_sectors = random_.between(1, 300);
+  plan.max_think = std::chrono::microseconds(random_.between(0, 3000));
+  Guest guest(loop_, random_, disk, *history_, plan);
+  TaskScope workers;
+  const std::uint64_t count = random_.between(1, 6);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    auto worker = guest.work();
+    workers.spawn(std::move(worker));
+  }
+  if (death != Death::kNone) {
+    auto disturbance = disturb(life);
+    disturbances_.spawn(std::move(disturbance));
+  }
+  const Duration span = death == Death::kNone
+                            ? kPatienceForEnd
+                            : Duration(std::chrono::microseconds(random_.between(1, 150'000)));
+  co_await pass_time(span, board, guest);
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const bool hydrated = layer == nullptr;
+  const bool mirrored = !hydrated && layer->mirrors_back();
+  // Without the mirror a kill may lose what was not flushed, as a power loss does.
+  if (death == Death::kKill && !mirrored && !hydrated) death = Death::kPowerLoss;
+  if (death == Death::kPowerLoss || death == Death::kKill) life->over = true;
+  if (death == Death::kPowerLoss) {
+    local_->crash();
+    base_->crash();
+  }
+  guest.stop();
+  local_->unstall();
+  base_->unstall();
+  co_await workers.join();
+  if (!guest.violation().empty()) complain(guest.violation());
+  result_.guest_requests += guest.requests();
+  result_.guest_errors += guest.errors();
+  co_await board.stop();
+  const std::uint64_t closing = history_->tick();
+  const Status closed = co_await disk.close();
+  if (death == Death::kOrderly && closed.ok()) history_->acknowledge_flush(closing);
+  if (death == Death::kOrderly && !closed.ok()) {
+    local_->crash();
+    base_->crash();
+    death = Death::kPowerLoss;
+  }
+  co_await disturbances_.join();
+  co_await die(death);
+}
+
+Task<void> HydrationWorld::die(Death death) {
+  while (local_->in_flight() + base_->in_flight() > 0) {
+    co_await sleep_for(loop_, std::chrono::milliseconds(1));
+  }
+  whole_ = journal_.disk_record(kDisk).hydration.empty();
+  note(whole_ ? "whole" : "not whole yet");
+  switch (death) {
+    case Death::kPowerLoss:
+      check_survivors("a power loss");
+      break;
+    case Death::kKill: {
+      // The page cache survives the process: everything acknowledged is there, for now.
+      const History before = *history_;
+      history_->acknowledge_flush(history_->tick());
+      check_survivors("a kill");
+      *history_ = before;
+      break;
+    }
+    case Death::kOrderly: {
+      const History before = *history_;
+      check_survivors("an orderly end");
+      *history_ = before;
+      break;
+    }
+    case Death::kNone:
+      break;
+  }
+}
+
+const FaultDevice& HydrationWorld::holder(std::uint64_t offset) const {
+  const DiskRecord& record = journal_.disk_record(kDisk);
+  if (record.hydration.empty()) return *local_;
+  const std::uint64_t chunk = offset / journal_.hydration(kDisk).granularity_bytes;
+  for (const RegionContainer& container : journal_.regions(kDisk, record.hydration)) {
+    if (container.index != chunk / kChunksPerContainer) continue;
+    const std::uint64_t bit = chunk % kChunksPerContainer;
+    if (bit / 8 >= container.bits.size()) return *local_;
+    const std::byte here = container.bits[bit / 8] >> (bit % 8) & std::byte{1};
+    return here == std::byte{1} ? *base_ : *local_;
+  }
+  return *local_;
+}
+
+void HydrationWorld::check_survivors(const char* after) {
+  auto next = std::make_unique<History>(size_bytes_);
+  SectorValue highest = 0;
+  std::vector<SectorValue> values;
+  for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
+    const ByteRange range = history_->sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    const FaultDevice& store = holder(range.offset);
+    store.peek(range.offset, content);
+    const auto value = history_->decode(sector, content);
+    if (!value) {
+      complain("after " + std::string(after) + " sector " + std::to_string(sector) + " on " +
+               store.info().name + " is no value ever written (I1)");
+      return;
+    }
+    const auto problem = history_->check_survivor(sector, *value);
+    if (problem) {
+      complain("after " + std::string(after) + " on " + store.info().name + ": " + *problem +
+               " (I1, I12)");
+      return;
+    }
+    values.push_back(*value);
+    highest = std::max(highest, *value);
+  }
+  while (next->next_value() < highest) {
+  }
+  for (std::uint64_t sector = 0; sector < values.size(); ++sector) {
+    next->end_write(next->begin_write(sector, {values[sector]}), true);
+  }
+  next->acknowledge_flush(next->tick());
+  history_ = std::move(next);
+}
+
+}  // namespace blockmig::sim

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/hydration.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/migrate/rig.h"
+
+namespace blockmig {
+namespace {
+
+JobOptions postcopy(std::uint64_t bwlimit = 0) {
+  JobOptions options;
+  options.mode = Mode::kPostcopy;
+  options.copy_request_bytes = 64 * 1024;
+  options.bwlimit_bytes_per_second = bwlimit;
+  return options;
+}
+
+DiskRecord disk_record(Rig& rig) {
+  const std::string name = "vm1";
+  return **run_task(rig.loop, rig.journal->load_disk(name));
+}
+
+TEST(Hydration, PostcopySwitchesFirstAndFetchesTheRest) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(rig.disk.epoch(), 2U);
+  EXPECT_EQ(rig.disk.store_uri(), "test:target");
+  EXPECT_FALSE(disk_record(rig).hydration.empty()) << "the decision names what is left behind";
+  rig.advance(std::chrono::milliseconds(500));
+  const JobStatus during = *rig.board.status(id);
+  EXPECT_EQ(during.phase, Phase::kHydrating);
+  EXPECT_TRUE(during.switched && during.reverse_mirror);
+  EXPECT_GT(during.bytes_hydrated, 0U);
+  EXPECT_GT(during.remaining_bytes, 0U);
+  const Status aborted = rig.board.abort(id);
+  ASSERT_FALSE(aborted.ok());
+  EXPECT_EQ(aborted.error().code(), ErrorCode::kPrecondition);
+  EXPECT_NE(aborted.error().message().find("hydrating"), std::string::npos);
+  ASSERT_TRUE(rig.write(3 * kMiB + 5, std::vector<std::byte>(70000, std::byte{7})).ok());
+  ASSERT_TRUE(rig.board.set_bwlimit(id, 0).ok());
+  const JobStatus ended = rig.wait(id);
+  EXPECT_EQ(ended.state, JobState::kDone);
+  EXPECT_EQ(ended.remaining_bytes, 0U);
+  EXPECT_EQ(ended.bytes_hydrated + ended.bytes_spared, Rig::kSize);
+  EXPECT_TRUE(rig.equal()) << "the base got the guest's writes too";
+  EXPECT_TRUE(disk_record(rig).hydration.empty());
+  const std::string name = "vm1";
+  EXPECT_FALSE(run_task(rig.loop, rig.journal->load_hydration(name))->has_value());
+}
+
+TEST(Hydration, WithoutTheMirrorTheStatusSaysWhatItDependsOn) {
+  Rig rig;
+  JobOptions options = postcopy(1 << 20);
+  options.reverse_mirror = false;
+  const std::string id = rig.start(options);
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  EXPECT_EQ(rig.board.status(id)->depends_on, "both stores");
+  ASSERT_TRUE(rig.board.set_bwlimit(id, 0).ok());
+  EXPECT_EQ(rig.wait(id).depends_on, "");
+}
+
+TEST(Hydration, HybridLeavesOnlyWhatWasWrittenMeanwhile) {
+  Rig rig;
+  JobOptions options = postcopy();
+  options.mode = Mode::kHybrid;
+  options.bwlimit_bytes_per_second = 16 << 20;
+  const std::string id = rig.start(options);
+  while (rig.board.status(id)->bytes_copied < 2 * kMiB) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(rig.write(0, std::vector<std::byte>(512, std::byte{7})).ok());
+  const JobStatus ended = rig.wait(id);
+  EXPECT_EQ(ended.state, JobState::kDone);
+  EXPECT_EQ(ended.bytes_hydrated, 65536U);
+  EXPECT_EQ(ended.passes, 1U);
+  EXPECT_TRUE(rig.equal());
+}
+
+TEST(Hydration, AnAbortBeforeTheDecisionLeavesNothingBehind_I8) {
+  Rig rig;
+  rig.target->plan().write_error_ppm = 0;
+  rig.target->stall();
+  const std::string id = rig.start(postcopy());
+  rig.advance(std::chrono::milliseconds(50));
+  ASSERT_TRUE(rig.board.abort(id).ok());
+  EXPECT_EQ(rig.wait(id).state, JobState::kAborted);
+  EXPECT_EQ(rig.disk.epoch(), 1U);
+  const std::string name = "vm1";
+  EXPECT_FALSE(run_task(rig.loop, rig.journal->load_hydration(name))->has_value());
+  rig.target->unstall();
+}
+
+TEST(Hydration, AFrozenBaseHoldsItUpAndSaysSo) {
+  Rig rig;
+  JobOptions options = postcopy();
+  options.base_patience = std::chrono::milliseconds(500);
+  rig.source->plan().read_error_ppm = 1'000'000;
+  const std::string id = rig.start(options);
+  rig.advance(std::chrono::seconds(3));
+  const JobStatus held = *rig.board.status(id);
+  EXPECT_EQ(held.phase, Phase::kHydrating);
+  ASSERT_TRUE(held.error.has_value());
+  EXPECT_NE(held.error->message().find("base"), std::string::npos) << held.error->message();
+  rig.source->plan().read_error_ppm = 0;
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
+TEST(Hydration, AnInterruptedOneGoesOnWithTheReopenedDisk_I7) {
+  Rig rig;
+  std::string id;
+  {
+    id = rig.start(postcopy(1 << 20));
+    while (rig.board.status(id)->bytes_hydrated < kMiB) rig.advance(std::chrono::milliseconds(10));
+    run_task(rig.loop, rig.board.stop());
+    const JobStatus stopped = *rig.board.status(id);
+    EXPECT_TRUE(is_final(stopped.state));
+    EXPECT_EQ(stopped.error->code(), ErrorCode::kShutdown);
+    ASSERT_TRUE(run_task(rig.loop, rig.disk.close()).ok());
+  }
+  const DiskRecord record = disk_record(rig);
+  const auto rest = run_task(rig.loop, load_rest(*rig.journal, record));
+  ASSERT_TRUE(rest.ok());
+  EXPECT_EQ(rest->base_uri, "test:source");
+  EXPECT_EQ(rest->bwlimit_bytes_per_second, 1U << 20);
+  const auto copy_of = [&rig](const FaultDevice& store) {
+    auto copy = std::make_shared<FaultDevice>(rig.loop, rig.random, store.info().name, Rig::kSize);
+    std::vector<std::byte> bytes(Rig::kSize);
+    store.peek(0, bytes);
+    copy->preload(0, bytes);
+    return copy;
+  };
+  const auto target = copy_of(*rig.target);
+  const auto source = copy_of(*rig.source);
+  std::unique_ptr<BlockDevice> local = std::make_unique<Borrowed>(target);
+  std::unique_ptr<BlockDevice> base = std::make_unique<Borrowed>(source);
+  const JobOptions options;
+  auto opened = run_task(
+      rig.loop, open_hydrating(rig.loop, *rig.journal, record, *rest, local, base, options));
+  ASSERT_TRUE(opened.ok());
+  HydratingDevice& device = **opened;
+  EXPECT_LE(device.map().absent_bytes(), Rig::kSize - kMiB) << "an orderly end saves what is there";
+  Disk disk(rig.loop, "vm1", std::move(*opened), record.store_uri, record.epoch);
+  JobBoard board(rig.loop, *rig.journal);
+  const auto again = board.hydrate(disk, device, options);
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ(*again, id);
+  EXPECT_EQ(run_task(rig.loop, board.wait(id))->state, JobState::kDone);
+  std::vector<std::byte> a(Rig::kSize);
+  std::vector<std::byte> b(Rig::kSize);
+  source->peek(0, a);
+  target->peek(0, b);
+  EXPECT_EQ(a, b);
+  run_task(rig.loop, board.stop());
+  EXPECT_TRUE(run_task(rig.loop, disk.close()).ok());
+}
+
+TEST(Hydration, ADiskWhoseRestIsUnknownIsRefused) {
+  Rig rig;
+  const DiskRecord record{"vm1", "test:target", 2, Rig::kSize, "", "absent.job-9.2"};
+  const auto rest = run_task(rig.loop, load_rest(*rig.journal, record));
+  ASSERT_FALSE(rest.ok());
+  EXPECT_EQ(rest.error().code(), ErrorCode::kProtocol);
+}
+
+}  // namespace
+}  // namespace blockmig

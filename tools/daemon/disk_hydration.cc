@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskService's part in hydration: a disk that a restart finds in the middle of it is opened with
+// both stores, and its job goes on.
+#include <utility>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/pivot.h"
+#include "tools/daemon/disk_service.h"
+
+namespace blockmig {
+
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
+    const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice> source) {
+  if (choice.hydration.empty()) co_return std::move(source);
+  std::unique_ptr<BlockDevice> base;
+  Result<std::unique_ptr<HydratingDevice>> opened = Error(ErrorCode::kNotFound, "");
+  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
+  if (!record) {
+    opened = record.error();
+  } else {
+    const Result<HydrationRecord> rest = co_await load_rest(journal_, **record);
+    if (!rest) {
+      opened = rest.error();
+    } else {
+      SourceChoice from;
+      from.uri = rest->base_uri;
+      from.known = true;
+      Result<std::unique_ptr<BlockDevice>> found = co_await open_source(request, from);
+      if (!found) {
+        opened = found.error().with_context("disk '" + request.disk + "' is not whole at " +
+                                            choice.uri + " yet, and the rest is not to be had");
+      } else {
+        base = *std::move(found);
+        const JobOptions options = options_of(*rest);
+        opened = co_await open_hydrating(loop_, journal_, **record, *rest, source, base, options);
+      }
+    }
+  }
+  if (opened.ok()) co_return std::unique_ptr<BlockDevice>(*std::move(opened));
+  if (source) {
+    const Status closed = co_await source->close();
+    static_cast<void>(closed);  // nothing was written to it
+  }
+  if (base) {
+    const Status closed = co_await base->close();
+    static_cast<void>(closed);
+  }
+  co_return opened.error();
+}
+
+Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
+  auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
+  if (hydrating == nullptr) {
+    // A move that ended before its decision, or after everything was there, may have left some.
+    const auto left = co_await journal_.load_hydration(disk->name());
+    if (left.ok() && left->has_value()) {
+      const HydrationRecord record = **left;
+      co_await forget_rest(journal_, record);
+    }
+    co_return;
+  }
+  JobOptions options = options_of(hydrating->record());
+  const auto jobs = co_await journal_.load_jobs();
+  if (jobs.ok()) {
+    for (const JobRecord& job : *jobs) {
+      const Result<Mode> mode = parse_mode(job.mode);
+      if (job.id == hydrating->record().job && mode.ok()) options.mode = *mode;
+    }
+  }
+  const Result<std::string> id = jobs_.hydrate(disk->disk(), *hydrating, options);
+  if (id.ok()) {
+    log_.info("goes on with the hydration from " + hydrating->record().base_uri,
+              {disk->name(), *id, disk->disk().epoch()});
+  } else {
+    log_.error("hydration does not go on: " + id.error().message(),
+               {disk->name(), "", disk->disk().epoch()});
+  }
+}
+
+}  // namespace blockmig
