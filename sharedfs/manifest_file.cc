@@ -45,6 +45,10 @@ Status sync_folder(const std::string& folder) {
   return {};
 }
 
+std::string staged_path(const std::string& image_path) {
+  return manifest_path(image_path) + ".new";
+}
+
 Result<UniqueFd> open_manifest(const std::string& image_path) {
   const std::string path = manifest_path(image_path);
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -93,18 +97,25 @@ Result<std::uint64_t> load_generation(const std::string& image_path) {
   return load_le<std::uint64_t>(header.data() + manifest_format::kGenerationAt);
 }
 
-Status save_manifest(const std::string& image_path, const Manifest& manifest) {
+Status stage_manifest(const std::string& image_path, const Manifest& manifest) {
+  const Status staged = write_file(staged_path(image_path), encode_manifest(manifest));
+  if (!staged) discard_staged(image_path);
+  return staged;
+}
+
+Status publish_staged(const std::string& image_path) {
   const std::string path = manifest_path(image_path);
-  const std::string fresh = path + ".new";
-  Status saved = write_file(fresh, encode_manifest(manifest));
-  if (saved.ok() && std::rename(fresh.c_str(), path.c_str()) != 0) {
-    saved = Error::from_errno(errno, "cannot replace " + path);
-  }
-  if (!saved) {
-    unlink(fresh.c_str());
-    return saved;
+  if (std::rename(staged_path(image_path).c_str(), path.c_str()) != 0) {
+    return Error::from_errno(errno, "cannot replace " + path);
   }
   return sync_folder(folder_of(path));
+}
+
+void discard_staged(const std::string& image_path) { unlink(staged_path(image_path).c_str()); }
+
+Status save_manifest(const std::string& image_path, const Manifest& manifest) {
+  const Status staged = stage_manifest(image_path, manifest);
+  return staged.ok() ? publish_staged(image_path) : staged;
 }
 
 Result<ImageFacts> look_at_image(const std::string& image_path) {

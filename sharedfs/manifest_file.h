@@ -26,6 +26,12 @@ Result<std::uint64_t> load_generation(const std::string& image_path);
 /// either.
 Status save_manifest(const std::string& image_path, const Manifest& manifest);
 
+/// The same in two steps: stage_manifest() writes and syncs it under another name, and then
+/// publish_staged() replaces the manifest, which is quick. discard_staged() undoes the first step.
+Status stage_manifest(const std::string& image_path, const Manifest& manifest);
+Status publish_staged(const std::string& image_path);
+void discard_staged(const std::string& image_path);
+
 /// Of the file that the path leads to now. kNotFound: none.
 struct ImageFacts {
   ImageIdentity identity;

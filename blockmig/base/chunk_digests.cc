@@ -33,6 +33,13 @@ void ImageDigest::append_chunk(const Digest& digest) {
   chunks_.update(wire);
 }
 
+ChunkDigests::ChunkDigests(const ChunkDigests& other)
+    : size_bytes_(other.size_bytes_), unknown_(other.unknown_) {
+  for (const auto& [number, its_page] : other.pages_) {
+    pages_.emplace(number, std::make_unique<Page>(*its_page));
+  }
+}
+
 ByteRange ChunkDigests::chunk_range(std::uint64_t chunk) const {
   const std::uint64_t offset = chunk * kChunkBytes;
   return {offset, std::min(kChunkBytes, size_bytes_ - offset)};

@@ -38,6 +38,10 @@ class ChunkDigests final {
   static constexpr std::uint64_t kChunkBytes = 64 * 1024;
 
   explicit ChunkDigests(std::uint64_t size_bytes) : size_bytes_(size_bytes) {}
+  ChunkDigests(const ChunkDigests& other);
+  ChunkDigests& operator=(const ChunkDigests&) = delete;
+  ChunkDigests(ChunkDigests&&) = default;
+  ChunkDigests& operator=(ChunkDigests&&) = default;
 
   /// `bytes` are the content at `offset`: chunks that they cover whole are hashed, chunks that they
   /// cover in part become unknown.

@@ -22,6 +22,7 @@ enum class PlantedBug : int {
   kCopyFailureNotRemarked,   ///< a lease that was not acknowledged does not mark again
   kFlushSourceOnly,          ///< trap 17: the target is not flushed before the decision
   kDeadlineFromSubmission,   ///< the time a mirrored write waited for its turn is not counted (I10)
+  kRestKeepsCopied,          ///< shared: a chunk that was written stays at rest as well
   kCopyBufferFlips,          ///< a bit of the copier's buffer flips, and nobody looks (I13)
   kMirrorNotVerified,        ///< a mirrored write leaves a chunk that was read back verified
   kReadBackBelievesCopies,   ///< `full` takes what it has sent for what has arrived

@@ -69,6 +69,13 @@ struct RegionChange {
   std::vector<std::uint32_t> erase;  ///< containers that are empty now
 };
 
+/// What becomes of chunks that are in the base only.
+enum class Hydrate : unsigned char {
+  kBackground,  ///< they are fetched until there is none
+  kOnDemand,    ///< what is asked for is fetched and kept
+  kNever,       ///< what is read is read through, and stays where it is
+};
+
 /// A disk whose content is not whole in its store yet: what is absent there is in the base.
 /// Counts only while the disk's record names its region set: written before the decision, it means
 /// nothing until the decision is there too (I7).
@@ -84,6 +91,9 @@ struct HydrationRecord {
   std::uint64_t bwlimit_bytes_per_second = 0;  ///< 0: unlimited
   std::uint64_t patience_ms = 0;               ///< 0: the default
   bool read_back = false;
+  /// Not 0: the base is an image at rest, and this the generation of its manifest.
+  std::uint64_t base_generation = 0;
+  Hydrate hydrate = Hydrate::kBackground;
   friend bool operator==(const HydrationRecord&, const HydrationRecord&) = default;
 };
 

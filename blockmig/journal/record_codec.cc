@@ -180,6 +180,10 @@ Result<std::string> encode_hydration(const HydrationRecord& record) {
   writer.number(record.bwlimit_bytes_per_second);
   writer.number(record.patience_ms);
   writer.number(record.read_back ? 1 : 0);
+  if (record.base_generation != 0) {
+    writer.number(record.base_generation);
+    writer.number(static_cast<std::uint64_t>(record.hydrate));
+  }
   const std::string key = hydration_key(record.disk);
   return checked(key, record.disk, writer.frame(Kind::kHydration, key));
 }
@@ -275,12 +279,18 @@ Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view 
   const std::uint64_t read_back = reader.number();
   record.read_back = read_back == 1;
   if (read_back > 1) return damaged(key, "payload");
+  std::uint64_t hydrate = 0;
+  if (!reader.at_end()) {
+    record.base_generation = reader.number();
+    hydrate = reader.number();
+  }
   if (!reader.finished() || hydration_key(record.disk) != key || granularity > 0xffffffffU ||
-      mirrored > 1) {
+      mirrored > 1 || hydrate > static_cast<std::uint64_t>(Hydrate::kNever)) {
     return damaged(key, "payload");
   }
   record.granularity_bytes = static_cast<std::uint32_t>(granularity);
   record.reverse_mirror = mirrored == 1;
+  record.hydrate = static_cast<Hydrate>(hydrate);
   return record;
 }
 

@@ -198,6 +198,10 @@ void CopyEngine::finish_run(Run& run, const Status& status) {
 }
 
 Task<Status> CopyEngine::copy_range(ByteRange range) {
+  // Before the read: from now on the target answers for these chunks.
+  if (sync_.rest && !planted(PlantedBug::kRestKeepsCopied)) {
+    sync_.rest->clear(range.offset, range.length);
+  }
   auto content = std::make_shared<Buffer>(range.length);
   const MutableBytes into = content->bytes();
   const Status read = co_await read_source(range, into);

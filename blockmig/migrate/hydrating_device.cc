@@ -2,6 +2,7 @@
 #include "blockmig/migrate/hydrating_device.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "blockmig/base/check.h"
@@ -48,6 +49,10 @@ void HydratingDevice::attach_base(std::unique_ptr<BlockDevice> base) {
 Task<Status> HydratingDevice::read(std::uint64_t offset, MutableBytes into) {
   const Inside inside(*this);
   const ByteRange range{offset, into.size()};
+  if (!core_.options.keep_reads && !core_.map->all_present(range)) {
+    const Status through = co_await read_through(range, into);
+    co_return through;
+  }
   if (!core_.map->all_present(range) && !planted(PlantedBug::kAbsentReadsAsFound)) {
     const Status present = co_await wait_present(range);
     if (!present.ok()) co_return present;
@@ -79,6 +84,41 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
                   "the content at offset " + std::to_string(range.offset) +
                       " is still in the base, which does not deliver it" +
                       (core_.stats.last_error.empty() ? "" : ": " + core_.stats.last_error));
+}
+
+/// Each run from where it is. A chunk that a write fills meanwhile may be read as it was before:
+/// the two are concurrent (I2).
+Task<Status> HydratingDevice::read_through(ByteRange range, MutableBytes into) {
+  const TimePoint begun = core_.loop.now();
+  const TimePoint deadline = begun + core_.options.patience;
+  while (!range.empty()) {
+    const auto runs = core_.map->runs(range, 1);
+    const ByteRange here = runs.front().range;
+    const MutableBytes part = into.first(here.length);
+    Status status;
+    if (runs.front().dirty) {
+      auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kRead);
+      op->offset = here.offset;
+      op->length = here.length;
+      op->memory = std::make_shared<Buffer>(here.length);
+      op->bytes = op->memory->bytes();
+      status = co_await core_.base->perform(op, deadline);
+      if (status.ok()) std::memcpy(part.data(), op->bytes.data(), part.size());
+      core_.stats.bytes_read_through += status.ok() ? here.length : 0;
+    } else {
+      status = co_await core_.local->read(here.offset, part);
+    }
+    if (!status.ok() && runs.front().dirty) {
+      ++core_.stats.base_errors;
+      core_.stats.last_error = status.error().message();
+      co_return Error(ErrorCode::kIo, status.error().message());
+    }
+    if (!status.ok()) co_return status;
+    into = into.subspan(here.length);
+    range = {here.end(), range.end() - here.end()};
+  }
+  core_.stats.demand_latency.record(static_cast<std::uint64_t>((core_.loop.now() - begun).count()));
+  co_return Status();
 }
 
 Task<Status> HydratingDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags flags) {

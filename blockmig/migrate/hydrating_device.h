@@ -73,6 +73,8 @@ class HydratingDevice final : public BlockDevice {
   bool whole() const { return core_.map->whole(); }
   /// Every acknowledged write is in the base too.
   bool mirrors_back() const { return reverse_; }
+  /// The base is an image at rest: only read.
+  bool at_rest() const { return record().base_generation != 0; }
   std::string base_name() const { return core_.base ? core_.base->info().name : std::string(); }
   /// Starts to pull absent chunks at or after `cursor` in the background, at most `max_bytes`,
   /// and moves the cursor behind them. Bytes started; 0: no room, or nothing there.
@@ -98,6 +100,7 @@ class HydratingDevice final : public BlockDevice {
     bool trim = false;
   };
   Task<Status> wait_present(ByteRange range);
+  Task<Status> read_through(ByteRange range, MutableBytes into);
   Task<Status> change(Change change);
   Task<Status> change_held(const Change& change);
   Task<Status> change_both(const Change& change);

@@ -127,12 +127,14 @@ HydrationOptions hydration_options(const JobOptions& options) {
   hydration.window_bytes = options.copy_window_bytes;
   hydration.pull_bytes = options.copy_request_bytes;
   hydration.read_back = options.verify == Verify::kFull;
+  hydration.keep_reads = options.mode != Mode::kShared || options.hydrate != Hydrate::kNever;
   return hydration;
 }
 
 JobOptions options_of(const HydrationRecord& record) {
   JobOptions options;
-  options.mode = Mode::kPostcopy;
+  options.mode = record.base_generation != 0 ? Mode::kShared : Mode::kPostcopy;
+  options.hydrate = record.hydrate;
   options.granularity_bytes = record.granularity_bytes;
   options.reverse_mirror = record.reverse_mirror;
   options.bwlimit_bytes_per_second = record.bwlimit_bytes_per_second;
@@ -210,7 +212,8 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   status.demand_p50_ms = to_ms(stats.demand_latency.quantile_ns(0.50));
   status.demand_p99_ms = to_ms(stats.demand_latency.quantile_ns(0.99));
   status.reverse_mirror = device.mirrors_back();
-  status.depends_on = device.mirrors_back() || device.whole() ? "" : "both stores";
+  const bool alone = device.mirrors_back() || device.whole();
+  status.depends_on = alone ? "" : device.at_rest() ? "the folder" : "both stores";
 }
 
 }  // namespace blockmig

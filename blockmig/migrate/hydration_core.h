@@ -28,6 +28,7 @@ struct HydrationOptions {
   std::uint64_t window_bytes = 16 * kMiB;
   std::uint32_t pull_bytes = 1024 * 1024;       ///< of one pull at most; at least one chunk
   std::uint32_t read_ahead_bytes = 512 * 1024;  ///< what follows a demanded chunk comes with it
+  bool keep_reads = true;                       ///< what is read from the base is kept
   bool read_back = false;  ///< a chunk counts as present after it was read back and compared
 };
 
@@ -39,11 +40,12 @@ struct HydrationStats {
   std::uint64_t pulls[kPullKinds] = {};         ///< that filled something, by PullKind
   std::uint64_t bytes_pulled[kPullKinds] = {};  ///< zeros included
   std::uint64_t bytes_zero = 0;                 ///< of these: zeros, which were not written as data
-  std::uint64_t bytes_spared = 0;   ///< absent chunks that a write or a discard filled, unfetched
-  std::uint64_t overtaken = 0;      ///< pulls that read again because a write came in between
-  std::uint64_t base_errors = 0;    ///< failed or late answers of the base
-  LatencyHistogram demand_latency;  ///< reads that had to wait for the base
-  std::string last_error;           ///< of the base; empty since it last answered well
+  std::uint64_t bytes_spared = 0;  ///< absent chunks that a write or a discard filled, unfetched
+  std::uint64_t bytes_read_through = 0;  ///< from the base to the reader, and not kept
+  std::uint64_t overtaken = 0;           ///< pulls that read again because a write came in between
+  std::uint64_t base_errors = 0;         ///< failed or late answers of the base
+  LatencyHistogram demand_latency;       ///< reads that had to wait for the base
+  std::string last_error;                ///< of the base; empty since it last answered well
 };
 
 struct HydrationCore {

@@ -136,6 +136,7 @@ Task<Status> Job::migrate() {
     co_return fit;
   }
   device->prefer_latency(false);
+  if (migration_.options.mode == Mode::kShared) migration_.at_rest = opener_->data_at_rest();
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
   if (migration_.status.state == JobState::kPaused) migration_.engine->pause();
@@ -164,6 +165,9 @@ Task<Status> Job::run_mode() {
       break;
     case Mode::kPostcopy:
       moved = co_await run_postcopy(migration_);
+      break;
+    case Mode::kShared:
+      moved = co_await run_shared(migration_);
       break;
     case Mode::kHybrid:
       moved = co_await run_hybrid(migration_);
@@ -199,6 +203,7 @@ Task<void> Job::clean_up(const Status& result) {
     auto task = let_go(std::move(m.replica), opener_);
     leftovers_.spawn(std::move(task));
   }
+  if (m.at_rest != nullptr) co_await m.at_rest->discard();
   m.replica.reset();
   m.sync.reset();
   m.hydrating = nullptr;

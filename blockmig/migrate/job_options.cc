@@ -5,6 +5,8 @@
 #include <bit>
 #include <utility>
 
+#include "blockmig/base/chunk_digests.h"
+
 namespace blockmig {
 namespace {
 
@@ -36,6 +38,8 @@ std::string_view to_string(Mode mode) {
       return "postcopy";
     case Mode::kHybrid:
       return "hybrid";
+    case Mode::kShared:
+      return "shared";
   }
   return "unknown";
 }
@@ -43,7 +47,24 @@ std::string_view to_string(Mode mode) {
 Result<Mode> parse_mode(const std::string& text) {
   return parse_name("mode", text,
                     std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,
-                               Mode::kPostcopy, Mode::kHybrid});
+                               Mode::kPostcopy, Mode::kHybrid, Mode::kShared});
+}
+
+std::string_view to_string(Hydrate hydrate) {
+  switch (hydrate) {
+    case Hydrate::kBackground:
+      return "background";
+    case Hydrate::kOnDemand:
+      return "on-demand";
+    case Hydrate::kNever:
+      return "never";
+  }
+  return "unknown";
+}
+
+Result<Hydrate> parse_hydrate(const std::string& text) {
+  return parse_name("hydrate", text,
+                    std::array{Hydrate::kBackground, Hydrate::kOnDemand, Hydrate::kNever});
 }
 
 std::string_view to_string(OnStall action) {
@@ -89,6 +110,10 @@ Status check_options(const JobOptions& options) {
       options.granularity_bytes < kMinGranularityBytes ||
       options.granularity_bytes > kMaxGranularityBytes) {
     return invalid("granularity must be a power of two from 4 KiB to 1 MiB");
+  }
+  if (options.mode == Mode::kShared && options.granularity_bytes < ChunkDigests::kChunkBytes) {
+    // What is fetched is checked by whole chunks of the manifest.
+    return invalid("granularity must be at least 64 KiB in mode shared");
   }
   if (options.copy_depth == 0 || options.copy_depth > 256) {
     return invalid("copy depth must be from 1 to 256 requests");

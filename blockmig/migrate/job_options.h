@@ -10,6 +10,7 @@
 #include "bitmap/dirty_bitmap.h"
 #include "blockmig/base/error.h"
 #include "blockmig/io/event_loop.h"
+#include "blockmig/journal/journal.h"
 
 namespace blockmig {
 
@@ -20,6 +21,7 @@ enum class Mode : unsigned char {
   kMirror,    ///< one pass with synchronous mirroring behind the cursor
   kPostcopy,  ///< switchover first; what is absent is pulled on demand and in the background
   kHybrid,    ///< one bulk pass, then a switchover with the hot rest absent
+  kShared,    ///< only current data moves; the rest stays in its folder, and is read from there
 };
 std::string_view to_string(Mode mode);
 /// kInvalid, with the list of modes.
@@ -34,6 +36,9 @@ enum class OnStall : unsigned char {
 };
 std::string_view to_string(OnStall action);
 Result<OnStall> parse_on_stall(const std::string& text);
+
+std::string_view to_string(Hydrate hydrate);
+Result<Hydrate> parse_hydrate(const std::string& text);
 
 enum class Verify : unsigned char {
   kNone,
@@ -66,6 +71,8 @@ struct JobOptions {
   Duration max_downtime = std::chrono::milliseconds(100);
   /// postcopy, hybrid: every acknowledged write reaches the old store too until hydration ends.
   bool reverse_mirror = true;
+  /// shared: what becomes of the data at rest.
+  Hydrate hydrate = Hydrate::kOnDemand;
   /// While hydrating: how long a request waits for the old store before it fails.
   Duration base_patience = std::chrono::seconds(30);
   /// No answer from the target for this long fails the job (the guest has been elsewhere long

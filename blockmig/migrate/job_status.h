@@ -40,6 +40,7 @@ struct JobStatus {
 
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_total = 0;              ///< to copy in the first pass
+  std::uint64_t bytes_at_rest = 0;            ///< left in the folder (mode shared)
   std::uint64_t bytes_copied = 0;             ///< by the copier, all passes
   std::uint64_t bytes_copied_first_pass = 0;  ///< of these
   std::uint64_t bytes_mirrored = 0;           ///< by the guest's writes

@@ -69,6 +69,7 @@ struct Migration {
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
   TimePoint begun{};                             ///< of the job
   std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
+  DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
   HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
   std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
   Event interrupt;           ///< the daemon stops: hydration goes on when the disk is served again
@@ -107,6 +108,7 @@ Task<Status> run_snapshot(Migration& migration);
 /// Success: the target is a backup, and the disk is where it was.
 Task<Status> run_point_in_time(Migration& migration);
 Task<Status> run_postcopy(Migration& migration);
+Task<Status> run_shared(Migration& migration);
 Task<Status> run_hybrid(Migration& migration);
 
 }  // namespace blockmig

@@ -46,7 +46,8 @@ Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> 
 }
 
 Result<std::unique_ptr<PresenceMap>> map_of_rest(const Migration& migration) {
-  const DirtyBitmap& dirty = *migration.sync->dirty;
+  const SyncState& sync = *migration.sync;
+  const DirtyBitmap& dirty = sync.rest ? *sync.rest : *sync.dirty;
   auto map = PresenceMap::create(dirty.size_bytes(), dirty.granularity_bytes());
   if (map.ok()) (*map)->set_absent(dirty);
   return map;
@@ -94,7 +95,7 @@ Task<Result<bool>> keep_rest_under_fence(Migration& migration) {
     if (!kept.ok()) co_return kept.error();
   }
   migration.pivot->map = std::move(*map);
-  if (sync.unverified) {
+  if (sync.unverified && !sync.rest) {
     // What is left behind is read back when it is pulled.
     for (auto chunk = sync.dirty->next_dirty(0); chunk;
          chunk = sync.dirty->next_dirty(*chunk + 1)) {
@@ -118,6 +119,10 @@ void swap_to_hydrating(Migration& migration, std::unique_ptr<BlockDevice> target
   migration.hydrating = device.get();
   auto base = migration.disk.swap_store(std::move(device), migration.status.target_uri,
                                         migration.disk.epoch() + 1);
+  if (migration.at_rest != nullptr) {
+    // Nobody writes the image at rest any more: what held it for writing is let go.
+    migration.old_store = std::exchange(base, migration.at_rest->take_base());
+  }
   migration.hydrating->attach_base(std::move(base));
 }
 

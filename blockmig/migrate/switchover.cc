@@ -73,6 +73,11 @@ Status judge_corruption(const Migration& migration) {
   return corruption ? Status(*corruption) : Status();
 }
 
+/// Not where the pivot leaves what is dirty to be pulled.
+bool copies_all_dirty(const Migration& migration) {
+  return !migration.pivot || migration.at_rest != nullptr;
+}
+
 bool equal_now(const Migration& migration) {
   return migration.sync->dirty->dirty_count() == 0 && migration.sync->ledger.idle();
 }
@@ -80,7 +85,7 @@ bool equal_now(const Migration& migration) {
 /// Everything between the closed gate and the decision. kPostponed when `deadline` does not
 /// suffice.
 Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint deadline) {
-  const bool copy_rest = !migration.pivot;
+  const bool copy_rest = copies_all_dirty(migration);
   if (copy_rest && !planted(PlantedBug::kDirtyCheckBeforeDrain) &&
       migration.sync->dirty->dirty_count() > 0) {
     const Status copied = co_await migration.engine->run_pass(deadline);
@@ -100,6 +105,13 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     const auto kept = co_await keep_rest_under_fence(migration);
     if (!kept.ok()) co_return kept.error();
     if (!*kept) co_return SwitchOutcome::kPostponed;
+  }
+  if (migration.at_rest != nullptr) {
+    // From now on the source's image is the only place of what stays there (I1).
+    const Status flushed = co_await migration.disk.store().flush();
+    if (!flushed.ok()) co_return flushed.error().with_context("flushing the source");
+    const Status published = co_await migration.at_rest->publish();
+    if (!published.ok()) co_return published.error();
   }
   if (migration.sync->unverified) {
     const auto verified = co_await read_back_under_fence(migration, deadline);
@@ -169,6 +181,13 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
     const Status kept = co_await keep_rest(migration);
     if (!kept.ok()) co_return kept.error();
   }
+  if (migration.at_rest != nullptr) {
+    const Status source = co_await migration.disk.store().flush();
+    if (!source.ok()) co_return source.error().with_context("flushing the source");
+    const Status prepared = co_await migration.at_rest->prepare(
+        *migration.sync->rest, migration.disk.name(), migration.disk.epoch() + 1);
+    if (!prepared.ok()) co_return prepared.error();
+  }
   if (migration.sync->unverified) {
     const Status read = co_await read_back(migration);
     if (!read.ok()) co_return read.error();
@@ -176,7 +195,7 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   const Status flushed = co_await pre_flush(migration);
   if (!flushed.ok()) co_return flushed.error();
   const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
-  if (too_much_now && !migration.pivot && migration.status.mode != Mode::kCold)
+  if (too_much_now && copies_all_dirty(migration) && migration.status.mode != Mode::kCold)
     co_return SwitchOutcome::kPostponed;
 
   const Phase before = migration.status.phase;

@@ -27,6 +27,9 @@ struct SyncState {
   std::unique_ptr<DirtyBitmap> dirty;       ///< chunks to copy
   std::unique_ptr<DirtyBitmap> written;     ///< chunks that may be non-zero at the target (trap 9)
   std::unique_ptr<DirtyBitmap> unverified;  ///< chunks not read back yet; null unless Verify::kFull
+  /// Mode `shared`: chunks that stay where they are, unless they are copied after all. Null
+  /// elsewhere.
+  std::unique_ptr<DirtyBitmap> rest;
   ChunkLedger ledger;
   /// Of what was read or written at the source and sent to the target, found unchanged when the
   /// target had answered; absent where verification is off.

@@ -10,6 +10,7 @@
 #include "blockmig/base/error.h"
 #include "blockmig/block/block_device.h"
 #include "blockmig/io/task.h"
+#include "blockmig/migrate/data_at_rest.h"
 
 namespace blockmig {
 
@@ -29,6 +30,9 @@ class TargetOpener {
     static_cast<void>(number);
     co_return Status();
   }
+  /// For mode `shared`: the folder that the disk's image lies in; null where there is none. The
+  /// opener's.
+  virtual DataAtRest* data_at_rest() { return nullptr; }
   /// Removes what open() created; called when the job did not reach its decision, after the device
   /// was closed. Never an existing file.
   virtual Task<void> discard() = 0;

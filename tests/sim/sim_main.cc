@@ -37,6 +37,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"copy-failure-not-remarked", PlantedBug::kCopyFailureNotRemarked},
     {"flush-source-only", PlantedBug::kFlushSourceOnly},
     {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
+    {"rest-keeps-copied", PlantedBug::kRestKeepsCopied},
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
     {"mirror-not-verified", PlantedBug::kMirrorNotVerified},
     {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies},

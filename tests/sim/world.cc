@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "blockmig/base/chunk_digests.h"
+#include "sim_at_rest.h"
 
 namespace blockmig::sim {
 namespace {
@@ -16,10 +17,12 @@ constexpr Duration kJobPatience = std::chrono::seconds(20);
 
 class SimOpener final : public TargetOpener {
  public:
-  SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device)
+  SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device,
+            std::shared_ptr<FaultDevice> source)
       : loop_(loop),
         random_(random),
         device_(std::move(device)),
+        at_rest_(loop, std::move(source)),
         uri_("sim:" + device_->info().name) {}
   const std::string& uri() const override { return uri_; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
@@ -29,6 +32,7 @@ class SimOpener final : public TargetOpener {
     co_return opened;
   }
   Task<void> discard() override { co_return; }
+  DataAtRest* data_at_rest() override { return &at_rest_; }
   void generation_begins(std::uint64_t) override { begins(); }
   Task<Status> generation_complete(std::uint64_t) override {
     completes();
@@ -41,6 +45,7 @@ class SimOpener final : public TargetOpener {
   EventLoop& loop_;
   Random& random_;
   std::shared_ptr<FaultDevice> device_;
+  SimAtRest at_rest_;
   std::string uri_;
 };
 
@@ -125,14 +130,17 @@ void World::fill_source() {
 
 JobOptions World::draw_options() {
   JobOptions options;
-  static constexpr Mode kModes[] = {Mode::kCold,   Mode::kSnapshot, Mode::kDbt,
-                                    Mode::kMirror, Mode::kPostcopy, Mode::kHybrid};
+  static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,   Mode::kMirror,
+                                    Mode::kPostcopy, Mode::kHybrid,   Mode::kShared};
   options.mode = options_.mode.value_or(kModes[random_.below(std::size(kModes))]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
   options.on_stall = kActions[random_.below(std::size(kActions))];
   options.reverse_mirror = random_.chance(1, 2);
   options.granularity_bytes = 4096u << random_.below(5);
+  // The world asks of the new store alone, in the end, what the disk holds.
+  options.hydrate = Hydrate::kBackground;
+  if (options.mode == Mode::kShared) options.granularity_bytes = 65536;
   options.copy_depth = static_cast<std::uint32_t>(random_.between(1, 8));
   options.copy_request_bytes = options.granularity_bytes << random_.below(3);
   options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
@@ -230,7 +238,7 @@ Task<void> World::migrate_once() {
     target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
     target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
   }
-  auto opener = std::make_unique<SimOpener>(loop_, random_, target_);
+  auto opener = std::make_unique<SimOpener>(loop_, random_, target_, owner_);
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);
     instant_ = history_.begin_read();

@@ -6,64 +6,12 @@
 #include <algorithm>
 #include <set>
 
+#include "tools/cli/help_text.h"
 #include "tools/cli/raw_options.h"
 #include "tools/control/exit_code.h"
 
 namespace blockmig {
 namespace {
-
-constexpr const char* kDescription =
-    "Moves live disks between stores: files, block devices, NBD servers.\n"
-    "Clients stay attached by NBD and keep reading and writing while their disk moves.";
-
-constexpr const char* kFooter = R"(
-Try it, nothing to configure:
-  blockmig serve vm1 --source /srv/a/vm1.img
-  blockmig migrate vm1 --to /srv/b/vm1.img
-  blockmig migrate old.img --to new.img          (a copy, no daemon needed)
-
-A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.
-Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s. Times: 100ms, 30s, 5min.
-
-Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
-busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on
-its source), 9 a precondition (space, size), 130 interrupted (the job goes on).)";
-
-constexpr const char* kServeFooter = R"(
-Examples:
-  blockmig serve vm1 --source /srv/a/vm1.img
-  blockmig serve vm1 --source new.img --create-size 20GiB --listen unix:/run/vm1.sock
-  blockmig serve vm1                     (again, from where the last move has put it)
-
-Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
-in the foreground. Daemon options are for that case only; --listen is for both.)";
-
-constexpr const char* kMigrateFooter = R"(
-Examples:
-  blockmig migrate vm1 --to /mnt/fast/                     (same file name in that folder)
-  blockmig migrate vm1 --to nbd+unix:///?socket=/run/q.sock --mode dbt --bwlimit 200MiB/s
-  blockmig migrate old.img --to new.img                    (no such disk, but a file: a copy)
-
-Modes: cold holds writers back while it copies; dbt copies in passes until the rest fits
---max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
-waiting, not the job.)";
-
-constexpr const char* kVerifyFooter = R"(
-Examples:
-  blockmig verify /srv/a/vm1.img /srv/b/vm1.img
-  blockmig verify vm1 nbd://backup.example.com/vm1 -o json
-
-Compares sizes and every byte; exit code 6 and the first difference where they differ. A name
-without a slash that is no file is a disk of the daemon, as its clients see it.)";
-
-constexpr const char* kManifestFooter = R"(
-Examples:
-  blockmig manifest make /mnt/folder/vm1.img
-  blockmig manifest check /mnt/folder/vm1.img
-
-A manifest holds the digest of every chunk of an image at rest. With it, 'migrate --mode
-shared' need not read the image to know what it holds, and nothing is ever served from the
-folder that is not what it was. Exit code 6: the image is not what its manifest says.)";
 
 constexpr const char* kBitmapGroup = "bitmap";
 constexpr const char* kManifestGroup = "manifest";
@@ -123,7 +71,7 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
       ->type_name("STORE")
       ->required();
   app.add_option("--mode", raw.mode,
-                 "cold, snapshot, dbt, mirror, postcopy or hybrid (default: mirror)")
+                 "cold, snapshot, dbt, mirror, postcopy, hybrid or shared (default: mirror)")
       ->type_name("MODE");
   app.add_flag("--point-in-time", raw.point_in_time,
                "a consistent copy of this instant; the disk stays where it is (mode snapshot)");
@@ -160,12 +108,24 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("--base-patience", raw.base_patience,
                  "postcopy, hybrid: longest that a request waits for the old store (default: 30s)")
       ->type_name("TIME");
+  app.add_option("--hydrate", raw.hydrate,
+                 "shared: data at rest is fetched in the background, on-demand (and kept) or never "
+                 "(read through; default: on-demand)")
+      ->type_name("WHEN");
   CLI::Option* wait = app.add_flag("--wait", raw.wait, "wait for the end (default)");
   app.add_flag("--detach", raw.detach, "return when the job has started")->excludes(wait);
   app.add_option("--timeout", raw.timeout, "stop waiting after this long; the job goes on")
       ->type_name("TIME");
   add_output(app, raw, "table, json");
   app.footer(kMigrateFooter);
+}
+
+void add_settle(CLI::App& app, RawOptions& raw) {
+  app.add_option("DISK", raw.subject, "a disk that was moved with --mode shared")->required();
+  app.add_flag("--detach", raw.detach, "return when it has begun");
+  app.add_option("--timeout", raw.timeout, "stop waiting after this long; it goes on")
+      ->type_name("TIME");
+  add_output(app, raw, "table, json");
 }
 
 /// All of blockmig's commands over one RawOptions; `verb` is set by the command that was parsed.
@@ -183,6 +143,8 @@ class Parser final {
         ->type_name("DIR");
     add_serve(*command("serve", "offer a disk to NBD clients", Verb::kServe), raw_);
     add_migrate(*command("migrate", "move a disk to another store", Verb::kMigrate), raw_);
+    add_settle(*command("settle", "fetch what a disk has at rest in a folder", Verb::kSettle),
+               raw_);
     add_queries();
     add_job_commands();
     add_bitmap_commands();

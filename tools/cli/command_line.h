@@ -16,6 +16,7 @@ namespace blockmig {
 enum class Verb {
   kServe,
   kMigrate,
+  kSettle,
   kStatus,
   kMetrics,
   kAbort,

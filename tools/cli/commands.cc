@@ -29,6 +29,8 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
       return run_serve(command, context);
     case Verb::kMigrate:
       return run_migrate(command, context);
+    case Verb::kSettle:
+      return run_settle(command, context);
     case Verb::kStatus:
       return run_status(command, context);
     case Verb::kMetrics:

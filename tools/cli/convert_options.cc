@@ -93,6 +93,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--granularity", raw.granularity, options.granularity_bytes, parse_size_32);
   take(status, "--copy-depth", raw.copy_depth, options.copy_depth, parse_count);
   take(status, "--copy-size", raw.copy_size, options.copy_request_bytes, parse_size_32);
+  take(status, "--hydrate", raw.hydrate, options.hydrate, parse_hydrate);
   take(status, "--timeout", raw.timeout, command.timeout, parse_duration);
   if (!status) return status;
   // The window bounds memory, not parallelism: it follows what was asked for.
@@ -159,6 +160,10 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
       break;
     case Verb::kMigrate:
       status = convert_migrate(raw, command);
+      break;
+    case Verb::kSettle:
+      take(status, "--timeout", raw.timeout, command.timeout, parse_duration);
+      command.wait = !raw.detach;
       break;
     case Verb::kSet:
       status = convert_set(raw, command);

@@ -47,9 +47,9 @@ Result<JobStatus> start_job(ControlHandler& daemon, const MigrateRequest& reques
   return job_from_json(*answer);
 }
 
-ExitCode migrate_in_daemon(const CommandLine& command, ControlHandler& daemon) {
-  StopSignals signals;
-  const Result<JobStatus> job = start_job(daemon, command.migrate);
+/// Waits for a job that the daemon has started, if that is wanted.
+ExitCode follow_job(const CommandLine& command, ControlHandler& daemon, StopSignals& signals,
+                    const Result<JobStatus>& job) {
   if (!job) return report(job.error());
   if (!command.wait) {
     print(is_json(command) ? to_json(*job, style_of(command)) + "\n"
@@ -73,6 +73,12 @@ ExitCode migrate_in_daemon(const CommandLine& command, ControlHandler& daemon) {
       return ExitCode::kInterrupted;
   }
   return ExitCode::kFailed;
+}
+
+ExitCode migrate_in_daemon(const CommandLine& command, ControlHandler& daemon) {
+  StopSignals signals;
+  const Result<JobStatus> job = start_job(daemon, command.migrate);
+  return follow_job(command, daemon, signals, job);
 }
 
 /// A legal disk name that resembles the file's.
@@ -150,6 +156,14 @@ ExitCode run_migrate(const CommandLine& command, const CommandContext& context) 
   if (file.ok()) return copy_file(command, *file);
   // No such file: then a disk was meant, and what is missing is its daemon.
   return may_be_disk ? migrate_in_daemon(command, *context.daemon) : report(file.error());
+}
+
+ExitCode run_settle(const CommandLine& command, const CommandContext& context) {
+  StopSignals signals;
+  const Result<std::string> answer =
+      ask(*context.daemon, "POST", disk_path(command.subject) + "/settle");
+  if (!answer) return report(answer.error());
+  return follow_job(command, *context.daemon, signals, job_from_json(*answer));
 }
 
 }  // namespace blockmig

@@ -45,6 +45,7 @@ struct RawOptions {
   std::string target_timeout;
   std::string reverse_mirror;
   std::string base_patience;
+  std::string hydrate;
   bool wait = false;
   bool detach = false;
   std::string timeout;

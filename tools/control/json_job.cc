@@ -106,6 +106,7 @@ Json json_of(const JobStatus& job) {
   json["attempt"] = job.attempt;
   json["size_bytes"] = job.size_bytes;
   json["bytes_total"] = job.bytes_total;
+  json["bytes_at_rest"] = job.bytes_at_rest;
   json["bytes_copied"] = job.bytes_copied;
   json["bytes_copied_first_pass"] = job.bytes_copied_first_pass;
   json["bytes_mirrored"] = job.bytes_mirrored;
@@ -167,6 +168,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("attempt", job.attempt);
   fields.read("size_bytes", job.size_bytes);
   fields.read("bytes_total", job.bytes_total);
+  fields.read("bytes_at_rest", job.bytes_at_rest);
   fields.read("bytes_copied", job.bytes_copied);
   fields.read("bytes_copied_first_pass", job.bytes_copied_first_pass);
   fields.read("bytes_mirrored", job.bytes_mirrored);

@@ -115,6 +115,7 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("target_timeout_ms", options.target_timeout);
   fields.read("reverse_mirror", options.reverse_mirror);
   fields.read("base_patience_ms", options.base_patience);
+  fields.read_name("hydrate", options.hydrate, parse_hydrate);
 }
 
 }  // namespace
@@ -178,6 +179,7 @@ std::string to_json(const MigrateRequest& request) {
   json["target_timeout_ms"] = milliseconds(options.target_timeout);
   json["reverse_mirror"] = options.reverse_mirror;
   json["base_patience_ms"] = milliseconds(options.base_patience);
+  json["hydrate"] = to_string(options.hydrate);
   return dump(json, false);
 }
 

@@ -7,6 +7,7 @@
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
 #include "tools/daemon/disk_service.h"
+#include "tools/daemon/folder_at_rest.h"
 
 namespace blockmig {
 
@@ -26,7 +27,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
       SourceChoice from;
       from.uri = rest->base_uri;
       from.known = true;
-      Result<std::unique_ptr<BlockDevice>> found = co_await open_source(request, from);
+      Result<std::unique_ptr<BlockDevice>> found = Error(ErrorCode::kNotFound, "");
+      if (rest->base_generation != 0) {
+        found = co_await open_at_rest(loop_, rest->base_uri, rest->base_generation);
+      } else {
+        found = co_await open_source(request, from);
+      }
       if (!found) {
         opened = found.error().with_context("disk '" + request.disk + "' is not whole at " +
                                             choice.uri + " yet, and the rest is not to be had");
@@ -60,6 +66,42 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
     }
     co_return;
   }
+  const HydrationRecord rest = hydrating->record();
+  if (rest.base_generation != 0 && rest.hydrate != Hydrate::kBackground) {
+    log_.info("data at rest stays in " + rest.base_uri + ": it is fetched " +
+                  std::string(to_string(rest.hydrate)),
+              {disk->name(), "", disk->disk().epoch()});
+    co_return;
+  }
+  const Result<std::string> id = co_await fetch_rest(disk);
+  if (id.ok()) {
+    log_.info("goes on with the hydration from " + rest.base_uri,
+              {disk->name(), *id, disk->disk().epoch()});
+  } else {
+    log_.error("hydration does not go on: " + id.error().message(),
+               {disk->name(), "", disk->disk().epoch()});
+  }
+}
+
+Task<Result<std::string>> DiskService::settle(const std::string& name) {
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
+  const std::string job = jobs_.job_of(name);
+  if (!job.empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job);
+  }
+  if (dynamic_cast<HydratingDevice*>(&(*disk)->disk().store()) == nullptr) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");
+  }
+  const std::shared_ptr<ServedDisk> held = *disk;
+  const Result<std::string> id = co_await fetch_rest(held);
+  co_return id;
+}
+
+Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk) {
+  auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
+  BM_CHECK(hydrating != nullptr);
   JobOptions options = options_of(hydrating->record());
   const auto jobs = co_await journal_.load_jobs();
   if (jobs.ok()) {
@@ -68,14 +110,7 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
       if (job.id == hydrating->record().job && mode.ok()) options.mode = *mode;
     }
   }
-  const Result<std::string> id = jobs_.hydrate(disk->disk(), *hydrating, options);
-  if (id.ok()) {
-    log_.info("goes on with the hydration from " + hydrating->record().base_uri,
-              {disk->name(), *id, disk->disk().epoch()});
-  } else {
-    log_.error("hydration does not go on: " + id.error().message(),
-               {disk->name(), "", disk->disk().epoch()});
-  }
+  co_return jobs_.hydrate(disk->disk(), *hydrating, options);
 }
 
 }  // namespace blockmig

@@ -49,6 +49,10 @@ class DiskService final {
   /// too.
   Task<Status> detach(std::string name, bool forget);
 
+  /// Fetches what a disk has at rest in a folder until its own store is whole, and lets the folder
+  /// go. The job's id. kPrecondition: it is whole already.
+  Task<Result<std::string>> settle(const std::string& name);
+
   DiskView view(ServedDisk& disk) const;
   std::vector<DiskView> views() const;
   std::vector<ClientView> clients() const;
@@ -80,6 +84,7 @@ class DiskService final {
                                                        std::unique_ptr<BlockDevice> source);
   /// Goes on with the hydration of a disk that was opened in the middle of it.
   Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
+  Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);

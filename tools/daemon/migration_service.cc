@@ -8,6 +8,7 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/io/offload.h"
 #include "tools/control/json.h"
+#include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/uri_target.h"
 
 namespace blockmig {
@@ -87,6 +88,11 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
 Task<void> MigrationService::keep_report(std::string id) {
   const Result<JobStatus> job = co_await jobs_.wait(id);
   if (!job) co_return;
+  if (job->state == JobState::kDone && job->mode == Mode::kShared && job->depends_on.empty()) {
+    // The disk's own store is whole: the folder's image is nobody's.
+    const Status released = co_await release_at_rest(loop_, job->source_uri, job->disk);
+    if (!released) log_.warning(released.error().message(), {job->disk, id, job->epoch});
+  }
   JobRecord record;
   record.id = id;
   record.disk = job->disk;

@@ -16,6 +16,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/folder_at_rest.h"
 
 namespace blockmig {
 namespace {
@@ -209,6 +210,12 @@ Task<Status> UriTarget::remember_created() {
     created_inode_ = facts.st_ino;
   }
   co_return looked;
+}
+
+DataAtRest* UriTarget::data_at_rest() {
+  if (plan_.source.kind != StoreUri::Kind::kFile) return nullptr;
+  if (!at_rest_) at_rest_ = std::make_unique<FolderAtRest>(loop_, plan_.source.path, plan_.disk);
+  return at_rest_.get();
 }
 
 Task<void> UriTarget::discard() {

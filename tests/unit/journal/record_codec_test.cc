@@ -41,6 +41,12 @@ TEST(RecordCodec, RoundTrips) {
   EXPECT_EQ(*decode_disk(disk_key("disk0"), *encode_disk(hydrating)), hydrating);
   EXPECT_EQ(*decode_schema(encode_schema(7)), 7U);
   EXPECT_EQ(*decode_hydration(hydration_key("disk0"), *encode_hydration(hydration())), hydration());
+  HydrationRecord at_rest = hydration();
+  at_rest.base_generation = 12;
+  at_rest.hydrate = Hydrate::kNever;
+  EXPECT_EQ(*decode_hydration(hydration_key("disk0"), *encode_hydration(at_rest)), at_rest);
+  at_rest.hydrate = static_cast<Hydrate>(3);
+  EXPECT_FALSE(decode_hydration(hydration_key("disk0"), *encode_hydration(at_rest)).ok());
   const std::string region = *encode_region("d", "n", container());
   EXPECT_EQ(*decode_region(region_key("d", "n", 3), region), container());
   const DiskRecord bare{"d", "", 0, 0, ""};

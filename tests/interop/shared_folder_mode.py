@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mode shared: current data moves, the rest stays in its folder, is checked when it is fetched, and settles."""
+import json
+import os
+import shutil
+
+import daemon
+
+MIB = 1 << 20
+SIZE = 24 * MIB + 1536
+ROTTEN = 17 * MIB + 4321
+
+
+def allocated(path):
+    return os.stat(path).st_blocks * 512
+
+
+def manifest(image):
+    return json.loads(daemon.run(daemon.built("blockmig"), "manifest", "show", image,
+                                 "-o", "json").stdout)
+
+
+def read(disk, offset, length):
+    """What a client reads, or None where it gets an error."""
+    result = daemon.run("qemu-io", "-f", "raw", "-r", disk.uri, "-c", f"read -v {offset} {length}")
+    if "read failed" in result.stdout + result.stderr:
+        return None
+    dump = [line.split(":", 1)[1].strip()[:47] for line in result.stdout.splitlines()
+            if line[8:9] == ":"]
+    return bytes.fromhex("".join(dump).replace(" ", ""))
+
+
+def equal(disk, original):
+    return daemon.run(daemon.built("blockmig"), "verify", disk.uri, original).returncode == 0
+
+
+def flip(path, offset):
+    with open(path, "r+b") as f:
+        f.seek(offset)
+        byte = f.read(1)[0]
+        f.seek(offset)
+        f.write(bytes([byte ^ 1]))
+
+
+def moved(folder, name, hydrate):
+    """A disk whose image stays in a folder, after its move; (image, original, local, job)."""
+    image = daemon.make_image(os.path.join(folder, name + ".img"), SIZE, holes=False)
+    original, local = image + ".original", os.path.join(folder, name + ".local")
+    shutil.copy(image, original)
+    with daemon.Daemon(folder, image, name=name) as disk:
+        # A guest's write, and its neighbourhood, are current data.
+        daemon.ok("qemu-io", "-f", "raw", disk.uri, "-c", "write -P 0x33 3M 64k", "-c", "flush")
+        with open(original, "r+b") as f:
+            f.seek(3 * MIB)
+            f.write(b"\x33" * 65536)
+        job = disk.migrate(local, "shared", "--hydrate", hydrate)
+        assert job["state"] == "done" and job["switched"], job
+        assert disk.served_store().endswith(local), disk.served_store()
+        if hydrate != "background":
+            assert job["bytes_at_rest"] > SIZE - 8 * MIB, job
+            assert job["bytes_copied"] + job["bytes_at_rest"] >= SIZE - 65536, job
+            assert job["hydration"]["depends_on"] == "the folder", job
+            found = manifest(image)
+            assert found["owner"] == daemon.EXPORT and found["owner_epoch"] == 2, found
+            assert "depends" in daemon.run(daemon.built("blockmig"), "manifest", "make",
+                                           image).stderr
+            part = allocated(local)
+            assert part < 8 * MIB, part
+            assert equal(disk, original)
+            assert (allocated(local) > SIZE - MIB) == (hydrate == "on-demand"), hydrate
+            assert (allocated(local) == part) == (hydrate == "never"), hydrate
+        assert equal(disk, original)
+        os.kill(disk.pid, 9)
+    return image, original, local
+
+
+def main():
+    daemon.need("qemu-io")
+    with daemon.scratch() as folder:
+        image, original, local = moved(folder, "b", "background")
+        assert manifest(image)["owner"] == "", "the folder was not let go"
+        os.unlink(image)
+        assert daemon.same(local, original)
+
+        image, original, local = moved(folder, "d", "on-demand")
+
+        image, original, local = moved(folder, "n", "never")
+        # A restart goes on with the folder.
+        with open(original, "rb") as f:
+            f.seek(ROTTEN - ROTTEN % 512)
+            right = f.read(512)
+        with daemon.Daemon(folder, local, name="n") as disk:
+            assert read(disk, ROTTEN - ROTTEN % 512, 512) == right
+            flip(image, ROTTEN)
+            assert read(disk, ROTTEN - ROTTEN % 512, 512) is None, "wrong data was served"
+            assert read(disk, 0, 512) is not None
+            flip(image, ROTTEN)
+            assert read(disk, ROTTEN - ROTTEN % 512, 512) == right
+            os.kill(disk.pid, 9)
+        # Without the folder, or with another image in it, it is not served at all.
+        for name in (image, image + ".manifest"):
+            os.rename(name, name + ".away")
+            refused = daemon.run(daemon.built("blockmig"), "serve", daemon.EXPORT, "--state-dir",
+                                 os.path.join(folder, "n.state"), timeout=30)
+            assert refused.returncode != 0 and image in refused.stderr, refused.stderr
+            os.rename(name + ".away", name)
+        shutil.copy(image, image + ".copy")
+        os.rename(image + ".copy", image)
+        refused = daemon.run(daemon.built("blockmig"), "serve", daemon.EXPORT, "--state-dir",
+                             os.path.join(folder, "n.state"), timeout=30)
+        assert refused.returncode != 0 and "replaced" in refused.stderr, refused.stderr
+        daemon.ok(daemon.built("blockmig"), "manifest", "check", image, "--adopt")
+        with daemon.Daemon(folder, local, name="n") as disk:
+            settled = disk.cli("settle", daemon.EXPORT, "-o", "json")
+            assert settled.returncode == 0, settled.stderr
+            assert daemon.last_json(settled.stdout)["remaining_bytes"] == 0
+            assert manifest(image)["owner"] == ""
+            os.unlink(image)
+            assert equal(disk, original)
+            again = disk.cli("settle", daemon.EXPORT)
+            assert again.returncode == 9 and "whole" in again.stderr, again.stderr
+        assert daemon.same(local, original)
+
+
+main()

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// SimAtRest: a folder of the simulation: what mode `shared` leaves there is read through a real
+// SharedImage, which checks every chunk.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "blockmig/block/fault_device.h"
+#include "blockmig/migrate/data_at_rest.h"
+#include "shared_device.h"
+#include "sharedfs/image_source.h"
+#include "sharedfs/rest_digests.h"
+#include "sharedfs/shared_image.h"
+
+namespace blockmig::sim {
+
+class SimImageSource final : public ImageSource {
+ public:
+  explicit SimImageSource(std::shared_ptr<FaultDevice> image) : image_(std::move(image)) {}
+  const std::string& name() const override { return name_; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open() override {
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(image_);
+    co_return opened;
+  }
+  Task<Status> check() override { co_return Status(); }
+
+ private:
+  std::shared_ptr<FaultDevice> image_;
+  std::string name_ = "image at rest";
+};
+
+class SimAtRest final : public DataAtRest {
+ public:
+  SimAtRest(EventLoop& loop, std::shared_ptr<FaultDevice> image)
+      : loop_(loop), image_(std::move(image)) {}
+
+  Task<Status> hash(BlockDevice& store, const DirtyBitmap& rest, CancelSource& cancel) override {
+    store_ = &store;
+    digests_.emplace(loop_, rest.size_bytes());
+    const Status hashed = co_await digests_->hash(store, rest, cancel);
+    co_return hashed;
+  }
+  Task<Status> prepare(const DirtyBitmap& rest, const std::string&, std::uint64_t) override {
+    auto described = co_await digests_->describe(*store_, rest);
+    if (!described.ok()) co_return described.error();
+    described_ = *std::move(described);
+    co_return Status();
+  }
+  Task<Status> publish() override {
+    co_await discard();
+    auto image = std::make_unique<SharedImage>(loop_, std::make_unique<SimImageSource>(image_),
+                                               described_, SharedImageOptions{});
+    const Status opened = co_await image->open();
+    if (opened.ok()) base_ = std::move(image);
+    co_return opened;
+  }
+  std::uint64_t generation() const override { return 1; }
+  std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
+  Task<void> discard() override {
+    if (!base_) co_return;
+    const Status closed = co_await base_->close();
+    static_cast<void>(closed);
+    base_.reset();
+  }
+
+ private:
+  EventLoop& loop_;
+  std::shared_ptr<FaultDevice> image_;
+  BlockDevice* store_ = nullptr;
+  std::optional<RestDigests> digests_;
+  std::shared_ptr<ChunkDigests> described_;
+  std::unique_ptr<SharedImage> base_;
+};
+
+}  // namespace blockmig::sim

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// What --help says besides the options. Only for command_line.cc.
+#pragma once
+
+namespace blockmig {
+
+inline constexpr const char* kDescription =
+    "Moves live disks between stores: files, block devices, NBD servers.\n"
+    "Clients stay attached by NBD and keep reading and writing while their disk moves.";
+
+inline constexpr const char* kFooter = R"(
+Try it, nothing to configure:
+  blockmig serve vm1 --source /srv/a/vm1.img
+  blockmig migrate vm1 --to /srv/b/vm1.img
+  blockmig migrate old.img --to new.img          (a copy, no daemon needed)
+
+A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.
+Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s. Times: 100ms, 30s, 5min.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
+busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on
+its source), 9 a precondition (space, size), 130 interrupted (the job goes on).)";
+
+inline constexpr const char* kServeFooter = R"(
+Examples:
+  blockmig serve vm1 --source /srv/a/vm1.img
+  blockmig serve vm1 --source new.img --create-size 20GiB --listen unix:/run/vm1.sock
+  blockmig serve vm1                     (again, from where the last move has put it)
+
+Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
+in the foreground. Daemon options are for that case only; --listen is for both.)";
+
+inline constexpr const char* kMigrateFooter = R"(
+Examples:
+  blockmig migrate vm1 --to /mnt/fast/                     (same file name in that folder)
+  blockmig migrate vm1 --to nbd+unix:///?socket=/run/q.sock --mode dbt --bwlimit 200MiB/s
+  blockmig migrate old.img --to new.img                    (no such disk, but a file: a copy)
+
+Modes: cold holds writers back while it copies; dbt copies in passes until the rest fits
+--max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
+waiting, not the job.)";
+
+inline constexpr const char* kVerifyFooter = R"(
+Examples:
+  blockmig verify /srv/a/vm1.img /srv/b/vm1.img
+  blockmig verify vm1 nbd://backup.example.com/vm1 -o json
+
+Compares sizes and every byte; exit code 6 and the first difference where they differ. A name
+without a slash that is no file is a disk of the daemon, as its clients see it.)";
+
+inline constexpr const char* kManifestFooter = R"(
+Examples:
+  blockmig manifest make /mnt/folder/vm1.img
+  blockmig manifest check /mnt/folder/vm1.img
+
+A manifest holds the digest of every chunk of an image at rest. With it, 'migrate --mode
+shared' need not read the image to know what it holds, and nothing is ever served from the
+folder that is not what it was. Exit code 6: the image is not what its manifest says.)";
+
+}  // namespace blockmig
