@@ -44,6 +44,8 @@ struct JobRecord {
   std::string state;          ///< as in the job's JSON
   std::uint64_t attempt = 0;  ///< persisted before first use
   std::string report_json;    ///< the final report, opaque here
+  std::string request{};      ///< what a restart starts it again with, opaque here
+  std::string on_restart{};   ///< "resume", "pause" or "abort"; empty: as "abort"
   friend bool operator==(const JobRecord&, const JobRecord&) = default;
 };
 
@@ -97,6 +99,46 @@ struct HydrationRecord {
   friend bool operator==(const HydrationRecord&, const HydrationRecord&) = default;
 };
 
+/// What the containers of a region set mean. A set without such a record is described elsewhere.
+struct RegionSetRecord {
+  std::string disk;
+  std::string name;  ///< of the region set
+  std::string kind;  ///< who reads it: "bitmap", "job", "active"
+  std::uint64_t size_bytes = 0;
+  std::uint32_t granularity_bytes = 0;
+  bool inverted = false;  ///< its containers hold the chunks that are *not* in the set
+  std::uint64_t tag = 0;  ///< the user's: an epoch, an attempt
+  std::string note;       ///< the user's: opaque here
+  friend bool operator==(const RegionSetRecord&, const RegionSetRecord&) = default;
+};
+
+struct RegionSetId {
+  std::string disk;
+  std::string name;
+  friend bool operator==(const RegionSetId&, const RegionSetId&) = default;
+};
+
+/// A text about something by name, opaque here: how a disk is served.
+struct NoteRecord {
+  std::string topic;  ///< small letters and '-'
+  std::string name;
+  std::string text;
+  friend bool operator==(const NoteRecord&, const NoteRecord&) = default;
+};
+
+/// Records that become durable together or not at all. What is removed is removed first.
+struct JournalBatch {
+  std::vector<std::string> removed_disks;  ///< their records only
+  std::vector<std::string> removed_jobs;
+  std::vector<RegionSetId> removed_sets;  ///< their records, and all their containers
+  std::vector<NoteRecord> removed_notes;  ///< `text` does not matter
+  std::vector<DiskRecord> disks;
+  std::vector<JobRecord> jobs;
+  std::vector<RegionSetRecord> sets;
+  std::vector<RegionChange> regions;
+  std::vector<NoteRecord> notes;
+};
+
 class Journal {
  public:
   virtual ~Journal() = default;
@@ -120,6 +162,12 @@ class Journal {
   virtual Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) = 0;
   virtual Task<Status> save_hydration(const HydrationRecord& record) = 0;
   virtual Task<Status> remove_hydration(const std::string& disk) = 0;
+
+  /// One synced write. `batch` stays until the task has finished.
+  virtual Task<Status> commit(const JournalBatch& batch) = 0;
+  /// Of the disk, or of every disk if `disk` is empty.
+  virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
+  virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
 };
 
 /// Opens or creates the journal in `directory`. kBusy: held by another process (named) or this one;

@@ -120,6 +120,31 @@ class MemoryJournal final : public Journal {
     co_return Status();
   }
 
+  Task<Status> commit(const JournalBatch& batch) override {
+    const Result<EncodedBatch> encoded = encode_batch(batch);
+    if (!encoded) co_return encoded.error();
+    offload before(loop_, [] {});
+    co_await before;
+    apply_batch(*encoded, records_);
+    offload after(loop_, [] {});
+    co_await after;
+    co_return Status();
+  }
+
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    const std::string prefix = set_prefix(disk);
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return load_all<RegionSetRecord>(prefix, &decode_set);
+  }
+
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    const std::string prefix = note_key(topic, "");
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return load_all<NoteRecord>(prefix, &decode_note);
+  }
+
  private:
   /// A crash may fall before the record is there, and after it is there but before anybody was
   /// told.

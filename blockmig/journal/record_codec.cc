@@ -4,127 +4,19 @@
 #include <cstdio>
 #include <span>
 
-#include "blockmig/base/crc32c.h"
-#include "blockmig/base/endian.h"
+#include "blockmig/base/bytes.h"
 #include "blockmig/journal/record_format.h"
+#include "blockmig/journal/record_frame.h"
 
 namespace blockmig {
-namespace {
 
 namespace format = record_format;
 using format::Kind;
-
-ConstBytes bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-/// Of key and value together, so that a value under another's key is found out. The key's length
-/// comes first: a byte cannot move from one to the other.
-std::uint32_t checksum(std::string_view key, std::string_view value) {
-  char length[4];
-  store_le(length, static_cast<std::uint32_t>(key.size()));
-  std::uint32_t crc = crc32c(bytes_of({length, sizeof length}));
-  crc = crc32c(bytes_of(key), crc);
-  return crc32c(bytes_of(value), crc);
-}
-
-class Writer final {
- public:
-  void number(std::uint64_t value) {
-    char bytes[8];
-    store_le(bytes, value);
-    payload_.append(bytes, sizeof bytes);
-  }
-  void text(std::string_view value) {
-    number(value.size());
-    payload_ += value;
-  }
-  std::string frame(Kind kind, std::string_view key) const {
-    std::string value(format::kHeaderBytes, '\0');
-    value[format::kKindAt] = static_cast<char>(kind);
-    value[format::kVersionAt] = static_cast<char>(format::kRecordVersion);
-    store_le(&value[format::kPayloadBytesAt], static_cast<std::uint32_t>(payload_.size()));
-    value += payload_;
-    char crc[format::kCrcBytes];
-    store_le(crc, checksum(key, value));
-    value.append(crc, sizeof crc);
-    return value;
-  }
-
- private:
-  std::string payload_;
-};
-
-/// Reads a payload; once something did not fit, everything further is empty and ok() stays false.
-class Reader final {
- public:
-  explicit Reader(std::string_view payload) : left_(payload) {}
-  std::uint64_t number() {
-    if (left_.size() < 8) {
-      ok_ = false;
-      return 0;
-    }
-    const auto value = load_le<std::uint64_t>(left_.data());
-    left_.remove_prefix(8);
-    return value;
-  }
-  std::string text() {
-    const std::uint64_t length = number();
-    if (!ok_ || length > left_.size()) {
-      ok_ = false;
-      return {};
-    }
-    std::string value(left_.substr(0, length));
-    left_.remove_prefix(length);
-    return value;
-  }
-  bool finished() const { return ok_ && left_.empty(); }
-  bool at_end() const { return left_.empty(); }
-
- private:
-  std::string_view left_;
-  bool ok_ = true;
-};
-
-Error damaged(std::string_view key, std::string_view what) {
-  return Error(ErrorCode::kProtocol,
-               "journal record '" + std::string(key) + "' is damaged: " + std::string(what));
-}
-
-/// The payload inside a value, after everything around it was checked.
-Result<std::string_view> open_frame(Kind kind, std::string_view key, std::string_view value) {
-  if (value.size() < format::kHeaderBytes + format::kCrcBytes) return damaged(key, "truncated");
-  const std::string_view covered = value.substr(0, value.size() - format::kCrcBytes);
-  const auto crc = load_le<std::uint32_t>(value.data() + covered.size());
-  // Before the version: what is damaged must not pass for something newer.
-  if (crc != checksum(key, covered)) return damaged(key, "checksum");
-  const auto version = static_cast<std::uint8_t>(value[format::kVersionAt]);
-  if (version > format::kRecordVersion) {
-    return Error(ErrorCode::kPrecondition, "journal record '" + std::string(key) +
-                                               "' has version " + std::to_string(version) +
-                                               ", which is newer than this program");
-  }
-  if (version != format::kRecordVersion) return damaged(key, "version 0");
-  if (value[format::kKindAt] != static_cast<char>(kind))
-    return damaged(key, "another kind of record");
-  if (load_le<std::uint16_t>(value.data() + format::kZeroAt) != 0)
-    return damaged(key, "unknown flags");
-  const std::string_view payload = covered.substr(format::kHeaderBytes);
-  if (load_le<std::uint32_t>(value.data() + format::kPayloadBytesAt) != payload.size()) {
-    return damaged(key, "payload length");
-  }
-  return payload;
-}
-
-Result<std::string> checked(std::string_view key, std::string_view name, std::string value) {
-  if (name.empty()) return Error(ErrorCode::kInvalid, "journal record without a name");
-  if (key.size() > format::kMaxKeyBytes || value.size() > format::kMaxValueBytes) {
-    return Error(ErrorCode::kInvalid, "journal record '" + std::string(key.substr(0, 100)) +
-                                          "' exceeds its limit (" + std::to_string(value.size()) +
-                                          " bytes)");
-  }
-  return value;
-}
-
-}  // namespace
+using record_frame::checked;
+using record_frame::damaged;
+using record_frame::open_frame;
+using record_frame::Reader;
+using record_frame::Writer;
 
 std::string disk_key(const std::string& disk) { return std::string(format::kDiskPrefix) + disk; }
 std::string job_key(const std::string& id) { return std::string(format::kJobPrefix) + id; }
@@ -164,8 +56,10 @@ Result<std::string> encode_job(const JobRecord& record) {
   writer.text(record.state);
   writer.number(record.attempt);
   writer.text(record.report_json);
+  writer.text(record.request);
+  writer.text(record.on_restart);
   const std::string key = job_key(record.id);
-  return checked(key, record.id, writer.frame(Kind::kJob, key));
+  return checked(key, record.id, writer.frame(Kind::kJob, key, format::kJobVersion));
 }
 
 Result<std::string> encode_hydration(const HydrationRecord& record) {
@@ -232,9 +126,9 @@ std::string encode_schema(std::uint32_t version) {
 }
 
 Result<DiskRecord> decode_disk(std::string_view key, std::string_view value) {
-  const auto payload = open_frame(Kind::kDisk, key, value);
-  if (!payload) return payload.error();
-  Reader reader(*payload);
+  const auto opened = open_frame(Kind::kDisk, key, value);
+  if (!opened) return opened.error();
+  Reader reader(opened->payload);
   DiskRecord record;
   record.disk = reader.text();
   record.store_uri = reader.text();
@@ -247,9 +141,9 @@ Result<DiskRecord> decode_disk(std::string_view key, std::string_view value) {
 }
 
 Result<JobRecord> decode_job(std::string_view key, std::string_view value) {
-  const auto payload = open_frame(Kind::kJob, key, value);
-  if (!payload) return payload.error();
-  Reader reader(*payload);
+  const auto opened = open_frame(Kind::kJob, key, value, format::kJobVersion);
+  if (!opened) return opened.error();
+  Reader reader(opened->payload);
   JobRecord record;
   record.id = reader.text();
   record.disk = reader.text();
@@ -258,14 +152,18 @@ Result<JobRecord> decode_job(std::string_view key, std::string_view value) {
   record.state = reader.text();
   record.attempt = reader.number();
   record.report_json = reader.text();
+  if (opened->version >= 2) {  // schema 1 did not resume
+    record.request = reader.text();
+    record.on_restart = reader.text();
+  }
   if (!reader.finished() || job_key(record.id) != key) return damaged(key, "payload");
   return record;
 }
 
 Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view value) {
-  const auto payload = open_frame(Kind::kHydration, key, value);
-  if (!payload) return payload.error();
-  Reader reader(*payload);
+  const auto opened = open_frame(Kind::kHydration, key, value);
+  if (!opened) return opened.error();
+  Reader reader(opened->payload);
   HydrationRecord record;
   record.disk = reader.text();
   record.epoch = reader.number();
@@ -295,9 +193,9 @@ Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view 
 }
 
 Result<RegionContainer> decode_region(std::string_view key, std::string_view value) {
-  const auto payload = open_frame(Kind::kRegion, key, value);
-  if (!payload) return payload.error();
-  Reader reader(*payload);
+  const auto opened = open_frame(Kind::kRegion, key, value);
+  if (!opened) return opened.error();
+  Reader reader(opened->payload);
   const std::string disk = reader.text();
   const std::string name = reader.text();
   const std::uint64_t index = reader.number();
@@ -306,7 +204,7 @@ Result<RegionContainer> decode_region(std::string_view key, std::string_view val
       region_key(disk, name, static_cast<std::uint32_t>(index)) != key) {
     return damaged(key, "payload");
   }
-  const ConstBytes bytes = bytes_of(bits);
+  const ConstBytes bytes = std::as_bytes(std::span(bits));
   return RegionContainer{static_cast<std::uint32_t>(index), {bytes.begin(), bytes.end()}};
 }
 
@@ -317,14 +215,16 @@ Status check_record(std::string_view key, std::string_view value) {
   if (key.starts_with(format::kDiskPrefix)) return status_of(decode_disk(key, value));
   if (key.starts_with(format::kJobPrefix)) return status_of(decode_job(key, value));
   if (key.starts_with(format::kRegionPrefix)) return status_of(decode_region(key, value));
+  if (key.starts_with(format::kSetPrefix)) return status_of(decode_set(key, value));
+  if (key.starts_with(format::kNotePrefix)) return status_of(decode_note(key, value));
   if (key.starts_with(format::kHydrationPrefix)) return status_of(decode_hydration(key, value));
   return Error(ErrorCode::kProtocol, "unknown record '" + std::string(key) + "'");
 }
 
 Result<std::uint32_t> decode_schema(std::string_view value) {
-  const auto payload = open_frame(Kind::kSchema, format::kSchemaKey, value);
-  if (!payload) return payload.error();
-  Reader reader(*payload);
+  const auto opened = open_frame(Kind::kSchema, format::kSchemaKey, value);
+  if (!opened) return opened.error();
+  Reader reader(opened->payload);
   const std::uint64_t version = reader.number();
   if (!reader.finished() || version == 0 || version > 0xffffffffU) {
     return damaged(format::kSchemaKey, "payload");

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -27,17 +28,26 @@ std::string hydration_key(const std::string& disk);
 std::string regions_prefix(const std::string& disk, const std::string& name);
 std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index);
 
+/// Of all sets of one disk; of all disks if it is empty.
+std::string set_prefix(const std::string& disk);
+std::string set_key(const RegionSetId& set);
+std::string note_key(const std::string& topic, const std::string& name);
+
 Result<std::string> encode_disk(const DiskRecord& record);
 Result<std::string> encode_job(const JobRecord& record);
 Result<std::string> encode_hydration(const HydrationRecord& record);
 Result<std::string> encode_region(const std::string& disk, const std::string& name,
                                   const RegionContainer& container);
+Result<std::string> encode_set(const RegionSetRecord& record);
+Result<std::string> encode_note(const NoteRecord& record);
 std::string encode_schema(std::uint32_t version);
 
 Result<DiskRecord> decode_disk(std::string_view key, std::string_view value);
 Result<JobRecord> decode_job(std::string_view key, std::string_view value);
 Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view value);
 Result<RegionContainer> decode_region(std::string_view key, std::string_view value);
+Result<RegionSetRecord> decode_set(std::string_view key, std::string_view value);
+Result<NoteRecord> decode_note(std::string_view key, std::string_view value);
 Result<std::uint32_t> decode_schema(std::string_view value);
 
 /// Decodes whatever kind of record stands under `key` (not the schema); an unknown key is
@@ -51,5 +61,15 @@ struct EncodedChange {
   std::vector<std::string> remove;
 };
 Result<EncodedChange> encode_change(const RegionChange& change);
+
+/// A batch as keys and values; removals come first.
+struct EncodedBatch {
+  std::vector<std::string> removed_prefixes;
+  std::vector<std::string> removed_keys;
+  std::vector<std::pair<std::string, std::string>> puts;
+};
+Result<EncodedBatch> encode_batch(const JournalBatch& batch);
+/// For journals in memory.
+void apply_batch(const EncodedBatch& batch, std::map<std::string, std::string>& records);
 
 }  // namespace blockmig

@@ -16,6 +16,8 @@ inline constexpr std::string_view kDiskPrefix = "disk/";
 inline constexpr std::string_view kJobPrefix = "job/";
 inline constexpr std::string_view kRegionPrefix = "region/";
 inline constexpr std::string_view kHydrationPrefix = "hydration/";
+inline constexpr std::string_view kSetPrefix = "set/";
+inline constexpr std::string_view kNotePrefix = "note/";
 
 /// The first byte of a value.
 enum class Kind : std::uint8_t {
@@ -24,10 +26,13 @@ enum class Kind : std::uint8_t {
   kJob = 'J',
   kRegion = 'R',
   kHydration = 'H',
+  kSet = 'T',
+  kNote = 'N',
 };
 
 /// The second byte: the layout of that kind of record.
 inline constexpr std::uint8_t kRecordVersion = 1;
+inline constexpr std::uint8_t kJobVersion = 2;
 
 // A value: kind u8, version u8, zero u16, payload length u32, payload, CRC32C u32; little-endian.
 inline constexpr std::size_t kKindAt = 0;

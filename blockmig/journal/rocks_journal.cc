@@ -145,6 +145,35 @@ class RocksJournal final : public Journal {
     co_return removed;
   }
 
+  Task<Status> commit(const JournalBatch& batch) override {
+    const Running guard(running_);
+    const Result<EncodedBatch> encoded = encode_batch(batch);
+    if (!encoded) co_return encoded.error();
+    offload work(loop_, [this, &encoded] {
+      return store_->apply(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
+    });
+    const Status saved = co_await work;
+    co_return saved;
+  }
+
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    const Running guard(running_);
+    const std::string prefix = set_prefix(disk);
+    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<RegionSetRecord>(*records, &decode_set);
+  }
+
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    const Running guard(running_);
+    const std::string prefix = note_key(topic, "");
+    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<NoteRecord>(*records, &decode_note);
+  }
+
  private:
   Status remove_all(const std::string& prefix) {
     const auto records = store_->scan(prefix);

@@ -101,15 +101,23 @@ class RocksDbStore final : public RocksStore {
   Status put(const std::string& key, const std::string& value) override {
     return write("saving " + key, [&] { return db_->Put(synced(), key, value); });
   }
-  Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals) override {
+  Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals,
+               const std::vector<std::string>& removed_prefixes) override {
     return write("saving " + std::to_string(puts.size() + removals.size()) + " records", [&] {
       rocksdb::WriteBatch batch;
       rocksdb::Status built;
-      for (const Record& record : puts) {
-        if (built.ok()) built = batch.Put(record.first, record.second);
+      for (const std::string& prefix : removed_prefixes) {
+        const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
+        for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
+          if (built.ok()) built = batch.Delete(at->key());
+        }
+        if (built.ok()) built = at->status();
       }
       for (const std::string& key : removals) {
         if (built.ok()) built = batch.Delete(key);
+      }
+      for (const Record& record : puts) {
+        if (built.ok()) built = batch.Put(record.first, record.second);
       }
       return built.ok() ? db_->Write(synced(), &batch) : built;
     });

@@ -28,9 +28,9 @@ class RocksStore {
   /// Ascending by key.
   virtual Result<std::vector<Record>> scan(const std::string& prefix) = 0;
   virtual Status put(const std::string& key, const std::string& value) = 0;
-  /// All puts and removals, or none: one record of the log.
-  virtual Status apply(const std::vector<Record>& puts,
-                       const std::vector<std::string>& removals) = 0;
+  /// All removals, then all puts, or nothing: one record of the log.
+  virtual Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals,
+                       const std::vector<std::string>& removed_prefixes = {}) = 0;
   /// Of a key that is not there: success.
   virtual Status remove(const std::string& key) = 0;
   /// Moves what is in the log into a table file.

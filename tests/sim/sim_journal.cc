@@ -1,7 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sim_journal.h"
 
+#include <utility>
+
 namespace blockmig::sim {
+namespace {
+
+template <typename Record>
+Result<std::vector<Record>> load_all(const JournalRecords& records, const std::string& prefix,
+                                     Result<Record> (*decode)(std::string_view, std::string_view)) {
+  std::vector<Record> all;
+  for (auto at = records.lower_bound(prefix);
+       at != records.end() && at->first.compare(0, prefix.size(), prefix) == 0; ++at) {
+    auto record = decode(at->first, at->second);
+    if (!record) return record.error();
+    all.push_back(*std::move(record));
+  }
+  return all;
+}
+
+}  // namespace
 
 Task<void> SimJournal::take_time() {
   const Duration wait = std::chrono::microseconds(random_.between(10, 5000));
@@ -9,96 +27,127 @@ Task<void> SimJournal::take_time() {
 }
 
 Task<Result<std::optional<DiskRecord>>> SimJournal::load_disk(const std::string& disk) {
+  const std::string key = disk_key(disk);
   co_await take_time();
-  const auto place = disks_.find(disk);
-  if (place == disks_.end()) co_return std::optional<DiskRecord>();
-  co_return std::optional<DiskRecord>(place->second);
+  const auto place = records_.find(key);
+  if (place == records_.end()) co_return std::optional<DiskRecord>();
+  const auto record = decode_disk(place->first, place->second);
+  if (!record.ok()) co_return record.error();
+  co_return std::optional<DiskRecord>(*record);
 }
 
 Task<Result<std::vector<DiskRecord>>> SimJournal::load_disks() {
   co_await take_time();
-  std::vector<DiskRecord> all;
-  for (const auto& entry : disks_) all.push_back(entry.second);
-  co_return all;
+  co_return load_all<DiskRecord>(records_, disk_key(""), &decode_disk);
 }
 
 Task<Status> SimJournal::save_disk(const DiskRecord& record) {
-  // The error is drawn apart from the effect: a failed save may have happened all the same.
-  const bool fails = random_.below(1'000'000) < save_error_ppm;
-  const bool happens = !fails || random_.chance(1, 2);
-  if (happens && on_decision) on_decision(record);
-  co_await take_time();
-  if (happens) disks_[record.disk] = record;
-  if (fails) co_return Error(ErrorCode::kIo, "the journal's device failed");
-  co_return Status();
+  JournalBatch batch;
+  batch.disks.push_back(record);
+  const Status saved = co_await commit(batch);
+  co_return saved;
 }
 
 Task<Status> SimJournal::remove_disk(const std::string& disk) {
-  co_await take_time();
-  disks_.erase(disk);
-  co_return Status();
+  JournalBatch batch;
+  batch.removed_disks.push_back(disk);
+  const Status removed = co_await commit(batch);
+  co_return removed;
 }
 
 Task<Result<std::vector<JobRecord>>> SimJournal::load_jobs() {
   co_await take_time();
-  std::vector<JobRecord> all;
-  for (const auto& entry : jobs_) all.push_back(entry.second);
-  co_return all;
+  co_return load_all<JobRecord>(records_, job_key(""), &decode_job);
 }
 
 Task<Status> SimJournal::save_job(const JobRecord& record) {
   co_await take_time();
-  jobs_[record.id] = record;
+  const Result<std::string> value = encode_job(record);
+  if (!value.ok()) co_return value.error();
+  records_[job_key(record.id)] = *value;
+  co_return Status();
+}
+
+Task<Status> SimJournal::commit(const JournalBatch& batch) {
+  Result<EncodedBatch> encoded = encode_batch(batch);
+  if (!encoded.ok()) co_return encoded.error();
+  auto moved = *std::move(encoded);
+  const Status saved = co_await apply(std::move(moved));
+  co_return saved;
+}
+
+Task<Status> SimJournal::apply(EncodedBatch batch) {
+  const bool fails = random_.below(1'000'000) < save_error_ppm;
+  const bool happens = !fails || random_.chance(1, 2);
+  if (happens && on_decision) {
+    for (const auto& [key, value] : batch.puts) {
+      const auto record = decode_disk(key, value);
+      if (record.ok()) on_decision(*record);
+    }
+  }
+  co_await take_time();
+  if (happens) apply_batch(batch, records_);
+  if (fails) co_return Error(ErrorCode::kIo, "the journal's device failed");
   co_return Status();
 }
 
 Task<Status> SimJournal::change_regions(const RegionChange& change) {
-  const bool fails = random_.below(1'000'000) < save_error_ppm;
-  const bool happens = !fails || random_.chance(1, 2);
-  co_await take_time();
-  if (happens) {
-    auto& set = regions_[{change.disk, change.name}];
-    for (const RegionContainer& container : change.put) set[container.index] = container;
-    for (const std::uint32_t index : change.erase) set.erase(index);
-  }
-  if (fails) co_return Error(ErrorCode::kIo, "the journal's device failed");
-  co_return Status();
+  JournalBatch batch;
+  batch.regions.push_back(change);
+  const Status saved = co_await commit(batch);
+  co_return saved;
 }
 
 Task<Result<std::vector<RegionContainer>>> SimJournal::load_regions(const std::string& disk,
                                                                     const std::string& name) {
+  const std::string prefix = regions_prefix(disk, name);
   co_await take_time();
-  std::vector<RegionContainer> all;
-  for (const auto& entry : regions_[{disk, name}]) all.push_back(entry.second);
-  co_return all;
+  co_return load_all<RegionContainer>(records_, prefix, &decode_region);
 }
 
 Task<Status> SimJournal::remove_regions(const std::string& disk, const std::string& name) {
-  co_await take_time();
-  regions_.erase({disk, name});
-  co_return Status();
+  JournalBatch batch;
+  batch.removed_sets.push_back({disk, name});
+  const Status removed = co_await commit(batch);
+  co_return removed;
 }
 
 Task<Result<std::optional<HydrationRecord>>> SimJournal::load_hydration(const std::string& disk) {
+  const std::string key = hydration_key(disk);
   co_await take_time();
-  const auto place = hydrations_.find(disk);
-  if (place == hydrations_.end()) co_return std::optional<HydrationRecord>();
-  co_return std::optional<HydrationRecord>(place->second);
+  const auto place = records_.find(key);
+  if (place == records_.end()) co_return std::optional<HydrationRecord>();
+  const auto record = decode_hydration(place->first, place->second);
+  if (!record.ok()) co_return record.error();
+  co_return std::optional<HydrationRecord>(*record);
 }
 
 Task<Status> SimJournal::save_hydration(const HydrationRecord& record) {
-  const bool fails = random_.below(1'000'000) < save_error_ppm;
-  const bool happens = !fails || random_.chance(1, 2);
-  co_await take_time();
-  if (happens) hydrations_[record.disk] = record;
-  if (fails) co_return Error(ErrorCode::kIo, "the journal's device failed");
-  co_return Status();
+  const Result<std::string> value = encode_hydration(record);
+  if (!value.ok()) co_return value.error();
+  EncodedBatch batch;
+  batch.puts.emplace_back(hydration_key(record.disk), *value);
+  const Status saved = co_await apply(std::move(batch));
+  co_return saved;
 }
 
 Task<Status> SimJournal::remove_hydration(const std::string& disk) {
+  EncodedBatch batch;
+  batch.removed_keys.push_back(hydration_key(disk));
+  const Status removed = co_await apply(std::move(batch));
+  co_return removed;
+}
+
+Task<Result<std::vector<RegionSetRecord>>> SimJournal::load_sets(const std::string& disk) {
+  const std::string prefix = set_prefix(disk);
   co_await take_time();
-  hydrations_.erase(disk);
-  co_return Status();
+  co_return load_all<RegionSetRecord>(records_, prefix, &decode_set);
+}
+
+Task<Result<std::vector<NoteRecord>>> SimJournal::load_notes(const std::string& topic) {
+  const std::string prefix = note_key(topic, "");
+  co_await take_time();
+  co_return load_all<NoteRecord>(records_, prefix, &decode_note);
 }
 
 }  // namespace blockmig::sim

@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // SimJournal: a journal in memory that takes simulated time, may fail, and looks on at every
-// decision.
+// decision. Its records are the encoded ones, and outlive it: a crash destroys the journal, not
+// what is on its disk.
 #pragma once
 
 #include <functional>
 #include <map>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "blockmig/base/random.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/journal/record_codec.h"
 
 namespace blockmig::sim {
 
+/// What is on the journal's disk.
+using JournalRecords = std::map<std::string, std::string>;
+
 class SimJournal final : public Journal {
  public:
-  SimJournal(EventLoop& loop, Random& random) : loop_(loop), random_(random) {}
+  SimJournal(EventLoop& loop, Random& random, JournalRecords& records)
+      : loop_(loop), random_(random), records_(records) {}
 
   /// Called with the record when a decision is about to become durable: the gate is closed, and the
   /// target must equal the source bit for bit (I4).
@@ -37,6 +41,9 @@ class SimJournal final : public Journal {
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override;
   Task<Status> save_hydration(const HydrationRecord& record) override;
   Task<Status> remove_hydration(const std::string& disk) override;
+  Task<Status> commit(const JournalBatch& batch) override;
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override;
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override;
 
   // What is durable now, without taking time.
   std::vector<RegionContainer> regions(const std::string& disk, const std::string& name) const {
@@ -59,15 +66,13 @@ class SimJournal final : public Journal {
   const DiskRecord& disk_record(const std::string& disk) const { return disks_.at(disk); }
 
  private:
+  /// The error is drawn apart from the effect: a failed save may have happened all the same.
+  Task<Status> apply(EncodedBatch batch);
   Task<void> take_time();
 
   EventLoop& loop_;
   Random& random_;
-  std::map<std::string, DiskRecord> disks_;
-  std::map<std::string, JobRecord> jobs_;
-  std::map<std::string, HydrationRecord> hydrations_;
-  /// By disk and name, then by index.
-  std::map<std::pair<std::string, std::string>, std::map<std::uint32_t, RegionContainer>> regions_;
+  JournalRecords& records_;
 };
 
 }  // namespace blockmig::sim

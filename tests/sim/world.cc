@@ -72,7 +72,7 @@ World::World(const RunOptions& options)
       loop_(random_),
       size_bytes_(draw_size(random_)),
       history_(size_bytes_),
-      journal_(loop_, random_) {
+      journal_(loop_, random_, journal_records_) {
   journal_.on_decision = [this](const DiskRecord& record) { check_equal(record); };
 }
 

@@ -70,6 +70,7 @@ class World final {
   SimLoop loop_;
   std::uint64_t size_bytes_;
   History history_;
+  JournalRecords journal_records_;
   SimJournal journal_;
   std::vector<std::shared_ptr<FaultDevice>> stores_;
   std::shared_ptr<FaultDevice> owner_;   ///< store that holds the disk now

@@ -50,6 +50,16 @@ class MeasuredJournal final : public Journal {
     return measured(journal_->remove_hydration(disk));
   }
 
+  Task<Status> commit(const JournalBatch& batch) override {
+    return measured(journal_->commit(batch));
+  }
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    return journal_->load_sets(disk);
+  }
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    return journal_->load_notes(topic);
+  }
+
   /// How long saves took, failed ones included.
   const LatencyHistogram& saves() const { return saves_; }
 

@@ -78,6 +78,14 @@ class HeldJournal final : public Journal {
     return inner_->remove_hydration(disk);
   }
 
+  Task<Status> commit(const JournalBatch& batch) override { return inner_->commit(batch); }
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    return inner_->load_sets(disk);
+  }
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    return inner_->load_notes(topic);
+  }
+
  private:
   std::unique_ptr<Journal> inner_;
 
