@@ -28,6 +28,10 @@ enum class PlantedBug : int {
   kReadBackBelievesCopies,   ///< `full` takes what it has sent for what has arrived
   kOldContentNotKept,        ///< snapshot: a write does not wait until the old content is kept
   kChunkInFlightNotKept,     ///< snapshot: a chunk with the copier counts as copied
+  kActivityLogSkipped,       ///< a write into a cold region does not wait for its record (I5)
+  kCleanBeforeTargetFlush,   ///< a chunk is recorded clean before the target made it durable
+  kCleanBeforeSourceFlush,   ///< … before the source did: after a power loss it is older there
+  kRetireWithoutQuiesce,     ///< a region is recorded cold while a write to it is under way
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
   kPullOverwritesNewer,      ///< I12: a pull lands on what a write has put there meanwhile
   kPresenceBeforeData,       ///< I12: a chunk is durably present before its data is durable

@@ -65,6 +65,8 @@ class FaultDevice final : public BlockDevice {
   /// device then serves what survived, and an earlier flush failure is forgotten, as when opened
   /// again.
   void crash();
+  /// After abandon(): opened again, by a new owner.
+  void reopen() { abandoned_ = false; }
   /// Requests now inside.
   std::uint32_t in_flight() const { return static_cast<std::uint32_t>(requests_.size()); }
   std::uint64_t writes_done() const { return writes_done_; }

@@ -56,6 +56,7 @@ Disk::Disk(EventLoop& loop, std::string name, std::unique_ptr<BlockDevice> store
       epoch_(epoch),
       info_(store_->info()),
       gate_(loop),
+      tracking_(loop),
       write_throttle_(loop, 0),
       write_heat_(info_.size_bytes),
       read_heat_(info_.size_bytes),
@@ -108,6 +109,10 @@ Task<Status> Disk::write(std::uint64_t offset, ConstBytes from, WriteFlags flags
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(from.size());
   const auto hold = co_await gate_.enter();
   if (!hold.ok()) co_return measured.failed(hold.error());
+  if (!tracking_.covers(offset, from.size())) {
+    const Status active = co_await tracking_.activate(offset, from.size());
+    if (!active.ok()) co_return measured.failed(active.error());
+  }
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, from.size(), mirror != nullptr);
   written_.record(offset, from.size(), measured.begun());
@@ -136,6 +141,7 @@ bool Disk::write_now(std::uint64_t offset, ConstBytes from) {
   if (!takes_writes_elsewhere()) return false;
   const GateHold hold = gate_.try_enter();
   if (!hold) return false;
+  if (!tracking_.covers(offset, from.size())) return false;
   const TimePoint begun = loop_.now();
   const TrackedWrite marks(tracking_, offset, from.size(), false);
   if (!store_->write_now(offset, from)) return false;
@@ -175,6 +181,7 @@ bool Disk::fill_now(std::uint64_t offset, std::size_t length,
   if (!takes_writes_elsewhere()) return false;
   const GateHold hold = gate_.try_enter();
   if (!hold) return false;
+  if (!tracking_.covers(offset, length)) return false;
   const TimePoint begun = loop_.now();
   const TrackedWrite marks(tracking_, offset, length, false);
   std::size_t filled = 0;
@@ -205,6 +212,10 @@ Task<Status> Disk::trim(std::uint64_t offset, std::uint64_t length, WriteFlags f
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(0);
   const auto hold = co_await gate_.enter();
   if (!hold.ok()) co_return measured.failed(hold.error());
+  if (!tracking_.covers(offset, length)) {
+    const Status active = co_await tracking_.activate(offset, length);
+    if (!active.ok()) co_return measured.failed(active.error());
+  }
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
   Status status;
@@ -222,6 +233,10 @@ Task<Status> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length, Zero
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(0);
   const auto hold = co_await gate_.enter();
   if (!hold.ok()) co_return measured.failed(hold.error());
+  if (!tracking_.covers(offset, length)) {
+    const Status active = co_await tracking_.activate(offset, length);
+    if (!active.ok()) co_return measured.failed(active.error());
+  }
   WriteMirror* const mirror = mirror_;
   const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
   written_.record(offset, length, measured.begun());

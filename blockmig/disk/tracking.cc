@@ -3,7 +3,15 @@
 
 #include <algorithm>
 
+#include "blockmig/io/cancel.h"
+
 namespace blockmig {
+namespace {
+
+/// Writes of other threads take microseconds.
+constexpr Duration kShardPollInterval = std::chrono::microseconds(50);
+
+}  // namespace
 
 DirtyTracking::~DirtyTracking() { BM_CHECK(shards_.empty()); }
 
@@ -76,6 +84,31 @@ void DirtyTracking::instruct_shards() {
       shard->record(finest->size_bytes(), finest->granularity_bytes());
     }
   }
+}
+
+Task<Status> DirtyTracking::activate(std::uint64_t offset, std::uint64_t length) {
+  while (!covers(offset, length)) {
+    for (const auto& entry : logs_) {
+      ActivityLog* const of = entry.load();
+      if (of == nullptr || of->covers(offset, length)) continue;
+      const Status active = co_await of->activate(offset, length);
+      if (!active.ok()) co_return active;
+    }
+  }
+  co_return Status();
+}
+
+Task<void> DirtyTracking::quiesce(Gate& gate) {
+  while (quiescing_) co_await written_.wait();
+  quiescing_ = true;
+  const unsigned ended = generation_;
+  generation_ ^= 1;
+  while (writing_[ended] != 0) co_await written_.wait();
+  // Other threads' writes are short, and whoever enters from here on sees what was done before.
+  gate.watch_shards();
+  while (!gate.shards_were_empty()) co_await sleep_for(loop_, kShardPollInterval);
+  quiescing_ = false;
+  written_.pulse();
 }
 
 const DirtyBitmap* DirtyTracking::find(std::string_view name) const {

@@ -9,6 +9,8 @@
 // disk's loop; writes that other threads serve mark their MarkShard in the same two-sided way.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,13 +19,16 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "blockmig/base/planted.h"
+#include "blockmig/disk/activity_log.h"
 #include "blockmig/disk/mark_shard.h"
+#include "blockmig/io/event.h"
+#include "blockmig/io/gate.h"
 
 namespace blockmig {
 
 class DirtyTracking final : private PendingMarks {
  public:
-  DirtyTracking() = default;
+  explicit DirtyTracking(EventLoop& loop) : loop_(loop), written_(loop) {}
   ~DirtyTracking();
   DirtyTracking(const DirtyTracking&) = delete;
   DirtyTracking& operator=(const DirtyTracking&) = delete;
@@ -43,6 +48,31 @@ class DirtyTracking final : private PendingMarks {
   void add_shard(MarkShard& shard);
   void remove_shard(MarkShard& shard);
 
+  /// Whose record of the bitmaps an activity log keeps true: of the job's, of the named ones'.
+  enum class Recorded : unsigned char { kJob, kNamed };
+  /// From the next write on, the range must be active in `log`; it outlives quiesce() after its
+  /// removal (null).
+  void set_log(Recorded whose, ActivityLog* log) {
+    logs_[static_cast<std::size_t>(whose)].store(log, std::memory_order_seq_cst);
+  }
+  ActivityLog* log(Recorded whose) const {
+    return logs_[static_cast<std::size_t>(whose)].load(std::memory_order_seq_cst);
+  }
+  /// Any thread, inside the gate: a write to the range may go ahead now.
+  bool covers(std::uint64_t offset, std::uint64_t length) const {
+    bool all = true;
+    for (const auto& entry : logs_) {
+      ActivityLog* const of = entry.load(std::memory_order_seq_cst);
+      if (of != nullptr && !of->covers(offset, length)) all = false;
+    }
+    return all;
+  }
+  /// Waits until covers(). With no await between its return and the first mark the write is safe.
+  Task<Status> activate(std::uint64_t offset, std::uint64_t length);
+  /// Waits until every write that was admitted before the call has ended, on every thread. One at a
+  /// time; later callers wait.
+  Task<void> quiesce(Gate& gate);
+
   void mark_named(std::uint64_t offset, std::uint64_t length) {
     for (auto& entry : named_) entry.second->mark(offset, length);
   }
@@ -51,6 +81,7 @@ class DirtyTracking final : private PendingMarks {
   }
 
  private:
+  friend class TrackedWrite;
   void deliver() override;
   /// Tells the shards what there is to mark; what they had was delivered.
   void instruct_shards();
@@ -58,20 +89,33 @@ class DirtyTracking final : private PendingMarks {
   std::vector<std::pair<std::string, std::unique_ptr<DirtyBitmap>>> named_;
   DirtyBitmap* job_ = nullptr;
   std::vector<MarkShard*> shards_;
+  std::array<std::atomic<ActivityLog*>, 2> logs_{};
+
+  EventLoop& loop_;
+  /// Writes under way, by the generation in which they began.
+  std::array<std::uint64_t, 2> writing_{};
+  unsigned generation_ = 0;
+  bool quiescing_ = false;
+  Event written_;  ///< pulsed when the last write of a generation ended, and when quiesce() did
 };
 
 class [[nodiscard]] TrackedWrite final {
  public:
   /// `mirrored`: a WriteMirror owns this request and keeps the job's bitmap itself.
   TrackedWrite(DirtyTracking& tracking, std::uint64_t offset, std::uint64_t length, bool mirrored)
-      : tracking_(tracking), offset_(offset), length_(length), mirrored_(mirrored) {
+      : tracking_(tracking),
+        offset_(offset),
+        length_(length),
+        mirrored_(mirrored),
+        generation_(tracking.generation_) {
+    ++tracking_.writing_[generation_];
     mark();
   }
   TrackedWrite(const TrackedWrite&) = delete;
   TrackedWrite& operator=(const TrackedWrite&) = delete;
   ~TrackedWrite() {
-    if (planted(PlantedBug::kUnmarkedAfterCompletion)) return;
-    mark();
+    if (!planted(PlantedBug::kUnmarkedAfterCompletion)) mark();
+    if (--tracking_.writing_[generation_] == 0 && tracking_.quiescing_) tracking_.written_.pulse();
   }
 
  private:
@@ -84,6 +128,7 @@ class [[nodiscard]] TrackedWrite final {
   std::uint64_t offset_;
   std::uint64_t length_;
   bool mirrored_;
+  unsigned generation_;
 };
 
 }  // namespace blockmig

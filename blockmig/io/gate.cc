@@ -52,6 +52,19 @@ bool Gate::is_empty() const {
          });
 }
 
+void Gate::watch_shards() {
+  for (GateShard* shard : shards_) shard->was_empty_ = false;
+}
+
+bool Gate::shards_were_empty() {
+  bool all = true;
+  for (GateShard* shard : shards_) {
+    if (shard->inside_.load(std::memory_order_seq_cst) == 0) shard->was_empty_ = true;
+    all = all && shard->was_empty_;
+  }
+  return all;
+}
+
 void Gate::drained_if_empty() {
   if (state_ == State::kOpen || !is_empty()) return;
   if (state_ == State::kClosing) enter_state(State::kClosed);

@@ -61,6 +61,7 @@ class GateShard final {
 
   Gate& gate_;
   alignas(kCacheLineBytes) std::atomic<std::uint32_t> inside_ = 0;
+  bool was_empty_ = true;  ///< since watch_shards(); the loop's
 };
 
 /// One entry; released by destruction.
@@ -133,6 +134,11 @@ class Gate final {
   /// Admits everybody parked, in order. A shut gate stays shut.
   void open();
   void shut();
+
+  /// From here on shards_were_empty() tells whether every shard has been seen with nobody inside:
+  /// then whoever entered before this call has left. Poll it; holds of shards are short.
+  void watch_shards();
+  bool shards_were_empty();
 
   State state() const { return state_; }
   /// Requests on the loop only; those in shards are not counted here.

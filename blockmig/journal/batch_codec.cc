@@ -152,6 +152,18 @@ Result<EncodedBatch> encode_batch(const JournalBatch& batch) {
   return encoded;
 }
 
+void remove_sets(std::map<std::string, std::string>& records) {
+  JournalBatch batch;
+  for (const auto& [key, value] : records) {
+    if (!key.starts_with(format::kSetPrefix)) continue;
+    const auto set = decode_set(key, value);
+    if (set) batch.removed_sets.push_back({set->disk, set->name});
+  }
+  EncodedBatch encoded;
+  encode_removals(batch, encoded);
+  apply_batch(encoded, records);
+}
+
 void apply_batch(const EncodedBatch& batch, std::map<std::string, std::string>& records) {
   for (const std::string& prefix : batch.removed_prefixes) {
     auto at = records.lower_bound(prefix);

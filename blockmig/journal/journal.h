@@ -167,6 +167,9 @@ class Journal {
   virtual Task<Status> commit(const JournalBatch& batch) = 0;
   /// Of the disk, or of every disk if `disk` is empty.
   virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
+  /// Makes every described region set void, also when nothing can be saved any more: takes effect
+  /// at once or at the next opening. For when writes go on that cannot be recorded (I5).
+  virtual Task<Status> distrust_sets() = 0;
   virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
 };
 

@@ -138,6 +138,13 @@ class MemoryJournal final : public Journal {
     co_return load_all<RegionSetRecord>(prefix, &decode_set);
   }
 
+  Task<Status> distrust_sets() override {
+    offload pause(loop_, [] {});
+    co_await pause;
+    remove_sets(records_);
+    co_return Status();
+  }
+
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     const std::string prefix = note_key(topic, "");
     offload pause(loop_, [] {});

@@ -70,6 +70,7 @@ struct EncodedBatch {
 };
 Result<EncodedBatch> encode_batch(const JournalBatch& batch);
 /// For journals in memory.
+void remove_sets(std::map<std::string, std::string>& records);
 void apply_batch(const EncodedBatch& batch, std::map<std::string, std::string>& records);
 
 }  // namespace blockmig

@@ -21,12 +21,45 @@ namespace {
 
 namespace format = record_format;
 
+/// fsync of a file or a folder.
+Status sync_path(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int result = fd < 0 ? -1 : ::fsync(fd);
+  const int sync_errno = errno;
+  if (fd >= 0) ::close(fd);
+  if (result != 0) return Error::from_errno(sync_errno, "journal: cannot sync " + path);
+  return {};
+}
+
+/// While it is there, the described region sets hold what was recorded. It is removed, which needs
+/// no room and no RocksDB, when writes go on that cannot be recorded.
+std::string trust_path(const std::string& directory) { return directory + "/trusted"; }
+
+Status remove_file(const std::string& path) {
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
+    return Error::from_errno(errno, "journal: cannot remove " + path);
+  }
+  return sync_path(std::filesystem::path(path).parent_path().string());
+}
+
+/// An empty file, on stable storage.
+Status create_marker(const std::string& directory, const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return Error::from_errno(errno, "journal: cannot create " + path);
+  ::close(fd);
+  if (const Status synced = sync_path(path); !synced) return synced;
+  return sync_path(directory);
+}
+
 /// Every call runs off the loop; the store makes them serial.
 class RocksJournal final : public Journal {
  public:
-  RocksJournal(EventLoop& loop, std::unique_ptr<DirectoryLock> lock,
+  RocksJournal(EventLoop& loop, std::string directory, std::unique_ptr<DirectoryLock> lock,
                std::unique_ptr<RocksStore> store)
-      : loop_(loop), lock_(std::move(lock)), store_(std::move(store)) {}
+      : loop_(loop),
+        directory_(std::move(directory)),
+        lock_(std::move(lock)),
+        store_(std::move(store)) {}
   /// Its tasks must have finished: they run on other threads.
   ~RocksJournal() override { BM_CHECK(running_ == 0); }
 
@@ -165,6 +198,13 @@ class RocksJournal final : public Journal {
     co_return decode_all<RegionSetRecord>(*records, &decode_set);
   }
 
+  Task<Status> distrust_sets() override {
+    const Running guard(running_);
+    offload work(loop_, [this] { return remove_file(trust_path(directory_)); });
+    const Status removed = co_await work;
+    co_return removed;
+  }
+
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     const Running guard(running_);
     const std::string prefix = note_key(topic, "");
@@ -208,20 +248,11 @@ class RocksJournal final : public Journal {
   }
 
   EventLoop& loop_;
+  const std::string directory_;
   int running_ = 0;
   std::unique_ptr<DirectoryLock> lock_;  ///< released after the store is closed
   std::unique_ptr<RocksStore> store_;
 };
-
-/// fsync of a file or a folder.
-Status sync_path(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const int result = fd < 0 ? -1 : ::fsync(fd);
-  const int sync_errno = errno;
-  if (fd >= 0) ::close(fd);
-  if (result != 0) return Error::from_errno(sync_errno, "journal: cannot sync " + path);
-  return {};
-}
 
 /// mkdir -p, each new entry on stable storage: a journal that vanishes with its folder kept
 /// nothing.
@@ -242,13 +273,25 @@ Status create_folders(const std::filesystem::path& folder) {
 /// is damage; without it, a crash of the first start.
 std::string marker_path(const std::string& directory) { return directory + "/initialised"; }
 
-Status write_marker(const std::string& directory) {
-  const std::string path = marker_path(directory);
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return Error::from_errno(errno, "journal: cannot create " + path);
-  ::close(fd);
-  if (const Status synced = sync_path(path); !synced) return synced;
-  return sync_path(directory);
+/// Forgets the described sets, if they are not to be trusted.
+Status check_trust(RocksStore& store, const std::string& directory) {
+  std::error_code failed;
+  if (std::filesystem::exists(trust_path(directory), failed)) return {};
+  if (failed) return Error::from_errno(failed.value(), "journal: cannot look into " + directory);
+  const auto sets = store.scan(set_prefix(""));
+  if (!sets) return sets.error();
+  std::vector<std::string> keys;
+  std::vector<std::string> prefixes;
+  for (const auto& [key, value] : *sets) {
+    const auto set = decode_set(key, value);
+    if (!set) return set.error();
+    keys.push_back(key);
+    prefixes.push_back(regions_prefix(set->disk, set->name));
+  }
+  if (!keys.empty()) {
+    if (const Status removed = store.apply({}, keys, prefixes); !removed) return removed;
+  }
+  return create_marker(directory, trust_path(directory));
 }
 
 /// Writes the schema of a new journal. In a table, so that a journal without its log is recognised
@@ -303,11 +346,13 @@ Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::
   if (const Status records = check_records(**store, initialised); !records) {
     return records.error().with_context("journal " + directory);
   }
+  if (const Status trusted = check_trust(**store, directory); !trusted) return trusted.error();
   if (!initialised) {
-    if (const Status marked = write_marker(directory); !marked) return marked.error();
+    const Status marked = create_marker(directory, marker_path(directory));
+    if (!marked) return marked.error();
   }
   return std::unique_ptr<Journal>(
-      std::make_unique<RocksJournal>(loop, *std::move(lock), *std::move(store)));
+      std::make_unique<RocksJournal>(loop, directory, *std::move(lock), *std::move(store)));
 }
 
 }  // namespace blockmig

@@ -35,6 +35,13 @@ bool ChunkLedger::try_begin_copy(std::uint32_t chunk, bool exclusive) {
   return true;
 }
 
+std::vector<std::uint32_t> ChunkLedger::busy() const {
+  std::vector<std::uint32_t> chunks;
+  chunks.reserve(entries_.size());
+  for (const auto& entry : entries_) chunks.push_back(entry.first);
+  return chunks;
+}
+
 void ChunkLedger::end_copy(std::uint32_t chunk) {
   const auto place = entries_.find(chunk);
   BM_CHECK(place != entries_.end() && place->second.copying);

@@ -52,6 +52,8 @@ class ChunkLedger final {
   /// A mirrored write under way touches one of the range's bytes.
   bool overlaps_mirrored(ByteRange range) const;
   bool idle() const { return entries_.empty(); }
+  /// The chunks that somebody is at work in.
+  std::vector<std::uint32_t> busy() const;
 
   /// Pulsed whenever something ended.
   Event& changed() { return changed_; }

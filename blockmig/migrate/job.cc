@@ -50,7 +50,7 @@ Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
 }  // namespace
 
 Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
-         std::string id, const JobOptions& options, TaskScope& leftovers)
+         std::string id, const JobOptions& options, std::string request, TaskScope& leftovers)
     : migration_(loop, disk, journal, options),
       opener_(std::move(opener)),
       leftovers_(leftovers),
@@ -58,6 +58,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
       stop_sampling_(loop),
       begun_(loop.now()),
       latency_before_(disk.stats().latency()) {
+  migration_.request = std::move(request);
   JobStatus& status = migration_.status;
   status.id = std::move(id);
   status.disk = disk.name();
@@ -100,10 +101,22 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrati
 
 Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
 
+void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused) {
+  migration_.recovered = std::move(recovered);
+  // The record is in chunks of the size that it was made with.
+  if (!migration_.recovered.empty()) {
+    migration_.options.granularity_bytes = migration_.recovered.dirty->granularity_bytes();
+  }
+  migration_.status.attempt = attempt;
+  if (paused) enter_state(migration_.status.state, JobState::kPaused);
+}
+
 Task<void> Job::run() {
   TaskScope sampler;
   auto sampling = sample();
   sampler.spawn(std::move(sampling));
+  auto recording = record_progress();
+  sampler.spawn(std::move(recording));
   const Status result = co_await migrate();
   take_sample();
   co_await clean_up(result);
@@ -119,7 +132,8 @@ Task<void> Job::run() {
 }
 
 Task<Status> Job::migrate() {
-  const Status recorded = co_await record("running");
+  const std::string state(to_string(migration_.status.state));
+  const Status recorded = co_await record(state);
   if (migration_.hydrating != nullptr) {
     const Status hydrated = co_await run_hydration(migration_);
     co_return hydrated;
@@ -190,10 +204,14 @@ Task<void> Job::clean_up(const Status& result) {
     const HydrationRecord rest = m.pivot->record;
     co_await forget_rest(m.journal, rest);
   }
+  if (m.checkpoint) co_await m.checkpoint->detach();
+  auto unused = std::move(m.recovered);
+  co_await discard(m.disk, std::move(unused));
   if (m.engine) co_await m.engine->join();
   if (m.mirror) co_await m.mirror->wait_empty();
   BM_CHECK(!m.generation);
   capture(m.status);
+  m.checkpoint.reset();
   m.mirror.reset();
   m.engine.reset();
   if (m.replica && m.keep_target) {
@@ -223,15 +241,14 @@ void Job::finish(const Status& result) {
 }
 
 Task<Status> Job::record(const std::string& state) {
-  const JobStatus& status = migration_.status;
-  JobRecord job_record;
-  job_record.id = status.id;
-  job_record.disk = status.disk;
-  job_record.mode = to_string(status.mode);
-  job_record.target_uri = status.target_uri;
-  job_record.state = state;
-  job_record.attempt = status.attempt;
-  const Status saved = co_await migration_.journal.save_job(job_record);
+  JournalBatch batch;
+  batch.jobs.push_back(record_of_job(migration_, state));
+  bool ends = true;
+  for (const JobState running : {JobState::kRunning, JobState::kPaused}) {
+    if (state == to_string(running)) ends = false;
+  }
+  if (ends) batch.removed_sets = records_of(disk_name(), id());
+  const Status saved = co_await migration_.journal.commit(batch);
   co_return saved;
 }
 
@@ -285,6 +302,17 @@ Task<void> Job::sample() {
     const TimePoint next = migration_.loop.now() + kSampleInterval;
     co_await stop_sampling_.wait_until(next);
     if (!stop_sampling_.is_set()) take_sample();
+  }
+}
+
+/// A checkpoint that fails is tried again later: what is recorded stays true, only older.
+Task<void> Job::record_progress() {
+  while (!stop_sampling_.is_set()) {
+    const TimePoint next = migration_.loop.now() + migration_.options.checkpoint_interval;
+    co_await stop_sampling_.wait_until(next);
+    if (stop_sampling_.is_set() || !migration_.checkpoint) continue;
+    const Status done = co_await migration_.checkpoint->run_once();
+    static_cast<void>(done);
   }
 }
 
@@ -342,6 +370,10 @@ void Job::capture(JobStatus& status) const {
     status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
     status.mirror_fallbacks = m.mirror->fallback().times();
     status.longest_mirror_wait_ms = to_ms(m.mirror->stats().longest_wait);
+  }
+  if (m.checkpoint) {
+    status.checkpoints = m.checkpoint->checkpoints();
+    status.active_regions = m.checkpoint->active_regions();
   }
   status.switched = m.decided;
   const bool left_behind = m.pivot && m.decided;

@@ -21,13 +21,16 @@ namespace blockmig {
 class Job final {
  public:
   /// `leftovers` outlives the job: what a frozen target still holds ends there.
+  /// `request`: what a restart starts it again with.
   Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
-      std::string id, const JobOptions& options, TaskScope& leftovers);
+      std::string id, const JobOptions& options, std::string request, TaskScope& leftovers);
   /// A job that a restart finds in mid-hydration: the disk's store is `hydrating`.
   Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrating,
       const JobOptions& options, TaskScope& leftovers);
   ~Job();
 
+  /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
+  void go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused);
   Task<void> run();
   /// The daemon stops: a hydration ends here and goes on when the disk is served again.
   void interrupt() { migration_.interrupt.set(); }
@@ -48,6 +51,7 @@ class Job final {
   Task<Status> migrate();
   Task<Status> run_mode();
   Task<void> sample();
+  Task<void> record_progress();
   void take_sample();
   void note_fallback();
   Task<void> clean_up(const Status& result);

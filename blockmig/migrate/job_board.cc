@@ -29,22 +29,30 @@ Task<Status> JobBoard::load() {
   co_return Status();
 }
 
-Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> target,
-                                    const JobOptions& options) {
+Status JobBoard::check_start(const Disk& disk, const JobOptions& options) const {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status valid = check_options(options);
-  if (!valid.ok()) return valid.error();
+  if (!valid.ok()) return valid;
   const std::string running = job_of(disk.name());
-  if (!running.empty()) {
-    return Error(ErrorCode::kBusy, "disk " + disk.name() + " is being migrated already by job " +
-                                       running + "; wait for it or abort it");
-  }
-  std::string id = std::string(kIdPrefix) + std::to_string(next_id_++);
-  std::shared_ptr<TargetOpener> opener = std::move(target);
-  jobs_.push_back(
-      std::make_unique<Job>(loop_, journal_, disk, std::move(opener), id, options, scope_));
+  if (running.empty()) return {};
+  return Error(ErrorCode::kBusy, "disk " + disk.name() + " is being migrated already by job " +
+                                     running + "; wait for it or abort it");
+}
+
+void JobBoard::launch(std::unique_ptr<Job> job) {
+  jobs_.push_back(std::move(job));
   auto task = jobs_.back()->run();
   scope_.spawn(std::move(task));
+}
+
+Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> target,
+                                    const JobOptions& options, std::string request) {
+  const Status allowed = check_start(disk, options);
+  if (!allowed.ok()) return allowed.error();
+  std::string id = std::string(kIdPrefix) + std::to_string(next_id_++);
+  std::shared_ptr<TargetOpener> opener = std::move(target);
+  launch(std::make_unique<Job>(loop_, journal_, disk, std::move(opener), id, options,
+                               std::move(request), scope_));
   return id;
 }
 
@@ -59,6 +67,19 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
   auto task = jobs_.back()->run();
   scope_.spawn(std::move(task));
   return jobs_.back()->id();
+}
+
+Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
+                                              const JobOptions& options, const JobRecord& record,
+                                              RecoveredTracking& recovered) {
+  const Status allowed = check_start(disk, options);
+  if (!allowed.ok()) return allowed.error();
+  std::shared_ptr<TargetOpener> opener = std::move(target);
+  auto job = std::make_unique<Job>(loop_, journal_, disk, std::move(opener), record.id, options,
+                                   record.request, scope_);
+  job->go_on(std::move(recovered), record.attempt + 1, options.on_restart == OnRestart::kPause);
+  launch(std::move(job));
+  return record.id;
 }
 
 Job* JobBoard::find(const std::string& id) const {

@@ -15,6 +15,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/target_opener.h"
@@ -33,8 +34,15 @@ class JobBoard final {
   Task<Status> load();
   /// Starts a migration of `disk`, which outlives the board's stop(). The job's id.
   /// kBusy: the disk is being migrated already (names the job). kInvalid: options.
+  /// `request` is kept for a restart, opaque here.
   Result<std::string> start(Disk& disk, std::unique_ptr<TargetOpener> target,
-                            const JobOptions& options);
+                            const JobOptions& options, std::string request = {});
+  /// Goes on with a job that an earlier daemon left, under its id. `recovered` from recover(), made
+  /// before the disk had clients; empty: from the beginning. As start() otherwise; then the caller
+  /// keeps what was recovered.
+  Result<std::string> resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
+                                      const JobOptions& options, const JobRecord& record,
+                                      RecoveredTracking& recovered);
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
   Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options);
@@ -59,7 +67,8 @@ class JobBoard final {
   Task<void> stop();
 
  private:
-  Task<void> run(Job* job);
+  Status check_start(const Disk& disk, const JobOptions& options) const;
+  void launch(std::unique_ptr<Job> job);
   Job* find(const std::string& id) const;
 
   EventLoop& loop_;

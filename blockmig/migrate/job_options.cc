@@ -87,6 +87,23 @@ Result<OnStall> parse_on_stall(const std::string& text) {
       std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kPostcopy, OnStall::kFail});
 }
 
+std::string_view to_string(OnRestart action) {
+  switch (action) {
+    case OnRestart::kResume:
+      return "resume";
+    case OnRestart::kPause:
+      return "pause";
+    case OnRestart::kAbort:
+      return "abort";
+  }
+  return "unknown";
+}
+
+Result<OnRestart> parse_on_restart(const std::string& text) {
+  return parse_name("on-restart action", text,
+                    std::array{OnRestart::kResume, OnRestart::kPause, OnRestart::kAbort});
+}
+
 std::string_view to_string(Verify verify) {
   switch (verify) {
     case Verify::kNone:
@@ -136,7 +153,8 @@ Status check_options(const JobOptions& options) {
         "(--verify digest)");
   }
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
-      options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero()) {
+      options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero() ||
+      options.checkpoint_interval <= Duration::zero()) {
     return invalid("deadlines must be longer than zero");
   }
   return {};

@@ -48,6 +48,15 @@ enum class Verify : unsigned char {
 std::string_view to_string(Verify verify);
 Result<Verify> parse_verify(const std::string& text);
 
+/// What a restart of the daemon does with a job that was running.
+enum class OnRestart : unsigned char {
+  kResume,  ///< goes on from what was recorded
+  kPause,   ///< the same, but waits to be resumed
+  kAbort,   ///< ends; nothing is recorded meanwhile
+};
+std::string_view to_string(OnRestart action);
+Result<OnRestart> parse_on_restart(const std::string& text);
+
 struct JobOptions {
   Mode mode = Mode::kMirror;
   OnStall on_stall = OnStall::kMirror;
@@ -78,6 +87,11 @@ struct JobOptions {
   /// No answer from the target for this long fails the job (the guest has been elsewhere long
   /// before).
   Duration target_timeout = std::chrono::seconds(30);
+  OnRestart on_restart = OnRestart::kResume;
+  /// Between two records of the progress; each flushes both stores. Not with OnRestart::kAbort.
+  Duration checkpoint_interval = std::chrono::seconds(10);
+  /// Unit of the activity log, a power of two; 0: ActivityLog::default_region_bytes().
+  std::uint64_t activity_region_bytes = 0;
 };
 
 /// kInvalid naming the field: zero sizes, granularity out of range.

@@ -72,8 +72,11 @@ struct JobStatus {
   std::uint64_t pulls_pushed = 0;  ///< in the background
   double demand_p50_ms = 0;        ///< how long requests waited for the old store
   double demand_p99_ms = 0;
-  bool reverse_mirror = false;  ///< the old store has every acknowledged write
-  std::string depends_on;       ///< "both stores" where losing either loses data; else empty
+  bool reverse_mirror = false;       ///< the old store has every acknowledged write
+  std::string depends_on;            ///< "both stores" where losing either loses data; else empty
+  std::uint64_t checkpoints = 0;     ///< of its progress, since it started or was resumed
+  std::uint64_t active_regions = 0;  ///< that a crash would make dirty
+  bool resumed = false;              ///< by a restart, from what was recorded
 
   double elapsed_seconds = 0;
   double predicted_downtime_ms = 0;

@@ -36,6 +36,20 @@ std::uint64_t pending_bytes(const Migration& migration) {
 
 }  // namespace
 
+JobRecord record_of_job(const Migration& migration, std::string state) {
+  const JobStatus& status = migration.status;
+  JobRecord record;
+  record.id = status.id;
+  record.disk = status.disk;
+  record.mode = to_string(status.mode);
+  record.target_uri = status.target_uri;
+  record.state = std::move(state);
+  record.attempt = status.attempt;
+  record.request = migration.request;
+  record.on_restart = to_string(migration.options.on_restart);
+  return record;
+}
+
 Task<Status> copy_pass(Migration& migration) {
   CopyEngine& engine = *migration.engine;
   const DirtyBitmap& dirty = *migration.sync->dirty;

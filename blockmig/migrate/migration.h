@@ -16,6 +16,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/convergence.h"
 #include "blockmig/migrate/copy_engine.h"
@@ -58,7 +59,10 @@ struct Migration {
   std::unique_ptr<SyncState> sync;
   std::unique_ptr<ChunkOrder> order;
   std::unique_ptr<CopyEngine> engine;
-  std::unique_ptr<Mirror> mirror;          ///< from the moment the mode attaches it
+  std::unique_ptr<Mirror> mirror;             ///< from the moment the mode attaches it
+  std::unique_ptr<JobCheckpoint> checkpoint;  ///< null: nothing is recorded
+  RecoveredTracking recovered;                ///< until arm_and_scan()
+  std::string request;  ///< what a restart starts the job again with, opaque here
   std::unique_ptr<Generation> generation;  ///< of `snapshot`, while it is copied
   std::shared_ptr<TargetOpener> opener;
 
@@ -77,6 +81,9 @@ struct Migration {
   bool decided = false;      ///< the target owns the disk
   bool keep_target = false;  ///< it is what was asked for, though it owns nothing
 };
+
+/// What the journal keeps of the job.
+JobRecord record_of_job(const Migration& migration, std::string state);
 
 /// Runs one pass of the engine and records what it did in `migration.passes`. Transient errors of
 /// the target are tried again; kCancelled, kTimedOut and everything that lasts come back.

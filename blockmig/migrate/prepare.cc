@@ -48,6 +48,14 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
   co_return Status();
 }
 
+/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. What
+/// switches first keeps a presence map instead.
+bool is_recorded(const JobOptions& options) {
+  const bool copies_first =
+      options.mode == Mode::kCold || options.mode == Mode::kDbt || options.mode == Mode::kMirror;
+  return options.on_restart != OnRestart::kAbort && copies_first;
+}
+
 /// Which chunks of the target may hold something: a target that is not known to be zero is asked,
 /// and taken at its word only for extents that it calls zero (trap 9).
 Task<Status> find_written(Migration& migration) {
@@ -129,7 +137,9 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   const std::uint64_t size = migration.disk.info().size_bytes;
   const std::uint32_t granularity = migration.options.granularity_bytes;
   migration.replica = std::make_unique<Replica>(migration.loop, std::move(target));
-  auto dirty = DirtyBitmap::create(size, granularity);
+  const bool resumed = !migration.recovered.empty();
+  auto dirty = resumed ? Result<std::unique_ptr<DirtyBitmap>>(std::move(migration.recovered.dirty))
+                       : DirtyBitmap::create(size, granularity);
   if (!dirty.ok()) co_return dirty.error();
   auto written = DirtyBitmap::create(size, granularity);
   if (!written.ok()) co_return written.error();
@@ -150,13 +160,29 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     migration.order = make_hot_last_order(migration.disk.write_heat());
   }
   migration.engine->set_order(migration.order.get());
+  const bool recorded = is_recorded(migration.options);
+  auto recovered = std::move(migration.recovered);
+  if (recorded || resumed) {
+    migration.checkpoint = std::make_unique<JobCheckpoint>(migration, std::move(recovered));
+  }
+  if (resumed) {
+    // The bitmap is attached since before the disk's first client, and has all that differs.
+    migration.checkpoint->arm();
+    migration.status.resumed = true;
+    if (migration.sync->digests) migration.sync->digests->invalidate(0, size);
+  }
   const Status written_found = co_await find_written(migration);
   if (!written_found.ok()) co_return written_found;
-  migration.disk.tracking().attach_job(migration.sync->dirty.get());
-  const Status allocated_found = co_await find_allocated(migration);
-  if (!allocated_found.ok()) co_return allocated_found;
   SyncState& sync = *migration.sync;
-  if (sync.unverified) {
+  if (!resumed) {
+    migration.disk.tracking().attach_job(sync.dirty.get());
+    if (recorded) migration.checkpoint->arm();
+    const Status allocated_found = co_await find_allocated(migration);
+    if (!allocated_found.ok()) co_return allocated_found;
+  }
+  if (sync.unverified && resumed) {
+    sync.unverified->mark_all();  // what was sent before the crash is what is to be looked at
+  } else if (sync.unverified) {
     // What is a hole on both sides is taken for equal, or a sparse disk would be read in its whole
     // size.
     sync.unverified->merge(*sync.dirty);

@@ -52,7 +52,14 @@ DiskRecord record_of(const Migration& migration, bool after) {
 Task<Result<SwitchOutcome>> decide(Migration& migration) {
   const DiskRecord record = record_of(migration, true);
   migration.deciding = true;
-  const Status saved = co_await migration.journal.save_disk(record);
+  // With it the job's end: whoever restarts after the decision finds the job done (I7), or in
+  // hydration.
+  JournalBatch batch;
+  batch.disks.push_back(record);
+  batch.jobs.push_back(record_of_job(
+      migration, std::string(to_string(migration.pivot ? JobState::kRunning : JobState::kDone))));
+  batch.removed_sets = records_of(record.disk, migration.status.id);
+  const Status saved = co_await migration.journal.commit(batch);
   if (saved.ok()) co_return SwitchOutcome::kSwitched;
   const auto found = co_await migration.journal.load_disk(record.disk);
   if (!found.ok()) {
@@ -135,6 +142,7 @@ void hand_over(Migration& migration) {
   migration.decided = true;
   disk.set_mirror(nullptr);
   disk.tracking().attach_job(nullptr);
+  disk.tracking().set_log(DirtyTracking::Recorded::kJob, nullptr);
   auto target = migration.replica->release_target();
   target->prefer_latency(true);
   if (migration.pivot) {
@@ -174,7 +182,7 @@ Task<void> report_digests(Migration& migration) {
   migration.status.target_digest = image.hex();
 }
 
-Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
+Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();
   if (migration.pivot) {
@@ -221,6 +229,16 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
     migration.status.verdict = "switchover postponed after " + std::to_string(fence_ms) + " ms";
     co_await migration.engine->join();
   }
+  co_return outcome;
+}
+
+}  // namespace
+
+Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
+  if (migration.checkpoint) co_await migration.checkpoint->hold();
+  auto outcome = co_await flush_and_switch(migration);
+  // After the decision there is nothing to record any more.
+  if (migration.checkpoint && !migration.decided) migration.checkpoint->release();
   co_return outcome;
 }
 

@@ -52,6 +52,10 @@ Task<void> Guest::read_once() {
   const MutableBytes into(bytes);
   const Status status = co_await disk_.read(range.bytes.offset, into);
   const std::uint64_t ended = history_.tick();
+  if (cut_) {
+    history_.end_read(begun);
+    co_return;
+  }
   if (status.ok()) {
     check_content(range, bytes, begun, ended);
   } else {
@@ -92,8 +96,8 @@ Task<void> Guest::write_once(bool fua) {
   const ConstBytes from(bytes);
   const WriteFlags flags{.fua = fua};
   const Status status = co_await disk_.write(range.bytes.offset, from, flags);
-  history_.end_write(id, status.ok());
-  if (!status.ok()) ++errors_;
+  history_.end_write(id, status.ok() && !cut_);
+  if (!status.ok() && !cut_) ++errors_;
   // The request is over: its buffer belongs to the guest again, who uses it for something else
   // (trap 16).
   std::fill(bytes.begin(), bytes.end(), std::byte{0xDB});
@@ -112,13 +116,14 @@ Task<void> Guest::zero_once(bool trim) {
     status = co_await disk_.write_zeroes(range.bytes.offset, range.bytes.length, flags);
   }
   // A trimmed range holds its old content or zeros: a write that may or may not have happened.
-  history_.end_write(id, status.ok() && !trim);
-  if (!status.ok()) ++errors_;
+  history_.end_write(id, status.ok() && !trim && !cut_);
+  if (!status.ok() && !cut_) ++errors_;
 }
 
 Task<void> Guest::flush_once() {
   const std::uint64_t begun = history_.tick();
   const Status status = co_await disk_.flush();
+  if (cut_) co_return;
   if (status.ok()) {
     history_.acknowledge_flush(begun);
   } else {

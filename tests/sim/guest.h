@@ -29,6 +29,8 @@ class Guest final {
   /// One worker: a request at a time until stop().
   Task<void> work();
   void stop() { stopped_ = true; }
+  /// Its daemon is gone: what it hears from here on means nothing.
+  void cut() { stopped_ = cut_ = true; }
 
   /// The first illegal thing seen; empty if none.
   const std::string& violation() const { return violation_; }
@@ -61,6 +63,7 @@ class Guest final {
   std::uint64_t requests_ = 0;
   std::uint64_t errors_ = 0;
   bool stopped_ = false;
+  bool cut_ = false;
 };
 
 }  // namespace blockmig::sim

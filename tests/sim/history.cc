@@ -110,6 +110,11 @@ std::optional<std::string> History::check_survivor(std::uint64_t sector, SectorV
   return judge(sector, seen, now_ + 1, now_ + 1, true);
 }
 
+void History::start_again(std::uint64_t sector, SectorValue seen) {
+  const std::uint64_t now = tick();
+  sectors_[sector].assign(1, Write{seen, now, now, true});
+}
+
 void History::encode(std::uint64_t sector, SectorValue value, MutableBytes into) const {
   if (value == 0) {
     std::memset(into.data(), 0, into.size());

@@ -49,6 +49,9 @@ class History final {
   /// What survived a power loss must be a legal value, not older than the last flushed one.
   std::optional<std::string> check_survivor(std::uint64_t sector, SectorValue seen) const;
 
+  /// After a power loss the sector holds `seen` for certain, and nothing from before comes back.
+  void start_again(std::uint64_t sector, SectorValue seen);
+
   // Sectors on the wire: the value repeated, with the sector's number mixed in.
   void encode(std::uint64_t sector, SectorValue value, MutableBytes into) const;
   /// Nullopt if the bytes are no whole sector value of this sector: torn, misdirected or damaged.

@@ -61,10 +61,11 @@ Task<Result<std::vector<JobRecord>>> SimJournal::load_jobs() {
 }
 
 Task<Status> SimJournal::save_job(const JobRecord& record) {
-  co_await take_time();
   const Result<std::string> value = encode_job(record);
   if (!value.ok()) co_return value.error();
-  records_[job_key(record.id)] = *value;
+  const std::string key = job_key(record.id);
+  co_await take_time();
+  if (alive) records_[key] = *value;
   co_return Status();
 }
 
@@ -85,9 +86,10 @@ Task<Status> SimJournal::apply(EncodedBatch batch) {
       if (record.ok()) on_decision(*record);
     }
   }
+  if (!alive) co_return Error(ErrorCode::kIo, "the daemon has crashed");
   co_await take_time();
-  if (happens) apply_batch(batch, records_);
-  if (fails) co_return Error(ErrorCode::kIo, "the journal's device failed");
+  if (happens && (alive || random_.chance(1, 2))) apply_batch(batch, records_);
+  if (fails || !alive) co_return Error(ErrorCode::kIo, "the journal's device failed");
   co_return Status();
 }
 
@@ -142,6 +144,12 @@ Task<Result<std::vector<RegionSetRecord>>> SimJournal::load_sets(const std::stri
   const std::string prefix = set_prefix(disk);
   co_await take_time();
   co_return load_all<RegionSetRecord>(records_, prefix, &decode_set);
+}
+
+Task<Status> SimJournal::distrust_sets() {
+  co_await take_time();
+  if (alive) remove_sets(records_);
+  co_return Status();
 }
 
 Task<Result<std::vector<NoteRecord>>> SimJournal::load_notes(const std::string& topic) {

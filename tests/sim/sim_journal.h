@@ -27,6 +27,8 @@ class SimJournal final : public Journal {
   /// target must equal the source bit for bit (I4).
   std::function<void(const DiskRecord&)> on_decision;
   std::uint32_t save_error_ppm = 0;
+  /// False: its daemon has crashed. What was under way happens or not; nothing else does.
+  bool alive = true;
 
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override;
   Task<Result<std::vector<DiskRecord>>> load_disks() override;
@@ -43,6 +45,7 @@ class SimJournal final : public Journal {
   Task<Status> remove_hydration(const std::string& disk) override;
   Task<Status> commit(const JournalBatch& batch) override;
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override;
+  Task<Status> distrust_sets() override;
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override;
 
   // What is durable now, without taking time.

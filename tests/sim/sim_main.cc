@@ -50,6 +50,10 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},
     {"base-not-flushed", PlantedBug::kBaseNotFlushed},
     {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
+    {"activity-log-skipped", PlantedBug::kActivityLogSkipped},
+    {"clean-before-target-flush", PlantedBug::kCleanBeforeTargetFlush},
+    {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush},
+    {"retire-without-quiesce", PlantedBug::kRetireWithoutQuiesce},
 };
 
 struct Arguments {
@@ -130,6 +134,9 @@ int main(int count, char** words) {
   std::uint64_t done = 0;
   std::uint64_t not_done = 0;
   std::uint64_t generations = 0;
+  std::uint64_t crashes = 0;
+  std::uint64_t resumed = 0;
+  std::uint64_t recovered = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
     RunResult result = run_once(arguments);
@@ -140,6 +147,9 @@ int main(int count, char** words) {
     done += result.jobs_done;
     not_done += result.jobs_not_done;
     generations += result.generations;
+    crashes += result.crashes;
+    resumed += result.resumed;
+    recovered += result.recovered;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
     std::printf("replay: %s --seed %llu --mode %s --bug %s --verbose\n", words[0],
@@ -157,10 +167,11 @@ int main(int count, char** words) {
   }
   std::printf(
       "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise, "
-      "%llu points in time checked\n",
+      "%llu points in time checked, %llu crashes, %llu moves resumed, %llu of them from a record\n",
       static_cast<unsigned long long>(arguments.seeds), static_cast<unsigned long long>(requests),
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done),
-      static_cast<unsigned long long>(generations));
+      static_cast<unsigned long long>(generations), static_cast<unsigned long long>(crashes),
+      static_cast<unsigned long long>(resumed), static_cast<unsigned long long>(recovered));
   // A campaign in which nothing moved would prove nothing.
   return arguments.seeds >= 100 && done * 4 < arguments.seeds ? 1 : 0;
 }

@@ -73,7 +73,10 @@ World::World(const RunOptions& options)
       size_bytes_(draw_size(random_)),
       history_(size_bytes_),
       journal_(loop_, random_, journal_records_) {
-  journal_.on_decision = [this](const DiskRecord& record) { check_equal(record); };
+  journal_.on_decision = [this](const DiskRecord& record) {
+    switched_ = true;
+    check_equal(record);
+  };
 }
 
 World::~World() = default;
@@ -100,8 +103,6 @@ RunResult World::run() {
     // Suspended tasks refer to this world: leave them and it where they are.
     return result_;
   }
-  result_.guest_requests = guest_->requests();
-  result_.guest_errors = guest_->errors();
   return result_;
 }
 
@@ -130,8 +131,8 @@ void World::fill_source() {
 
 JobOptions World::draw_options() {
   JobOptions options;
-  static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,   Mode::kMirror,
-                                    Mode::kPostcopy, Mode::kHybrid,   Mode::kShared};
+  static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
+                                    Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
   options.mode = options_.mode.value_or(kModes[random_.below(std::size(kModes))]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
@@ -154,6 +155,11 @@ JobOptions World::draw_options() {
   options.snapshot_buffer_bytes = options.granularity_bytes * random_.between(1, 64);
   options.point_in_time = options.mode == Mode::kSnapshot && random_.chance(1, 2);
   if (options.point_in_time && options.verify == Verify::kFull) options.verify = Verify::kDigest;
+  static constexpr OnRestart kRestarts[] = {OnRestart::kResume, OnRestart::kResume,
+                                            OnRestart::kPause, OnRestart::kAbort};
+  options.on_restart = kRestarts[random_.below(4)];
+  options.checkpoint_interval = std::chrono::microseconds(random_.between(500, 60'000));
+  options.activity_region_bytes = 4096u << random_.below(5);
   return options;
 }
 
@@ -182,42 +188,78 @@ void World::heal() {
   }
 }
 
+std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> target) {
+  auto opener = std::make_unique<SimOpener>(loop_, random_, std::move(target), owner_);
+  opener->begins = [this] {
+    if (instant_ != 0) history_.end_read(instant_);
+    instant_ = history_.begin_read();
+  };
+  opener->completes = [this] {
+    if (!crashed_) check_instant();
+  };
+  return opener;
+}
+
+std::shared_ptr<FaultDevice> World::find_store(const std::string& name) const {
+  for (const auto& store : stores_) {
+    if (store->info().name == name) return store;
+  }
+  return nullptr;
+}
+
+void World::open_daemon(std::uint64_t epoch) {
+  disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
+                                 "sim:" + owner_->info().name, epoch);
+  board_ = std::make_unique<JobBoard>(loop_, journal_);
+}
+
+void World::start_guest() {
+  guest_ = std::make_unique<Guest>(loop_, random_, *disk_, history_, guest_plan_);
+  workers_ = std::make_unique<TaskScope>();
+  for (std::uint64_t i = 0; i < guest_workers_; ++i) {
+    auto worker = guest_->work();
+    workers_->spawn(std::move(worker));
+  }
+}
+
 Task<void> World::story() {
   owner_ = make_store("store-0");
   fill_source();
-  disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
-                                 "sim:store-0", 1);
-  board_ = std::make_unique<JobBoard>(loop_, journal_);
-  GuestPlan plan;
-  plan.max_request_sectors = random_.between(1, 300);
-  plan.max_think = std::chrono::microseconds(random_.between(0, 3000));
-  plan.hot_percent = static_cast<std::uint32_t>(random_.below(100));
-  guest_ = std::make_unique<Guest>(loop_, random_, *disk_, history_, plan);
-  TaskScope workers;
-  const std::uint64_t count = random_.between(1, 8);
-  for (std::uint64_t i = 0; i < count; ++i) {
-    auto worker = guest_->work();
-    workers.spawn(std::move(worker));
-  }
+  open_daemon(1);
+  guest_plan_.max_request_sectors = random_.between(1, 300);
+  guest_plan_.max_think = std::chrono::microseconds(random_.between(0, 3000));
+  guest_plan_.hot_percent = static_cast<std::uint32_t>(random_.below(100));
+  guest_workers_ = random_.between(1, 8);
+  start_guest();
+  TaskScope crashes;
   const std::uint64_t migrations = random_.between(1, 2);
   for (std::uint64_t i = 0; i < migrations; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
-    co_await migrate_once();
+    if (random_.chance(1, 2)) {
+      auto falls = crash_later();
+      crashes.spawn(std::move(falls));
+    }
+    if (!crashed_) co_await migrate_once();
+    while (crashed_) {
+      if (random_.chance(1, 4)) {
+        auto falls = crash_later();
+        crashes.spawn(std::move(falls));
+      }
+      co_await restart();
+    }
   }
+  ended_ = true;
   const Duration after = std::chrono::milliseconds(random_.between(1, 20));
   co_await sleep_for(loop_, after);
+  co_await crashes.join();
   guest_->stop();
-  co_await workers.join();
-  if (!guest_->violation().empty()) complain(guest_->violation());
-  if (guest_->errors() > 0 && !source_may_fail_ && result_.jobs_done == 0) {
+  const std::uint64_t errors = guest_->errors() + result_.guest_errors;
+  if (errors > 0 && !source_may_fail_ && !switched_) {
     complain("a guest request failed although its store never did (I8)");
   }
-  co_await disturbances_.join();
-  co_await board_->stop();
+  co_await bury_daemon();
   check_survivors();
-  const Status closed = co_await disk_->close();
-  static_cast<void>(closed);
   finished_ = true;
 }
 
@@ -238,33 +280,39 @@ Task<void> World::migrate_once() {
     target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
     target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
   }
-  auto opener = std::make_unique<SimOpener>(loop_, random_, target_, owner_);
-  opener->begins = [this] {
-    if (instant_ != 0) history_.end_read(instant_);
-    instant_ = history_.begin_read();
-  };
-  opener->completes = [this] { check_instant(); };
+  hydrates_ = hydrates_ || options.mode == Mode::kPostcopy || options.mode == Mode::kHybrid ||
+              options.mode == Mode::kShared || options.on_stall == OnStall::kPostcopy;
+  auto opener = make_opener(target_);
   const auto job = board_->start(*disk_, std::move(opener), options);
   if (!job.ok()) {
     complain("a job did not start: " + job.error().message());
     co_return;
   }
   note("started " + *job + " mode " + std::string(to_string(options.mode)));
-  auto disturbance = disturb(*job, target_);
+  planned_[*job] = {options, target_};
+  co_await see_job_through(*job);
+}
+
+/// Until it ended, or the daemon crashed.
+Task<void> World::see_job_through(std::string job) {
+  auto disturbance = disturb(job, target_);
   disturbances_.spawn(std::move(disturbance));
-  co_await wait_for_end(*job);
-  const auto status = board_->status(*job);
-  note("ended " + std::string(to_string(status->state)) +
+  co_await wait_for_end(job);
+  if (crashed_) co_return;
+  const auto status = board_->status(job);
+  note("ended " + std::string(to_string(status->state)) + ", " +
+       std::to_string(status->checkpoints) + " checkpoints" +
        (status->error ? ": " + status->error->message() : ""));
-  const auto deadline = std::chrono::duration<double, std::milli>(options.mirror_deadline).count();
+  const auto deadline =
+      std::chrono::duration<double, std::milli>(planned_[job].options.mirror_deadline).count();
   if (status->longest_mirror_wait_ms > deadline) {
     complain("the mirror held a write for " + std::to_string(status->longest_mirror_wait_ms) +
              " ms, its deadline is " + std::to_string(deadline) + " ms (I10)");
   }
   if (status->state == JobState::kDone) {
     ++result_.jobs_done;
-    check_digests(*status, options.verify);
-    if (!options.point_in_time) owner_ = target_;
+    check_digests(*status, planned_[job].options.verify);
+    if (!planned_[job].options.point_in_time) owner_ = target_;
   } else {
     ++result_.jobs_not_done;
   }
@@ -275,8 +323,13 @@ Task<void> World::wait_for_end(const std::string& job) {
   const TimePoint patience = loop_.now() + kJobPatience;
   const TimePoint trouble_ends = loop_.now() + std::chrono::milliseconds(random_.between(20, 1500));
   bool healed = false;
-  while (true) {
+  bool woken = false;
+  while (!crashed_) {
     const auto status = board_->status(job);
+    if (status->attempt > 1 && status->state == JobState::kPaused && !woken) {
+      const Status resumed = board_->resume(job);  // a job that a restart paused
+      woken = resumed.ok();
+    }
     if (is_final(status->state) && board_->job_of("disk").empty()) co_return;
     if (options_.verbose && status->verdict != last_verdict_) {
       last_verdict_ = status->verdict;
@@ -308,6 +361,7 @@ Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) 
   for (std::uint64_t i = 0; i < count; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
     co_await sleep_for(loop_, wait);
+    if (crashed_) co_return;
     const auto status = board_->status(job);
     if (!status.ok() || is_final(status->state)) co_return;
     switch (random_.below(4)) {

@@ -5,10 +5,13 @@
 //   (I4);
 //             after a power loss of the new store everything flushed is there (I1)
 //   guest     no guest request fails unless the store that owns the disk failed it (I8)
+//   crash     the daemon is killed or the power goes at any moment: the history goes on, with what
+//             was flushed, and a restart goes on with what was recorded (I1, I5, I7)
 //   liveness  with all faults healed, every job ends
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +43,9 @@ struct RunResult {
   std::uint64_t jobs_done = 0;
   std::uint64_t jobs_not_done = 0;
   std::uint64_t generations = 0;  ///< points in time that were checked
+  std::uint64_t crashes = 0;
+  std::uint64_t resumed = 0;    ///< jobs after a crash
+  std::uint64_t recovered = 0;  ///< of these, with something recorded
 };
 
 class World final {
@@ -62,6 +68,19 @@ class World final {
   void check_digests(const JobStatus& status, Verify verify);
   void check_instant();
   void check_survivors();
+  /// What a sector of the owner holds; a violation if that is not legal after a power loss.
+  std::optional<SectorValue> survivor(std::uint64_t sector);
+  std::unique_ptr<TargetOpener> make_opener(std::shared_ptr<FaultDevice> target);
+  std::shared_ptr<FaultDevice> find_store(const std::string& name) const;
+  void open_daemon(std::uint64_t epoch);
+  void start_guest();
+  Task<void> see_job_through(std::string job);
+  Task<void> crash_later();
+  void crash();
+  Task<void> restart();
+  Task<void> bury_daemon();
+  void settle_survivors();
+  Task<void> resume_job(JobRecord record, RecoveredTracking recovered);
   void complain(const std::string& text);
   void note(const std::string& text);
 
@@ -78,6 +97,19 @@ class World final {
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<JobBoard> board_;
   std::unique_ptr<Guest> guest_;
+  GuestPlan guest_plan_;
+  std::uint64_t guest_workers_ = 0;
+  std::unique_ptr<TaskScope> workers_;
+  /// What the command line asked for, by job: a restart asks for the same.
+  struct Planned {
+    JobOptions options;
+    std::shared_ptr<FaultDevice> target;
+  };
+  std::map<std::string, Planned> planned_;
+  bool crashed_ = false;
+  bool power_lost_ = false;
+  bool switched_ = false;  ///< the target's faults may be the guest's
+  bool ended_ = false;     ///< too late for a crash
   TaskScope scope_;
   TaskScope disturbances_;
   RunResult result_;

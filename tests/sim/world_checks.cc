@@ -85,24 +85,27 @@ void World::check_instant() {
   ++result_.generations;
 }
 
+std::optional<SectorValue> World::survivor(std::uint64_t sector) {
+  const ByteRange range = history_.sector_range(sector);
+  std::byte bytes[kSectorBytes];
+  const MutableBytes content(bytes, range.length);
+  owner_->peek(range.offset, content);
+  const auto value = history_.decode(sector, content);
+  if (!value) {
+    complain("after power loss sector " + std::to_string(sector) +
+             " is no value ever written (I1)");
+    return std::nullopt;
+  }
+  const auto problem = history_.check_survivor(sector, *value);
+  if (!problem) return value;
+  complain("after power loss " + *problem + " (I1)");
+  return std::nullopt;
+}
+
 void World::check_survivors() {
   owner_->crash();
   for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {
-    const ByteRange range = history_.sector_range(sector);
-    std::byte bytes[kSectorBytes];
-    const MutableBytes content(bytes, range.length);
-    owner_->peek(range.offset, content);
-    const auto value = history_.decode(sector, content);
-    if (!value) {
-      complain("after power loss sector " + std::to_string(sector) +
-               " is no value ever written (I1)");
-      return;
-    }
-    const auto problem = history_.check_survivor(sector, *value);
-    if (problem) {
-      complain("after power loss " + *problem + " (I1)");
-      return;
-    }
+    if (!survivor(sector)) return;
   }
 }
 

@@ -56,6 +56,7 @@ class MeasuredJournal final : public Journal {
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     return journal_->load_sets(disk);
   }
+  Task<Status> distrust_sets() override { return journal_->distrust_sets(); }
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     return journal_->load_notes(topic);
   }

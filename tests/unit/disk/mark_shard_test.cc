@@ -7,7 +7,9 @@
 #include <memory>
 #include <thread>
 
+#include "blockmig/base/random.h"
 #include "blockmig/disk/tracking.h"
+#include "blockmig/io/sim_loop.h"
 
 namespace blockmig {
 namespace {
@@ -27,7 +29,9 @@ class MarkShardTest : public testing::Test {
   const DirtyBitmap& named() { return *tracking_.find("b"); }
 
   MarkShard shard_;
-  DirtyTracking tracking_;
+  Random random_{1};
+  SimLoop loop_{random_};
+  DirtyTracking tracking_{loop_};
 };
 
 TEST_F(MarkShardTest, NothingIsRecordedWithoutABitmap) {

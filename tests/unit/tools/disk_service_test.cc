@@ -78,10 +78,18 @@ class HeldJournal final : public Journal {
     return inner_->remove_hydration(disk);
   }
 
-  Task<Status> commit(const JournalBatch& batch) override { return inner_->commit(batch); }
+  /// The decision says that the job is done, too: it is not held.
+  Task<Status> commit(const JournalBatch& batch) override {
+    const bool ends = !batch.jobs.empty() && batch.disks.empty() &&
+                      batch.jobs[0].state != to_string(JobState::kRunning);
+    if (ends) co_await free.wait();
+    const Status saved = co_await inner_->commit(batch);
+    co_return saved;
+  }
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     return inner_->load_sets(disk);
   }
+  Task<Status> distrust_sets() override { return inner_->distrust_sets(); }
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     return inner_->load_notes(topic);
   }

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/migrate/checkpoint.h"
+
+#include <utility>
+
+#include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
+#include "blockmig/disk/region_snapshot.h"
+#include "blockmig/migrate/migration.h"
+
+namespace blockmig {
+namespace {
+
+using Recorded = DirtyTracking::Recorded;
+
+RegionSetId bitmap_set(const std::string& disk, const std::string& job) {
+  return {disk, "job/" + job};
+}
+RegionSetId active_set(const std::string& disk, const std::string& job) {
+  return {disk, "job/" + job + "/active"};
+}
+
+/// Nobody writes by the log any more when this returns.
+Task<void> take_off(Disk& disk, ActivityLog& log) {
+  disk.tracking().set_log(Recorded::kJob, nullptr);
+  co_await disk.tracking().quiesce(disk.gate());
+  while (log.in_use()) co_await log.committed().wait();
+}
+
+}  // namespace
+
+std::vector<RegionSetId> records_of(const std::string& disk, const std::string& job) {
+  return {bitmap_set(disk, job), active_set(disk, job)};
+}
+
+JobCheckpoint::JobCheckpoint(Migration& migration, RecoveredTracking recovered)
+    : migration_(migration), log_(std::move(recovered.log)), changed_(migration.loop) {}
+
+JobCheckpoint::~JobCheckpoint() { BM_CHECK(!armed_ && !running_); }
+
+void JobCheckpoint::arm() {
+  armed_ = true;
+  if (log_ != nullptr) return;  // recovered: it is attached already
+  const JobStatus& status = migration_.status;
+  log_ = std::make_unique<ActivityLog>(migration_.loop, migration_.journal,
+                                       active_set(status.disk, status.id), status.size_bytes,
+                                       migration_.options.activity_region_bytes);
+  log_->activate_all();
+  migration_.disk.tracking().set_log(Recorded::kJob, log_.get());
+}
+
+Task<void> JobCheckpoint::hold() {
+  held_ = true;
+  while (running_) co_await changed_.wait();
+}
+
+void JobCheckpoint::release() { held_ = false; }
+
+Task<void> JobCheckpoint::detach() {
+  if (!armed_) co_return;
+  co_await hold();
+  co_await take_off(migration_.disk, *log_);
+  armed_ = false;
+}
+
+Task<Status> JobCheckpoint::run_once() {
+  if (!armed_ || held_ || running_) co_return Status();
+  running_ = true;
+  const Status done = co_await checkpoint();
+  running_ = false;
+  changed_.pulse();
+  co_return done;
+}
+
+RegionSetRecord JobCheckpoint::record() const {
+  RegionSetRecord record;
+  const RegionSetId set = bitmap_set(migration_.status.disk, migration_.status.id);
+  record.disk = set.disk;
+  record.name = set.name;
+  record.kind = "job";
+  record.size_bytes = migration_.status.size_bytes;
+  record.granularity_bytes = migration_.sync->dirty->granularity_bytes();
+  record.tag = migration_.disk.epoch();
+  return record;
+}
+
+Task<Status> JobCheckpoint::checkpoint() {
+  DirtyBitmap& dirty = *migration_.sync->dirty;
+  log_->begin_retire(false);
+  if (!planted(PlantedBug::kRetireWithoutQuiesce)) {
+    co_await migration_.disk.tracking().quiesce(migration_.disk.gate());
+  }
+  auto now = std::make_unique<DirtyFilter>(dirty.chunk_count());
+  const auto look = [this, &dirty, &now] {
+    copy_dirty(dirty, *now);
+    for (const std::uint32_t chunk : migration_.sync->ledger.busy()) now->set(chunk);
+  };
+  look();
+  const Status settled = co_await settle();
+  if (!settled.ok()) {
+    log_->cancel_retire();
+    co_return settled;
+  }
+  if (planted(PlantedBug::kCleanBeforeTargetFlush)) {
+    now = std::make_unique<DirtyFilter>(dirty.chunk_count());
+    look();
+  }
+  JournalBatch batch;
+  const RegionSetRecord description = record();
+  const RegionSetId set{description.disk, description.name};
+  const DirtyFilter nothing(dirty.chunk_count());
+  if (recorded_ == nullptr) {
+    batch.removed_sets.push_back(set);
+    batch.sets.push_back(description);
+  }
+  batch.regions.push_back(change_between(recorded_ != nullptr ? *recorded_ : nothing, *now, set));
+  recorded_.reset();  // until it is known to be there
+  const Status committed = co_await log_->commit(std::move(batch));
+  if (!committed.ok()) co_return committed;
+  recorded_ = std::move(now);
+  ++checkpoints_;
+  co_return Status();
+}
+
+/// Makes durable, on both sides, what is equal now.
+Task<Status> JobCheckpoint::settle() {
+  if (!planted(PlantedBug::kCleanBeforeSourceFlush)) {
+    const Status source = co_await migration_.disk.store().flush();
+    if (!source.ok()) co_return source.error().with_context("flushing the source");
+  }
+  if (planted(PlantedBug::kCleanBeforeTargetFlush)) co_return Status();
+  auto op = std::make_shared<TargetOp>(migration_.loop, TargetOpKind::kFlush);
+  const TimePoint deadline = migration_.loop.now() + migration_.options.target_timeout;
+  const Status target = co_await migration_.replica->perform(op, deadline);
+  if (!target.ok()) co_return target.error().with_context("flushing the target");
+  co_return Status();
+}
+
+namespace {
+
+struct Found {
+  std::optional<RegionSetRecord> bitmap;
+  std::optional<RegionSetRecord> active;
+};
+
+Task<Result<Found>> find_sets(Journal& journal, const std::string& disk, const std::string& job) {
+  const auto sets = co_await journal.load_sets(disk);
+  if (!sets.ok()) co_return sets.error();
+  Found found;
+  for (const RegionSetRecord& set : *sets) {
+    if (set.name == bitmap_set(disk, job).name) found.bitmap = set;
+    if (set.name == active_set(disk, job).name) found.active = set;
+  }
+  co_return found;
+}
+
+}  // namespace
+
+Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::string job,
+                                        EventLoop& loop) {
+  const std::string name = disk.name();
+  const std::uint64_t size = disk.info().size_bytes;
+  const auto found = co_await find_sets(journal, name, job);
+  if (!found.ok()) co_return found.error();
+  if (!found->bitmap || !found->active || found->bitmap->tag != disk.epoch() ||
+      found->bitmap->size_bytes != size || found->active->size_bytes != size) {
+    co_return RecoveredTracking();
+  }
+  const RegionSetId bitmap_id = bitmap_set(name, job);
+  const RegionSetId active_id = active_set(name, job);
+  const auto chunks = co_await journal.load_regions(bitmap_id.disk, bitmap_id.name);
+  if (!chunks.ok()) co_return chunks.error();
+  const auto regions = co_await journal.load_regions(active_id.disk, active_id.name);
+  if (!regions.ok()) co_return regions.error();
+
+  RecoveredTracking tracking;
+  auto dirty = DirtyBitmap::create(size, found->bitmap->granularity_bytes);
+  if (!dirty.ok()) co_return dirty.error();
+  DirtyBitmap& bitmap = **dirty;
+  tracking.log = std::make_unique<ActivityLog>(loop, journal, active_id, size,
+                                               found->active->granularity_bytes);
+  const std::uint64_t granularity = bitmap.granularity_bytes();
+  const auto mark = [&bitmap, size](std::uint64_t first, std::uint64_t end, std::uint64_t unit) {
+    const std::uint64_t until = std::min(end * unit, size);
+    bitmap.mark(first * unit, until - first * unit);
+  };
+  const Status marked =
+      for_each_run(*chunks, bitmap.chunk_count(),
+                   [&](std::uint64_t first, std::uint64_t end) { mark(first, end, granularity); });
+  if (!marked.ok()) co_return marked.error();
+  const std::uint64_t region_bytes = tracking.log->region_bytes();
+  const Status active_marked =
+      for_each_run(*regions, tracking.log->region_count(),
+                   [&](std::uint64_t first, std::uint64_t end) { mark(first, end, region_bytes); });
+  if (!active_marked.ok()) co_return active_marked.error();
+  const Status loaded = tracking.log->load(*regions);
+  if (!loaded.ok()) co_return loaded.error();
+  tracking.dirty = std::move(*dirty);
+  disk.tracking().attach_job(tracking.dirty.get());
+  disk.tracking().set_log(Recorded::kJob, tracking.log.get());
+  co_return tracking;
+}
+
+Task<void> discard(Disk& disk, RecoveredTracking tracking) {
+  if (tracking.empty()) co_return;
+  co_await take_off(disk, *tracking.log);
+  disk.tracking().attach_job(nullptr);
+}
+
+}  // namespace blockmig

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// JobCheckpoint: what a job has recorded of its progress, so that a restart copies only the
+// difference (I5, I7).
+//
+//   arm()        with the job's bitmap attached: every region active, nothing recorded; writes cost
+//                nothing, and a crash means to begin anew
+//   run_once()   regions that no write touched leave the activity log:
+//                  take them out of use ▸ wait for the writes in them ▸ look which chunks are equal
+//                  ▸ flush source and target ▸ record the rest as dirty, the regions as cold, in
+//                  one
+//                A chunk is recorded as clean only if it was equal before the flushes: after a
+//                power loss it is the same on both sides, whatever their caches held.
+//   hold()       no checkpoint runs until release(): for a switchover
+//   detach()     before the bitmap goes
+//
+// The records of an ended job are removed with its last state (records_of()). A recorded job is
+// found again by recover(), before the disk's first client. Thread rule: the disk's loop.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bitmap/dirty_bitmap.h"
+#include "blockmig/disk/activity_log.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/task.h"
+#include "blockmig/journal/journal.h"
+
+namespace blockmig {
+
+struct Migration;
+
+/// What a crash left of a job's tracking, attached to its disk again. Destroy after detach() or
+/// hand to the job.
+struct RecoveredTracking {
+  std::unique_ptr<DirtyBitmap> dirty;
+  std::unique_ptr<ActivityLog> log;
+  bool empty() const { return dirty == nullptr; }
+};
+
+class JobCheckpoint final {
+ public:
+  JobCheckpoint(Migration& migration, RecoveredTracking recovered);
+  ~JobCheckpoint();
+
+  void arm();
+  Task<Status> run_once();
+  Task<void> hold();
+  void release();
+  Task<void> detach();
+
+  std::uint64_t checkpoints() const { return checkpoints_; }
+  std::uint64_t active_regions() const { return armed_ ? log_->active_regions() : 0; }
+
+ private:
+  Task<Status> settle();
+  Task<Status> checkpoint();
+  RegionSetRecord record() const;
+
+  Migration& migration_;
+  std::unique_ptr<ActivityLog> log_;
+  std::unique_ptr<DirtyFilter> recorded_;  ///< what the journal holds; null: nothing, or unknown
+  std::uint64_t checkpoints_ = 0;
+  bool running_ = false;
+  bool held_ = false;
+  bool armed_ = false;
+  Event changed_;
+};
+
+/// The region sets of a job: its bitmap's and its activity log's.
+std::vector<RegionSetId> records_of(const std::string& disk, const std::string& job);
+
+/// Attaches what is recorded of the job to its disk, which nobody writes to yet. Empty: nothing is
+/// recorded, or it is of another epoch, size or granularity.
+Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::string job,
+                                        EventLoop& loop);
+/// For a job that is not resumed.
+Task<void> discard(Disk& disk, RecoveredTracking tracking);
+
+}  // namespace blockmig

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+// The activity log: what it records, when a write waits, and what a failing journal does to it.
+#include "blockmig/disk/activity_log.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "blockmig/base/random.h"
+#include "blockmig/disk/region_snapshot.h"
+#include "blockmig/disk/tracking.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/sim_loop.h"
+#include "blockmig/io/task_scope.h"
+
+namespace blockmig {
+namespace {
+
+constexpr std::uint64_t kRegion = 4096;
+constexpr std::uint64_t kRegions = 16;
+
+/// Counts commits, and fails them when told to.
+class CountingJournal final : public Journal {
+ public:
+  explicit CountingJournal(EventLoop& loop) : inner_(make_memory_journal(loop)) {}
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
+    return inner_->load_disk(disk);
+  }
+  Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_->load_disks(); }
+  Task<Status> save_disk(const DiskRecord& record) override { return inner_->save_disk(record); }
+  Task<Status> remove_disk(const std::string& disk) override { return inner_->remove_disk(disk); }
+  Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_->load_jobs(); }
+  Task<Status> save_job(const JobRecord& record) override { return inner_->save_job(record); }
+  Task<Status> change_regions(const RegionChange& change) override {
+    return inner_->change_regions(change);
+  }
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override {
+    return inner_->load_regions(disk, name);
+  }
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
+    return inner_->remove_regions(disk, name);
+  }
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
+    return inner_->load_hydration(disk);
+  }
+  Task<Status> save_hydration(const HydrationRecord& record) override {
+    return inner_->save_hydration(record);
+  }
+  Task<Status> remove_hydration(const std::string& disk) override {
+    return inner_->remove_hydration(disk);
+  }
+  Task<Status> commit(const JournalBatch& batch) override {
+    ++commits;
+    const bool fails = failures > 0;
+    if (fails) --failures;
+    if (!fails || failures_happen) {
+      const Status saved = co_await inner_->commit(batch);
+      if (!saved.ok()) co_return saved;
+    }
+    if (fails) co_return Error(ErrorCode::kIo, "planned");
+    co_return Status();
+  }
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    return inner_->load_sets(disk);
+  }
+  Task<Status> distrust_sets() override {
+    ++distrusted;
+    if (distrust_fails) co_return Error(ErrorCode::kIo, "planned");
+    const Status done = co_await inner_->distrust_sets();
+    co_return done;
+  }
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    return inner_->load_notes(topic);
+  }
+
+  int commits = 0;
+  int failures = 0;
+  bool failures_happen = false;
+  int distrusted = 0;
+  bool distrust_fails = false;
+
+ private:
+  std::unique_ptr<Journal> inner_;
+};
+
+class ActivityLogTest : public testing::Test {
+ protected:
+  static std::uint64_t at(std::uint64_t region) { return region * kRegion; }
+  Status activate(std::uint64_t region) {
+    return run_task(loop_, log_.activate(at(region), kRegion));
+  }
+  /// Retires what nobody touched; true if the journal took it.
+  Status retire(bool all = false) {
+    log_.begin_retire(all);
+    return run_task(loop_, log_.commit(JournalBatch()));
+  }
+  std::vector<std::uint64_t> recorded() {
+    std::vector<std::uint64_t> regions;
+    const auto sets = run_task(loop_, journal_.load_sets("d"));
+    if (!sets.ok() || sets->empty()) return {999};
+    const auto containers = run_task(loop_, journal_.load_regions("d", "active"));
+    const Status walked =
+        for_each_run(*containers, kRegions, [&](std::uint64_t first, std::uint64_t end) {
+          for (std::uint64_t i = first; i < end; ++i) regions.push_back(i);
+        });
+    EXPECT_TRUE(walked.ok());
+    return regions;
+  }
+
+  Random random_{1};
+  SimLoop loop_{random_};
+  CountingJournal journal_{loop_};
+  ActivityLog log_{loop_, journal_, {"d", "active"}, kRegions* kRegion - 5, kRegion};
+};
+
+using Regions = std::vector<std::uint64_t>;
+
+TEST_F(ActivityLogTest, OnlyTheFirstWriteIntoAColdRegionCommits_I5) {
+  EXPECT_FALSE(log_.covers(at(3), 1));
+  EXPECT_TRUE(activate(3).ok());
+  EXPECT_EQ(journal_.commits, 1);
+  EXPECT_EQ(recorded(), (Regions{3}));
+  EXPECT_TRUE(log_.covers(at(3), kRegion));
+  EXPECT_FALSE(log_.covers(at(3), kRegion + 1));
+  EXPECT_TRUE(activate(3).ok());
+  EXPECT_EQ(journal_.commits, 1);
+}
+
+Task<void> activate_into(ActivityLog& log, std::uint64_t offset, int& done) {
+  const Status active = co_await log.activate(offset, 1);
+  if (active.ok()) ++done;
+}
+
+TEST_F(ActivityLogTest, ManyWhoWaitShareCommits) {
+  TaskScope scope;
+  int done = 0;
+  for (std::uint64_t i = 0; i < kRegions; ++i) {
+    auto task = activate_into(log_, at(i), done);
+    scope.spawn(std::move(task));
+  }
+  loop_.run();
+  EXPECT_EQ(done, static_cast<int>(kRegions));
+  EXPECT_EQ(journal_.commits, 2) << "one for the first, one for those who came meanwhile";
+}
+
+TEST_F(ActivityLogTest, RegionsLeaveWhenNobodyTouchedThem) {
+  EXPECT_TRUE(activate(1).ok());
+  EXPECT_TRUE(activate(2).ok());
+  EXPECT_TRUE(retire().ok());
+  EXPECT_EQ(recorded(), (Regions{1, 2})) << "touched since they became active";
+  EXPECT_TRUE(log_.covers(at(2), 1));
+  EXPECT_TRUE(retire().ok());
+  EXPECT_EQ(recorded(), (Regions{2}));
+  EXPECT_FALSE(log_.covers(at(1), 1));
+  EXPECT_TRUE(retire(true).ok());
+  EXPECT_EQ(recorded(), Regions());
+}
+
+TEST_F(ActivityLogTest, AWriteBeforeTheCommitTakesItsRegionBackAtNoCost) {
+  log_.activate_all();
+  log_.begin_retire(false);
+  EXPECT_FALSE(log_.covers(at(5), 1));
+  EXPECT_TRUE(activate(5).ok());
+  EXPECT_EQ(journal_.commits, 0);
+  EXPECT_TRUE(run_task(loop_, log_.commit(JournalBatch())).ok());
+  EXPECT_EQ(recorded(), (Regions{5}));
+  EXPECT_TRUE(log_.covers(at(5), 1));
+}
+
+TEST_F(ActivityLogTest, WhatIsCancelledIsActiveAgain) {
+  log_.activate_all();
+  log_.begin_retire(true);
+  log_.cancel_retire();
+  EXPECT_EQ(log_.active_regions(), kRegions);
+  EXPECT_TRUE(log_.covers(0, kRegions * kRegion - 5));
+}
+
+// Whether a failed commit happened is not known: both must be right.
+TEST_F(ActivityLogTest, AFailedCommitLosesNoRegion_I11) {
+  for (const bool happened : {false, true}) {
+    SCOPED_TRACE(happened);
+    ActivityLog log(loop_, journal_, {"d", "active"}, kRegions * kRegion, kRegion);
+    log.activate_all();
+    journal_.failures = 1;
+    journal_.failures_happen = happened;
+    log.begin_retire(true);
+    EXPECT_FALSE(run_task(loop_, log.commit(JournalBatch())).ok());
+    EXPECT_FALSE(log.covers(at(4), 1)) << "perhaps recorded as cold";
+    EXPECT_TRUE(run_task(loop_, log.activate(at(4), 1)).ok());
+    EXPECT_TRUE(log.covers(at(4), 1));
+    EXPECT_EQ(recorded().size(), kRegions) << "whatever was recorded before, all count as active";
+  }
+}
+
+TEST_F(ActivityLogTest, AJournalThatKeepsFailingIsDistrustedAndWritesGoOn_I8) {
+  EXPECT_TRUE(activate(1).ok());
+  journal_.failures = 1000;
+  EXPECT_TRUE(activate(2).ok());
+  EXPECT_EQ(journal_.distrusted, 1);
+  EXPECT_EQ(recorded(), (Regions{999})) << "the set is void";
+  EXPECT_TRUE(activate(3).ok());
+  EXPECT_FALSE(retire().ok()) << "nothing is recorded any more";
+}
+
+TEST_F(ActivityLogTest, AWriteThatCanNeitherBeRecordedNorDistrustedFails_I5) {
+  journal_.failures = 1000;
+  journal_.distrust_fails = true;
+  EXPECT_FALSE(activate(2).ok());
+  EXPECT_FALSE(log_.covers(at(2), 1));
+}
+
+TEST_F(ActivityLogTest, ARestartFindsItsRegionsActive) {
+  EXPECT_TRUE(activate(2).ok());
+  EXPECT_TRUE(activate(9).ok());
+  ActivityLog next(loop_, journal_, {"d", "active"}, kRegions * kRegion, kRegion);
+  const auto containers = run_task(loop_, journal_.load_regions("d", "active"));
+  ASSERT_TRUE(next.load(*containers).ok());
+  EXPECT_TRUE(next.covers(at(9), 1));
+  EXPECT_FALSE(next.covers(at(3), 1));
+  ActivityLog smaller(loop_, journal_, {"d", "active"}, 4 * kRegion, kRegion);
+  EXPECT_FALSE(smaller.load(*containers).ok()) << "recorded of another disk";
+}
+
+TEST(RegionSnapshot, ChangesTurnWhatIsRecordedIntoWhatIsNow) {
+  constexpr std::uint64_t kChunks = 3 * kChunksPerContainer + 77;
+  Random random(1);
+  for (int round = 0; round < 20; ++round) {
+    DirtyFilter before(kChunks);
+    DirtyFilter now(kChunks);
+    for (int i = 0; i < 5; ++i) {
+      const std::uint64_t first = random.below(kChunks);
+      before.set_range(first, std::min(first + random.below(5000), kChunks));
+      const std::uint64_t other = random.below(kChunks);
+      now.set_range(other, std::min(other + random.below(50'000), kChunks));
+    }
+    std::map<std::uint32_t, RegionContainer> containers;
+    const DirtyFilter nothing(kChunks);
+    for (const DirtyFilter* step : {&before, &now}) {
+      const RegionChange change =
+          change_between(step == &before ? nothing : before, *step, {"d", "x"});
+      for (const RegionContainer& put : change.put) containers[put.index] = put;
+      for (const std::uint32_t index : change.erase) containers.erase(index);
+    }
+    std::vector<RegionContainer> all;
+    for (const auto& entry : containers) all.push_back(entry.second);
+    DirtyFilter read(kChunks);
+    ASSERT_TRUE(for_each_run(all, kChunks, [&](std::uint64_t first, std::uint64_t end) {
+                  read.set_range(first, end);
+                }).ok());
+    ASSERT_EQ(read.count(), now.count());
+    for (std::uint64_t i = 0; i < kChunks; ++i) ASSERT_EQ(read.test(i), now.test(i)) << i;
+  }
+}
+
+}  // namespace
+}  // namespace blockmig
