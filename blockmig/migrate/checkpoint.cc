@@ -81,6 +81,7 @@ RegionSetRecord JobCheckpoint::record() const {
   record.size_bytes = migration_.status.size_bytes;
   record.granularity_bytes = migration_.sync->dirty->granularity_bytes();
   record.tag = migration_.disk.epoch();
+  if (migration_.opener) record.note = migration_.opener->identity();
   return record;
 }
 
@@ -196,6 +197,7 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
   const Status loaded = tracking.log->load(*regions);
   if (!loaded.ok()) co_return loaded.error();
   tracking.dirty = std::move(*dirty);
+  tracking.target_identity = found->bitmap->note;
   disk.tracking().attach_job(tracking.dirty.get());
   disk.tracking().set_log(Recorded::kJob, tracking.log.get());
   co_return tracking;

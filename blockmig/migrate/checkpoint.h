@@ -36,6 +36,7 @@ struct Migration;
 struct RecoveredTracking {
   std::unique_ptr<DirtyBitmap> dirty;
   std::unique_ptr<ActivityLog> log;
+  std::string target_identity;  ///< TargetOpener::identity() of what was written
   bool empty() const { return dirty == nullptr; }
 };
 

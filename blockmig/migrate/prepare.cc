@@ -162,6 +162,9 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.engine->set_order(migration.order.get());
   const bool recorded = is_recorded(migration.options);
   auto recovered = std::move(migration.recovered);
+  const bool same_target =
+      !migration.opener || recovered.target_identity == migration.opener->identity();
+  if (resumed && !same_target) migration.sync->dirty->mark_all();
   if (recorded || resumed) {
     migration.checkpoint = std::make_unique<JobCheckpoint>(migration, std::move(recovered));
   }

@@ -182,6 +182,8 @@ Task<void> report_digests(Migration& migration) {
   migration.status.target_digest = image.hex();
 }
 
+namespace {
+
 Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();

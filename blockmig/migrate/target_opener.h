@@ -22,6 +22,9 @@ class TargetOpener {
   /// Opens the target for writing, creating it if it can be created, with at least `size_bytes`.
   /// Checks what can be checked before anything changes: space, size, use by others.
   virtual Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) = 0;
+  /// After open(): what tells this target from another under the same URI; empty where the URI is
+  /// all that is known. What was recorded about another target is not believed.
+  virtual std::string identity() const { return {}; }
   /// Mode `snapshot`: from now on the target is a mixture, until generation_complete(). Called at
   /// the instant which that generation will be, with the disk's gate closed: quick.
   virtual void generation_begins(std::uint64_t number) { static_cast<void>(number); }

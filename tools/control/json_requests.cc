@@ -109,12 +109,15 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("bwlimit_bytes_per_second", options.bwlimit_bytes_per_second);
   fields.read("mirror_deadline_ms", options.mirror_deadline);
   fields.read("mirror_window_bytes", options.mirror_window_bytes);
+  fields.read("deadline_ms", options.deadline);
   fields.read("point_in_time", options.point_in_time);
   fields.read("snapshot_buffer_bytes", options.snapshot_buffer_bytes);
   fields.read("max_downtime_ms", options.max_downtime);
   fields.read("target_timeout_ms", options.target_timeout);
   fields.read("reverse_mirror", options.reverse_mirror);
   fields.read("base_patience_ms", options.base_patience);
+  fields.read_name("on_restart", options.on_restart, parse_on_restart);
+  fields.read("checkpoint_interval_ms", options.checkpoint_interval);
   fields.read_name("hydrate", options.hydrate, parse_hydrate);
 }
 
@@ -173,12 +176,15 @@ std::string to_json(const MigrateRequest& request) {
   json["bwlimit_bytes_per_second"] = options.bwlimit_bytes_per_second;
   json["point_in_time"] = options.point_in_time;
   json["snapshot_buffer_bytes"] = options.snapshot_buffer_bytes;
+  json["deadline_ms"] = milliseconds(options.deadline);
   json["mirror_deadline_ms"] = milliseconds(options.mirror_deadline);
   json["mirror_window_bytes"] = options.mirror_window_bytes;
   json["max_downtime_ms"] = milliseconds(options.max_downtime);
   json["target_timeout_ms"] = milliseconds(options.target_timeout);
   json["reverse_mirror"] = options.reverse_mirror;
   json["base_patience_ms"] = milliseconds(options.base_patience);
+  json["on_restart"] = to_string(options.on_restart);
+  json["checkpoint_interval_ms"] = milliseconds(options.checkpoint_interval);
   json["hydrate"] = to_string(options.hydrate);
   return dump(json, false);
 }

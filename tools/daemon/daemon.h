@@ -59,6 +59,9 @@ struct DaemonOptions {
   /// Another daemon wants to take this one's place, and waits at handover_socket_path(). On the
   /// loop; must not block. Null: there is no taking over.
   std::function<void()> on_handover_request;
+  /// Serves again what the daemon before served, but not these, which the caller will serve.
+  bool restore = false;
+  std::vector<std::string> restore_except;
   /// Nothing survives the process and nobody connects: for a one-shot copy.
   bool private_journal = false;
 };

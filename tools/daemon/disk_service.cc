@@ -12,7 +12,9 @@
 #include "blockmig/block/open_store.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydration.h"
+#include "tools/control/json.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/restart_service.h"
 
 namespace blockmig {
 namespace {
@@ -38,7 +40,25 @@ Status add_bitmaps(Disk& disk, const std::vector<BitmapSpec>& specs) {
 
 }  // namespace
 
+Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const ServeRequest& request) {
+  const auto disk = disks_.get(request.disk);
+  if (!disk || !restored_.contains(request.disk)) {
+    co_return Error(ErrorCode::kNotFound, "not restored");
+  }
+  const Result<SourceChoice> choice = co_await choose(request);
+  const bool same = choice.ok() && choice->known && (*disk)->read_only() == request.read_only &&
+                    request.bitmaps.empty();
+  if (!same) co_return Error(ErrorCode::kNotFound, "served otherwise");
+  const Status opened = listen(request.listen);
+  if (!opened) co_return opened.error();
+  restored_.erase(request.disk);
+  co_return *disk;
+}
+
 Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) {
+  const auto restored = co_await find_restored(request);
+  if (restored) co_return view(**restored);
+  if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
   const auto reservation = disks_.reserve(request.disk);
   if (!reservation) co_return reservation.error();
   const Result<SourceChoice> choice = co_await choose(request);
@@ -57,14 +77,19 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   auto served = std::make_shared<ServedDisk>(std::move(disk), request.description,
                                              request.read_only, choice->previous_uri);
   served->remember(request);
-  const Status published = co_await publish(request, *choice, served, listening);
+  Status published;
+  if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk());
+  if (published) published = co_await publish(request, *choice, served, listening);
   if (!published) {
+    if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
     const Status closed = co_await served->disk().close();
     if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
     co_return published.error();
   }
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
   co_await hydrate(served);
+  co_await remember(request);
+  if (restarts_ != nullptr) restarts_->published(request.disk);
   co_return view(*served);
 }
 
@@ -151,6 +176,16 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(
   const Status closed = co_await device->close();
   if (!closed) log_.error(closed.error().message(), {request.disk, "", choice.epoch});
   co_return fitted.error();
+}
+
+Task<void> DiskService::remember(const ServeRequest& request) {
+  JournalBatch batch;
+  batch.notes.push_back({"serve", request.disk, to_json(request)});
+  const Status saved = co_await journal_.commit(batch);
+  if (!saved) {
+    log_.warning("a restart will not serve it again: " + saved.error().message(),
+                 {request.disk, "", 0});
+  }
 }
 
 Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoice& choice,
@@ -245,10 +280,13 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const Status removed = co_await disks_.remove(name);
   if (!removed) co_return removed;
+  restored_.erase(name);
   log_.info(forget ? "detached and forgotten" : "detached", {name, "", epoch});
-  if (!forget) co_return Status();
-  const Status forgotten = co_await journal_.remove_disk(name);
-  co_return forgotten;
+  JournalBatch batch;
+  batch.removed_notes.push_back({"serve", name, ""});
+  if (forget) batch.removed_disks.push_back(name);
+  const Status recorded = co_await journal_.commit(batch);
+  co_return recorded;
 }
 
 }  // namespace blockmig

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,8 @@
 #include "tools/daemon/store_use.h"
 
 namespace blockmig {
+
+class RestartService;
 
 class DiskService final {
  public:
@@ -48,6 +51,10 @@ class DiskService final {
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too.
   Task<Status> detach(std::string name, bool forget);
+  /// Told of every disk before its first client and after; null: nobody is.
+  /// Asked for again, such a disk is simply there.
+  void note_restored(const std::string& disk) { restored_.insert(disk); }
+  void set_restarts(RestartService* restarts) { restarts_ = restarts; }
 
   /// Fetches what a disk has at rest in a folder until its own store is whole, and lets the folder
   /// go. The job's id. kPrecondition: it is whole already.
@@ -84,6 +91,10 @@ class DiskService final {
                                                        std::unique_ptr<BlockDevice> source);
   /// Goes on with the hydration of a disk that was opened in the middle of it.
   Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
+  /// A disk that a restart has served already, if the request asks for the same.
+  Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request);
+  /// What a restart serves the disk again with.
+  Task<void> remember(const ServeRequest& request);
   Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
@@ -99,6 +110,8 @@ class DiskService final {
   std::string default_listen_;
   bool tls_required_;
   DiskRates rates_;
+  RestartService* restarts_ = nullptr;
+  std::set<std::string> restored_;
 };
 
 }  // namespace blockmig

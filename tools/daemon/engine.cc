@@ -60,6 +60,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
                     wants_default_socket(options) ? nbd_socket_path(options.state_dir) : "",
                     requires_tls(options)),
       migrations_(loop, *journal_, disks_, disk_service_, jobs_, log),
+      restarts_(loop, *journal_, disks_, migrations_, log),
       api_(
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
           on_stop_request, options.on_handover_request),
@@ -70,6 +71,9 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
 Task<Status> Engine::open() {
   const Status history = co_await migrations_.load_history();
   if (!history) co_return history;
+  const Status unfinished = co_await restarts_.load();
+  if (!unfinished) co_return unfinished;
+  disk_service_.set_restarts(&restarts_);
   for (const std::string& text : options_.listen) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) co_return address.error();
@@ -78,6 +82,7 @@ Task<Status> Engine::open() {
     log_.info("listening on " + server_->addresses().back().to_string());
   }
   reports_.spawn(report_.run(report_end_));
+  if (options_.restore) co_await restarts_.serve_recorded(disk_service_, options_.restore_except);
   co_return Status();
 }
 
@@ -119,6 +124,7 @@ Task<void> Engine::serve_inherited(std::unique_ptr<Stream> stream, bool last) {
 Task<Status> Engine::shut_down() {
   // Requests that wait for a store's answer end by their own timeouts; migrations first, so that no
   // target holds anything up.
+  co_await restarts_.finish();
   co_await jobs_.stop();
   co_await migrations_.finish();
   co_await server_->stop(kClientGrace);

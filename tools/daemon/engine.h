@@ -20,6 +20,7 @@
 #include "tools/daemon/measured_journal.h"
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
+#include "tools/daemon/restart_service.h"
 
 namespace blockmig {
 
@@ -64,6 +65,7 @@ class Engine final {
   std::unique_ptr<NbdServer> server_;
   DiskService disk_service_;
   MigrationService migrations_;
+  RestartService restarts_;
   ControlApi api_;
   std::function<void()> on_stop_request_;
   EventReport report_;

@@ -50,14 +50,9 @@ Task<Status> MigrationService::load_history() {
   co_return numbered;
 }
 
-Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
-  const std::string running = jobs_.job_of(request.disk);
+Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& request) {
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
-  if (!running.empty()) {
-    co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
-                                          running + ": wait for it, or abort it");
-  }
   const Result<StoreUri> target = parse_store_uri(request.target);
   if (!target) co_return target.error();
   const Result<StoreUri> source = parse_store_uri((*disk)->disk().store_uri());
@@ -75,14 +70,46 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
     return check_target(plan, size);
   });
   if (!checked) co_return checked.error();
+  co_return plan;
+}
+
+Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
+  const std::string running = jobs_.job_of(request.disk);
+  const auto disk = disks_.get(request.disk);
+  if (!disk) co_return disk.error();
+  if (!running.empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
+                                          running + ": wait for it, or abort it");
+  }
+  Result<TargetPlan> plan = co_await plan_target(request);
+  if (!plan) co_return plan.error();
   // The disk may have left while its target was looked at.
   const auto still = disks_.get(request.disk);
   if (!still) co_return still.error();
-  auto opener = std::make_unique<UriTarget>(loop_, std::move(plan));
-  const Result<std::string> id = jobs_.start((*still)->disk(), std::move(opener), request.options);
+  // What a restart opens is the file, also where a folder was named.
+  request.target = plan->target.text;
+  auto opener = std::make_unique<UriTarget>(loop_, *std::move(plan));
+  const Result<std::string> id =
+      jobs_.start((*still)->disk(), std::move(opener), request.options, to_json(request));
   if (!id) co_return id.error();
   reports_.spawn(keep_report(*id));
   co_return jobs_.status(*id);
+}
+
+Task<Status> MigrationService::resume_recorded(const JobRecord& record,
+                                               RecoveredTracking& recovered) {
+  const Result<MigrateRequest> request = migrate_request_from_json(record.request);
+  if (!request) co_return request.error();
+  Result<TargetPlan> plan = co_await plan_target(*request);
+  if (!plan) co_return plan.error();
+  const auto disk = disks_.get(request->disk);
+  if (!disk) co_return disk.error();
+  auto opener = std::make_unique<UriTarget>(loop_, *std::move(plan));
+  const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opener),
+                                                       request->options, record, recovered);
+  if (!id) co_return id.error();
+  reports_.spawn(keep_report(*id));
+  co_return Status();
 }
 
 Task<void> MigrationService::keep_report(std::string id) {

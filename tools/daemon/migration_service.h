@@ -15,6 +15,7 @@
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
+#include "tools/daemon/uri_target.h"
 
 namespace blockmig {
 
@@ -34,6 +35,10 @@ class MigrationService final {
   /// Keeps the report of a job that somebody else started, too.
   void follow(const std::string& id) { reports_.spawn(keep_report(id)); }
 
+  /// Goes on with a job of an earlier daemon, whose disk is served. After an error `recovered` is
+  /// still the caller's.
+  Task<Status> resume_recorded(const JobRecord& record, RecoveredTracking& recovered);
+
   /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
   Task<void> finish();
 
@@ -46,6 +51,8 @@ class MigrationService final {
   Result<JobStatus> set_bwlimit(const std::string& job_or_disk, std::uint64_t bytes_per_second);
 
  private:
+  /// The target, checked as far as it can be without asking another server.
+  Task<Result<TargetPlan>> plan_target(const MigrateRequest& request);
   /// The id of a job of this daemon that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
   /// Keeps a job's final report, for later daemons to show.

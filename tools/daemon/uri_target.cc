@@ -100,6 +100,14 @@ Status sync_folder(const std::string& folder) {
   return {};
 }
 
+/// The inode and when it was made: another file of that name has another.
+std::string identity_of(const std::string& path) {
+  struct statx facts {};
+  if (statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &facts) != 0) return "unknown";
+  return "inode " + std::to_string(facts.stx_ino) + " of " +
+         std::to_string(facts.stx_btime.tv_sec) + "." + std::to_string(facts.stx_btime.tv_nsec);
+}
+
 }  // namespace
 
 StoreUri resolve_target(const TargetPlan& plan) {
@@ -152,6 +160,9 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
               "the target " + plan_.target.text + " takes whole blocks of " +
                   std::to_string(device->info().min_io_bytes) +
                   " bytes only, and clients of disk '" + plan_.disk + "' may write smaller ones");
+  }
+  if (plan_.target.kind == StoreUri::Kind::kFile) {
+    identity_ = co_await offload(loop_, [this] { return identity_of(plan_.target.path); });
   }
   if (fits.ok()) {
     Result<std::unique_ptr<BlockDevice>> fitted = fit_to_size(device, size_bytes);

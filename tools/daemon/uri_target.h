@@ -48,6 +48,7 @@ class UriTarget final : public TargetOpener {
   const std::string& uri() const override { return plan_.target.text; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
   Task<void> discard() override;
+  std::string identity() const override { return identity_; }
   DataAtRest* data_at_rest() override;
 
  private:
@@ -57,6 +58,7 @@ class UriTarget final : public TargetOpener {
 
   IoLoop& loop_;
   TargetPlan plan_;
+  std::string identity_;
   std::unique_ptr<DataAtRest> at_rest_;
   bool created_ = false;
   std::uint64_t created_device_ = 0;

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// RestartService: what a daemon takes up again after the end of the one before it.
+//
+//   load()            which jobs had not ended (the journal is read, nothing is served yet)
+//   prepare(disk)     before a disk's first client: its job's recorded tracking is attached again,
+//   or
+//                     the record is made void, because from now on there are writes (I5)
+//   published(disk)   the job goes on, waits, or ends, as its options say
+//   serve_recorded()  every disk that was served is served again
+//
+// A disk or job that cannot be taken up is logged and left as it is, or recorded as failed.
+// Thread rule: the loop. What it refers to outlives it; finish() before it is destroyed.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/checkpoint.h"
+#include "tools/daemon/disk_set.h"
+#include "tools/daemon/log.h"
+
+namespace blockmig {
+
+class DiskService;
+class MigrationService;
+
+class RestartService final {
+ public:
+  RestartService(EventLoop& loop, Journal& journal, DiskSet& disks, MigrationService& migrations,
+                 Log& log)
+      : loop_(loop), journal_(journal), disks_(disks), migrations_(migrations), log_(log) {}
+
+  Task<Status> load();
+  Task<void> serve_recorded(DiskService& service, std::vector<std::string> except);
+
+  Task<Status> prepare(Disk& disk);
+  void published(const std::string& disk);
+  /// The disk of prepare() will not have clients after all. Its job's record stays.
+  Task<void> withdrawn(Disk& disk);
+  Task<void> finish() { co_await resuming_.join(); }
+
+ private:
+  /// A job that had not ended, and what prepare() found of it.
+  struct Unfinished {
+    JobRecord record;
+    RecoveredTracking tracking;
+    bool prepared = false;
+  };
+  Task<void> resume(Unfinished job);
+  Task<Status> record_end(JobRecord record);
+
+  EventLoop& loop_;
+  Journal& journal_;
+  DiskSet& disks_;
+  MigrationService& migrations_;
+  Log& log_;
+  std::map<std::string, Unfinished> unfinished_;  ///< by disk
+  TaskScope resuming_;
+};
+
+}  // namespace blockmig
