@@ -71,8 +71,10 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
       ->type_name("STORE")
       ->required();
   app.add_option("--mode", raw.mode,
-                 "cold, snapshot, dbt, mirror, postcopy, hybrid or shared (default: mirror)")
+                 "auto, cold, snapshot, dbt, mirror, postcopy, hybrid or shared (default: mirror)")
       ->type_name("MODE");
+  app.add_option("--deadline", raw.deadline, "mode auto: how long the move should take")
+      ->type_name("TIME");
   app.add_flag("--point-in-time", raw.point_in_time,
                "a consistent copy of this instant; the disk stays where it is (mode snapshot)");
   app.add_option("--snapshot-buffer", raw.snapshot_buffer,
@@ -107,6 +109,13 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
       ->type_name("on|off");
   app.add_option("--base-patience", raw.base_patience,
                  "postcopy, hybrid: longest that a request waits for the old store (default: 30s)")
+      ->type_name("TIME");
+  app.add_option("--on-restart", raw.on_restart,
+                 "when the daemon is killed and starts again: resume, pause or abort (default: "
+                 "resume)")
+      ->type_name("ACTION");
+  app.add_option("--checkpoint-interval", raw.checkpoint_interval,
+                 "how often the progress is recorded, both stores flushed (default: 10s)")
       ->type_name("TIME");
   app.add_option("--hydrate", raw.hydrate,
                  "shared: data at rest is fetched in the background, on-demand (and kept) or never "

@@ -90,6 +90,9 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
   take(status, "--reverse-mirror", raw.reverse_mirror, options.reverse_mirror, parse_on_off);
   take(status, "--base-patience", raw.base_patience, options.base_patience, parse_duration);
+  take(status, "--on-restart", raw.on_restart, options.on_restart, parse_on_restart);
+  take(status, "--checkpoint-interval", raw.checkpoint_interval, options.checkpoint_interval,
+       parse_duration);
   take(status, "--granularity", raw.granularity, options.granularity_bytes, parse_size_32);
   take(status, "--copy-depth", raw.copy_depth, options.copy_depth, parse_count);
   take(status, "--copy-size", raw.copy_size, options.copy_request_bytes, parse_size_32);

@@ -37,6 +37,7 @@ struct RawOptions {
   std::string mirror_deadline;
   std::string on_stall;
   bool point_in_time = false;
+  std::string deadline;
   std::string snapshot_buffer;
   std::string verify;
   std::string granularity;
@@ -45,6 +46,8 @@ struct RawOptions {
   std::string target_timeout;
   std::string reverse_mirror;
   std::string base_patience;
+  std::string on_restart;
+  std::string checkpoint_interval;
   std::string hydrate;
   bool wait = false;
   bool detach = false;

@@ -124,6 +124,9 @@ Json json_of(const JobStatus& job) {
   json["generations_begun"] = job.generations_begun;
   json["generations_complete"] = job.generations_complete;
   json["chunks_kept"] = job.chunks_kept;
+  json["checkpoints"] = job.checkpoints;
+  json["active_regions"] = job.active_regions;
+  json["resumed"] = job.resumed;
   json["switchover_attempts"] = job.switchover_attempts;
   json["switchovers_postponed"] = job.switchovers_postponed;
   json["postponed_ms"] = job.postponed_ms;
@@ -186,6 +189,9 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("generations_begun", job.generations_begun);
   fields.read("generations_complete", job.generations_complete);
   fields.read("chunks_kept", job.chunks_kept);
+  fields.read("checkpoints", job.checkpoints);
+  fields.read("active_regions", job.active_regions);
+  fields.read("resumed", job.resumed);
   fields.read("switchover_attempts", job.switchover_attempts);
   fields.read("switchovers_postponed", job.switchovers_postponed);
   fields.read("postponed_ms", job.postponed_ms);

@@ -48,7 +48,16 @@ Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const Serve
   const Result<SourceChoice> choice = co_await choose(request);
   const bool same = choice.ok() && choice->known && (*disk)->read_only() == request.read_only &&
                     request.bitmaps.empty();
-  if (!same) co_return Error(ErrorCode::kNotFound, "served otherwise");
+  if (!same) {
+    // It is wanted in another way than before. Nobody has asked for it yet, so it makes room,
+    // unless its clients have come back or its job goes on: then the caller hears that it is there.
+    if (view(**disk).clients == 0) {
+      std::string name = request.disk;
+      const Status detached = co_await detach(std::move(name), false);
+      static_cast<void>(detached);
+    }
+    co_return Error(ErrorCode::kNotFound, "served otherwise");
+  }
   const Status opened = listen(request.listen);
   if (!opened) co_return opened.error();
   restored_.erase(request.disk);

@@ -42,6 +42,9 @@ JobStatus sample_job() {
   job.mirror_fallbacks = 13;
   job.longest_mirror_wait_ms = 7.5;
   job.switchover_attempts = 12;
+  job.checkpoints = 21;
+  job.active_regions = 22;
+  job.resumed = true;
   job.switchovers_postponed = 14;
   job.postponed_ms = 8.5;
   job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
@@ -110,6 +113,9 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "guest_p99_ms",
                             "elapsed_seconds",
                             "predicted_downtime_ms",
+                            "checkpoints",
+                            "active_regions",
+                            "resumed",
                             "switchover_attempts",
                             "mirror_deadline_misses",
                             "mirror_fallbacks",
@@ -200,6 +206,8 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   request.options.target_timeout = std::chrono::seconds(2);
   request.options.reverse_mirror = false;
   request.options.base_patience = std::chrono::milliseconds(1500);
+  request.options.on_restart = OnRestart::kPause;
+  request.options.checkpoint_interval = std::chrono::seconds(4);
   const auto back = migrate_request_from_json(to_json(request));
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(to_json(*back), to_json(request));
