@@ -22,7 +22,7 @@ HydrationWorld::HydrationWorld(const RunOptions& options)
       loop_(random_),
       size_bytes_(random_.between(4, 48) * 16 * kKiB + random_.below(4) * 3 * kSectorBytes),
       history_(std::make_unique<History>(size_bytes_)),
-      journal_(loop_, random_) {}
+      journal_(loop_, random_, journal_records_) {}
 
 HydrationWorld::~HydrationWorld() = default;
 

@@ -48,6 +48,7 @@ class HydrationWorld final {
   SimLoop loop_;
   std::uint64_t size_bytes_;
   std::unique_ptr<History> history_;
+  JournalRecords journal_records_;
   SimJournal journal_;
   std::shared_ptr<FaultDevice> local_;
   std::shared_ptr<FaultDevice> base_;

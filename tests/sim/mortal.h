@@ -103,6 +103,18 @@ class MortalJournal final : public Journal {
   Task<Status> remove_hydration(const std::string& disk) override {
     return life_->over ? refuse() : journal_.remove_hydration(disk);
   }
+  Task<Status> commit(const JournalBatch& batch) override {
+    return life_->over ? refuse() : journal_.commit(batch);
+  }
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    return journal_.load_sets(disk);
+  }
+  Task<Status> distrust_sets() override {
+    return life_->over ? refuse() : journal_.distrust_sets();
+  }
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    return journal_.load_notes(topic);
+  }
 
  private:
   static Task<Status> refuse() { co_return Error(ErrorCode::kDisconnected, "the daemon is dead"); }

@@ -110,6 +110,7 @@ class World final {
   bool power_lost_ = false;
   bool switched_ = false;  ///< the target's faults may be the guest's
   bool ended_ = false;     ///< too late for a crash
+  bool hydrates_ = false;  ///< a job may leave absent chunks: crashes in it are HydrationWorld's
   TaskScope scope_;
   TaskScope disturbances_;
   RunResult result_;

@@ -20,7 +20,7 @@ Task<void> World::crash_later() {
     const Duration yield{};
     co_await sleep_for(loop_, yield);
   }
-  if (!ended_ && !crashed_ && guest_ != nullptr) crash();
+  if (!ended_ && !hydrates_ && !crashed_ && guest_ != nullptr) crash();
 }
 
 void World::crash() {
