@@ -42,7 +42,10 @@ class CopyWindow final {
     if (took > std::max(limits_.goal, 2 * fastest_)) slow_ = true;
     if (since_change_bytes_ < window_bytes_) return;
     since_change_bytes_ = 0;
-    window_bytes_ = slow_ ? window_bytes_ / 2 : window_bytes_ + limits_.step_bytes;
+    // A small window grows in small steps: one of half a MiB is an overshoot at 8 MB/s.
+    const std::uint64_t step =
+        std::min(limits_.step_bytes, std::max(window_bytes_ / 4, limits_.min_bytes / 4));
+    window_bytes_ = slow_ ? window_bytes_ / 2 : window_bytes_ + step;
     slow_ = false;
     clamp();
   }

@@ -170,6 +170,9 @@ Task<Status> Job::run_mode() {
     case Mode::kMirror:
       moved = co_await run_mirror(migration_);
       break;
+    case Mode::kAuto:
+      moved = co_await run_auto(migration_);
+      break;
     case Mode::kSnapshot:
       if (migration_.options.point_in_time) {
         moved = co_await run_point_in_time(migration_);
@@ -344,7 +347,7 @@ void Job::take_sample() {
 /// The mirror changes by itself between mirroring and tracking; here it is told.
 void Job::note_fallback() {
   Migration& m = migration_;
-  if (!m.mirror) return;
+  if (!m.mirror || m.status.phase != Phase::kMirroring) return;
   const bool tracking = m.mirror->tracking_only();
   if (tracking == (m.status.active_mode == Mode::kDbt)) return;
   m.status.active_mode = tracking ? Mode::kDbt : Mode::kMirror;

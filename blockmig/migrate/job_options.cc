@@ -38,6 +38,8 @@ std::string_view to_string(Mode mode) {
       return "postcopy";
     case Mode::kHybrid:
       return "hybrid";
+    case Mode::kAuto:
+      return "auto";
     case Mode::kShared:
       return "shared";
   }
@@ -47,7 +49,7 @@ std::string_view to_string(Mode mode) {
 Result<Mode> parse_mode(const std::string& text) {
   return parse_name("mode", text,
                     std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,
-                               Mode::kPostcopy, Mode::kHybrid, Mode::kShared});
+                               Mode::kPostcopy, Mode::kHybrid, Mode::kShared, Mode::kAuto});
 }
 
 std::string_view to_string(Hydrate hydrate) {
@@ -152,6 +154,7 @@ Status check_options(const JobOptions& options) {
         "full verification compares with the disk, which goes on: a point in time has digests "
         "(--verify digest)");
   }
+  if (options.deadline < Duration::zero()) return invalid("the deadline must not be negative");
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
       options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero() ||
       options.checkpoint_interval <= Duration::zero()) {

@@ -18,6 +18,7 @@ enum class Mode : unsigned char {
   kCold,      ///< parks writers for the whole copy
   kDbt,       ///< dirty-block tracking: passes until the rest fits the downtime budget
   kSnapshot,  ///< point-in-time generations, until the rest fits the downtime budget
+  kAuto,      ///< measures, and is dbt or mirror, whichever meets the limits at the least cost
   kMirror,    ///< one pass with synchronous mirroring behind the cursor
   kPostcopy,  ///< switchover first; what is absent is pulled on demand and in the background
   kHybrid,    ///< one bulk pass, then a switchover with the hot rest absent
@@ -76,6 +77,8 @@ struct JobOptions {
   bool point_in_time = false;
   /// Mode snapshot: old content kept for the copier at most, in bytes (I10).
   std::uint64_t snapshot_buffer_bytes = 64u << 20;
+  /// Mode auto: how long the move should take; 0 = no matter. A goal, not a timeout.
+  Duration deadline{};
   /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.
   Duration max_downtime = std::chrono::milliseconds(100);
   /// postcopy, hybrid: every acknowledged write reaches the old store too until hydration ends.

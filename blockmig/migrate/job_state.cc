@@ -68,7 +68,7 @@ void enter_phase(Phase& phase, Phase next) {
       legal = next != Phase::kPreparing && next != Phase::kHydrating;
       break;
     case Phase::kMirroring:
-      legal = next == Phase::kSwitching || next == Phase::kEnded;
+      legal = next != Phase::kPreparing;
       break;
     case Phase::kSwitching:
       legal = next != Phase::kPreparing;

@@ -9,7 +9,7 @@
 //      └──▶ kDone                    after the decision; nothing leads back
 //
 //   kPreparing ▶ kCopying ▶ kSwitching ▶ kEnded
-//                   ▲  └──▶ kMirroring ──┐ │└──▶ kHydrating ▶ kEnded
+//                   ▲  ◀──▶ kMirroring ──┐ │└──▶ kHydrating ▶ kEnded
 //                   └────────────────────┴─┘ a switchover that would take too long goes back
 //
 // kHydrating comes after the decision; a job that a restart finds in it begins there.

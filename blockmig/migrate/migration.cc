@@ -111,6 +111,18 @@ std::uint64_t target_rate(const Migration& migration) {
   return per_second(last.copied_bytes + last.mirrored_bytes, last.took);
 }
 
+bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& steps) {
+  if (steps >= kPaceSteps) return false;
+  ++steps;
+  const std::uint64_t pace = std::max<std::uint64_t>(target_rate(migration) >> steps, 1);
+  migration.mirror->pace(pace);
+  note_decision(migration, "writes paced to " + format_rate(pace) + " within the mirror's deadline",
+                judgement.reason);
+  // What was seen before this step says nothing about it.
+  migration.passes.erase(migration.passes.begin(), migration.passes.end() - 1);
+  return true;
+}
+
 void throttle_guest(Migration& migration) {
   const PassRecord& last = migration.passes.back();
   TokenBucket& throttle = migration.disk.write_throttle();

@@ -99,6 +99,11 @@ void note_decision(Migration& migration, std::string what, std::string why);
 /// What the target took in the last pass, copied and mirrored, in bytes per second.
 std::uint64_t target_rate(const Migration& migration);
 
+/// The mirror's own means against a catch-up without headway: paces the guest's writes within the
+/// deadline, to half and then a quarter of what the target takes. False when `steps` are used up.
+inline constexpr unsigned kPaceSteps = 2;
+bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& steps);
+
 /// Under --on-stall throttle: the next step against a guest that writes faster than the target
 /// takes it, from what the last pass measured.
 void throttle_guest(Migration& migration);
@@ -111,6 +116,7 @@ Task<void> back_off(Migration& migration, unsigned attempt);
 Task<Status> run_cold(Migration& migration);
 Task<Status> run_dbt(Migration& migration);
 Task<Status> run_mirror(Migration& migration);
+Task<Status> run_auto(Migration& migration);
 Task<Status> run_snapshot(Migration& migration);
 /// Success: the target is a backup, and the disk is where it was.
 Task<Status> run_point_in_time(Migration& migration);

@@ -83,6 +83,9 @@ class Mirror::Turn final {
 
 Mirror::Route Mirror::route(ByteRange range, std::uint64_t arrival) const {
   if (target_gone() || tracking_only()) return Route::kSourceOnly;
+  // The target is busy with what the copier sent before it knew better: no write behind that would
+  // be in time, and waiting would not make it so.
+  if (replica_.bulk_waits(2 * options_.mirror_deadline)) return Route::kSourceOnly;
   if (sync_.ledger.copying_exclusively(range)) return Route::kWait;
   if (sync_.ledger.copying(range) || sync_.dirty->any_dirty(range.offset, range.length)) {
     return Route::kSourceOnly;

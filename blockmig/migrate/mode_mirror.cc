@@ -5,32 +5,15 @@
 // more bytes outstanding than the target takes within the mirror's deadline can still outrun it:
 // then this says so, and goes on, throttles the guest, leaves the rest behind or fails, as the user
 // chose.
-#include <algorithm>
-
-#include "blockmig/base/units.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 
 namespace blockmig {
 namespace {
 
-/// Steps of the pace before the user's choice is due: half and a quarter of what the target takes.
-constexpr unsigned kPaceSteps = 2;
-
-/// The catch-up makes no headway. First the mirror's own means: the guest's writes are paced within
-/// the deadline. Then what the user chose.
+/// The catch-up makes no headway: the mirror's own means first, then what the user chose.
 Status act_on_stall(Migration& migration, const Judgement& judgement, unsigned& pace_steps) {
-  if (pace_steps < kPaceSteps) {
-    ++pace_steps;
-    const std::uint64_t pace = std::max<std::uint64_t>(target_rate(migration) >> pace_steps, 1);
-    migration.mirror->pace(pace);
-    note_decision(migration,
-                  "writes paced to " + format_rate(pace) + " within the mirror's deadline",
-                  judgement.reason);
-    // What was seen before this step says nothing about it.
-    migration.passes.erase(migration.passes.begin(), migration.passes.end() - 1);
-    return {};
-  }
+  if (pace_guest(migration, judgement, pace_steps)) return {};
   const OnStall action = migration.options.on_stall;
   if (action == OnStall::kFail) return Error(ErrorCode::kNotConverging, judgement.reason);
   if (action == OnStall::kThrottle) throttle_guest(migration);

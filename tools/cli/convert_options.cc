@@ -84,6 +84,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--on-stall", raw.on_stall, options.on_stall, parse_on_stall);
   take(status, "--verify", raw.verify, options.verify, parse_verify);
   take(status, "--bwlimit", raw.bwlimit, options.bwlimit_bytes_per_second, parse_limit);
+  take(status, "--deadline", raw.deadline, options.deadline, parse_duration);
   take(status, "--snapshot-buffer", raw.snapshot_buffer, options.snapshot_buffer_bytes, parse_size);
   take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
   take(status, "--mirror-deadline", raw.mirror_deadline, options.mirror_deadline, parse_duration);

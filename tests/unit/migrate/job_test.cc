@@ -18,7 +18,8 @@ JobOptions options_for(Mode mode) {
 
 class EveryMode : public testing::TestWithParam<Mode> {};
 INSTANTIATE_TEST_SUITE_P(Modes, EveryMode,
-                         testing::Values(Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror),
+                         testing::Values(Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,
+                                         Mode::kAuto),
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
 TEST_P(EveryMode, AnIdleDiskMovesAndTheJournalSaysSo) {
@@ -217,118 +218,6 @@ TEST(Job, ColdParksWritersButNotReaders) {
   std::byte seen[1];
   rig.target->peek(0, seen);
   EXPECT_EQ(seen[0], std::byte{0x77}) << "a parked write goes to the new store";
-}
-
-/// A guest that overwrites the disk from the end to the beginning, 4 KiB at a time.
-Task<void> overwrite(EventLoop& loop, Disk& disk, Duration think, const bool& stop,
-                     Duration& longest) {
-  static const std::vector<std::byte> bytes(4096, std::byte{0x5a});
-  const ConstBytes from(bytes);
-  const WriteFlags flags{};
-  for (std::uint64_t i = 0; !stop; ++i) {
-    const TimePoint begun = loop.now();
-    const Status status = co_await disk.write((63 - i % 64) * 65536, from, flags);
-    EXPECT_TRUE(status.ok());
-    longest = std::max(longest, loop.now() - begun);
-    co_await sleep_for(loop, think);
-  }
-}
-
-void await_instant(Rig& rig, const std::string& id) {
-  while (rig.board.status(id)->generations_begun == 0) rig.advance(std::chrono::microseconds(10));
-}
-
-JobOptions point_in_time() {
-  JobOptions options = options_for(Mode::kSnapshot);
-  options.point_in_time = true;
-  return options;
-}
-
-TEST(PointInTime, TheTargetIsTheDiskOfOneInstantAndTheDiskStays) {
-  Rig rig;
-  std::vector<std::byte> before(Rig::kSize);
-  rig.source->peek(0, before);
-  rig.target->plan().bytes_per_second = 8 * kMiB;
-  TaskScope guest;
-  bool stop = false;
-  Duration longest{};
-  bool discarded = false;
-  const std::string id = rig.start(point_in_time(), &discarded);
-  await_instant(rig, id);
-  guest.spawn(overwrite(rig.loop, rig.disk, milliseconds(2), stop, longest));
-  const JobStatus status = rig.wait(id);
-  stop = true;
-  rig.advance(milliseconds(100));
-  ASSERT_EQ(status.state, JobState::kDone) << status.error->message();
-  std::vector<std::byte> copy(Rig::kSize);
-  rig.target->peek_durable(0, copy);
-  EXPECT_EQ(copy, before) << "none of what was written since";
-  EXPECT_FALSE(rig.equal());
-  EXPECT_GT(status.chunks_kept, 10u);
-  EXPECT_EQ(longest, Duration::zero()) << "a source that answers at once: nothing to wait for";
-  EXPECT_EQ(status.generations_complete, 1u);
-  EXPECT_EQ(rig.disk.store_uri(), "test:source");
-  EXPECT_EQ(rig.disk.epoch(), 1u);
-  EXPECT_EQ(rig.disk.tracking().job(), nullptr);
-  EXPECT_FALSE(discarded);
-  ChunkDigests expected(Rig::kSize);
-  expected.set(0, before);
-  EXPECT_EQ(status.source_digest, expected.image().hex());
-}
-
-TEST(PointInTime, AFullBufferFailsTheCopyInsteadOfStallingTheGuest_I10) {
-  Rig rig;
-  rig.target->plan().bytes_per_second = 256 * kKiB;
-  JobOptions options = point_in_time();
-  options.snapshot_buffer_bytes = 4 * 65536;
-  TaskScope guest;
-  bool stop = false;
-  Duration longest{};
-  bool discarded = false;
-  const std::string id = rig.start(options, &discarded);
-  await_instant(rig, id);
-  guest.spawn(overwrite(rig.loop, rig.disk, milliseconds(2), stop, longest));
-  const JobStatus status = rig.wait(id);
-  stop = true;
-  rig.advance(milliseconds(100));
-  EXPECT_EQ(status.state, JobState::kFailed);
-  ASSERT_TRUE(status.error.has_value());
-  EXPECT_EQ(status.error->code(), ErrorCode::kNotConverging);
-  EXPECT_NE(status.error->message().find("no point in time"), std::string::npos);
-  EXPECT_LE(longest, options.mirror_deadline);
-  rig.advance(std::chrono::seconds(5));
-  EXPECT_TRUE(discarded);
-}
-
-TEST(PointInTime, AFailedCopyIsRepeatedFromWhatWasKept) {
-  Rig rig;
-  std::vector<std::byte> before(Rig::kSize);
-  rig.source->peek(0, before);
-  rig.target->plan().bytes_per_second = 8 * kMiB;
-  rig.target->plan().write_error_ppm = 200'000;
-  TaskScope guest;
-  bool stop = false;
-  Duration longest{};
-  const std::string id = rig.start(point_in_time());
-  await_instant(rig, id);
-  guest.spawn(overwrite(rig.loop, rig.disk, milliseconds(1), stop, longest));
-  const JobStatus status = rig.wait(id);
-  stop = true;
-  rig.advance(milliseconds(100));
-  ASSERT_EQ(status.state, JobState::kDone) << status.error->message();
-  std::vector<std::byte> copy(Rig::kSize);
-  rig.target->peek_durable(0, copy);
-  EXPECT_EQ(copy, before);
-}
-
-TEST(PointInTime, FullVerificationAndOtherModesAreRefused) {
-  Rig rig;
-  JobOptions options = point_in_time();
-  options.verify = Verify::kFull;
-  EXPECT_NE(rig.start(options).find("refused"), std::string::npos);
-  options = options_for(Mode::kMirror);
-  options.point_in_time = true;
-  EXPECT_NE(rig.start(options).find("refused"), std::string::npos);
 }
 
 TEST(Job, FinalJobsCannotBeAbortedPausedOrResumed) {
