@@ -59,6 +59,9 @@ void JobCheckpoint::release() { held_ = false; }
 Task<void> JobCheckpoint::detach() {
   if (!armed_) co_return;
   co_await hold();
+  if (!migration_.decided) {
+    co_await forget(migration_.journal, migration_.status.disk, migration_.status.id);
+  }
   co_await take_off(migration_.disk, *log_);
   armed_ = false;
 }
@@ -201,6 +204,15 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
   disk.tracking().attach_job(tracking.dirty.get());
   disk.tracking().set_log(Recorded::kJob, tracking.log.get());
   co_return tracking;
+}
+
+Task<void> forget(Journal& journal, std::string disk, std::string job) {
+  JournalBatch batch;
+  batch.removed_sets = records_of(disk, job);
+  const Status removed = co_await journal.commit(batch);
+  if (removed.ok()) co_return;
+  const Status distrusted = co_await journal.distrust_sets();
+  static_cast<void>(distrusted);  // both media are gone: nothing more can be said there
 }
 
 Task<void> discard(Disk& disk, RecoveredTracking tracking) {

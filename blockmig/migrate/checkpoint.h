@@ -76,7 +76,10 @@ std::vector<RegionSetId> records_of(const std::string& disk, const std::string& 
 /// recorded, or it is of another epoch, size or granularity.
 Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::string job,
                                         EventLoop& loop);
-/// For a job that is not resumed.
+/// Makes the job's record void. Before its tracking is taken off: a write that nothing tracks must
+/// not meet a record that is still believed (I5).
+Task<void> forget(Journal& journal, std::string disk, std::string job);
+/// For a job that is not resumed, after forget().
 Task<void> discard(Disk& disk, RecoveredTracking tracking);
 
 }  // namespace blockmig

@@ -209,6 +209,7 @@ Task<void> Job::clean_up(const Status& result) {
   }
   if (m.checkpoint) co_await m.checkpoint->detach();
   auto unused = std::move(m.recovered);
+  if (!unused.empty()) co_await forget(m.journal, disk_name(), id());
   co_await discard(m.disk, std::move(unused));
   if (m.engine) co_await m.engine->join();
   if (m.mirror) co_await m.mirror->wait_empty();

@@ -126,12 +126,15 @@ Task<void> RestartService::resume(Unfinished job) {
     co_return;
   }
   log_.error("cannot be resumed: " + resumed.error().message(), {record.disk, record.id, 0});
-  if (disk) {
-    auto tracking = std::move(job.tracking);
-    co_await discard((*disk)->disk(), std::move(tracking));
-  }
+  // First the record, then the tracking: no write may meet a record that does not know it.
   const Status ended = co_await record_end(record);
-  if (!ended) log_.error(ended.error().message(), {record.disk, record.id, 0});
+  if (!ended) {
+    log_.error(ended.error().message(), {record.disk, record.id, 0});
+    co_await forget(journal_, record.disk, record.id);
+  }
+  if (!disk) co_return;
+  auto tracking = std::move(job.tracking);
+  co_await discard((*disk)->disk(), std::move(tracking));
 }
 
 }  // namespace blockmig
