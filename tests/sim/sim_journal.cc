@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "blockmig/base/check.h"
+
 namespace blockmig::sim {
 namespace {
 
@@ -156,6 +158,41 @@ Task<Result<std::vector<NoteRecord>>> SimJournal::load_notes(const std::string& 
   const std::string prefix = note_key(topic, "");
   co_await take_time();
   co_return load_all<NoteRecord>(records_, prefix, &decode_note);
+}
+
+std::vector<RegionContainer> SimJournal::regions(const std::string& disk,
+                                                 const std::string& name) const {
+  auto found = load_all<RegionContainer>(records_, regions_prefix(disk, name), &decode_region);
+  BM_CHECK(found.ok());
+  return *std::move(found);
+}
+
+HydrationRecord SimJournal::hydration(const std::string& disk) const {
+  const std::string key = hydration_key(disk);
+  const auto found = decode_hydration(key, records_.at(key));
+  BM_CHECK(found.ok());
+  return *found;
+}
+
+DiskRecord SimJournal::disk_record(const std::string& disk) const {
+  const std::string key = disk_key(disk);
+  const auto found = decode_disk(key, records_.at(key));
+  BM_CHECK(found.ok());
+  return *found;
+}
+
+void SimJournal::preset(const DiskRecord& disk, const HydrationRecord& hydration,
+                        const std::vector<RegionContainer>& containers) {
+  const auto put = [this](const std::string& key, const Result<std::string>& value) {
+    BM_CHECK(value.ok());
+    records_[key] = *value;
+  };
+  put(disk_key(disk.disk), encode_disk(disk));
+  put(hydration_key(hydration.disk), encode_hydration(hydration));
+  for (const RegionContainer& container : containers) {
+    put(region_key(disk.disk, hydration.regions, container.index),
+        encode_region(disk.disk, hydration.regions, container));
+  }
 }
 
 }  // namespace blockmig::sim

@@ -49,24 +49,12 @@ class SimJournal final : public Journal {
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override;
 
   // What is durable now, without taking time.
-  std::vector<RegionContainer> regions(const std::string& disk, const std::string& name) const {
-    std::vector<RegionContainer> all;
-    const auto set = regions_.find({disk, name});
-    if (set == regions_.end()) return all;
-    for (const auto& entry : set->second) all.push_back(entry.second);
-    return all;
-  }
+  std::vector<RegionContainer> regions(const std::string& disk, const std::string& name) const;
+  HydrationRecord hydration(const std::string& disk) const;
+  DiskRecord disk_record(const std::string& disk) const;
   /// As if it had always been there.
   void preset(const DiskRecord& disk, const HydrationRecord& hydration,
-              const std::vector<RegionContainer>& containers) {
-    disks_[disk.disk] = disk;
-    hydrations_[disk.disk] = hydration;
-    for (const RegionContainer& container : containers) {
-      regions_[{disk.disk, hydration.regions}][container.index] = container;
-    }
-  }
-  const HydrationRecord& hydration(const std::string& disk) const { return hydrations_.at(disk); }
-  const DiskRecord& disk_record(const std::string& disk) const { return disks_.at(disk); }
+              const std::vector<RegionContainer>& containers);
 
  private:
   /// The error is drawn apart from the effect: a failed save may have happened all the same.
