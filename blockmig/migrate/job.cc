@@ -154,42 +154,7 @@ Task<Status> Job::migrate() {
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
   if (migration_.status.state == JobState::kPaused) migration_.engine->pause();
-  const Status moved = co_await run_mode();
-  co_return moved;
-}
-
-Task<Status> Job::run_mode() {
-  Status moved;
-  switch (migration_.options.mode) {
-    case Mode::kCold:
-      moved = co_await run_cold(migration_);
-      break;
-    case Mode::kDbt:
-      moved = co_await run_dbt(migration_);
-      break;
-    case Mode::kMirror:
-      moved = co_await run_mirror(migration_);
-      break;
-    case Mode::kAuto:
-      moved = co_await run_auto(migration_);
-      break;
-    case Mode::kSnapshot:
-      if (migration_.options.point_in_time) {
-        moved = co_await run_point_in_time(migration_);
-      } else {
-        moved = co_await run_snapshot(migration_);
-      }
-      break;
-    case Mode::kPostcopy:
-      moved = co_await run_postcopy(migration_);
-      break;
-    case Mode::kShared:
-      moved = co_await run_shared(migration_);
-      break;
-    case Mode::kHybrid:
-      moved = co_await run_hybrid(migration_);
-      break;
-  }
+  const Status moved = co_await run_mode(migration_);
   co_return moved;
 }
 

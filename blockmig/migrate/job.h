@@ -49,7 +49,6 @@ class Job final {
 
  private:
   Task<Status> migrate();
-  Task<Status> run_mode();
   Task<void> sample();
   Task<void> record_progress();
   void take_sample();

@@ -112,6 +112,9 @@ void throttle_guest(Migration& migration);
 /// returns early when cancelled.
 Task<void> back_off(Migration& migration, unsigned attempt);
 
+/// The one that the options ask for.
+Task<Status> run_mode(Migration& migration);
+
 // The modes, a file each (mode_*.cc). Each returns success when the switchover is done.
 Task<Status> run_cold(Migration& migration);
 Task<Status> run_dbt(Migration& migration);
