@@ -355,7 +355,8 @@ JobStatus Job::status() const {
   capture(status);
   status.rate_bytes_per_second = ended() ? 0 : copied_rate_.bytes_per_second();
   status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
-  status.throttle_bytes_per_second = migration_.disk.write_throttle().rate();
+  // The disk may be gone with the job.
+  status.throttle_bytes_per_second = ended() ? 0 : migration_.disk.write_throttle().rate();
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
   status.elapsed_seconds = std::chrono::duration<double>(until - begun_).count();

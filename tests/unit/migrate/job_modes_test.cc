@@ -64,6 +64,15 @@ TEST(Auto, AQuietDiskStaysWithDbtAndTheNumbersAreTold) {
   EXPECT_EQ(status.passes, 1u) << "a look is not the end of a pass";
 }
 
+TEST(EndedJob, SaysNothingOfADiskThatMayBeGone) {
+  Rig rig;
+  const std::string job = rig.start(options_for(Mode::kDbt));
+  ASSERT_EQ(rig.wait(job).state, JobState::kDone);
+  rig.disk.write_throttle().set_rate(12345);
+  EXPECT_EQ(rig.board.status(job)->throttle_bytes_per_second, 0u);
+  rig.disk.write_throttle().set_rate(0);
+}
+
 TEST(Auto, AGuestThatOutrunsTheTargetMakesItAMirrorInMidPassAndNothingEqualIsCopiedAgain) {
   Rig rig;
   rig.target->plan().bytes_per_second = 4 * kMiB;
