@@ -30,6 +30,10 @@ def control(folder, *arguments):
     return daemon.ok(daemon.built("blockmig"), *arguments, "--state-dir", os.path.join(folder, "s"))
 
 
+def bitmap_of(folder):
+    return json.loads(control(folder, "bitmap", "ls", daemon.EXPORT, "-o", "json"))["bitmaps"][0]
+
+
 def successor_that_dies(folder, old):
     """Takes the handover, as far as it comes, and goes away without a word."""
     path = os.path.join(folder, "s", "handover.sock")
@@ -63,11 +67,11 @@ def successor_that_dies(folder, old):
 def main(folder):
     image = daemon.make_image(os.path.join(folder, "a.img"), SIZE)
     path = os.path.join(folder, "nbd.sock")
-    first = start(folder, "d0", "--disk", f"{daemon.EXPORT}={image}", "--listen", f"unix:{path}")
+    first = start(folder, "d0", "--listen", f"unix:{path}")
     servers = [first]
     try:
         assert ready(first), first.log()
-        control(folder, "bitmap", "add", daemon.EXPORT, "kept")
+        control(folder, "serve", daemon.EXPORT, "--source", image, "--bitmap", "kept")
         place = types.SimpleNamespace(socket_path=path, export=daemon.EXPORT)
         with daemon.Client(folder, place, "--connections", "4") as client:
             for i in range(ROUNDS):
@@ -91,11 +95,19 @@ def main(folder):
             client.clean_report()
             client.hold()
             assert client.check_file(image) == 0
-            bitmaps = control(folder, "bitmap", "ls", daemon.EXPORT, "-o", "json")
-            assert json.loads(bitmaps)["bitmaps"][0]["dirty_bytes"] > 0, bitmaps
+            before = bitmap_of(folder)
+            assert before["dirty_bytes"] > 0, before
+            following = start(folder, "idle", "--replace")
+            servers.append(following)
+            assert ready(following), following.log()
+            assert bitmap_of(folder) == before, "what was written before is still dirty"
         assert os.path.exists(path)
         servers[-1].stop()
         assert not os.path.exists(path), "the last owner of the socket removes it"
+        alone = start(folder, "alone", "--replace")
+        servers.append(alone)
+        assert ready(alone), alone.log()
+        assert daemon.EXPORT in control(folder, "ls", "disks"), "it starts as usual where none runs"
     finally:
         for server in servers:
             server.stop()

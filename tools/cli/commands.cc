@@ -156,7 +156,7 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   // With disks of its own it listens when they are there; without, whoever comes finds none yet.
   if (process.disks.empty()) options->listen = process.listen;
   // What another daemon hands over needs no restoring.
-  options->restore = options->stored == nullptr && !process.replace;
+  options->restore = true;  // unless the disks come from another daemon
   for (const auto& disk : process.disks) options->restore_except.push_back(disk.name);
   const auto daemon = start_daemon(process, *options);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));

@@ -71,7 +71,10 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   Result<StateDirLock> lock = StateDirLock::acquire(options.state_dir);
   if (!lock) return lock.error();
   std::unique_ptr<ForegroundDaemon> daemon(new ForegroundDaemon(*std::move(lock), options, log));
-  if (options.stored != nullptr) daemon->options_.listen.clear();  // the listeners come along
+  if (options.stored != nullptr) {
+    daemon->options_.listen.clear();  // the listeners come along
+    daemon->options_.restore = false;
+  }
   const Status engine = daemon->start_engine();
   if (!engine) return engine.error();
   if (options.stored != nullptr) {

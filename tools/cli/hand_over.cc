@@ -94,7 +94,8 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   Result<StateDirLock> lock = StateDirLock::adopt(std::move(handover->lock));
   if (!lock) return lock.error();
   DaemonOptions own = options;
-  own.listen.clear();  // the listeners come along
+  own.listen.clear();   // the listeners come along
+  own.restore = false;  // and so do the disks
   std::unique_ptr<ForegroundDaemon> daemon(
       new ForegroundDaemon(*std::move(lock), std::move(own), log));
   Status ready = daemon->start_engine();
