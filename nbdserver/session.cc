@@ -116,7 +116,11 @@ void Session::park() {
   if (host_ != nullptr) host_->park();
 }
 
-std::optional<ParkedClient> Session::take_parked() { return std::exchange(parked_, {}); }
+std::optional<ParkedClient> Session::take_parked() {
+  std::optional<ParkedClient> taken = std::move(parked_);
+  parked_.reset();
+  return taken;
+}
 
 Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
   // I16: whoever does not come to the point in time is cut off, inside TLS too.

@@ -168,6 +168,8 @@ double to_ms(Duration duration) {
 Task<void> report_digests(Migration& migration) {
   if (migration.pivot || !migration.sync->digests) co_return;
   ChunkDigests& digests = *migration.sync->digests;
+  // What was copied before a restart was hashed by a process that is gone.
+  if (migration.status.attempt > 1) co_return;
   BlockDevice& whole = migration.old_store ? *migration.old_store : migration.replica->target();
   std::vector<std::byte> content;
   for (auto range = digests.next_unknown(0); range; range = digests.next_unknown(range->end())) {

@@ -155,8 +155,8 @@ void add_hydration(const std::map<std::string, DiskJobs>& disks, MetricFamilies&
     bytes.add(disk.hydrated_bytes, {{"disk", name}});
     spared.add(disk.spared_bytes, {{"disk", name}});
     absent.add(job.phase == Phase::kHydrating ? job.remaining_bytes : 0, {{"disk", name}});
-    demand.add(job.demand_p50_ms / 1e3, {{"disk", name}, {"quantile", "0.5"}});
-    demand.add(job.demand_p99_ms / 1e3, {{"disk", name}, {"quantile", "0.99"}});
+    demand.add(job.demand_p50_ms / 1e3, {{"disk", name}, {"share", "0.5"}});
+    demand.add(job.demand_p99_ms / 1e3, {{"disk", name}, {"share", "0.99"}});
   }
 }
 
