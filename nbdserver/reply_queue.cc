@@ -61,13 +61,16 @@ void ReplyQueue::copy_borrowed(ByteRange range) {
 }
 
 void ReplyQueue::copy_segment(Segment& segment) {
-  segment.buffer = pool_.take(segment.bytes.size());
-  const MutableBytes copy(segment.buffer.data(), segment.bytes.size());
+  // Together in a batch buffer: one of its own, however small, would cost a slow client's server
+  // many times what the client is charged.
+  ReplySlot slot = reserve(segment.bytes.size());
+  const MutableBytes copy = slot.bytes_;
   if (!copy_guarded(copy, segment.bytes, segment.bytes)) {
     // The reply has begun and cannot be taken back: the client must not take it for data.
     broken_ = true;
     stream_.shutdown();
   }
+  segment.buffer = std::move(slot.buffer_);
   segment.bytes = copy;
 }
 

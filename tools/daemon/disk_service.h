@@ -51,9 +51,9 @@ class DiskService final {
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too.
   Task<Status> detach(std::string name, bool forget);
-  /// Told of every disk before its first client and after; null: nobody is.
   /// Asked for again, such a disk is simply there.
   void note_restored(const std::string& disk) { restored_.insert(disk); }
+  /// Told of every disk before its first client and after; null: nobody is.
   void set_restarts(RestartService* restarts) { restarts_ = restarts; }
 
   /// Fetches what a disk has at rest in a folder until its own store is whole, and lets the folder

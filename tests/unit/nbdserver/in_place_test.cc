@@ -137,6 +137,15 @@ TEST_F(BorrowedTest, I2WhatTheClientDoesNotTakeAtOnceIsCopied) {
   }
 }
 
+TEST_F(BorrowedTest, I10CopiesForASlowClientTakeNoMoreThanTheirBytes) {
+  auto& client = rig_.transmitting(Style::kSimple, {.capacity_bytes = 4096});
+  rig_.exchange(client, request(0, kRead, 0, 0, 4096));
+  const std::size_t before = rig_.loops.home().pool.total_bytes();
+  for (int i = 0; i < 8; ++i) rig_.send(client, batch_of_reads(30));
+  EXPECT_GT(rig_.spy.borrows, 0);
+  EXPECT_LE(rig_.loops.home().pool.total_bytes() - before, std::size_t{1} << 20);
+}
+
 TEST_F(BorrowedTest, StructuredAnswersAndHolesStayInStep) {
   auto& client = rig_.transmitting(Style::kStructured);
   rig_.poke(8192, ByteVector(4096));
