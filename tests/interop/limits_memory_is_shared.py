@@ -36,6 +36,6 @@ with daemon.scratch() as folder:
             assert grown < 2 * BUDGET + (HOGS + 1) * (MIB + 65536) + 64 * MIB, f"{grown >> 20} MiB"
             for s in hogs:
                 s.close()
-        assert "keeps memory that others wait for" in server.log(), "who was cut, and why"
+        daemon.until(lambda: "keeps memory that others wait for" in server.log(), "who was cut, and why")
         daemon.until(lambda: len(server.get("/v1/clients")["clients"]) == 1, "the others to be gone")
         assert raw_nbd.works(good, 16 * MIB)
