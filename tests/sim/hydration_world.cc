@@ -227,7 +227,12 @@ Task<void> HydrationWorld::live(Death death) {
     local_->crash();
     base_->crash();
   }
-  guest.stop();
+  // A dead daemon acknowledges nothing; what its tasks still say on their way out was not heard.
+  if (life->over) {
+    guest.cut();
+  } else {
+    guest.stop();
+  }
   local_->unstall();
   base_->unstall();
   co_await workers.join();
