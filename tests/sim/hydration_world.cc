@@ -175,6 +175,23 @@ Task<void> HydrationWorld::pass_time(Duration span, JobBoard& board, Guest& gues
   }
 }
 
+/// The instant of death. A dead daemon acknowledges nothing: what its tasks still say on their way
+/// out was not heard.
+void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
+  life.over = death == Death::kPowerLoss || death == Death::kKill;
+  if (death == Death::kPowerLoss) {
+    local_->crash();
+    base_->crash();
+  }
+  if (life.over) {
+    guest.cut();
+  } else {
+    guest.stop();
+  }
+  local_->unstall();
+  base_->unstall();
+}
+
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
 Task<void> HydrationWorld::live(Death death) {
   auto life = std::make_shared<Life>();
@@ -222,19 +239,7 @@ Task<void> HydrationWorld::live(Death death) {
   const bool mirrored = !hydrated && layer->mirrors_back();
   // Without the mirror a kill may lose what was not flushed, as a power loss does.
   if (death == Death::kKill && !mirrored && !hydrated) death = Death::kPowerLoss;
-  if (death == Death::kPowerLoss || death == Death::kKill) life->over = true;
-  if (death == Death::kPowerLoss) {
-    local_->crash();
-    base_->crash();
-  }
-  // A dead daemon acknowledges nothing; what its tasks still say on their way out was not heard.
-  if (life->over) {
-    guest.cut();
-  } else {
-    guest.stop();
-  }
-  local_->unstall();
-  base_->unstall();
+  strike(death, *life, guest);
   co_await workers.join();
   if (!guest.violation().empty()) complain(guest.violation());
   result_.guest_requests += guest.requests();

@@ -32,6 +32,7 @@ class HydrationWorld final {
   JobOptions draw_options();
   Task<void> pass_time(Duration span, JobBoard& board, Guest& guest);
   Task<void> live(Death death);
+  void strike(Death death, Life& life, Guest& guest);
   Task<void> die(Death death);
   Task<void> disturb(std::shared_ptr<Life> life);
   void plan_faults(bool power_loss);
