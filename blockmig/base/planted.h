@@ -40,6 +40,7 @@ enum class PlantedBug : int {
   kBaseNotFlushed,           ///< I1: a flush forgets what only the old store has
   kRestSavedBeforeFence,     ///< post-copy: chunks dirtied after the journal was told are missing
                              ///< there
+  kWholeBeforeJobEnds,       ///< I7: that the new store is whole is recorded without the job's end
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

@@ -155,14 +155,16 @@ void FaultDevice::unstall() {
 void FaultDevice::abandon() {
   if (abandoned_) return;
   abandoned_ = true;
-  ++generation_;
-  // What was sent may have reached the medium. Nothing takes effect after this call.
+  // What was sent may have reached the medium, unless a crash has decided about it before. Nothing
+  // takes effect after this call.
   for (const Request* request : requests_) {
     if (request->change_ == nullptr || request->change_->length == 0) continue;
+    if (request->generation_ != generation_) continue;
     if (random_.chance(1, 2)) continue;
     if (!reserve_space(*request->change_)) continue;
     commit(*request->change_, false);
   }
+  ++generation_;
   wake_.pulse();
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/base/planted.h"
 #include "blockmig/migrate/pivot.h"
 
 namespace blockmig {
@@ -86,7 +87,13 @@ Task<Status> record_whole(Migration& migration) {
     record.epoch = migration.disk.epoch();
     record.size_bytes = migration.disk.info().size_bytes;
     record.previous_uri = migration.hydrating->record().base_uri;
-    const Status recorded = co_await migration.journal.save_disk(record);
+    // With it the job's end, as at a switchover (I7).
+    JournalBatch batch;
+    batch.disks.push_back(record);
+    if (!planted(PlantedBug::kWholeBeforeJobEnds)) {
+      batch.jobs.push_back(record_of_job(migration, std::string(to_string(JobState::kDone))));
+    }
+    const Status recorded = co_await migration.journal.commit(batch);
     if (recorded.ok()) co_return recorded;
     // It may have happened: either is true now, so nothing has to be undone.
     hold_up(migration, recorded.error());

@@ -34,8 +34,10 @@ class SimImageSource final : public ImageSource {
 
 class SimAtRest final : public DataAtRest {
  public:
-  SimAtRest(EventLoop& loop, std::shared_ptr<FaultDevice> image)
-      : loop_(loop), image_(std::move(image)) {}
+  /// `manifest`: the one beside the image, which outlives the daemon; empty: none yet.
+  SimAtRest(EventLoop& loop, std::shared_ptr<FaultDevice> image,
+            std::shared_ptr<ChunkDigests>& manifest)
+      : loop_(loop), image_(std::move(image)), manifest_(manifest) {}
 
   Task<Status> hash(BlockDevice& store, const DirtyBitmap& rest, CancelSource& cancel) override {
     store_ = &store;
@@ -51,8 +53,14 @@ class SimAtRest final : public DataAtRest {
   }
   Task<Status> publish() override {
     co_await discard();
+    manifest_ = described_;
+    const Status opened = co_await open_base();
+    co_return opened;
+  }
+  /// The image as its manifest describes it; then take_base().
+  Task<Status> open_base() {
     auto image = std::make_unique<SharedImage>(loop_, std::make_unique<SimImageSource>(image_),
-                                               described_, SharedImageOptions{});
+                                               manifest_, SharedImageOptions{});
     const Status opened = co_await image->open();
     if (opened.ok()) base_ = std::move(image);
     co_return opened;
@@ -69,6 +77,7 @@ class SimAtRest final : public DataAtRest {
  private:
   EventLoop& loop_;
   std::shared_ptr<FaultDevice> image_;
+  std::shared_ptr<ChunkDigests>& manifest_;
   BlockDevice* store_ = nullptr;
   std::optional<RestDigests> digests_;
   std::shared_ptr<ChunkDigests> described_;

@@ -50,6 +50,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},
     {"base-not-flushed", PlantedBug::kBaseNotFlushed},
     {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
+    {"whole-before-job-ends", PlantedBug::kWholeBeforeJobEnds},
     {"activity-log-skipped", PlantedBug::kActivityLogSkipped},
     {"clean-before-target-flush", PlantedBug::kCleanBeforeTargetFlush},
     {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush},

@@ -18,11 +18,11 @@ constexpr Duration kJobPatience = std::chrono::seconds(20);
 class SimOpener final : public TargetOpener {
  public:
   SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device,
-            std::shared_ptr<FaultDevice> source)
+            std::shared_ptr<FaultDevice> source, std::shared_ptr<ChunkDigests>& manifest)
       : loop_(loop),
         random_(random),
         device_(std::move(device)),
-        at_rest_(loop, std::move(source)),
+        at_rest_(loop, std::move(source), manifest),
         uri_("sim:" + device_->info().name) {}
   const std::string& uri() const override { return uri_; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
@@ -189,7 +189,8 @@ void World::heal() {
 }
 
 std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> target) {
-  auto opener = std::make_unique<SimOpener>(loop_, random_, std::move(target), owner_);
+  auto opener = std::make_unique<SimOpener>(loop_, random_, std::move(target), owner_,
+                                            manifests_[owner_->info().name]);
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);
     instant_ = history_.begin_read();
@@ -280,8 +281,6 @@ Task<void> World::migrate_once() {
     target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
     target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
   }
-  hydrates_ = hydrates_ || options.mode == Mode::kPostcopy || options.mode == Mode::kHybrid ||
-              options.mode == Mode::kShared || options.on_stall == OnStall::kPostcopy;
   auto opener = make_opener(target_);
   const auto job = board_->start(*disk_, std::move(opener), options);
   if (!job.ok()) {

@@ -17,10 +17,12 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/base/chunk_digests.h"
 #include "blockmig/base/random.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/job_board.h"
 #include "guest.h"
 #include "history.h"
@@ -80,6 +82,14 @@ class World final {
   Task<void> restart();
   Task<void> bury_daemon();
   void settle_survivors();
+  void check_kept();
+  Task<HydratingDevice*> open_in_mid_hydration(DiskRecord record);
+  Task<std::unique_ptr<BlockDevice>> open_base(const HydrationRecord& rest);
+  Task<void> go_on_hydrating(HydratingDevice* device);
+  Task<void> take_up(std::optional<JobRecord> unfinished);
+  std::optional<JobRecord> find_unfinished(const std::vector<JobRecord>& jobs);
+  /// Where the disk as the journal has it finds a sector.
+  const FaultDevice& holder(std::uint64_t offset) const;
   Task<void> resume_job(JobRecord record, RecoveredTracking recovered);
   void complain(const std::string& text);
   void note(const std::string& text);
@@ -106,11 +116,11 @@ class World final {
     std::shared_ptr<FaultDevice> target;
   };
   std::map<std::string, Planned> planned_;
+  std::map<std::string, std::shared_ptr<ChunkDigests>> manifests_;  ///< by image
   bool crashed_ = false;
   bool power_lost_ = false;
   bool switched_ = false;  ///< the target's faults may be the guest's
   bool ended_ = false;     ///< too late for a crash
-  bool hydrates_ = false;  ///< a job may leave absent chunks: crashes in it are HydrationWorld's
   TaskScope scope_;
   TaskScope disturbances_;
   RunResult result_;

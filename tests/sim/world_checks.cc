@@ -86,11 +86,27 @@ void World::check_instant() {
   ++result_.generations;
 }
 
+const FaultDevice& World::holder(std::uint64_t offset) const {
+  if (journal_records_.count(disk_key("disk")) == 0) return *owner_;
+  const DiskRecord record = journal_.disk_record("disk");
+  if (record.hydration.empty()) return *owner_;
+  const HydrationRecord rest = journal_.hydration("disk");
+  const std::uint64_t chunk = offset / rest.granularity_bytes;
+  const std::uint64_t bit = chunk % kChunksPerContainer;
+  for (const RegionContainer& container : journal_.regions("disk", record.hydration)) {
+    if (container.index != chunk / kChunksPerContainer) continue;
+    if (bit / 8 >= container.bits.size()) return *owner_;
+    const std::byte absent = container.bits[bit / 8] >> (bit % 8) & std::byte{1};
+    return absent == std::byte{1} ? *find_store(rest.base_uri.substr(4)) : *owner_;
+  }
+  return *owner_;
+}
+
 std::optional<SectorValue> World::survivor(std::uint64_t sector) {
   const ByteRange range = history_.sector_range(sector);
   std::byte bytes[kSectorBytes];
   const MutableBytes content(bytes, range.length);
-  owner_->peek(range.offset, content);
+  holder(range.offset).peek(range.offset, content);
   const auto value = history_.decode(sector, content);
   if (!value) {
     complain("after power loss sector " + std::to_string(sector) +

@@ -8,6 +8,9 @@
 #include <utility>
 
 #include "blockmig/migrate/checkpoint.h"
+#include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/pivot.h"
+#include "sim_at_rest.h"
 #include "world.h"
 
 namespace blockmig::sim {
@@ -20,11 +23,14 @@ Task<void> World::crash_later() {
     const Duration yield{};
     co_await sleep_for(loop_, yield);
   }
-  if (!ended_ && !hydrates_ && !crashed_ && guest_ != nullptr) crash();
+  if (!ended_ && !crashed_ && guest_ != nullptr) crash();
 }
 
 void World::crash() {
   power_lost_ = random_.chance(1, 2);
+  // In mid-hydration without the reverse mirror a kill, too, loses what was not flushed.
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk_->store());
+  if (layer != nullptr && !layer->mirrors_back()) power_lost_ = true;
   note(power_lost_ ? "POWER LOSS" : "KILL");
   crashed_ = true;
   ++result_.crashes;
@@ -60,6 +66,17 @@ void World::settle_survivors() {
   }
 }
 
+/// After a kill the page cache has everything that was acknowledged, whatever a power loss does to
+/// it later.
+void World::check_kept() {
+  const History before = history_;
+  history_.acknowledge_flush(history_.tick());
+  for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {
+    if (!survivor(sector)) break;
+  }
+  history_ = before;
+}
+
 Task<void> World::restart() {
   co_await bury_daemon();
   heal();
@@ -67,29 +84,58 @@ Task<void> World::restart() {
   journal_.alive = true;
   journal_.save_error_ppm = 0;
   crashed_ = false;
-  const auto record = co_await journal_.load_disk("disk");
-  std::uint64_t epoch = 1;
-  std::string uri = stores_.front()->info().name;
-  if (record.ok() && record->has_value()) {
-    epoch = (*record)->epoch;
-    uri = (*record)->store_uri.substr(4);
+  const auto found = co_await journal_.load_disk("disk");
+  DiskRecord record;
+  record.store_uri = "sim:" + stores_.front()->info().name;
+  record.epoch = 1;
+  if (found.ok() && found->has_value()) record = **found;
+  owner_ = find_store(record.store_uri.substr(4));
+  decided_epoch_ = record.epoch;
+  hydration_ = record.hydration;
+  note("restart on " + record.store_uri + (hydration_.empty() ? "" : ", in mid-hydration"));
+  if (power_lost_) {
+    settle_survivors();
+  } else {
+    check_kept();
   }
-  owner_ = find_store(uri);
-  note("restart on " + uri);
-  if (power_lost_) settle_survivors();
-  open_daemon(epoch);
+  HydratingDevice* device = nullptr;
+  if (hydration_.empty()) {
+    open_daemon(record.epoch);
+  } else {
+    device = co_await open_in_mid_hydration(record);
+    if (device == nullptr) co_return;
+  }
   const Status loaded = co_await board_->load();
   if (!loaded.ok()) complain("the journal cannot be read: " + loaded.error().message());
+  if (device != nullptr) {
+    co_await go_on_hydrating(device);
+    co_return;
+  }
+  const auto left = co_await journal_.load_hydration("disk");
+  if (left.ok() && left->has_value()) {
+    const HydrationRecord rest = **left;
+    co_await forget_rest(journal_, rest);
+  }
   const auto jobs = co_await journal_.load_jobs();
-  RecoveredTracking recovered;
+  std::optional<JobRecord> unfinished = find_unfinished(*jobs);
+  co_await take_up(std::move(unfinished));
+}
+
+std::optional<JobRecord> World::find_unfinished(const std::vector<JobRecord>& jobs) {
   std::optional<JobRecord> unfinished;
-  for (const JobRecord& job : *jobs) {
+  for (const JobRecord& job : jobs) {
     if (job.state != "running" && job.state != "paused") continue;
-    if (job.target_uri == "sim:" + uri) {
+    if (job.target_uri == "sim:" + owner_->info().name) {
       complain("a job whose target owns the disk is not recorded as done (I7)");
     }
     unfinished = job;
   }
+  return unfinished;
+}
+
+/// Serves the disk, and goes on with the move that the crash interrupted.
+Task<void> World::take_up(std::optional<JobRecord> unfinished) {
+  RecoveredTracking recovered;
   if (unfinished && planned_[unfinished->id].options.on_restart != OnRestart::kAbort) {
     const std::string id = unfinished->id;
     auto found = co_await recover(journal_, *disk_, id, loop_);
@@ -102,6 +148,54 @@ Task<void> World::restart() {
   const Duration wait = std::chrono::microseconds(random_.between(0, 20000));
   co_await sleep_for(loop_, wait);  // the disk is served before its job is resumed
   co_await resume_job(*unfinished, std::move(recovered));
+}
+
+/// A disk that is in two stores, as the daemon opens it. Null: a violation.
+Task<HydratingDevice*> World::open_in_mid_hydration(DiskRecord record) {
+  const auto rest = co_await load_rest(journal_, record);
+  if (!rest.ok()) {
+    complain(rest.error().message());
+    co_return nullptr;
+  }
+  JobOptions& options = planned_[rest->job].options;
+  const Mode asked = options.mode;
+  options = options_of(*rest);
+  options.mode = asked;
+  std::unique_ptr<BlockDevice> local = std::make_unique<SharedDevice>(owner_);
+  std::unique_ptr<BlockDevice> base = co_await open_base(*rest);
+  if (base == nullptr) co_return nullptr;
+  auto opened = co_await open_hydrating(loop_, journal_, record, *rest, local, base, options);
+  if (!opened.ok()) {
+    complain("a disk in mid-hydration cannot be opened: " + opened.error().message());
+    co_return nullptr;
+  }
+  HydratingDevice* const device = opened->get();
+  disk_ = std::make_unique<Disk>(loop_, "disk", std::move(*opened), record.store_uri, record.epoch);
+  board_ = std::make_unique<JobBoard>(loop_, journal_);
+  co_return device;
+}
+
+Task<std::unique_ptr<BlockDevice>> World::open_base(const HydrationRecord& rest) {
+  const auto image = find_store(rest.base_uri.substr(4));
+  std::unique_ptr<BlockDevice> base = std::make_unique<SharedDevice>(image);
+  if (rest.base_generation == 0) co_return base;
+  SimAtRest at_rest(loop_, image, manifests_[image->info().name]);
+  const Status opened = co_await at_rest.open_base();
+  if (!opened.ok()) complain("data at rest cannot be opened: " + opened.error().message());
+  co_return at_rest.take_base();
+}
+
+Task<void> World::go_on_hydrating(HydratingDevice* device) {
+  const std::string job = device->record().job;
+  start_guest();
+  target_ = owner_;
+  const auto started = board_->hydrate(*disk_, *device, planned_[job].options);
+  if (!started.ok()) {
+    complain("hydration does not go on: " + started.error().message());
+    co_return;
+  }
+  ++result_.resumed;
+  co_await see_job_through(job);
 }
 
 Task<void> World::resume_job(JobRecord record, RecoveredTracking recovered) {

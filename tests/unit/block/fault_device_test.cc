@@ -148,6 +148,19 @@ TEST(FaultDevice, WhatIsUnderWayInACrashFailsAndMayHaveHappened) {
   EXPECT_LT(happened, 55);
 }
 
+TEST(FaultDevice, NothingOfACrashTakesEffectWhenTheDeviceIsAbandonedAfterIt) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    Rig rig(seed);
+    rig.device.stall();
+    const Bytes bytes = filled(512, 4);
+    Started write(rig, rig.device.write(0, bytes, {}));
+    rig.device.crash();
+    rig.device.abandon();
+    EXPECT_FALSE(write.finish().ok());
+    EXPECT_EQ(rig.seen(0, 512), rig.durable(0, 512));
+  }
+}
+
 TEST(FaultDevice, AStalledDeviceHoldsRequestsUntilItIsReleased) {
   Rig rig;
   rig.device.stall();
