@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon that dies again and again, a writer that notes what it was told, and what must be left."""
+import os
+import struct
+import subprocess
+
+import moves  # noqa: F401  pylint: disable=unused-import  (finds the module below)
+from moves import daemon
+
+BLOCK = 4096
+RECORD = struct.Struct("<cQQ")  # kind, block, number
+FIRST_NUMBER = 7  # what every block holds in the beginning
+WRITER = """
+import os, random, struct
+h.connect_uri(os.environ["URI"])
+log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+pick, number = random.Random(int(os.environ["FIRST"])), int(os.environ["FIRST"])
+blocks = h.get_size() // 4096
+hot = max(blocks // 16, 1)
+os.write(log, struct.pack("<cQQ", b"s", 0, number))
+while True:
+    number += 1
+    block = pick.randrange(hot if number % 4 else blocks)
+    fua = nbd.CMD_FLAG_FUA if number % 23 == 0 else 0
+    os.write(log, struct.pack("<cQQ", b"b", block, number))
+    h.pwrite(struct.pack("<Q", number) * 512, block * 4096, fua)
+    os.write(log, struct.pack("<cQQ", b"u" if fua else b"a", block, number))
+    if number % 16 == 0:
+        h.flush()
+        os.write(log, struct.pack("<cQQ", b"f", 0, number))
+"""
+
+
+def make_image(path, blocks):
+    """Every block holds FIRST_NUMBER, but for holes now and then, which hold zero."""
+    with open(path, "wb") as image:
+        for block in range(blocks):
+            if block % 7 == 0:
+                image.seek(BLOCK, os.SEEK_CUR)
+            else:
+                image.write(struct.pack("<Q", FIRST_NUMBER) * (BLOCK // 8))
+        image.truncate(blocks * BLOCK)
+        image.flush()
+        os.fsync(image.fileno())
+    return path
+
+
+class Daemon:
+    """blockmigd with its state in a folder, which outlives it; its log is elsewhere."""
+
+    def __init__(self, state, log):
+        self.state = state
+        self.log = log
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+                [daemon.built("blockmigd"), "--state-dir", self.state],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
+
+    def cli(self, *words, **keywords):
+        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words, **keywords)
+
+    def job(self):
+        shown = self.cli("status", "job-1", "-o", "json")
+        return daemon.last_json(shown.stdout) if shown.returncode == 0 else {"state": "unknown"}
+
+    def wait_for_end(self):
+        daemon.until(lambda: self.job()["state"] not in ("running", "paused"), "the move to end",
+                     seconds=120, pause=0.1)
+        ended = self.job()
+        assert ended["state"] == "done", ended
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def writer(server, log, first):
+    """A client that writes until its daemon is gone, with numbers that begin with `first`."""
+    uri = f"nbd+unix:///vm1?socket={server.state}/nbd.sock"
+    env = dict(os.environ, URI=uri, LOG=log, FIRST=str(first),
+               PATH="/usr/bin:" + os.environ.get("PATH", ""))  # libnbd's module is of that Python
+    return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def allowed_numbers(log_path, power_was_lost):
+    """By block, what it may hold: the last write that counts, or one that began after it. After a power loss
+    only what was flushed counts."""
+    allowed, unflushed = {}, {}
+    with open(log_path, "rb") as log:
+        records = log.read()
+
+    def settle(block, number):
+        allowed[block] = {n for n in allowed[block] if n >= number}
+
+    for kind, block, number in RECORD.iter_unpack(records[:len(records) // RECORD.size * RECORD.size]):
+        if kind == b"b":
+            allowed.setdefault(block, {FIRST_NUMBER, 0}).add(number)
+        elif kind == b"s":
+            unflushed.clear()  # of a life before: it may be lost
+        elif kind == b"f":
+            for flushed, newest in unflushed.items():
+                settle(flushed, newest)
+            unflushed.clear()
+        elif kind == b"u" or not power_was_lost:
+            settle(block, number)
+        else:
+            unflushed[block] = number
+    return allowed
+
+
+def check(log_path, image, power_was_lost=False):
+    """The number of blocks that were written."""
+    allowed = allowed_numbers(log_path, power_was_lost)
+    with open(image, "rb") as content:
+        for block, numbers in allowed.items():
+            content.seek(block * BLOCK)
+            words = set(struct.unpack("<512Q", content.read(BLOCK)))
+            assert words <= numbers, (image, block, sorted(words)[:4], sorted(numbers))
+    return len(allowed)

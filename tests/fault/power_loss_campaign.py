@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Power losses in mid-move: what was flushed is there, the disk is served again, the job goes on.
+
+  power_loss_campaign.py [--losses N] [--seed S]
+
+The disk, its target and the daemon's journal are on an XFS of their own, which is shut down under the running
+daemon without its log: what was not made durable is gone. Then it is mounted again.
+"""
+import argparse
+import os
+import random
+import time
+
+import lives
+import moves
+from moves import daemon
+
+MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid")
+XFS_BYTES = 400 * moves.MIB
+
+
+class Medium:
+    """A file system whose power can be cut."""
+
+    def __init__(self, folder):
+        self.image = os.path.join(folder, "medium")
+        self.folder = os.path.join(folder, "mounted")
+        os.mkdir(self.folder)
+        with open(self.image, "wb") as image:
+            image.truncate(XFS_BYTES)
+        daemon.ok("mkfs.xfs", "-q", self.image)
+        self.mounted = False
+
+    def mount(self):
+        """Why not, if it cannot."""
+        done = daemon.run("mount", "-o", "loop", self.image, self.folder)
+        self.mounted = done.returncode == 0
+        return done.stderr.strip()
+
+    def cut(self):
+        daemon.ok("xfs_io", "-x", "-c", "shutdown", self.folder)
+
+    def unmount(self):
+        if self.mounted:
+            daemon.until(lambda: daemon.run("umount", self.folder).returncode == 0, "the file system to be free")
+        self.mounted = False
+
+
+def one_round(pick, mode, losses, folder, medium):
+    source = lives.make_image(os.path.join(medium.folder, "source.img"), 24 * moves.MIB // lives.BLOCK)
+    target = os.path.join(medium.folder, "target.img")
+    log = os.path.join(folder, "writes")
+    server = lives.Daemon(os.path.join(medium.folder, "state"), os.path.join(folder, "blockmigd.log"))
+    client = None
+    try:
+        server.start()
+        served = server.cli("serve", "vm1", "--source", source)
+        assert served.returncode == 0, served.stderr
+        client = lives.writer(server, log, pick.randrange(1, 1000) * 1_000_000_000)
+        moved = server.cli("migrate", "vm1", "--to", target, "--mode", mode, "--detach",
+                           "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms")
+        assert moved.returncode == 0, moved.stderr
+        for life in range(losses):
+            time.sleep(pick.uniform(0.0, 2.5))
+            medium.cut()
+            server.kill()
+            client.wait()
+            medium.unmount()
+            refused = medium.mount()
+            assert not refused, refused
+            server.start()
+            client = lives.writer(server, log, (1000 + life) * 1_000_000_000)
+        server.wait_for_end()
+        time.sleep(0.2)
+        server.kill()
+        client.wait()
+        return lives.check(log, target, power_was_lost=True)
+    finally:
+        for process in (client, server.process):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--losses", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    arguments = parser.parse_args()
+    daemon.need("nbdsh", "mkfs.xfs", "xfs_io", "mount")
+    pick = random.Random(arguments.seed)
+    print(f"seed {arguments.seed}")
+    done = 0
+    while done < arguments.losses:
+        mode = MODES[pick.randrange(len(MODES))]
+        losses = min(pick.randrange(1, 4), arguments.losses - done)
+        print(f"{mode}, {losses} power losses", flush=True)
+        with daemon.scratch() as folder:
+            medium = Medium(folder)
+            refused = medium.mount()
+            if refused:
+                daemon.skip("cannot mount an XFS image here: " + refused)
+            try:
+                blocks = one_round(pick, mode, losses, folder, medium)
+            finally:
+                medium.unmount()
+        done += losses
+        print(f"{done} power losses: {mode}, {blocks} blocks written, nothing lost", flush=True)
+
+
+main()
