@@ -88,6 +88,11 @@ class BlockDevice {
   /// kMaxExtents; only the last may be cut at the end of the range. Asking never blocks the data
   /// path.
   virtual Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) = 0;
+  /// As read(), of what is not expected to be read again soon: the device need not prepare for
+  /// that.
+  virtual Task<Status> read_once(std::uint64_t offset, MutableBytes into) {
+    return read(offset, into);
+  }
   /// Makes a later read of [offset, offset+scratch.size()) fast; what `scratch` then holds is
   /// nobody's business.
   virtual Task<Status> prefetch(std::uint64_t offset, MutableBytes scratch) {

@@ -44,7 +44,12 @@ class FileDevice final : public BlockDevice {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  Task<Status> read(std::uint64_t offset, MutableBytes into) override;
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    return read_file(offset, into, InlineFile::Again::kLikely);
+  }
+  Task<Status> read_once(std::uint64_t offset, MutableBytes into) override {
+    return read_file(offset, into, InlineFile::Again::kUnlikely);
+  }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override;
   Task<Status> flush() override;
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
@@ -67,7 +72,8 @@ class FileDevice final : public BlockDevice {
   using Access = SectorOrder::Access;
 
   /// On the loop: bytes done on the spot; the rest is for asynchronous I/O.
-  std::size_t read_inline(std::uint64_t offset, MutableBytes into);
+  Task<Status> read_file(std::uint64_t offset, MutableBytes into, InlineFile::Again again);
+  std::size_t read_inline(std::uint64_t offset, MutableBytes into, InlineFile::Again again);
   Result<std::size_t> write_inline(std::uint64_t offset, ConstBytes from);
   /// On any thread: leave to do something on the spot, if there is.
   SectorOrder::Call begin_now(ByteRange range, Access access);
@@ -107,7 +113,8 @@ Status FileDevice::writable(const char* verb) const {
   return Error(ErrorCode::kReadOnly, info_.name + ": " + verb + ": opened read-only");
 }
 
-Task<Status> FileDevice::read(std::uint64_t offset, MutableBytes into) {
+Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into,
+                                   InlineFile::Again again) {
   assert_range(info_, offset, into.size());
   if (abandoned_) co_return judged({});
   if (direct_) {
@@ -116,7 +123,7 @@ Task<Status> FileDevice::read(std::uint64_t offset, MutableBytes into) {
   }
   const ByteRange range{offset, into.size()};
   if (inline_) {
-    const std::size_t count = read_inline(offset, into);
+    const std::size_t count = read_inline(offset, into, again);
     if (count == into.size()) co_return Status();
     offset += count;
     into = into.subspan(count);
@@ -160,10 +167,11 @@ Task<Status> FileDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags
 
 // A call that ends early does so between two pages, and pages begin where sectors do: between its
 // part and the asynchronous rest no sector is half done.
-std::size_t FileDevice::read_inline(std::uint64_t offset, MutableBytes into) {
+std::size_t FileDevice::read_inline(std::uint64_t offset, MutableBytes into,
+                                    InlineFile::Again again) {
   const ByteRange range{offset, into.size()};
   const SectorOrder::Call call = order_.try_on_loop(range, Access::kRead);
-  return call ? on_the_spot_.read(offset, into) : 0;
+  return call ? on_the_spot_.read(offset, into, again) : 0;
 }
 
 Result<std::size_t> FileDevice::write_inline(std::uint64_t offset, ConstBytes from) {

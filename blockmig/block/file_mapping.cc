@@ -17,6 +17,8 @@
 namespace blockmig {
 namespace {
 
+constexpr std::size_t kUnmapBytes = 32 * kMiB;
+
 // madvise(2), Linux 5.14; Debian 12's C library has them, older headers do not.
 constexpr int kPopulateRead = 22;
 constexpr int kPopulateWrite = 23;
@@ -62,7 +64,15 @@ Result<std::unique_ptr<FileMapping>> FileMapping::create(int fd, std::uint64_t s
   return std::unique_ptr<FileMapping>(new FileMapping(bytes, page_bytes, read_only));
 }
 
-FileMapping::~FileMapping() { ::munmap(bytes_.data(), bytes_.size()); }
+/// By pieces: a gibibyte that is in the page tables takes the kernel 20 ms, and as long no thread of
+/// the process can allocate.
+FileMapping::~FileMapping() {
+  for (MutableBytes left = bytes_; !left.empty();) {
+    const std::size_t piece = std::min<std::size_t>(left.size(), kUnmapBytes);
+    ::munmap(left.data(), piece);
+    left = left.subspan(piece);
+  }
+}
 
 bool FileMapping::read(std::uint64_t offset, MutableBytes into) const {
   BM_CHECK(fits(offset, into.size(), bytes_.size()));

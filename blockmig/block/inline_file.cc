@@ -65,14 +65,14 @@ ssize_t InlineFile::measured(std::size_t bytes, Call call) {
   return count;
 }
 
-std::size_t InlineFile::read(std::uint64_t offset, MutableBytes into) {
+std::size_t InlineFile::read(std::uint64_t offset, MutableBytes into, Again again) {
   if (into.size() > InlinePolicy::kMaxInlineBytes) return 0;
   if (pages_ && pages_->read(offset, into, coarse_generation())) return into.size();
   const auto at = static_cast<off_t>(offset);
   if (nowait_reads_.load(std::memory_order_relaxed)) {
     const iovec part{into.data(), into.size()};
     const ssize_t count = ::preadv2(fd_, &part, 1, at, RWF_NOWAIT);
-    if (count > 0 && pages_) {
+    if (count > 0 && pages_ && again == Again::kLikely) {
       pages_->was_read({offset, static_cast<std::uint64_t>(count)}, coarse_generation());
     }
     if (count >= 0) return static_cast<std::size_t>(count);
@@ -81,7 +81,7 @@ std::size_t InlineFile::read(std::uint64_t offset, MutableBytes into) {
   }
   const ssize_t count =
       measured(into.size(), [&](TimePoint) { return ::pread(fd_, into.data(), into.size(), at); });
-  if (count > 0 && pages_) {
+  if (count > 0 && pages_ && again == Again::kLikely) {
     pages_->was_read({offset, static_cast<std::uint64_t>(count)}, coarse_generation());
   }
   // An error shows again, with its context, on the asynchronous path.

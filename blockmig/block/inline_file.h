@@ -26,8 +26,10 @@ class InlineFile final {
   /// `fd` is the caller's and stays open as long as requests come; `pages` may be null.
   InlineFile(int fd, std::unique_ptr<MappedPages> pages) : fd_(fd), pages_(std::move(pages)) {}
 
-  /// Bytes done, from the beginning; the rest is not in memory, or an error.
-  std::size_t read(std::uint64_t offset, MutableBytes into);
+  enum class Again : unsigned char { kLikely, kUnlikely };
+  /// Bytes done, from the beginning; the rest is not in memory, or an error. What is not likely to
+  /// be read again earns its pages no place in the page tables.
+  std::size_t read(std::uint64_t offset, MutableBytes into, Again again = Again::kLikely);
   struct Written {
     std::size_t bytes = 0;
     int os_errno = 0;  ///< not zero: the kernel refused, and not for want of time

@@ -231,7 +231,7 @@ Task<Status> CopyEngine::read_source(ByteRange range, MutableBytes into) {
     if (source_ != nullptr) {
       status = co_await source_->read(range, into);
     } else {
-      status = co_await disk_.store().read(range.offset, into);
+      status = co_await disk_.store().read_once(range.offset, into);
     }
     if (status.ok()) co_return status;
     co_await sleep_for(loop_, kSourceRetryDelay);

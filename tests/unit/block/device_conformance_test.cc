@@ -130,7 +130,9 @@ class DeviceConformance : public testing::TestWithParam<Case> {
   void try_read(ByteRange range) {
     Bytes content = filled(range.length, 0x5A);
     if (!random_.chance(1, 2) || !device_->read_now(range.offset, content)) {
-      const auto read = sync_->read(range.offset, range.length);
+      const bool once = random_.chance(1, 2);
+      const auto read = once ? sync_->read_once(range.offset, range.length)
+                             : sync_->read(range.offset, range.length);
       ASSERT_TRUE(read.ok()) << read.error().message();
       content = *read;
     }

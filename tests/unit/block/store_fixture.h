@@ -103,6 +103,12 @@ class SyncDevice final {
     if (!done) return done.error();
     return into;
   }
+  Result<Bytes> read_once(std::uint64_t offset, std::size_t length) {
+    Bytes into(length, std::byte{0x5A});
+    const Status done = run_task(loop_, device_.read_once(offset, into));
+    if (!done) return done.error();
+    return into;
+  }
   Status write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags = {}) {
     return run_task(loop_, device_.write_zeroes(offset, length, flags));
   }
