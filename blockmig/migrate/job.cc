@@ -306,7 +306,8 @@ void Job::take_sample() {
   if (writes != writes_before_sample_) guest_wrote_at_ = now;
   writes_before_sample_ = writes;
   const bool make_room = m.mirror && now - guest_wrote_at_ < kGuestIsActive;
-  m.engine->set_latency_goal(make_room ? m.options.mirror_deadline / 2 : kRelaxedLatencyGoal,
+  const Duration room = std::min(m.options.mirror_deadline / 2, m.options.max_downtime);
+  m.engine->set_latency_goal(make_room ? room : kRelaxedLatencyGoal,
                              copied_rate_.bytes_per_second());
 }
 

@@ -20,7 +20,8 @@ CopyWindow::Limits window_limits(const JobOptions& options) {
   CopyWindow::Limits limits;
   limits.min_bytes = kDefaultGranularityBytes;
   limits.max_bytes = options.mirror_window_bytes;
-  limits.goal = options.mirror_deadline / 4;
+  // The fence waits for what is in flight: it should be a small part of the downtime.
+  limits.goal = std::min(options.mirror_deadline, options.max_downtime) / 4;
   return limits;
 }
 
