@@ -29,6 +29,8 @@ void LoadTotals::merge(const LoadTotals& other) {
   errors += other.errors;
   mismatches += other.mismatches;
   verified += other.verified;
+  record_begin_ns = other.record_begin_ns;
+  records.insert(records.end(), other.records.begin(), other.records.end());
 }
 
 LoadConnection::LoadConnection(const LoadOptions& options, Connection connection,
@@ -80,8 +82,21 @@ bool LoadConnection::chooses_write() {
   return random_.below(100) < options_.write_percent;
 }
 
-bool LoadConnection::pick_block(std::uint64_t* block) {
+/// A block of a hot piece: every so many-th one is hot.
+std::uint64_t LoadConnection::pick_hot() {
+  const std::uint64_t blocks_per_piece = kHotPieceBytes / options_.block_bytes;
+  const std::uint64_t pieces = std::max<std::uint64_t>(blocks_ / blocks_per_piece, 1);
+  const std::uint64_t hot = std::max<std::uint64_t>(pieces * options_.hot_piece_percent / 100, 1);
+  const std::uint64_t piece = random_.below(hot) * (pieces / hot);
+  return std::min(piece * blocks_per_piece + random_.below(blocks_per_piece), blocks_ - 1);
+}
+
+bool LoadConnection::pick_block(bool write, std::uint64_t* block) {
   if (reading_back_) return pick_read_back(block);
+  if (write && random_.below(100) < options_.hot_write_percent) {
+    *block = pick_hot();
+    return true;
+  }
   do {
     if (options_.pattern == Pattern::kSequential) {
       *block = next_sequential_;
@@ -132,17 +147,29 @@ void LoadConnection::issue(unsigned slot, std::uint64_t block, bool write, std::
   ++totals_->issued;
 }
 
+/// At a rate: what a stall has held up is not made up for beyond a full queue, so that the load
+/// stays what was asked for.
+bool LoadConnection::due(std::uint64_t now) {
+  if (options_.rate <= 0 || reading_back_) return true;
+  if (next_due_ns_ == 0) next_due_ns_ = now;
+  if (next_due_ns_ > now) return false;
+  const auto interval_ns = static_cast<std::uint64_t>(1e9 / options_.rate);
+  const std::uint64_t backlog_ns = interval_ns * (options_.depth - 1);
+  next_due_ns_ = std::max(next_due_ns_, now - std::min(now, backlog_ns)) + interval_ns;
+  return true;
+}
+
 void LoadConnection::top_up() {
   if (stopping_ || free_slots_.empty()) return;
   const std::uint64_t now = now_ns();
-  while (!stopping_ && !free_slots_.empty()) {
+  while (!stopping_ && !free_slots_.empty() && due(now)) {
     if (!reading_back_ && options_.max_requests && totals_->issued >= options_.max_requests) {
       stopping_ = true;
       break;
     }
     const bool write = !reading_back_ && chooses_write();
     std::uint64_t block = 0;
-    if (!pick_block(&block)) break;
+    if (!pick_block(write, &block)) break;
     issue(free_slots_.back(), block, write, now);
     free_slots_.pop_back();
   }
@@ -257,6 +284,11 @@ void LoadConnection::complete(std::uint64_t now) {
   if (totals_->counting) {
     totals_->latency.add(now - slot.start_ns);
     ++totals_->requests;
+    if (totals_->recording) {
+      totals_->records.push_back(
+          {static_cast<std::uint32_t>((now - totals_->record_begin_ns) / 1000),
+           static_cast<std::uint32_t>((now - slot.start_ns) / 1000)});
+    }
   }
   slot.used = false;
   --in_flight_;

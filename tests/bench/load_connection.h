@@ -22,6 +22,12 @@
 
 namespace blockmig::bench {
 
+/// A request that has ended: what happened when, during a migration.
+struct RequestRecord {
+  std::uint32_t end_us = 0;  ///< since record_begin_ns
+  std::uint32_t took_us = 0;
+};
+
 /// What all connections of a run count together.
 struct LoadTotals {
   LatencyHistogram latency;
@@ -31,6 +37,9 @@ struct LoadTotals {
   std::uint64_t mismatches = 0;
   std::uint64_t verified = 0;
   bool counting = false;
+  bool recording = false;
+  std::uint64_t record_begin_ns = 0;
+  std::vector<RequestRecord> records;
 
   /// Adds what another thread counted.
   void merge(const LoadTotals& other);
@@ -55,6 +64,9 @@ class LoadConnection {
   bool wants_to_send() const { return next_iov_ < iov_.size() || (tls_ && tls_->pending()); }
   bool done() const { return !fatal_.empty() || (stopping_ && in_flight_ == 0); }
   void stop() { stopping_ = true; }
+  bool has_room() const { return !free_slots_.empty() && !stopping_; }
+  /// When the rate allows the next request.
+  std::uint64_t next_due_ns() const { return next_due_ns_; }
   const std::string& fatal() const { return fatal_; }
   /// Read back, once each, the blocks that were written; then done.
   void begin_read_back();
@@ -73,7 +85,9 @@ class LoadConnection {
   };
 
   bool chooses_write();
-  bool pick_block(std::uint64_t* block);
+  bool pick_block(bool write, std::uint64_t* block);
+  std::uint64_t pick_hot();
+  bool due(std::uint64_t now);
   bool pick_read_back(std::uint64_t* block);
   void issue(unsigned slot, std::uint64_t block, bool write, std::uint64_t now);
   void top_up();
@@ -92,6 +106,7 @@ class LoadConnection {
   std::uint64_t blocks_;
   std::uint64_t next_sequential_ = 0;
   std::uint64_t read_back_at_ = 0;
+  std::uint64_t next_due_ns_ = 0;
   bool reading_back_ = false;
   bool stopping_ = false;
   unsigned in_flight_ = 0;

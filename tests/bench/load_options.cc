@@ -24,12 +24,18 @@ constexpr const char kUsage[] =
     "  --tls-psk FILE       STARTTLS with the first key of the file\n"
     "  --tls-priority TEXT  versions and ciphers to ask for, as GnuTLS writes them\n"
     "  --seconds S          (default 3), after --warmup S (default 0.3)\n"
+    "  --rate N             requests per second of each connection (default: no limit)\n"
+    "  --hot PERCENT        of the writes go to --hot-pieces PERCENT (default 5) of the disk's\n"
+    "                       64 KiB pieces, spread evenly\n"
+    "  --record FILE        every request as two little-endian 32-bit numbers: microseconds from\n"
+    "                       record_begin_ns to its end, and those it took\n"
     "  --count N            stop after N requests\n"
     "  --range BYTES        only the first so many bytes of the export\n"
     "  --cpu N              run on that processor only\n"
     "  --spin US            poll so long before sleeping\n"
     "  --fua --verify --seed N\n"
-    "Prints one JSON object. Exit 1 on any error reply or wrong data.\n";
+    "Prints one JSON object; SIGTERM ends the run early, with its figures. Exit 1 on any error "
+    "reply or wrong data.\n";
 
 bool set_operation(const std::string& op, LoadOptions* o) {
   o->pattern = op.starts_with("seq") ? Pattern::kSequential : Pattern::kRandom;
@@ -53,6 +59,20 @@ Status check(const LoadOptions& o) {
   }
   if (o.threads == 0 || o.threads > o.connections) {
     return Error(ErrorCode::kInvalid, "--threads: 1 to the number of connections");
+  }
+  if (o.hot_write_percent > 100 || o.hot_piece_percent == 0 || o.hot_piece_percent > 100) {
+    return Error(ErrorCode::kInvalid, "--hot: 0 to 100, --hot-pieces: 1 to 100");
+  }
+  if (o.hot_write_percent != 0 &&
+      (o.pattern == Pattern::kSequential || o.block_bytes > kHotPieceBytes || o.verify)) {
+    return Error(ErrorCode::kInvalid,
+                 "--hot works with random writes of at most 64 KiB, unverified");
+  }
+  if (o.rate != 0 && o.threads != o.connections) {
+    return Error(ErrorCode::kInvalid, "--rate works with a thread per connection");
+  }
+  if (!o.record_path.empty() && o.threads > 1) {
+    return Error(ErrorCode::kInvalid, "--record works with one thread");
   }
   if (o.max_requests && o.threads > 1) {
     return Error(ErrorCode::kInvalid, "--count works with one thread");
@@ -80,6 +100,8 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   double count = 0;
   double range = 0;
   double cpu = -1;
+  double hot = 0;
+  double hot_pieces = o.hot_piece_percent;
   double spin = 0;
   double seed = 1;
   ArgumentTable table;
@@ -97,6 +119,10 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   table.number("--warmup", &o.warmup_seconds);
   table.number("--count", &count);
   table.number("--range", &range);
+  table.number("--rate", &o.rate);
+  table.number("--hot", &hot);
+  table.number("--hot-pieces", &hot_pieces);
+  table.text("--record", &o.record_path);
   table.number("--cpu", &cpu);
   table.number("--spin", &spin);
   table.number("--seed", &seed);
@@ -112,6 +138,8 @@ Result<LoadOptions> parse_load_options(int argc, char** argv) {
   o.cpu = static_cast<int>(std::min(cpu, 1e4));
   o.spin_us = static_cast<unsigned>(std::min(spin, 1e6));
   o.seed = static_cast<std::uint64_t>(seed);
+  o.hot_write_percent = static_cast<unsigned>(std::min(hot, 1e3));
+  o.hot_piece_percent = static_cast<unsigned>(std::min(hot_pieces, 1e3));
   o.write_percent = static_cast<unsigned>(std::min(mix, 100.0));
   if (!set_operation(op, &o)) return Error(ErrorCode::kInvalid, "--op: unknown '" + op + "'");
   const auto endpoint = parse_endpoint(address, name);

@@ -133,6 +133,61 @@ TEST_F(LoadConnectionTest, KeepsExactlyTheDepthInFlightWhateverTheOrderOfReplies
   EXPECT_EQ(totals_.errors, 0u);
 }
 
+TEST_F(LoadConnectionTest, AtARateNothingIsSentBeforeItsTurn) {
+  options_.rate = 0.01;  // the next one in 100 s
+  start();
+  load_->send();
+  std::vector<Request> sent;
+  while (readable()) sent.push_back(take());
+  EXPECT_EQ(sent.size(), 1u);
+  for (const Request& r : sent) answer(reply(r));
+  load_->send();
+  EXPECT_FALSE(readable());
+  EXPECT_TRUE(load_->has_room());
+  EXPECT_GT(load_->next_due_ns(), now_ns());
+}
+
+TEST_F(LoadConnectionTest, HotWritesGoWhereTheyShould) {
+  options_.write_percent = 100;
+  options_.hot_write_percent = 90;
+  options_.hot_piece_percent = 5;
+  start();
+  const std::uint64_t pieces = kSize / kHotPieceBytes;
+  const std::uint64_t stride = pieces / (pieces * 5 / 100);
+  unsigned hot = 0;
+  constexpr unsigned kWrites = 4000;
+  for (unsigned i = 0; i < kWrites; ++i) {
+    load_->send();
+    const Request r = take();
+    EXPECT_LE(r.offset + r.length, kSize);
+    if (r.offset / kHotPieceBytes % stride == 0) ++hot;
+    answer(reply(r));
+  }
+  // 90 %, and 5 % of the other tenth.
+  EXPECT_GT(hot, kWrites * 88 / 100);
+  EXPECT_LT(hot, kWrites * 93 / 100);
+}
+
+TEST_F(LoadConnectionTest, EveryCountedRequestIsRecordedWithItsTime) {
+  start();
+  totals_.counting = totals_.recording = true;
+  totals_.record_begin_ns = now_ns();
+  load_->send();
+  for (unsigned i = 0; i < 10; ++i) {
+    answer(reply(take()));
+    load_->send();
+  }
+  ASSERT_EQ(totals_.records.size(), 10u);
+  const std::uint64_t passed_us = (now_ns() - totals_.record_begin_ns) / 1000;
+  std::uint32_t last = 0;
+  for (const RequestRecord& record : totals_.records) {
+    EXPECT_GE(record.end_us, last);
+    EXPECT_LE(record.took_us, record.end_us + 1);
+    EXPECT_LE(record.end_us, passed_us);
+    last = record.end_us;
+  }
+}
+
 TEST_F(LoadConnectionTest, ASocketThatTakesLittleAtATimeGetsEveryByteInOrder) {
   options_.block_bytes = 300'000;
   options_.write_percent = 50;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/bench/load_worker.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <ctime>
 #include <limits>
 #include <utility>
 
@@ -16,6 +18,7 @@ namespace {
 constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr int kWaitMs = 100;
+constexpr std::uint64_t kLongestNapNs = 100'000'000;
 
 std::array<epoll_event, kEventsAtOnce>& events() {
   thread_local std::array<epoll_event, kEventsAtOnce> storage;
@@ -53,6 +56,8 @@ Status LoadWorker::run(std::uint64_t count_from_ns, std::uint64_t end_ns) {
   if (Status s = run_until(count_from_ns); !s) return s;
   totals_.counting = true;
   const std::uint64_t begin_ns = now_ns();
+  totals_.recording = !options_.record_path.empty();
+  totals_.record_begin_ns = begin_ns;
   const std::uint64_t begin_cpu_ns = thread_cpu_ns();
   if (Status s = run_until(end_ns); !s) return s;
   totals_.counting = false;
@@ -69,14 +74,23 @@ Status LoadWorker::run_until(std::uint64_t end_ns) {
                                                            : run_several(end_ns);
 }
 
+/// Not while draining, which has no end but its own.
+bool LoadWorker::interrupted(std::uint64_t end_ns) const {
+  return end_ns != kForever && options_.interrupted != nullptr && options_.interrupted->load();
+}
+
 Status LoadWorker::run_alone(std::uint64_t end_ns) {
   LoadConnection& c = *connections_[0];
-  while (!c.done() && now_ns() < end_ns) {
+  while (!c.done() && now_ns() < end_ns && !interrupted(end_ns)) {
     c.send();
     if (c.done()) break;
     if (c.wants_to_send()) {  // the socket is full: wait for either direction
       watch(0, true);
       (void)wait(end_ns);
+      c.receive(false);
+    } else if (options_.rate > 0) {
+      // A reply, or the next request's turn.
+      wait_for_turn(c, end_ns);
       c.receive(false);
     } else {
       c.receive(true);
@@ -84,6 +98,16 @@ Status LoadWorker::run_alone(std::uint64_t end_ns) {
   }
   if (!c.fatal().empty()) return Error(ErrorCode::kDisconnected, c.fatal());
   return {};
+}
+
+void LoadWorker::wait_for_turn(const LoadConnection& c, std::uint64_t end_ns) {
+  const std::uint64_t now = now_ns();
+  const std::uint64_t until = std::min(std::max(c.next_due_ns(), now), end_ns);
+  pollfd ready{c.fd(), POLLIN, 0};
+  const std::uint64_t ns = until > now && c.has_room() ? until - now : kLongestNapNs;
+  const timespec nap{static_cast<std::time_t>(ns / 1'000'000'000),
+                     static_cast<long>(ns % 1'000'000'000)};
+  (void)::ppoll(&ready, 1, &nap, nullptr);
 }
 
 Status LoadWorker::run_several(std::uint64_t end_ns) {
@@ -100,7 +124,7 @@ Status LoadWorker::run_several(std::uint64_t end_ns) {
   for (std::size_t i = 0; i < connections_.size(); ++i) {
     if (Status s = attend(i); !s) return s;
   }
-  while (done_ < connections_.size() && now_ns() < end_ns) {
+  while (done_ < connections_.size() && now_ns() < end_ns && !interrupted(end_ns)) {
     const int ready = wait(end_ns);
     for (int e = 0; e < ready; ++e) {
       const epoll_event& event = events()[static_cast<std::size_t>(e)];

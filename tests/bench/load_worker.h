@@ -39,6 +39,8 @@ class LoadWorker {
   Status run_until(std::uint64_t end_ns);
   Status run_alone(std::uint64_t end_ns);
   Status run_several(std::uint64_t end_ns);
+  bool interrupted(std::uint64_t end_ns) const;
+  void wait_for_turn(const LoadConnection& c, std::uint64_t end_ns);
   Status push(std::size_t which);
   int wait(std::uint64_t end_ns);
   void watch(std::size_t which, bool for_sending);

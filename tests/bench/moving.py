@@ -7,6 +7,7 @@ time runs from the command until then. The source is in the page cache.
 import filecmp
 import json
 import os
+import select
 import signal
 import socket
 import statistics
@@ -25,19 +26,33 @@ class Qmp:
 
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(TIMEOUT_SECONDS)
         self._socket.connect(path)
-        self._file = self._socket.makefile("rw")
-        self._file.readline()
+        self._received = b""
         self._events = []
+        self._read()
         self.execute("qmp_capabilities")
+
+    def _read(self, deadline=None):
+        """The next message; None if there is none by then."""
+        deadline = deadline or time.monotonic() + TIMEOUT_SECONDS
+        while b"\n" not in self._received:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                return None
+            piece = self._socket.recv(65536)
+            if not piece:
+                raise RuntimeError("QEMU has closed its monitor")
+            self._received += piece
+        line, _, self._received = self._received.partition(b"\n")
+        return json.loads(line)
 
     def execute(self, command, **arguments):
         """The command's result; RuntimeError with QEMU's words if it failed."""
-        self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self._file.flush()
+        self._socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         while True:
-            message = json.loads(self._file.readline())
+            message = self._read()
+            if message is None:
+                raise RuntimeError(f"{command}: QEMU does not answer")
             if "event" in message:
                 self._events.append(message)
             elif "error" in message:
@@ -45,18 +60,20 @@ class Qmp:
             else:
                 return message["return"]
 
-    def wait_event(self, name):
+    def wait_event(self, name, deadline=None):
+        """The event's data; None if it has not come by then, in seconds of time.monotonic()."""
         while True:
             for event in self._events:
                 if event["event"] == name:
                     self._events.remove(event)
                     return event["data"]
-            message = json.loads(self._file.readline())
+            message = self._read(deadline)
+            if message is None:
+                return None
             if "event" in message:
                 self._events.append(message)
 
     def close(self):
-        self._file.close()
         self._socket.close()
 
 

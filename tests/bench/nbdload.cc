@@ -3,6 +3,9 @@
 #include <sched.h>
 #include <sys/resource.h>
 
+#include <atomic>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -64,6 +67,19 @@ class Run {
 
   bool clean() const { return totals_.errors == 0 && totals_.mismatches == 0; }
 
+  /// What --record asked for.
+  Status write_records() const {
+    if (options_.record_path.empty()) return {};
+    std::FILE* file = std::fopen(options_.record_path.c_str(), "wb");
+    if (file == nullptr) return Error::from_errno(errno, "opening " + options_.record_path);
+    const std::size_t count = totals_.records.size();
+    const bool whole =
+        std::fwrite(totals_.records.data(), sizeof(RequestRecord), count, file) == count;
+    const int closed = std::fclose(file);
+    if (whole && closed == 0) return {};
+    return Error(ErrorCode::kIo, "writing " + options_.record_path);
+  }
+
   void print() const {
     const auto us = [&](double q) {
       return static_cast<double>(totals_.latency.quantile(q)) / 1e3;
@@ -74,7 +90,8 @@ class Run {
         "\"seconds\": %.3f, \"requests\": %llu, \"issued\": %llu, \"iops\": %.1f, "
         "\"mb_per_second\": %.2f, \"p50_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, "
         "\"client_cpu_us_per_request\": %.3f, "
-        "\"errors\": %llu, \"verified\": %llu, \"mismatches\": %llu}\n",
+        "\"errors\": %llu, \"verified\": %llu, \"mismatches\": %llu, "
+        "\"record_begin_ns\": %llu}\n",
         options_.block_bytes, options_.depth, options_.connections, options_.threads,
         options_.write_percent, workers_[0]->tls().c_str(),
         static_cast<double>(workers_[0]->counted_wall_ns()) / 1e9,
@@ -84,7 +101,8 @@ class Run {
         totals_.requests ? cpu_ns_ / 1e3 / static_cast<double>(totals_.requests) : 0.0,
         static_cast<unsigned long long>(totals_.errors),
         static_cast<unsigned long long>(totals_.verified),
-        static_cast<unsigned long long>(totals_.mismatches));
+        static_cast<unsigned long long>(totals_.mismatches),
+        static_cast<unsigned long long>(totals_.record_begin_ns));
   }
 
  private:
@@ -102,8 +120,17 @@ void allow_descriptors(std::uint64_t wanted) {
   ::setrlimit(RLIMIT_NOFILE, &limit);  // else connecting says what is wrong
 }
 
+std::atomic<bool> interrupted{false};
+
+void stop_on_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = true; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // the second one ends it at once
+  for (const int number : {SIGINT, SIGTERM}) ::sigaction(number, &action, nullptr);
+}
+
 int load(int argc, char** argv) {
-  const auto options = parse_load_options(argc, argv);
+  auto options = parse_load_options(argc, argv);
   if (!options) {
     std::fprintf(stderr, "nbdload: %s (--help lists the options)\n",
                  options.error().message().c_str());
@@ -115,10 +142,13 @@ int load(int argc, char** argv) {
     CPU_SET(static_cast<unsigned>(options->cpu), &set);
     ::sched_setaffinity(0, sizeof set, &set);
   }
+  stop_on_signals();
+  options->interrupted = &interrupted;
   allow_descriptors(options->connections + kSpareDescriptors);
   Run run(*options);
   Status s = run.connect();
   if (s) s = run.measure();
+  if (s) s = run.write_records();
   if (!s) {
     std::fprintf(stderr, "nbdload: %s\n", s.error().message().c_str());
     return 1;

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.dont_write_bytecode = True
@@ -100,6 +101,21 @@ class Programs(unittest.TestCase):
 
     def test_nobody_there_is_said(self):
         self.assertIn("connect", self.load(f"unix:{self.folder.name}/nobody.sock", code=1))
+
+    def test_a_signal_ends_a_recorded_run_with_its_figures(self):
+        server = self.serve("null_server")
+        record = os.path.join(self.folder.name, "record")
+        with subprocess.Popen([os.path.join(BINARIES, "nbdload"), "--connect", server.address, "--export",
+                               servers.EXPORT, "--seconds", "600", "--warmup", "0", "--rate", "500",
+                               "--record", record], stdout=subprocess.PIPE, text=True) as load:
+            time.sleep(0.5)
+            load.send_signal(signal.SIGTERM)
+            out = json.loads(load.communicate(timeout=60)[0])
+        self.assertEqual(load.returncode, 0)
+        self.assertEqual(os.path.getsize(record), out["requests"] * 8)
+        self.assertGreater(out["requests"], 0)
+        # No more than the rate allows, of the time that it had, and a full queue.
+        self.assertLessEqual(out["requests"], 500 * out["seconds"] + 32)
 
     def test_a_stopped_server_is_gone(self):
         server = self.serve("nbdkit")

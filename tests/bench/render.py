@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark's report in Markdown."""
+import live
 import moving
 import peers
 import verdict
@@ -121,6 +122,47 @@ def moves(data):
             table(["who", "seconds", "MiB/s", "time / cp", "time / qemu-storage-daemon"], rows)]
 
 
+def _with_share(run, key):
+    return f"{figure(live.median(run, key), ',.2f')} ({figure(live.median(run, key + '_before'), ',.2f')})"
+
+
+def live_row(row):
+    """One kind of work: what each did, and the verdicts."""
+    table_rows = []
+    for who, runs in row["runs"].items():
+        if not runs:
+            continue
+        ended = sum(r["converged"] for r in runs)
+        seconds = f"{live.median(runs, 'seconds'):.2f}" if ended else "never"
+        table_rows.append([who, seconds, f"{live.median(runs, 'copied'):.2f}",
+                           figure(live.median(runs, "iops"), ",.0f"), f"{live.median(runs, 'share'):.0%}",
+                           _with_share(runs, "p99_ms"), figure(live.median(runs, "stall_ms"), ".1f"),
+                           f"{ended} of {len(runs)}"])
+    judged = [live.judge(row, who, rival) for who, rival in live.MODES]
+    verdict_rows = [[j["who"], j["rival"], *(("met" if j["verdicts"][g] else "missed")
+                                            if g in j["verdicts"] else "not measured" for g in live.GOALS),
+                     figure(j.get("rate")), figure(j.get("seconds"))] for j in judged]
+    return [f"### {row['name']}, {row['bytes'] >> 20} MiB", "",
+            f"Guest: `nbdload {row['arguments']}`; ours with `--max-downtime {row['downtime']}`.", "",
+            table(["who", "seconds", "copied / disk", "guest requests/s", "of undisturbed",
+                   "guest p99 ms (before)", "longest at switchover ms", "ended"], table_rows),
+            table(["ours", "beside the peer's", *live.GOALS, "guest, ours / peer", "time, ours / peer"],
+                  verdict_rows), *failed(row)]
+
+
+def live_moves(data):
+    out = ["## Moving a disk while a guest works on it", "",
+           f"On {data['filesystem']}, source in the page cache, fully allocated; beside `blockdev-mirror` of "
+           "QEMU's storage daemon with `copy-mode` background and write-blocking. Ours with digests, as "
+           "always. Both may use both processors, as does the guest. "
+           f"Goals: the longest request at the switchover takes at most {live.STALL_MUST_MS:g} ms and not longer "
+           "than the peer's; the guest gets at least as many requests per second as with the peer; the time is "
+           "not longer than the peer's; `mirror` and `auto` end everywhere.", ""]
+    for row in data["rows"]:
+        out += live_row(row)
+    return out
+
+
 def verdicts(data):
     """All verdicts of the run in one table."""
     rows = []
@@ -136,6 +178,12 @@ def verdicts(data):
     if data.get("memory"):
         missed = [c["case"] for c in data["memory"] if c["bytes"] > c["flat_bytes"]]
         rows.append(["memory", f"{len(data['memory']) - len(missed)} of {len(data['memory'])}",
+                     "; ".join(missed) or "-"])
+    for row in data.get("live", {}).get("rows", []):
+        judged = [live.judge(row, who, rival) for who, rival in live.MODES]
+        asked = [(j["who"], goal) for j in judged for goal in j["verdicts"]]
+        missed = [f"{j['who']}: {goal}" for j in judged for goal, met in j["verdicts"].items() if not met]
+        rows.append([f"live, {row['name']}", f"{len(asked) - len(missed)} of {len(asked)}",
                      "; ".join(missed) or "-"])
     return ["## Targets", "", table(["part", "met", "not met"], rows)]
 
@@ -173,7 +221,7 @@ def markdown(data, plots):
         if part in data:
             out += compared(part, data[part])
     for part, write in (("limit", limit), ("direct", direct), ("scale", scale), ("tracking", tracking),
-                        ("memory", memory), ("move", moves)):
+                        ("memory", memory), ("move", moves), ("live", live_moves)):
         if data.get(part):
             out += write(data[part])
     return "\n".join(out + commands(data))

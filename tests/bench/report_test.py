@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 import cells  # noqa: E402
+import live  # noqa: E402
 import peers  # noqa: E402
 import plots  # noqa: E402
 import render  # noqa: E402
@@ -116,6 +117,59 @@ def whole():
                                  "fio": 2}], "failures": {}},
             "tracking": {"cell": "t", "value": 0.98, "must": 0.99, "verdict": "missed", "cpu": 1.0},
             "memory": [{"case": "c", "bytes": 2 << 20, "flat_bytes": 1 << 20}]}
+
+
+def live_run(seconds=1.0, iops=100.0, stall=5.0, converged=True):
+    return {"seconds": seconds, "iops": iops, "stall_ms": stall if converged else None,
+            "converged": converged, "copied": 1.0, "share": 0.5, "p99_ms": 2.0, "p99_ms_before": 1.0,
+            "longest_ms": 9.0}
+
+
+def live_row(ours, background, blocking):
+    runs = {who: ours for who, _ in live.MODES}
+    runs |= {live.PEER + " background": background, live.PEER + " write-blocking": blocking}
+    return {"name": "work", "bytes": 1 << 30, "arguments": "--op mix", "downtime": "10ms", "failures": {},
+            "runs": runs}
+
+
+class LiveMoves(unittest.TestCase):
+    def judged(self, ours, peer, who="blockmig mirror"):
+        rival = dict(live.MODES)[who]
+        return live.judge(live_row(ours, peer, peer), who, rival)["verdicts"]
+
+    def test_better_in_everything_meets_every_goal(self):
+        verdicts = self.judged([live_run()], [live_run(2, 50, 20)])
+        self.assertEqual(verdicts, dict.fromkeys(live.GOALS, True))
+
+    def test_each_goal_can_be_missed_alone(self):
+        for goal, ours in (("stall", live_run(stall=10.1)), ("stall", live_run(stall=9)),
+                           ("guest", live_run(iops=49)), ("time", live_run(seconds=2.1))):
+            peer = live_run(2, 50, 8 if ours["stall_ms"] == 9 else 20)
+            verdicts = self.judged([ours], [peer])
+            self.assertEqual([g for g, met in verdicts.items() if not met], [goal])
+
+    def test_a_mirror_must_end_where_the_peer_does_not(self):
+        never = live_run(30, converged=False)
+        self.assertFalse(self.judged([never], [never])["converges"])
+        self.assertTrue(self.judged([never], [never], "blockmig dbt")["converges"])
+        self.assertTrue(all(self.judged([live_run(29)], [never]).values()))
+
+    def test_what_the_guest_saw_is_told_apart_by_time(self):
+        requests = [(t / 10, 0.001) for t in range(10)] + [(1.2, 0.005), (1.6, 0.05), (1.95, 0.002)]
+        out = live.figures(requests, {"begin": 1.0, "end": 2.0, "switch": 1.8, "bytes": 50,
+                                      "converged": True, "job": {}}, 100)
+        self.assertAlmostEqual(out["stall_ms"], 2)
+        self.assertAlmostEqual(out["longest_ms"], 50)
+        self.assertAlmostEqual(out["p99_ms_before"], 1)
+        self.assertEqual((out["iops"], out["copied"]), (3, 0.5))
+
+    def test_the_report_shows_rows_verdicts_and_failures(self):
+        never = live_run(30, converged=False)
+        row = live_row([live_run()], [never], [live_run(2, 50, 20)]) | {"failures": {"x": "broke"}}
+        text = render.markdown(whole() | {"live": {"filesystem": "tmpfs", "rows": [row]}}, {})
+        for expected in ("### work, 1024 MiB", "| never |", "not measured: x: `broke`",
+                         "| live, work | 12 of 12 | - |"):
+            self.assertIn(expected, text)
 
 
 class Report(unittest.TestCase):
