@@ -44,11 +44,9 @@ class FileDevice final : public BlockDevice {
   }
 
   const DeviceInfo& info() const override { return info_; }
-  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
-    return read_file(offset, into, InlineFile::Again::kLikely);
-  }
+  Task<Status> read(std::uint64_t at, MutableBytes to) override { return read_file(at, to, {}); }
   Task<Status> read_once(std::uint64_t offset, MutableBytes into) override {
-    return read_file(offset, into, InlineFile::Again::kUnlikely);
+    return read_file(offset, into, Again::kUnlikely);
   }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override;
   Task<Status> flush() override;
@@ -70,10 +68,10 @@ class FileDevice final : public BlockDevice {
 
  private:
   using Access = SectorOrder::Access;
+  using Again = InlineFile::Again;
 
+  Task<Status> read_file(std::uint64_t offset, MutableBytes into, Again again);
   /// On the loop: bytes done on the spot; the rest is for asynchronous I/O.
-  Task<Status> read_file(std::uint64_t offset, MutableBytes into, InlineFile::Again again);
-  std::size_t read_inline(std::uint64_t offset, MutableBytes into, InlineFile::Again again);
   Result<std::size_t> write_inline(std::uint64_t offset, ConstBytes from);
   /// On any thread: leave to do something on the spot, if there is.
   SectorOrder::Call begin_now(ByteRange range, Access access);
@@ -113,8 +111,7 @@ Status FileDevice::writable(const char* verb) const {
   return Error(ErrorCode::kReadOnly, info_.name + ": " + verb + ": opened read-only");
 }
 
-Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into,
-                                   InlineFile::Again again) {
+Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into, Again again) {
   assert_range(info_, offset, into.size());
   if (abandoned_) co_return judged({});
   if (direct_) {
@@ -123,7 +120,10 @@ Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into,
   }
   const ByteRange range{offset, into.size()};
   if (inline_) {
-    const std::size_t count = read_inline(offset, into, again);
+    std::size_t count = 0;
+    if (const SectorOrder::Call call = order_.try_on_loop(range, Access::kRead); call) {
+      count = on_the_spot_.read(offset, into, again);
+    }
     if (count == into.size()) co_return Status();
     offset += count;
     into = into.subspan(count);
@@ -167,13 +167,6 @@ Task<Status> FileDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags
 
 // A call that ends early does so between two pages, and pages begin where sectors do: between its
 // part and the asynchronous rest no sector is half done.
-std::size_t FileDevice::read_inline(std::uint64_t offset, MutableBytes into,
-                                    InlineFile::Again again) {
-  const ByteRange range{offset, into.size()};
-  const SectorOrder::Call call = order_.try_on_loop(range, Access::kRead);
-  return call ? on_the_spot_.read(offset, into, again) : 0;
-}
-
 Result<std::size_t> FileDevice::write_inline(std::uint64_t offset, ConstBytes from) {
   const ByteRange range{offset, from.size()};
   const SectorOrder::Call call = order_.try_on_loop(range, Access::kWrite);
@@ -366,9 +359,8 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
 Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std::uint64_t length) {
   assert_range(info_, offset, length);
   if (abandoned_) co_return judged({}).error();
-  const int fd = file_.fd.get();
-  Result<std::vector<Extent>> found = co_await offload(loop_, [this, fd, offset, length] {
-    return scan_file_extents(fd, offset, length, info_.name);
+  Result<std::vector<Extent>> found = co_await offload(loop_, [this, offset, length] {
+    return scan_file_extents(file_.fd.get(), offset, length, info_.name);
   });
   if (abandoned_) co_return judged({}).error();
   co_return found;

@@ -64,8 +64,8 @@ Result<std::unique_ptr<FileMapping>> FileMapping::create(int fd, std::uint64_t s
   return std::unique_ptr<FileMapping>(new FileMapping(bytes, page_bytes, read_only));
 }
 
-/// By pieces: a gibibyte that is in the page tables takes the kernel 20 ms, and as long no thread of
-/// the process can allocate.
+/// By pieces: a gibibyte that is in the page tables takes the kernel 20 ms, and as long no thread
+/// of the process can allocate.
 FileMapping::~FileMapping() {
   for (MutableBytes left = bytes_; !left.empty();) {
     const std::size_t piece = std::min<std::size_t>(left.size(), kUnmapBytes);

@@ -113,7 +113,8 @@ TEST(Digest, PartsGiveTheDigestOfTheWhole) {
 // must be the same, or a report could not be compared with another machine's.
 TEST(Digest, IsTheSameWhateverTheProcessorCanDo) {
   std::vector<std::byte> bytes(65536);
-  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 31 + i / 256);
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    bytes[i] = static_cast<std::byte>(i * 31 + i / 256);
   const std::vector<std::pair<std::size_t, std::string>> expected = {
       {1, "a6cd5e9392000f6ac44bdff4074eecdb"},    {17, "340f6f9202ad1131a378e80882221151"},
       {200, "74aaf80f98621358b5722aed107bd214"},  {241, "8e7e1f2fe4156df918773c512b008a63"},
