@@ -78,13 +78,14 @@ class Scene:
 
 
 @contextlib.contextmanager
-def scene(*client_arguments, size=16 * MIB + ODD, extra=(), parent=None, holes=True):
-    """A Scene, which ends with end(); call it earlier where the disk lives on a server that leaves."""
+def scene(*client_arguments, size=16 * MIB + ODD, extra=(), parent=None, holes=True, patience=170):
+    """A Scene, which ends with end(); call it earlier where the disk lives on a server that leaves. After
+    `patience` seconds the daemon is made to dump core."""
     with daemon.scratch(parent) as folder:
         image = daemon.make_image(os.path.join(folder, "source.img"), size, holes=holes)
         with daemon.Daemon(folder, image, extra=extra) as disk, \
                 daemon.Client(folder, disk, *(client_arguments or ("--rate", "1000"))) as client:
-            watchdog = threading.Timer(170, os.kill, (disk.pid, signal.SIGABRT))
+            watchdog = threading.Timer(patience, os.kill, (disk.pid, signal.SIGABRT))
             watchdog.daemon = True
             watchdog.start()
             try:
