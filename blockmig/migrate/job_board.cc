@@ -39,7 +39,17 @@ Status JobBoard::check_start(const Disk& disk, const JobOptions& options) const 
                                      running + "; wait for it or abort it");
 }
 
-void JobBoard::launch(std::unique_ptr<Job> job) {
+void JobBoard::forget_oldest() {
+  std::size_t ended = 0;
+  for (const auto& job : jobs_) ended += job->ended() ? 1 : 0;
+  for (auto at = jobs_.begin(); ended > kEndedJobsKept; --ended) {
+    at = std::find_if(at, jobs_.end(), [](const auto& job) { return job->ended(); });
+    at = jobs_.erase(at);
+  }
+}
+
+void JobBoard::launch(std::shared_ptr<Job> job) {
+  forget_oldest();
   jobs_.push_back(std::move(job));
   auto task = jobs_.back()->run();
   scope_.spawn(std::move(task));
@@ -51,7 +61,7 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
   if (!allowed.ok()) return allowed.error();
   std::string id = std::string(kIdPrefix) + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);
-  launch(std::make_unique<Job>(loop_, journal_, disk, std::move(opener), id, options,
+  launch(std::make_shared<Job>(loop_, journal_, disk, std::move(opener), id, options,
                                std::move(request), scope_));
   return id;
 }
@@ -63,9 +73,7 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
   std::erase_if(jobs_, [&hydrating](const auto& job) {
     return job->ended() && job->id() == hydrating.record().job;
   });
-  jobs_.push_back(std::make_unique<Job>(loop_, journal_, disk, hydrating, options, scope_));
-  auto task = jobs_.back()->run();
-  scope_.spawn(std::move(task));
+  launch(std::make_shared<Job>(loop_, journal_, disk, hydrating, options, scope_));
   return jobs_.back()->id();
 }
 
@@ -75,7 +83,7 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   const Status allowed = check_start(disk, options);
   if (!allowed.ok()) return allowed.error();
   std::shared_ptr<TargetOpener> opener = std::move(target);
-  auto job = std::make_unique<Job>(loop_, journal_, disk, std::move(opener), record.id, options,
+  auto job = std::make_shared<Job>(loop_, journal_, disk, std::move(opener), record.id, options,
                                    record.request, scope_);
   job->go_on(std::move(recovered), record.attempt + 1, options.on_restart == OnRestart::kPause);
   launch(std::move(job));
@@ -139,7 +147,10 @@ std::string JobBoard::job_of(const std::string& disk) const {
 }
 
 Task<Result<JobStatus>> JobBoard::wait(const std::string& id) {
-  Job* job = find(id);
+  std::shared_ptr<Job> job;
+  for (const auto& each : jobs_) {
+    if (each->id() == id) job = each;
+  }
   if (job == nullptr) co_return no_such_job(id);
   co_await job->ended_event().wait();
   co_return job->status();

@@ -57,7 +57,7 @@ class JobBoard final {
   Status set_bwlimit(const std::string& id, std::uint64_t bytes_per_second);
 
   Result<JobStatus> status(const std::string& id) const;
-  /// Newest last; ended ones too.
+  /// Newest last; of those that have ended the last kEndedJobsKept.
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.
   std::string job_of(const std::string& disk) const;
@@ -66,15 +66,19 @@ class JobBoard final {
 
   Task<void> stop();
 
+  /// A daemon that moves disks for years does not grow by its memories: the journal has them all.
+  static constexpr std::size_t kEndedJobsKept = 128;
+
  private:
   Status check_start(const Disk& disk, const JobOptions& options) const;
-  void launch(std::unique_ptr<Job> job);
+  void launch(std::shared_ptr<Job> job);
+  void forget_oldest();
   Job* find(const std::string& id) const;
 
   EventLoop& loop_;
   Journal& journal_;
   TaskScope scope_;
-  std::vector<std::unique_ptr<Job>> jobs_;
+  std::vector<std::shared_ptr<Job>> jobs_;  ///< shared with who waits for them
   std::uint64_t next_id_ = 1;
   bool stopping_ = false;
 };

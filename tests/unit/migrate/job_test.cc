@@ -180,6 +180,23 @@ TEST(Job, ASecondMigrationOfTheSameDiskIsRefusedAndNamesTheFirst) {
   EXPECT_EQ(rig.wait(id).state, JobState::kDone);
 }
 
+TEST(Job, TheBoardForgetsTheOldestOfTooManyEndedJobs) {
+  Rig rig(4096);
+  rig.target = std::make_shared<FaultDevice>(rig.loop, rig.random, "tiny", 1000);
+  constexpr std::size_t kMore = 5;
+  for (std::size_t i = 0; i < JobBoard::kEndedJobsKept + kMore; ++i) {
+    EXPECT_EQ(rig.wait(rig.start({})).state, JobState::kFailed);
+  }
+  const std::string running = rig.start({});
+  // Who waits for a job is told of its end, whatever the board remembers.
+  EXPECT_EQ(rig.wait(running).state, JobState::kFailed);
+  const auto jobs = rig.board.list();
+  EXPECT_EQ(jobs.size(), JobBoard::kEndedJobsKept + 1);
+  EXPECT_EQ(jobs.front().id, "job-" + std::to_string(kMore + 1));
+  EXPECT_EQ(jobs.back().id, running);
+  EXPECT_FALSE(rig.board.status("job-1").ok());
+}
+
 TEST(Job, ATargetThatIsTooSmallIsRefusedWithBothSizes) {
   Rig rig;
   rig.target = std::make_shared<FaultDevice>(rig.loop, rig.random, "tiny", 1000);
