@@ -26,6 +26,8 @@ class ImageDigest final {
   void append(ConstBytes content);
   /// The digest of the next chunk, computed elsewhere.
   void append_chunk(const Digest& digest);
+  /// `count` whole chunks of zeros: a sparse image has hundreds of millions.
+  void append_zero_chunks(std::uint64_t count);
   Digest finish() const { return chunks_.finish(); }
 
  private:

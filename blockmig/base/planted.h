@@ -33,6 +33,7 @@ enum class PlantedBug : int {
   kCleanBeforeSourceFlush,   ///< … before the source did: after a power loss it is older there
   kRetireWithoutQuiesce,     ///< a region is recorded cold while a write to it is under way
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
+  kZerosOverwriteNewer,      ///< I12: so does a push of zeros
   kPullOverwritesNewer,      ///< I12: a pull lands on what a write has put there meanwhile
   kPresenceBeforeData,       ///< I12: a chunk is durably present before its data is durable
   kAbsentReadsAsFound,       ///< post-copy: an absent chunk is read where it is not yet

@@ -78,6 +78,7 @@ void ChunkPuller::overtaken(ByteRange range) {
   for (const auto& pull : pulls_) {
     if (pull->range.overlaps(range)) pull->overtaken = true;
   }
+  if (zeros_ != nullptr && zeros_->range.overlaps(range)) zeros_->overtaken = true;
 }
 
 Task<void> ChunkPuller::run(std::shared_ptr<Pull> pull) {

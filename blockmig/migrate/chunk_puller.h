@@ -9,6 +9,10 @@
 //
 // A base that fails is asked again, less and less often, until `patience` is over; a base that does
 // not answer is waited for as long. Zeros do not travel further: they become write_zeroes.
+// The background does not read what the base calls zero: it asks for the base's extents ahead of
+// itself, and fills runs of zeros in one piece, by the same rules. So a disk costs the time of its
+// data, not of its size.
+//
 // Thread rule: the disk's loop. stop(), then join(), before destruction.
 #pragma once
 
@@ -31,6 +35,13 @@ class ChunkPuller final {
   /// Starts pulls for what of `range` is absent and not being pulled, as far as there is room.
   /// Bytes of the pulls started.
   std::uint64_t want(ByteRange range, PullKind kind);
+  enum class Zeros : unsigned char {
+    kNone,      ///< not known to be zeros: want() it
+    kUnderWay,  ///< the base is being asked, or zeros are being filled in; changed() follows
+    kDone,      ///< that has happened on the spot
+  };
+  /// For the background: whether what is absent at the beginning of `ahead` is a run of zeros.
+  Zeros push_zeros(ByteRange ahead);
   /// A write to the range is about to begin, with its range held.
   void overtaken(ByteRange range);
   /// Fills the chunks of `range` (whole chunks, all absent) in place, for a caller who holds them.
@@ -59,6 +70,10 @@ class ChunkPuller final {
   Task<Status> store(ByteRange range, std::shared_ptr<Buffer> content);
   Task<Status> write_local(ByteRange range, ConstBytes content);
   Task<Status> read_back(ByteRange range, ConstBytes content);
+  Task<void> run_zeros(std::shared_ptr<Pull> pull);
+  Task<Status> pull_zeros(Pull& pull);
+  Task<ByteRange> zeros_of_base(ByteRange range);
+  Task<Status> zero_local(ByteRange range);
 
   HydrationCore& core_;
   TaskScope scope_;
@@ -66,6 +81,8 @@ class ChunkPuller final {
   std::uint64_t bytes_in_flight_ = 0;
   std::uint64_t demanded_bytes_ = 0;
   unsigned failures_ = 0;
+  std::shared_ptr<Pull> zeros_;  ///< under way; claims nothing
+  ByteRange no_zeros_;           ///< what the base was last asked about, in vain
 };
 
 }  // namespace blockmig

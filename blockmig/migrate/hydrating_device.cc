@@ -223,14 +223,20 @@ void HydratingDevice::abandon() {
 }
 
 std::uint64_t HydratingDevice::push(std::uint64_t& cursor, std::uint64_t max_bytes) {
-  const auto next = core_.map->next_absent(cursor / core_.map->granularity_bytes());
-  if (!next) {
-    cursor = 0;
-    return 0;
+  ByteRange ahead;
+  for (auto zeros = ChunkPuller::Zeros::kDone; zeros == ChunkPuller::Zeros::kDone;) {
+    const auto next = core_.map->next_absent(cursor / core_.map->granularity_bytes());
+    if (!next) {
+      cursor = 0;
+      return 0;
+    }
+    const ByteRange first = core_.map->chunk_range(*next);
+    ahead = {first.offset, info_.size_bytes - first.offset};
+    max_bytes = std::max(max_bytes, first.length);
+    zeros = puller_.push_zeros(ahead);
+    if (zeros == ChunkPuller::Zeros::kUnderWay) return 0;
   }
-  const ByteRange first = core_.map->chunk_range(*next);
-  const std::uint64_t room = info_.size_bytes - first.offset;
-  const ByteRange range{first.offset, std::min(room, std::max(max_bytes, first.length))};
+  const ByteRange range{ahead.offset, std::min(ahead.length, max_bytes)};
   const std::uint64_t started = puller_.want(range, PullKind::kPush);
   const bool held_up = started == 0 && puller_.bytes_in_flight() >= core_.options.window_bytes;
   if (!held_up) cursor = range.end() < info_.size_bytes ? range.end() : 0;

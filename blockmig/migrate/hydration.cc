@@ -215,6 +215,8 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   status.pulls_pushed = stats.pulls[static_cast<std::size_t>(PullKind::kPush)];
   status.bytes_hydrated = 0;
   for (const std::uint64_t bytes : stats.bytes_pulled) status.bytes_hydrated += bytes;
+  const std::uint64_t copied_zeros = migration.engine ? migration.engine->stats().bytes_zero : 0;
+  status.bytes_zero = copied_zeros + stats.bytes_zero;
   status.bytes_spared = stats.bytes_spared;
   status.demand_p50_ms = to_ms(stats.demand_latency.quantile_ns(0.50));
   status.demand_p99_ms = to_ms(stats.demand_latency.quantile_ns(0.99));

@@ -61,9 +61,13 @@ void HydrationWorld::prepare() {
     const ByteRange range = absent->chunk_range(chunk);
     absent->clear(range.offset, range.length);
   }
+  // Whole chunks of zeros, which are filled in without being read.
+  const std::uint64_t hole_at = random_.below(size_bytes_ / 2);
+  const std::uint64_t hole_bytes = size_bytes_ / 4 + random_.below(size_bytes_ / 2);
+  const ByteRange hole{hole_at, random_.chance(1, 2) ? hole_bytes : 0};
   for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
-    if (random_.chance(1, 3)) continue;
     const ByteRange range = history_->sector_range(sector);
+    if (random_.chance(1, 3) || hole.overlaps(range)) continue;
     std::byte bytes[kSectorBytes];
     const MutableBytes content(bytes, range.length);
     const SectorValue value = history_->next_value();

@@ -45,6 +45,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"chunk-in-flight-not-kept", PlantedBug::kChunkInFlightNotKept},
     {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
     {"pull-overwrites-newer", PlantedBug::kPullOverwritesNewer},
+    {"zeros-overwrite-newer", PlantedBug::kZerosOverwriteNewer},
     {"presence-before-data", PlantedBug::kPresenceBeforeData},
     {"absent-reads-as-found", PlantedBug::kAbsentReadsAsFound},
     {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},

@@ -36,6 +36,20 @@ TEST(ChunkDigests, ImageDigestDoesNotDependOnTheOrderOfArrival) {
   EXPECT_EQ(backwards.image(), digest_in_order(content));
 }
 
+TEST(ChunkDigests, LongRunsOfZerosHaveTheSameDigestAsOneByOne) {
+  for (const std::uint64_t tail : {0UL, 777UL}) {
+    ChunkDigests digests(10'000 * kChunk + tail);
+    const std::vector<std::byte> content(kChunk, std::byte{7});
+    for (const std::uint64_t chunk : {1UL, 4096UL, 8191UL, 8193UL})
+      digests.set(chunk * kChunk, content);
+    ImageDigest expected;
+    for (std::uint64_t chunk = 0; chunk < digests.chunk_count(); ++chunk) {
+      expected.append_chunk(*digests.find(chunk));
+    }
+    EXPECT_EQ(digests.image(), expected.finish());
+  }
+}
+
 TEST(ChunkDigests, ChunksNeverSetAndChunksOfZerosAreTheSame) {
   const std::vector<std::byte> zeros(3 * kChunk + 1);
   const ChunkDigests untouched(zeros.size());

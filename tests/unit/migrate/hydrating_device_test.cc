@@ -233,8 +233,11 @@ TEST_F(HydratingDeviceTest, PullsInFlightAreBounded_I10) {
   options.window_bytes = 4 * kChunk;
   options.pull_bytes = kChunk;
   open(false);
-  base->stall();
   std::uint64_t cursor = 0;
+  // Asks the base what of it is zero, and pulls meanwhile.
+  static_cast<void>(device->push(cursor, kChunk));
+  run_task(loop, sleep_for(loop, std::chrono::milliseconds(100)));
+  base->stall();
   std::uint64_t started = 0;
   for (int i = 0; i < 100; ++i) started += device->push(cursor, 8 * kChunk);
   EXPECT_EQ(started, 4 * kChunk);
@@ -249,6 +252,50 @@ TEST_F(HydratingDeviceTest, ZerosOfTheBaseDoNotBecomeData) {
   open(false);
   expect_content(0, kSize);
   EXPECT_EQ(stats().bytes_zero, 4 * kChunk);
+}
+
+TEST_F(HydratingDeviceTest, AWholeRunOfZerosIsPushedWithoutBeingRead) {
+  const ByteRange hole{4 * kChunk, 20 * kChunk};
+  options.pull_bytes = kChunk;
+  make_hole(hole);
+  open(false);
+  push_until_whole();
+  EXPECT_EQ(stats().bytes_zero, hole.length);
+  // 13 chunks hold something; one by one the others would have been twenty more.
+  EXPECT_LE(stats().pulls[static_cast<std::size_t>(PullKind::kPush)], 15U);
+  EXPECT_EQ(peek(*local), content) << "the new store held something else there (trap 9)";
+}
+
+TEST_F(HydratingDeviceTest, ZerosNeverLandOnANewerWrite_I12) {
+  for (const bool reverse : {false, true}) {
+    const ByteRange hole{4 * kChunk, 20 * kChunk};
+    options.pull_bytes = kChunk;
+    make_hole(hole);
+    open(reverse);
+    std::uint64_t cursor = hole.offset;
+    base->stall();
+    static_cast<void>(device->push(cursor, kChunk));  // asks now, and is answered later
+    run_task(loop, sleep_for(loop, std::chrono::milliseconds(1)));
+    base->unstall();
+    ASSERT_TRUE(write(10 * kChunk, kChunk, 0x77).ok());
+    ASSERT_TRUE(write(12 * kChunk + 512, 4096, 0x78).ok());
+    push_until_whole();
+    expect_content(0, kSize);
+    EXPECT_EQ(peek(*local), content);
+    ASSERT_TRUE(close().ok());
+    local->fill(std::byte{0xA5});
+  }
+}
+
+TEST_F(HydratingDeviceTest, ABaseThatCannotSayWhatIsZeroIsRead) {
+  open(false);
+  base->plan().read_error_ppm = 1'000'000;
+  std::uint64_t cursor = 0;
+  static_cast<void>(device->push(cursor, kChunk));
+  run_task(loop, sleep_for(loop, std::chrono::milliseconds(1)));
+  base->plan().read_error_ppm = 0;
+  push_until_whole();
+  expect_content(0, kSize);
 }
 
 TEST_F(HydratingDeviceTest, ReadBackFindsAStoreThatLoses) {

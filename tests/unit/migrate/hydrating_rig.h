@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/io/cancel.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "tests/unit/migrate/rig.h"
@@ -88,6 +89,21 @@ class HydratingRig : public testing::Test {
     const Status status = run_task(loop, device->write_zeroes(offset, length, {}));
     if (status.ok()) std::fill_n(content.begin() + static_cast<long>(offset), length, std::byte{0});
     return status;
+  }
+  /// The base reads as zeros there, and says so.
+  void make_hole(ByteRange range) {
+    ASSERT_TRUE(run_task(loop, base->write_zeroes(range.offset, range.length, {})).ok());
+    ASSERT_TRUE(run_task(loop, base->flush()).ok());
+    std::fill_n(content.begin() + static_cast<long>(range.offset), range.length, std::byte{0});
+  }
+  /// What the job's background does.
+  void push_until_whole() {
+    std::uint64_t cursor = 0;
+    for (int i = 0; i < 100'000 && !device->whole(); ++i) {
+      if (device->push(cursor, options.pull_bytes) > 0) continue;
+      run_task(loop, sleep_for(loop, std::chrono::microseconds(100)));
+    }
+    EXPECT_TRUE(device->whole());
   }
   Status flush() { return run_task(loop, device->flush()); }
   Result<std::vector<std::byte>> read(std::uint64_t offset, std::size_t length) {
