@@ -57,7 +57,7 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
       break;
     case TargetOpKind::kRead: {
       const MutableBytes into = op->bytes;
-      status = co_await target_->read(op->offset, into);
+      status = co_await target_->read_once(op->offset, into);
       break;
     }
     case TargetOpKind::kReadBack: {
