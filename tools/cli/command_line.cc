@@ -185,6 +185,13 @@ class Parser final {
     CLI::App* verify = command("verify", "compare two stores or disks", Verb::kVerify);
     verify->add_option("A", raw_.subject, "store or disk")->required();
     verify->add_option("B", raw_.object, "store or disk")->required();
+    verify->add_option("--tls-user", raw_.tls.user, "whose pre-shared key is used")
+        ->type_name("NAME");
+    verify->add_option("--tls-psk-file", raw_.tls.psk_file, "pre-shared keys")->type_name("FILE");
+    verify
+        ->add_option("--tls-certificates", raw_.tls.certificates,
+                     "authority, certificate and key to prove oneself with")
+        ->type_name("FOLDER");
     add_output(*verify, raw_, "table, json");
     verify->footer(kVerifyFooter);
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tools/cli/process_options.h"
+#include "tools/cli/tls_client.h"
 #include "tools/control/messages.h"
 
 namespace blockmig {
@@ -65,6 +66,7 @@ struct CommandLine {
   bool forget = false;
   bool force = false;  ///< manifest make
   bool adopt = false;  ///< manifest check
+  TlsClient tls;       ///< verify
 };
 
 struct DaemonCommandLine {

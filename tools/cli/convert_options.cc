@@ -154,6 +154,7 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
   command.forget = raw.forget;
   command.force = raw.force;
   command.adopt = raw.adopt;
+  command.tls = raw.tls;
   Status status;
   take(status, "-o", raw.output, command.format, parse_format);
   take(status, "ls", raw.listed, command.listed, parse_listed);

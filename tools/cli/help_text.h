@@ -46,7 +46,8 @@ Examples:
   blockmig verify vm1 nbd://backup.example.com/vm1 -o json
 
 Compares sizes and every byte; exit code 6 and the first difference where they differ. A name
-without a slash that is no file is a disk of the daemon, as its clients see it.)";
+without a slash that is no file is a disk of the daemon, as its clients see it. The --tls
+options are for disks and stores with TLS (nbds) whose URI does not say them itself.)";
 
 inline constexpr const char* kManifestFooter = R"(
 Examples:

@@ -8,6 +8,7 @@
 
 #include "tools/cli/command_line.h"
 #include "tools/cli/process_options.h"
+#include "tools/cli/tls_client.h"
 
 namespace blockmig {
 
@@ -57,6 +58,8 @@ struct RawOptions {
   bool forget = false;
   bool force = false;
   bool adopt = false;
+
+  TlsClient tls;  ///< verify
 
   std::string config;        ///< blockmigd
   bool show_limits = false;  ///< blockmigd

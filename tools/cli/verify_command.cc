@@ -20,7 +20,7 @@ namespace blockmig {
 namespace {
 
 /// A disk's name stands for what its clients see.
-Result<StoreUri> find_image(const std::string& name, const CommandContext& context) {
+Result<StoreUri> find_uri(const std::string& name, const CommandContext& context) {
   const bool is_path = name.find('/') != std::string::npos || access(name.c_str(), F_OK) == 0;
   if (is_path || !check_name("disk", name)) return parse_store_uri(name);
   if (!context.daemon_listens) {
@@ -35,6 +35,12 @@ Result<StoreUri> find_image(const std::string& name, const CommandContext& conte
     return Error(ErrorCode::kPrecondition, "disk '" + name + "' is not offered at any address");
   }
   return parse_store_uri(disk->uris[0]);
+}
+
+Result<StoreUri> find_image(const std::string& name, const TlsClient& tls,
+                            const CommandContext& context) {
+  const Result<StoreUri> uri = find_uri(name, context);
+  return uri.ok() ? with_credentials(*uri, tls) : uri;
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, const StoreUri& uri) {
@@ -112,9 +118,9 @@ std::string report_text(const CompareReport& report) {
 }  // namespace
 
 ExitCode run_verify(const CommandLine& command, const CommandContext& context) {
-  const Result<StoreUri> a = find_image(command.subject, context);
+  const Result<StoreUri> a = find_image(command.subject, command.tls, context);
   if (!a) return report(a.error());
-  const Result<StoreUri> b = find_image(command.object, context);
+  const Result<StoreUri> b = find_image(command.object, command.tls, context);
   if (!b) return report(b.error());
   const Result<std::unique_ptr<IoLoop>> loop = make_io_loop(IoLoopOptions{});
   if (!loop) return report(loop.error());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/command_line.h"
+#include "tools/cli/tls_client.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -60,6 +61,34 @@ TEST(CommandLine, ServeTakesItsOptions) {
   EXPECT_EQ(command.process.loop, LoopKind::kPortable);
   EXPECT_THAT(command.serve.bitmaps, ElementsAre(BitmapSpec{"b0", 4096}, BitmapSpec{"b1", 65536}));
   EXPECT_EQ(command.serve.description, "hello");
+}
+
+TEST(CommandLine, VerifyTakesCredentials) {
+  const CommandLine command =
+      parse("verify vm1 /b --tls-user bob --tls-psk-file /k.psk --tls-certificates /pki");
+  EXPECT_EQ(command.tls.user, "bob");
+  EXPECT_EQ(command.tls.psk_file, "/k.psk");
+  EXPECT_EQ(command.tls.certificates, "/pki");
+}
+
+TEST(TlsClient, GivesAUriWhatItDoesNotSayItself) {
+  const TlsClient client{"bob", "/a key.psk", "/pki"};
+  const auto given = [&client](const char* text) {
+    return with_credentials(*parse_store_uri(text), client)->text;
+  };
+  const auto bare = *parse_store_uri(given("nbds+unix:///vm1?socket=/run/s"));
+  EXPECT_EQ(bare.tls_user, "bob");
+  EXPECT_EQ(bare.query.at("tls-psk-file"), "/a key.psk");
+  EXPECT_EQ(bare.query.at("tls-certificates"), "/pki");
+  EXPECT_EQ(bare.socket_path, "/run/s");
+  const auto own = *parse_store_uri(given("nbds://al@h/vm1?tls-psk-file=/own&tls-certificates=/o"));
+  EXPECT_EQ(own.tls_user, "al");
+  EXPECT_EQ(own.query.at("tls-psk-file"), "/own");
+  EXPECT_EQ(own.query.at("tls-certificates"), "/o");
+  for (const char* plain : {"nbd://h/vm1", "/srv/a.img", "null:1MiB"}) {
+    EXPECT_EQ(given(plain), parse_store_uri(plain)->text) << "no TLS, no credentials";
+  }
+  EXPECT_EQ(with_credentials(*parse_store_uri("nbds://h/vm1"), {})->text, "nbds://h/vm1");
 }
 
 TEST(CommandLine, ListenMayStandBeforeTheDisk) {
