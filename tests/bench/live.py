@@ -121,21 +121,32 @@ class OurDisk:
         """{"begin", "end", "switch", "bytes", "converged", "job"}; times in seconds."""
         store = f"nbd+unix:///?socket={slow.path}" if slow else target
         begin = time.monotonic()
-        run = subprocess.run([self._blockmig, "migrate", servers.EXPORT, "--to", store, "--mode", self._mode,
-                              "--max-downtime", row.downtime, "--state-dir", self._state, "--detach",
-                              "-o", "json"], capture_output=True, text=True, check=False, timeout=60)
-        if run.returncode != 0:
-            raise RuntimeError(f"blockmig migrate --mode {self._mode}: {run.stderr or run.stdout}")
-        job = json.loads(run.stdout)
+        job = self.start(store, "--max-downtime", row.downtime)
         while job["state"] == "running" and time.monotonic() - begin < row.patience:
             time.sleep(0.01)
-            job = self._ask("/v1/jobs/" + job["id"])
+            job = self.job(job["id"])
         end = time.monotonic()
         if job["state"] not in ("running", "done"):
             raise RuntimeError(f"blockmig --mode {self._mode}: {job['state']}: {job.get('error')}")
         return {"begin": begin, "end": end, "switch": end - SWITCH_SECONDS,
                 "bytes": job["bytes_copied"] + job["bytes_mirrored"], "converged": job["state"] == "done",
                 "job": job}
+
+    @property
+    def pid(self):
+        return self._server.pid
+
+    def start(self, store, *extra):
+        """The job's JSON, once it runs."""
+        run = subprocess.run([self._blockmig, "migrate", servers.EXPORT, "--to", store, "--mode", self._mode,
+                              *extra, "--state-dir", self._state, "--detach", "-o", "json"],
+                             capture_output=True, text=True, check=False, timeout=60)
+        if run.returncode != 0:
+            raise RuntimeError(f"blockmig migrate --mode {self._mode}: {run.stderr or run.stdout}")
+        return json.loads(run.stdout)
+
+    def job(self, job_id):
+        return self._ask("/v1/jobs/" + job_id)
 
     def _ask(self, path):
         connection = http.client.HTTPConnection("localhost")

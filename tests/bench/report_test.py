@@ -172,6 +172,22 @@ class LiveMoves(unittest.TestCase):
             self.assertIn(expected, text)
 
 
+class AtRest(unittest.TestCase):
+    def test_the_report_shows_what_was_measured(self):
+        sparse = {"disk": "16 TiB sparse", "mode": "dbt", "first_byte": 0.01, "seconds": 0.5,
+                  "peak_bytes": 30 << 20, "moved_bytes": 1 << 30, "saved_bytes": 15 << 40}
+        shared = {"scenario": "nothing", "mode": "shared", "switched": 0.2, "first_read_ms": 0.1,
+                  "moved_bytes": 1 << 28, "read_seconds": 0}
+        text = render.markdown(whole() | {"sparse": {"bytes": 1 << 30, "rows": [sparse]},
+                                          "shared": {"bytes": 1 << 30, "rows": [shared]}}, {})
+        self.assertIn("| 16 TiB sparse | dbt | 0.010 | 0.50 | 30 | 1,024 | 15,728,640 |", text)
+        self.assertIn("| nothing | shared | 0.200 | 0.100 | 256 | 25% | 0.00 |", text)
+
+    def test_where_no_such_file_can_be_it_says_so(self):
+        text = render.markdown(whole() | {"sparse": {"bytes": 1, "rows": None}}, {})
+        self.assertIn("no file of that size", text)
+
+
 class Report(unittest.TestCase):
     def test_the_report_says_every_verdict(self):
         text = render.markdown(whole(), {"ratios-serve": "r.svg"})
