@@ -39,6 +39,8 @@ enum class PlantedBug : int {
   kAbsentReadsAsFound,       ///< post-copy: an absent chunk is read where it is not yet
   kPartialWriteNoFetch,      ///< post-copy: a part of an absent chunk makes it present
   kBaseNotFlushed,           ///< I1: a flush forgets what only the old store has
+  kSwitchNotAnnounced,       ///< I3: the old store still says that the disk lives there
+  kSwitchConfirmedEarly,     ///< I3: the new store says so before the decision
   kRestSavedBeforeFence,     ///< post-copy: chunks dirtied after the journal was told are missing
                              ///< there
   kWholeBeforeJobEnds,       ///< I7: that the new store is whole is recorded without the job's end

@@ -172,6 +172,11 @@ Task<void> Job::clean_up(const Status& result) {
     const HydrationRecord rest = m.pivot->record;
     co_await forget_rest(m.journal, rest);
   }
+  // Where the owner is unknown, nothing is to be said about it.
+  if (m.opener && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
+    co_await m.opener->withdraw_switch();
+  }
+  if (m.opener && m.keep_target) co_await m.opener->keep();
   if (m.checkpoint) co_await m.checkpoint->detach();
   auto unused = std::move(m.recovered);
   if (!unused.empty()) co_await forget(m.journal, disk_name(), id());

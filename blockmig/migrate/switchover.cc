@@ -137,6 +137,7 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
   }
   if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  if (planted(PlantedBug::kSwitchConfirmedEarly)) co_await migration.opener->confirm_switch(false);
   const auto decision = co_await decide(migration);
   co_return decision;
 }
@@ -217,6 +218,9 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   if (too_much_now && copies_all_dirty(migration) && migration.status.mode != Mode::kCold)
     co_return SwitchOutcome::kPostponed;
 
+  if (migration.opener && !planted(PlantedBug::kSwitchNotAnnounced)) {
+    co_await migration.opener->announce_switch();
+  }
   const Phase before = migration.status.phase;
   enter_phase(migration.status.phase, Phase::kSwitching);
   ++migration.status.switchover_attempts;
@@ -232,6 +236,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const double fence_ms = to_ms(migration.loop.now() - begun);
   if (switched) {
     migration.status.stall_ms = fence_ms;
+    const bool source_needed = migration.pivot != nullptr;
+    if (migration.opener) co_await migration.opener->confirm_switch(source_needed);
     co_await report_digests(migration);
   } else {
     enter_phase(migration.status.phase, before);

@@ -33,6 +33,19 @@ class TargetOpener {
     static_cast<void>(number);
     co_return Status();
   }
+  /// Who looks at a store without this journal learns from the next three which one the disk lives
+  /// on (blockmig/journal/owner_stamp.h). Trouble with that is theirs to tell; it never ends a job.
+  /// Before the fence: until one of the others is called, only the journal says which (I3).
+  virtual Task<void> announce_switch() { co_return; }
+  /// After the decision. `source_needed`: the disk still fetches from its old store.
+  virtual Task<void> confirm_switch(bool source_needed) {
+    static_cast<void>(source_needed);
+    co_return;
+  }
+  /// There is no decision, and will be none.
+  virtual Task<void> withdraw_switch() { co_return; }
+  /// The target is a finished copy that belongs to nobody.
+  virtual Task<void> keep() { co_return; }
   /// For mode `shared`: the folder that the disk's image lies in; null where there is none. The
   /// opener's.
   virtual DataAtRest* data_at_rest() { return nullptr; }

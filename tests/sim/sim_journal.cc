@@ -90,7 +90,10 @@ Task<Status> SimJournal::apply(EncodedBatch batch) {
   }
   if (!alive) co_return Error(ErrorCode::kIo, "the daemon has crashed");
   co_await take_time();
-  if (happens && (alive || random_.chance(1, 2))) apply_batch(batch, records_);
+  if (happens && (alive || random_.chance(1, 2))) {
+    apply_batch(batch, records_);
+    on_applied();
+  }
   if (fails || !alive) co_return Error(ErrorCode::kIo, "the journal's device failed");
   co_return Status();
 }

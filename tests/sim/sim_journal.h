@@ -26,6 +26,8 @@ class SimJournal final : public Journal {
   /// Called with the record when a decision is about to become durable: the gate is closed, and the
   /// target must equal the source bit for bit (I4).
   std::function<void(const DiskRecord&)> on_decision;
+  /// Called when something has become durable.
+  std::function<void()> on_applied = [] {};
   std::uint32_t save_error_ppm = 0;
   /// False: its daemon has crashed. What was under way happens or not; nothing else does.
   bool alive = true;

@@ -50,6 +50,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"absent-reads-as-found", PlantedBug::kAbsentReadsAsFound},
     {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},
     {"base-not-flushed", PlantedBug::kBaseNotFlushed},
+    {"switch-not-announced", PlantedBug::kSwitchNotAnnounced},
+    {"switch-confirmed-early", PlantedBug::kSwitchConfirmedEarly},
     {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
     {"whole-before-job-ends", PlantedBug::kWholeBeforeJobEnds},
     {"activity-log-skipped", PlantedBug::kActivityLogSkipped},

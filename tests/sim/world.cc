@@ -8,46 +8,12 @@
 #include <utility>
 
 #include "blockmig/base/chunk_digests.h"
-#include "sim_at_rest.h"
+#include "sim_opener.h"
 
 namespace blockmig::sim {
 namespace {
 
 constexpr Duration kJobPatience = std::chrono::seconds(20);
-
-class SimOpener final : public TargetOpener {
- public:
-  SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device,
-            std::shared_ptr<FaultDevice> source, std::shared_ptr<ChunkDigests>& manifest)
-      : loop_(loop),
-        random_(random),
-        device_(std::move(device)),
-        at_rest_(loop, std::move(source), manifest),
-        uri_("sim:" + device_->info().name) {}
-  const std::string& uri() const override { return uri_; }
-  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
-    const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
-    co_await sleep_for(loop_, wait);
-    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
-    co_return opened;
-  }
-  Task<void> discard() override { co_return; }
-  DataAtRest* data_at_rest() override { return &at_rest_; }
-  void generation_begins(std::uint64_t) override { begins(); }
-  Task<Status> generation_complete(std::uint64_t) override {
-    completes();
-    co_return Status();
-  }
-  std::function<void()> begins;
-  std::function<void()> completes;
-
- private:
-  EventLoop& loop_;
-  Random& random_;
-  std::shared_ptr<FaultDevice> device_;
-  SimAtRest at_rest_;
-  std::string uri_;
-};
 
 std::uint64_t draw_size(Random& random) {
   const std::uint64_t whole = random.between(4, 64) * 16 * kKiB;
@@ -72,7 +38,10 @@ World::World(const RunOptions& options)
       loop_(random_),
       size_bytes_(draw_size(random_)),
       history_(size_bytes_),
-      journal_(loop_, random_, journal_records_) {
+      journal_(loop_, random_, journal_records_),
+      stamp_random_(options.seed + 1),
+      owners_(loop_, stamp_random_) {
+  owners_.on_change = journal_.on_applied = [this] { check_stamps(); };
   journal_.on_decision = [this](const DiskRecord& record) {
     switched_ = true;
     check_equal(record);
@@ -198,7 +167,9 @@ std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> ta
   opener->completes = [this] {
     if (!crashed_) check_instant();
   };
-  return opener;
+  const std::string& name = target_->info().name;
+  return std::make_unique<StampedOpener>(std::move(opener), owners_, owner_->info().name, name,
+                                         disk_->epoch() + 1);
 }
 
 std::shared_ptr<FaultDevice> World::find_store(const std::string& name) const {
@@ -227,6 +198,8 @@ Task<void> World::story() {
   owner_ = make_store("store-0");
   fill_source();
   open_daemon(1);
+  const std::string first = owner_->info().name;
+  co_await owners_.set(first, StampState::kCurrent, 1, "");
   guest_plan_.max_request_sectors = random_.between(1, 300);
   guest_plan_.max_think = std::chrono::microseconds(random_.between(0, 3000));
   guest_plan_.hot_percent = static_cast<std::uint32_t>(random_.below(100));
@@ -260,6 +233,8 @@ Task<void> World::story() {
     complain("a guest request failed although its store never did (I8)");
   }
   co_await bury_daemon();
+  const std::string untold = owners_.judge_at_rest(journal_owner());
+  if (!untold.empty()) complain(untold + " (I3)");
   check_survivors();
   finished_ = true;
 }

@@ -7,6 +7,8 @@
 //   guest     no guest request fails unless the store that owns the disk failed it (I8)
 //   crash     the daemon is killed or the power goes at any moment: the history goes on, with what
 //             was flushed, and a restart goes on with what was recorded (I1, I5, I7)
+//   stamps    what stands beside the stores is what the journal has decided, or says that only the
+//             journal knows (I3)
 //   liveness  with all faults healed, every job ends
 #pragma once
 
@@ -28,6 +30,7 @@
 #include "history.h"
 #include "shared_device.h"
 #include "sim_journal.h"
+#include "sim_owners.h"
 
 namespace blockmig::sim {
 
@@ -91,6 +94,8 @@ class World final {
   /// Where the disk as the journal has it finds a sector.
   const FaultDevice& holder(std::uint64_t offset) const;
   Task<void> resume_job(JobRecord record, RecoveredTracking recovered);
+  void check_stamps();
+  std::string journal_owner() const;
   void complain(const std::string& text);
   void note(const std::string& text);
 
@@ -104,6 +109,8 @@ class World final {
   std::vector<std::shared_ptr<FaultDevice>> stores_;
   std::shared_ptr<FaultDevice> owner_;   ///< store that holds the disk now
   std::shared_ptr<FaultDevice> target_;  ///< of the running migration
+  Random stamp_random_;
+  SimOwners owners_;
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<JobBoard> board_;
   std::unique_ptr<Guest> guest_;

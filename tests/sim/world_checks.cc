@@ -102,6 +102,17 @@ const FaultDevice& World::holder(std::uint64_t offset) const {
   return *owner_;
 }
 
+/// The store that the journal says the disk is on.
+std::string World::journal_owner() const {
+  if (!journal_records_.contains(disk_key("disk"))) return stores_.front()->info().name;
+  return journal_.disk_record("disk").store_uri.substr(4);
+}
+
+void World::check_stamps() {
+  const std::string trouble = owners_.judge(journal_owner());
+  if (!trouble.empty()) complain(trouble + " (I3)");
+}
+
 std::optional<SectorValue> World::survivor(std::uint64_t sector) {
   const ByteRange range = history_.sector_range(sector);
   std::byte bytes[kSectorBytes];

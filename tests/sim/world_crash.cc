@@ -34,7 +34,7 @@ void World::crash() {
   note(power_lost_ ? "POWER LOSS" : "KILL");
   crashed_ = true;
   ++result_.crashes;
-  journal_.alive = false;
+  journal_.alive = owners_.alive = false;
   guest_->cut();
   if (instant_ != 0) history_.end_read(std::exchange(instant_, 0));
   for (const auto& store : stores_) {
@@ -81,7 +81,7 @@ Task<void> World::restart() {
   co_await bury_daemon();
   heal();
   for (const auto& store : stores_) store->reopen();
-  journal_.alive = true;
+  journal_.alive = owners_.alive = true;
   journal_.save_error_ppm = 0;
   crashed_ = false;
   const auto found = co_await journal_.load_disk("disk");
@@ -105,6 +105,8 @@ Task<void> World::restart() {
     device = co_await open_in_mid_hydration(record);
     if (device == nullptr) co_return;
   }
+  const std::string refused = owners_.restart(owner_->info().name, record.epoch);
+  if (!refused.empty()) complain(refused + " (I3)");
   const Status loaded = co_await board_->load();
   if (!loaded.ok()) complain("the journal cannot be read: " + loaded.error().message());
   if (device != nullptr) {

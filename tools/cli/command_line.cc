@@ -158,6 +158,7 @@ class Parser final {
     add_job_commands();
     add_bitmap_commands();
     add_manifest_commands();
+    add_force_own();
     add_daemon_commands();
   }
 
@@ -248,6 +249,15 @@ class Parser final {
       sub->add_option("IMAGE", raw_.subject, "path of the image")->required();
       add_output(*sub, raw_, "table, json");
     }
+  }
+
+  void add_force_own() {
+    CLI::App* own =
+        command("force-own", "take an image whose owner is gone for good", Verb::kForceOwn);
+    own->add_option("IMAGE", raw_.subject, "path of the image")->required();
+    own->add_option("--epoch", raw_.proof_epoch, "as the refusal has named it");
+    own->add_option("--owner", raw_.proof_owner, "as the refusal has named it")->type_name("UUID");
+    own->footer(kForceOwnFooter);
   }
 
   void add_daemon_commands() {

@@ -32,6 +32,7 @@ enum class Verb {
   kManifestMake,
   kManifestCheck,
   kManifestShow,
+  kForceOwn,
   kDisconnect,
   kDetach,
   kStop,
@@ -64,9 +65,11 @@ struct CommandLine {
   std::uint64_t bwlimit_bytes_per_second = 0;
   BitmapSpec bitmap;
   bool forget = false;
-  bool force = false;  ///< manifest make
-  bool adopt = false;  ///< manifest check
-  TlsClient tls;       ///< verify
+  bool force = false;             ///< manifest make
+  bool adopt = false;             ///< manifest check
+  TlsClient tls;                  ///< verify
+  std::uint64_t proof_epoch = 0;  ///< force-own
+  std::string proof_owner;
 };
 
 struct DaemonCommandLine {

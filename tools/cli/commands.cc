@@ -52,6 +52,8 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
     case Verb::kManifestCheck:
     case Verb::kManifestShow:
       return run_manifest(command);
+    case Verb::kForceOwn:
+      return run_force_own(command);
     case Verb::kDisconnect:
     case Verb::kDetach:
     case Verb::kStop:

@@ -41,6 +41,7 @@ ExitCode run_job_command(const CommandLine& command, const CommandContext& conte
 ExitCode run_bitmap(const CommandLine& command, const CommandContext& context);
 /// manifest make, check, show.
 ExitCode run_manifest(const CommandLine& command);
+ExitCode run_force_own(const CommandLine& command);
 /// disconnect, detach, stop.
 ExitCode run_daemon_command(const CommandLine& command, const CommandContext& context);
 

@@ -155,6 +155,8 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
   command.force = raw.force;
   command.adopt = raw.adopt;
   command.tls = raw.tls;
+  command.proof_epoch = raw.proof_epoch;
+  command.proof_owner = raw.proof_owner;
   Status status;
   take(status, "-o", raw.output, command.format, parse_format);
   take(status, "ls", raw.listed, command.listed, parse_listed);
@@ -188,6 +190,7 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
     case Verb::kVerify:
     case Verb::kBitmapRemove:
     case Verb::kBitmapList:
+    case Verb::kForceOwn:
     case Verb::kManifestMake:
     case Verb::kManifestCheck:
     case Verb::kManifestShow:

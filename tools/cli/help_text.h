@@ -40,6 +40,14 @@ Modes: cold holds writers back while it copies; dbt copies in passes until the r
 --max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
 waiting, not the job.)";
 
+inline constexpr const char* kForceOwnFooter = R"(
+Beside each image lies IMAGE.blockmig-owner, which says whose it is. A daemon that was killed
+takes its images up again by itself; another one is refused, and the refusal names epoch and
+owner. Repeat them here only when you know that the owner will never write to the image again
+and that no newer store of the disk exists: what is there would be lost. Without them, this
+command says what they are and changes nothing. It refuses while a living process has the
+image.)";
+
 inline constexpr const char* kVerifyFooter = R"(
 Examples:
   blockmig verify /srv/a/vm1.img /srv/b/vm1.img

@@ -58,6 +58,8 @@ struct RawOptions {
   bool forget = false;
   bool force = false;
   bool adopt = false;
+  std::uint64_t proof_epoch = 0;
+  std::string proof_owner;
 
   TlsClient tls;  ///< verify
 

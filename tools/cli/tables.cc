@@ -232,6 +232,7 @@ std::string disk_text(const DiskView& disk) {
        {"before", disk.previous_uri},
        {"size", format_bytes(disk.size_bytes) + " (" + std::to_string(disk.size_bytes) + ")"},
        {"epoch", std::to_string(disk.epoch)},
+       {"stamp", disk.stamp},
        {"job", disk.job},
        {"clients", std::to_string(disk.clients)},
        {"at", uris},

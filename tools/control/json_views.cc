@@ -62,6 +62,7 @@ Result<DiskView> disk_of_json(const Json& json) {
   fields.read("store", disk.store_uri);
   fields.read("previous_store", disk.previous_uri);
   fields.read("epoch", disk.epoch);
+  fields.read("stamp", disk.stamp);
   fields.read("size_bytes", disk.size_bytes);
   fields.read("read_only", disk.read_only);
   fields.read("description", disk.description);
@@ -112,6 +113,7 @@ Json json_of(const DaemonView& daemon) {
   json["version"] = daemon.version;
   json["pid"] = daemon.pid;
   json["state_dir"] = daemon.state_dir;
+  json["owner"] = daemon.owner;
   json["loop"] = daemon.loop;
   json["uptime_seconds"] = daemon.uptime_seconds;
   json["listen"] = daemon.listen;
@@ -142,6 +144,7 @@ Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   inner.read("version", daemon.version);
   inner.read("pid", daemon.pid);
   inner.read("state_dir", daemon.state_dir);
+  inner.read("owner", daemon.owner);
   inner.read("loop", daemon.loop);
   inner.read("uptime_seconds", daemon.uptime_seconds);
   inner.read("listen", daemon.listen);
@@ -178,6 +181,7 @@ Json json_of(const DiskView& disk) {
   json["store"] = disk.store_uri;
   json["previous_store"] = disk.previous_uri;
   json["epoch"] = disk.epoch;
+  json["stamp"] = disk.stamp;
   json["size_bytes"] = disk.size_bytes;
   json["read_only"] = disk.read_only;
   json["description"] = disk.description;

@@ -82,6 +82,7 @@ struct DiskView {
   std::string store_uri;
   std::string previous_uri;
   std::uint64_t epoch = 0;
+  std::string stamp;  ///< "stamped", or why nothing beside the store says whose it is
   std::uint64_t size_bytes = 0;
   bool read_only = false;
   std::string description;
@@ -128,6 +129,7 @@ struct DaemonView {
   std::string loop;
   double uptime_seconds = 0;
   std::vector<std::string> listen;
+  std::string owner{};  ///< identity of the state folder, as in the stamps beside its images
   friend bool operator==(const DaemonView&, const DaemonView&) = default;
 };
 

@@ -11,6 +11,33 @@
 
 namespace blockmig {
 
+Task<Status> DiskService::claim(const ServeRequest& request, SourceChoice& choice,
+                                std::unique_ptr<BlockDevice>& source, StoreOwners::Claim& claim) {
+  if (owners_ == nullptr) co_return Status();
+  const Result<StoreUri> store = parse_store_uri(choice.uri);
+  Status ours = store.ok() ? Status() : Status(store.error());
+  if (store.ok()) {
+    auto claimed = co_await owners_->claim(request, *store, choice);
+    if (claimed.ok()) {
+      claim = *std::move(claimed);
+      choice.epoch = claim.verdict.epoch;
+    } else {
+      ours = claimed.error();
+    }
+  }
+  if (ours.ok()) co_return ours;
+  const Status closed = co_await source->close();
+  static_cast<void>(closed);  // nothing was written to it
+  source.reset();
+  co_return ours;
+}
+
+Task<void> DiskService::give_back(const SourceChoice& choice, StoreOwners::Claim claim) {
+  const Result<StoreUri> store = parse_store_uri(choice.uri);
+  if (owners_ == nullptr || !store) co_return;
+  co_await owners_->give_back(*store, std::move(claim));
+}
+
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
     const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice> source) {
   if (choice.hydration.empty()) co_return std::move(source);
@@ -28,7 +55,10 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
       from.uri = rest->base_uri;
       from.known = true;
       Result<std::unique_ptr<BlockDevice>> found = Error(ErrorCode::kNotFound, "");
-      if (rest->base_generation != 0) {
+      const Status ours = co_await check_base(request.disk, rest->base_uri, choice.epoch);
+      if (!ours.ok()) {
+        found = ours.error();
+      } else if (rest->base_generation != 0) {
         found = co_await open_at_rest(loop_, rest->base_uri, rest->base_generation);
       } else {
         found = co_await open_source(request, from);
@@ -53,6 +83,15 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
     static_cast<void>(closed);
   }
   co_return opened.error();
+}
+
+Task<Status> DiskService::check_base(const std::string& disk, const std::string& base_uri,
+                                     std::uint64_t epoch) {
+  const Result<StoreUri> base = parse_store_uri(base_uri);
+  if (!base) co_return base.error();
+  if (owners_ == nullptr) co_return Status();
+  const Status ours = co_await owners_->check_base(disk, *base, epoch);
+  co_return ours;
 }
 
 Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {

@@ -70,7 +70,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
   const auto reservation = disks_.reserve(request.disk);
   if (!reservation) co_return reservation.error();
-  const Result<SourceChoice> choice = co_await choose(request);
+  Result<SourceChoice> choice = co_await choose(request);
   if (!choice) co_return choice.error();
   // What is absent is pulled into the store, whatever clients may do.
   ServeRequest opening = request;
@@ -78,9 +78,15 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, *choice);
   if (!source) co_return source.error();
   std::unique_ptr<BlockDevice> store = *std::move(source);
+  StoreOwners::Claim claimed;
+  const Status ours = co_await claim(opening, *choice, store, claimed);
+  if (!ours) co_return ours.error();
   Result<std::unique_ptr<BlockDevice>> opened =
       co_await open_rest(opening, *choice, std::move(store));
-  if (!opened) co_return opened.error();
+  if (!opened) {
+    co_await give_back(*choice, std::move(claimed));
+    co_return opened.error();
+  }
   auto disk =
       std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
   auto served = std::make_shared<ServedDisk>(std::move(disk), request.description,
@@ -93,7 +99,12 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
     if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
     const Status closed = co_await served->disk().close();
     if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
+    co_await give_back(*choice, std::move(claimed));
     co_return published.error();
+  }
+  if (owners_ != nullptr) {
+    const bool needed = !choice->hydration.empty();
+    co_await owners_->settle_previous(request.disk, *choice, needed);
   }
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
   co_await hydrate(served);
@@ -287,6 +298,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     static_cast<void>(ended);
   }
   const std::uint64_t epoch = (*disk)->disk().epoch();
+  const std::string store_uri = (*disk)->disk().store_uri();
   const Status removed = co_await disks_.remove(name);
   if (!removed) co_return removed;
   restored_.erase(name);
@@ -295,6 +307,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   batch.removed_notes.push_back({"serve", name, ""});
   if (forget) batch.removed_disks.push_back(name);
   const Status recorded = co_await journal_.commit(batch);
+  if (recorded.ok() && forget && owners_ != nullptr) co_await owners_->forget(name, store_uri);
   co_return recorded;
 }
 

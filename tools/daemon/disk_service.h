@@ -19,6 +19,7 @@
 #include "tools/daemon/log.h"
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/source_choice.h"
+#include "tools/daemon/store_owners.h"
 #include "tools/daemon/store_use.h"
 
 namespace blockmig {
@@ -55,6 +56,8 @@ class DiskService final {
   void note_restored(const std::string& disk) { restored_.insert(disk); }
   /// Told of every disk before its first client and after; null: nobody is.
   void set_restarts(RestartService* restarts) { restarts_ = restarts; }
+  /// Whose stamps the stores of disks get; null: nobody's.
+  void set_owners(StoreOwners* owners) { owners_ = owners; }
 
   /// Fetches what a disk has at rest in a folder until its own store is whole, and lets the folder
   /// go. The job's id. kPrecondition: it is whole already.
@@ -89,6 +92,13 @@ class DiskService final {
   Task<Result<std::unique_ptr<BlockDevice>>> open_rest(const ServeRequest& request,
                                                        const SourceChoice& choice,
                                                        std::unique_ptr<BlockDevice> source);
+  /// Makes the opened source ours, at the epoch that the disk is to have; closes it if it is not to
+  /// be had. After an error of what follows: give_back().
+  Task<Status> claim(const ServeRequest& request, SourceChoice& choice,
+                     std::unique_ptr<BlockDevice>& source, StoreOwners::Claim& claim);
+  Task<Status> check_base(const std::string& disk, const std::string& base_uri,
+                          std::uint64_t epoch);
+  Task<void> give_back(const SourceChoice& choice, StoreOwners::Claim claim);
   /// Goes on with the hydration of a disk that was opened in the middle of it.
   Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
   /// A disk that a restart has served already, if the request asks for the same.
@@ -111,6 +121,7 @@ class DiskService final {
   bool tls_required_;
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
+  StoreOwners* owners_ = nullptr;
   std::set<std::string> restored_;
 };
 

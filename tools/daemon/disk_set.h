@@ -13,6 +13,7 @@
 
 #include "nbdserver/export.h"
 #include "tools/daemon/served_disk.h"
+#include "tools/daemon/store_owners.h"
 
 namespace blockmig {
 
@@ -34,6 +35,9 @@ class DiskSet final : public ExportDirectory {
     std::string name_;
   };
 
+  /// Told when a disk's store was closed in order; null: nobody is.
+  void set_owners(StoreOwners* owners) { owners_ = owners; }
+
   std::vector<std::shared_ptr<Export>> list() override;
   std::shared_ptr<Export> find(std::string_view name) override;
 
@@ -54,6 +58,7 @@ class DiskSet final : public ExportDirectory {
  private:
   std::vector<std::shared_ptr<ServedDisk>> disks_;
   std::set<std::string> reserved_;
+  StoreOwners* owners_ = nullptr;
 };
 
 }  // namespace blockmig

@@ -71,6 +71,7 @@ DiskView DiskService::view(ServedDisk& served) const {
   view.store_uri = disk.store_uri();
   view.previous_uri = served.previous_uri();
   view.epoch = disk.epoch();
+  if (owners_ != nullptr && !served.read_only()) view.stamp = owners_->describe(view.store_uri);
   view.size_bytes = disk.info().size_bytes;
   view.read_only = served.read_only();
   view.description = served.description();

@@ -53,6 +53,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
       log_(log),
       started_(loop.now()),
       connections_(loop, log),
+      owners_(loop, *journal_, log, place_of(options.state_dir), !options.private_journal),
       jobs_(loop, *journal_),
       server_(make_nbd_server(
           loop, disks_, server_options(options, std::move(serving_loops), connections_, log))),
@@ -69,6 +70,11 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
       report_end_(loop) {}
 
 Task<Status> Engine::open() {
+  const Status identified = co_await owners_.open();
+  if (!identified) co_return identified;
+  disks_.set_owners(&owners_);
+  disk_service_.set_owners(&owners_);
+  migrations_.set_owners(&owners_);
   const Status history = co_await migrations_.load_history();
   if (!history) co_return history;
   const Status unfinished = co_await restarts_.load();
@@ -142,6 +148,7 @@ DaemonView Engine::describe() const {
   view.pid = static_cast<std::uint64_t>(getpid());
   view.state_dir = options_.state_dir;
   view.loop = loop_.name();
+  view.owner = owners_.id();
   view.uptime_seconds = std::chrono::duration<double>(loop_.now() - started_).count();
   view.listen = disk_service_.addresses();
   return view;

@@ -21,6 +21,7 @@
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/restart_service.h"
+#include "tools/daemon/store_owners.h"
 
 namespace blockmig {
 
@@ -60,6 +61,7 @@ class Engine final {
   Log& log_;
   TimePoint started_;
   ConnectionLog connections_;
+  StoreOwners owners_;
   DiskSet disks_;
   JobBoard jobs_;
   std::unique_ptr<NbdServer> server_;

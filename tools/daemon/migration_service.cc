@@ -64,6 +64,8 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.disk_min_io_bytes = (*disk)->disk().info().min_io_bytes;
   plan.uses = service_.uses(request.disk);
   plan.own_addresses = service_.addresses();
+  plan.owners = owners_;
+  plan.epoch = (*disk)->disk().epoch() + 1;
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
   const Status checked = co_await offload(loop_, [&plan, size] {
     plan.target = resolve_target(plan);
@@ -119,6 +121,10 @@ Task<void> MigrationService::keep_report(std::string id) {
     // The disk's own store is whole: the folder's image is nobody's.
     const Status released = co_await release_at_rest(loop_, job->source_uri, job->disk);
     if (!released) log_.warning(released.error().message(), {job->disk, id, job->epoch});
+  }
+  if (job->switched && job->state == JobState::kDone && job->depends_on.empty() &&
+      owners_ != nullptr) {
+    co_await owners_->leave_base(job->disk, job->source_uri);
   }
   JobRecord record;
   record.id = id;

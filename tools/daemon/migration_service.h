@@ -25,6 +25,8 @@ class MigrationService final {
                    JobBoard& jobs, Log& log)
       : loop_(loop), journal_(journal), disks_(disks), service_(service), jobs_(jobs), log_(log) {}
 
+  /// Whose stamps the stores of moves get; null: nobody's.
+  void set_owners(StoreOwners* owners) { owners_ = owners; }
   /// Reads what earlier daemons of this state folder recorded about their jobs.
   Task<Status> load_history();
 
@@ -65,6 +67,7 @@ class MigrationService final {
   DiskService& service_;
   JobBoard& jobs_;
   Log& log_;
+  StoreOwners* owners_ = nullptr;
   std::vector<JobStatus> history_;
   TaskScope reports_;
 };

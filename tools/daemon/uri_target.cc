@@ -12,6 +12,7 @@
 #include "blockmig/base/units.h"
 #include "blockmig/block/file_device.h"
 #include "blockmig/block/free_space.h"
+#include "blockmig/block/image_lock.h"
 #include "blockmig/block/nbd_device.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
@@ -100,6 +101,25 @@ Status sync_folder(const std::string& folder) {
   return {};
 }
 
+/// Nobody needs what the target holds, by the stamp beside it.
+Status check_owner(const TargetPlan& plan) {
+  if (plan.owners == nullptr || plan.target.kind != StoreUri::Kind::kFile) return {};
+  const auto stamp = read_stamp(plan.target.path);
+  if (!stamp) {
+    const ErrorCode code = stamp.error().code();
+    // There is no such file yet, or none that can have a stamp; the rest is said when it is opened.
+    const bool damaged = code == ErrorCode::kProtocol || code == ErrorCode::kPrecondition;
+    return damaged ? Status(stamp.error()) : Status();
+  }
+  const Claimant who = plan.owners->claimant(plan.disk, plan.target, plan.epoch);
+  const auto judged = judge_target(*stamp, who);
+  if (judged.ok()) return {};
+  // One that lives says so better.
+  const UniqueFd fd(::open(plan.target.path.c_str(), O_RDWR | O_CLOEXEC));
+  const Status locked = fd ? lock_image(fd.get(), plan.target.path, false) : Status();
+  return locked.ok() ? judged.error() : locked;
+}
+
 /// The inode and when it was made: another file of that name has another.
 std::string identity_of(const std::string& path) {
   struct statx facts {};
@@ -140,6 +160,8 @@ Status check_target(const TargetPlan& plan, std::uint64_t size_bytes) {
   }
   const Status unused = check_unused(plan.target, plan.uses);
   if (!unused) return unused;
+  const Status ownable = check_owner(plan);
+  if (!ownable) return ownable;
   if (plan.target.kind == StoreUri::Kind::kFile) return check_file_target(plan, size_bytes);
   return {};
 }
@@ -163,6 +185,10 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   }
   if (plan_.target.kind == StoreUri::Kind::kFile) {
     identity_ = co_await offload(loop_, [this] { return identity_of(plan_.target.path); });
+    if (fits.ok()) {
+      const Status claimed = co_await claim();
+      fits = claimed;
+    }
   }
   if (fits.ok()) {
     Result<std::unique_ptr<BlockDevice>> fitted = fit_to_size(device, size_bytes);
@@ -223,6 +249,43 @@ Task<Status> UriTarget::remember_created() {
   co_return looked;
 }
 
+/// The file is open, and so locked by its device.
+Task<Status> UriTarget::claim() {
+  if (plan_.owners == nullptr) co_return Status();
+  const StoreOwners::Move moving = move();
+  const auto token = co_await plan_.owners->claim_target(moving);
+  if (!token) co_return token.error();
+  // What was recorded about it before somebody else had it is not believed.
+  if (*token != 0) identity_ += ", use " + std::to_string(*token);
+  co_return Status();
+}
+
+Task<void> UriTarget::announce_switch() {
+  if (plan_.owners == nullptr || announced_) co_return;
+  announced_ = true;
+  const StoreOwners::Move moving = move();
+  co_await plan_.owners->announce(moving);
+}
+
+Task<void> UriTarget::confirm_switch(bool source_needed) {
+  if (plan_.owners == nullptr) co_return;
+  const StoreOwners::Move moving = move();
+  co_await plan_.owners->confirm(moving, source_needed);
+}
+
+Task<void> UriTarget::withdraw_switch() {
+  if (plan_.owners == nullptr || !announced_) co_return;
+  announced_ = false;
+  const StoreOwners::Move moving = move();
+  co_await plan_.owners->withdraw(moving);
+}
+
+Task<void> UriTarget::keep() {
+  if (plan_.owners == nullptr) co_return;
+  const StoreOwners::Move moving = move();
+  co_await plan_.owners->drop_target(moving);
+}
+
 DataAtRest* UriTarget::data_at_rest() {
   if (plan_.source.kind != StoreUri::Kind::kFile) return nullptr;
   if (!at_rest_) at_rest_ = std::make_unique<FolderAtRest>(loop_, plan_.source.path, plan_.disk);
@@ -232,6 +295,10 @@ DataAtRest* UriTarget::data_at_rest() {
 Task<void> UriTarget::discard() {
   if (!created_) co_return;
   created_ = false;
+  if (plan_.owners != nullptr) {
+    const StoreOwners::Move moving = move();
+    co_await plan_.owners->drop_target(moving);
+  }
   const std::string path = plan_.target.path;
   const std::uint64_t device = created_device_;
   const std::uint64_t inode = created_inode_;

@@ -16,6 +16,7 @@
 #include "blockmig/block/file_device.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/migrate/target_opener.h"
+#include "tools/daemon/store_owners.h"
 #include "tools/daemon/store_use.h"
 
 namespace blockmig {
@@ -28,6 +29,8 @@ struct TargetPlan {
   std::uint32_t disk_min_io_bytes = 1;     ///< what the disk's clients were promised
   std::vector<StoreUse> uses;              ///< by others, in this daemon
   std::vector<std::string> own_addresses;  ///< where this daemon listens
+  StoreOwners* owners = nullptr;           ///< null: nothing is stamped
+  std::uint64_t epoch = 0;                 ///< of the disk, once it is at the target
 };
 
 /// If the target is an existing folder: the file of the source's name in it (of the disk's name,
@@ -48,6 +51,10 @@ class UriTarget final : public TargetOpener {
   const std::string& uri() const override { return plan_.target.text; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
   Task<void> discard() override;
+  Task<void> announce_switch() override;
+  Task<void> confirm_switch(bool source_needed) override;
+  Task<void> withdraw_switch() override;
+  Task<void> keep() override;
   std::string identity() const override { return identity_; }
   DataAtRest* data_at_rest() override;
 
@@ -55,11 +62,14 @@ class UriTarget final : public TargetOpener {
   Task<Result<std::unique_ptr<BlockDevice>>> open_store(std::uint64_t size_bytes);
   Task<Result<std::unique_ptr<BlockDevice>>> open_file(std::uint64_t size_bytes);
   Task<Status> remember_created();
+  Task<Status> claim();
+  StoreOwners::Move move() const { return {plan_.disk, plan_.source, plan_.target, plan_.epoch}; }
 
   IoLoop& loop_;
   TargetPlan plan_;
   std::string identity_;
   std::unique_ptr<DataAtRest> at_rest_;
+  bool announced_ = false;
   bool created_ = false;
   std::uint64_t created_device_ = 0;
   std::uint64_t created_inode_ = 0;

@@ -38,6 +38,7 @@ TEST(CommandLine, EveryVerbIsReached) {
       {"bitmap add vm1 b0", Verb::kBitmapAdd},
       {"bitmap rm vm1 b0", Verb::kBitmapRemove},
       {"bitmap ls vm1", Verb::kBitmapList},
+      {"force-own /a --epoch 3 --owner u", Verb::kForceOwn},
       {"disconnect 3", Verb::kDisconnect},
       {"detach vm1", Verb::kDetach},
       {"stop", Verb::kStop},
@@ -46,6 +47,14 @@ TEST(CommandLine, EveryVerbIsReached) {
       {"help limits", Verb::kHelp},
   };
   for (const auto& [text, verb] : cases) EXPECT_EQ(parse(text).verb, verb) << text;
+}
+
+TEST(CommandLine, ForceOwnTakesItsProof) {
+  const CommandLine command = parse("force-own /a/x.img --epoch 3 --owner some-id");
+  EXPECT_EQ(command.subject, "/a/x.img");
+  EXPECT_EQ(command.proof_epoch, 3U);
+  EXPECT_EQ(command.proof_owner, "some-id");
+  EXPECT_FALSE(parse_command_line(words("force-own")).command.has_value());
 }
 
 TEST(CommandLine, ServeTakesItsOptions) {

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "blockmig/journal/owner_rules.h"
+
+#include <algorithm>
+
+namespace blockmig {
+namespace {
+
+bool is_mine(const OwnerStamp& stamp, const Claimant& claimant) {
+  return stamp.owner == claimant.owner && stamp.disk == claimant.disk;
+}
+
+bool is_current(StampState state) {
+  return state == StampState::kCurrent || state == StampState::kMoving ||
+         state == StampState::kTaking;
+}
+
+std::string epoch_text(std::uint64_t epoch) { return "epoch " + std::to_string(epoch); }
+
+std::string force_text(const OwnerStamp& stamp, const Claimant& claimant) {
+  return "blockmig force-own " + claimant.image + " --epoch " + std::to_string(stamp.epoch) +
+         " --owner " + stamp.owner;
+}
+
+/// What to do against it.
+std::string way_out(const OwnerStamp& stamp, const Claimant& claimant) {
+  const std::string force = force_text(stamp, claimant);
+  const bool mine = stamp.owner == claimant.owner;
+  switch (stamp.state) {
+    case StampState::kLeft:
+    case StampState::kBase:
+      return ": serve that one; or give up what was written there, with " +
+             (mine ? std::string("--force-source") : force);
+    case StampState::kTarget:
+      return mine ? ": finish the move, or use it as it is with --force-source"
+                  : ": use the disk's own store, or take this one as it is with " + force;
+    case StampState::kCurrent:
+    case StampState::kMoving:
+    case StampState::kTaking:
+    case StampState::kReleased:
+      break;
+  }
+  if (mine) return ": serve it as disk '" + stamp.disk + "', or give that up with --force-source";
+  return ": start that daemon again and end it in order, or, where it is gone for good and writes "
+         "no more, " +
+         force;
+}
+
+Error refuse(const OwnerStamp& stamp, const Claimant& claimant) {
+  return Error(ErrorCode::kPrecondition,
+               "image " + claimant.image + " " + describe_stamp(stamp) + way_out(stamp, claimant));
+}
+
+Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
+  return Error(
+      ErrorCode::kPrecondition,
+      "the journal is older than image " + claimant.image + ": it knows disk '" + claimant.disk +
+          "' at " + epoch_text(claimant.epoch) + ", but the image " + describe_stamp(stamp) +
+          ": put the newer journal back; or serve what the image holds, whatever has become of the "
+          "disk since, with --source " +
+          claimant.image + " --force-source");
+}
+
+/// The disk's own stamp, on the store that its journal names.
+Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant) {
+  const bool superseded = stamp.state == StampState::kLeft || stamp.state == StampState::kBase;
+  if (stamp.epoch > claimant.epoch || (superseded && stamp.epoch == claimant.epoch)) {
+    return refuse_stale(stamp, claimant);
+  }
+  return ServeVerdict{claimant.epoch, !superseded && stamp.epoch == claimant.epoch};
+}
+
+}  // namespace
+
+std::string describe_stamp(const OwnerStamp& stamp) {
+  const std::string disk = "disk '" + stamp.disk + "'";
+  const std::string owner =
+      "owner " + stamp.owner + " at " + stamp.place + ", " + epoch_text(stamp.epoch);
+  switch (stamp.state) {
+    case StampState::kCurrent:
+      return "is the store of " + disk + ", whose daemon has not ended in order (" + owner + ")";
+    case StampState::kReleased:
+      return "is the store of " + disk + ", whose daemon has ended in order (" + owner + ")";
+    case StampState::kMoving:
+      return "is the store of " + disk + " in the middle of a switchover to " + stamp.other_uri +
+             ": only its journal knows which of the two it lives on (" + owner + ")";
+    case StampState::kTaking:
+      return "is the target of " + disk + " in the middle of a switchover from " + stamp.other_uri +
+             ": only its journal knows which of the two it lives on (" + owner + ")";
+    case StampState::kTarget:
+      return "is an unfinished copy of " + disk + ", which lives at " + stamp.other_uri + " (" +
+             owner + ")";
+    case StampState::kBase:
+      return "was left by " + disk + ", which lives at " + stamp.other_uri +
+             " and still fetches from here (" + owner + ")";
+    case StampState::kLeft:
+      return "was left by " + disk + ", which has been at " + stamp.other_uri + " since " +
+             epoch_text(stamp.epoch) + " (" + owner + ")";
+  }
+  return "has an unknown stamp";
+}
+
+Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
+  if (!stamp) return ServeVerdict{claimant.epoch, false};
+  const bool mine = is_mine(*stamp, claimant);
+  if (mine && claimant.known && !claimant.force) return judge_own(*stamp, claimant);
+  const std::uint64_t next = std::max(claimant.epoch, stamp->epoch + 1);
+  if (stamp->state == StampState::kReleased) return ServeVerdict{next, false};
+  // A first serve that a crash cut off before it was in the journal.
+  if (mine && stamp->state == StampState::kCurrent) {
+    return ServeVerdict{std::max(claimant.epoch, stamp->epoch), false};
+  }
+  if (claimant.force && stamp->owner == claimant.owner) return ServeVerdict{next, false};
+  if (claimant.read_only && stamp->state == StampState::kCurrent) {
+    return ServeVerdict{claimant.epoch, false};
+  }
+  return refuse(*stamp, claimant);
+}
+
+Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
+                                   const Claimant& claimant) {
+  if (!stamp) return std::uint64_t{0};
+  const bool mine = is_mine(*stamp, claimant);
+  if (stamp->state == StampState::kBase) {
+    return Error(ErrorCode::kPrecondition,
+                 "image " + claimant.image + " " + describe_stamp(*stamp) +
+                     ": it cannot be overwritten until the disk is whole ('blockmig settle')");
+  }
+  // Where it is the disk's own, its journal has said already that the disk lives elsewhere.
+  if (is_current(stamp->state) && !mine) {
+    return Error(ErrorCode::kPrecondition,
+                 "image " + claimant.image + " " + describe_stamp(*stamp) +
+                     ": name another target; or give up what is there, with " +
+                     force_text(*stamp, claimant));
+  }
+  const bool same_move =
+      mine && stamp->epoch == claimant.epoch &&
+      (stamp->state == StampState::kTarget || stamp->state == StampState::kTaking);
+  return same_move ? stamp->token : std::uint64_t{0};
+}
+
+Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
+  if (!stamp) return {};
+  const bool needed =
+      stamp->state == StampState::kBase || stamp->state == StampState::kMoving ||
+      stamp->state == StampState::kCurrent;  // the stamp after the decision could not be written
+  if (is_mine(*stamp, claimant) && needed && stamp->epoch <= claimant.epoch) return {};
+  return Error(ErrorCode::kPrecondition, "disk '" + claimant.disk + "' still fetches from image " +
+                                             claimant.image + ", but that " +
+                                             describe_stamp(*stamp));
+}
+
+Status judge_force(const std::optional<OwnerStamp>& stamp, const std::string& image,
+                   std::uint64_t epoch, const std::string& owner) {
+  if (!stamp) {
+    return Error(ErrorCode::kNotFound,
+                 "image " + image + " is nobody's: there is nothing to force");
+  }
+  if (stamp->epoch == epoch && stamp->owner == owner) return {};
+  return Error(ErrorCode::kPrecondition,
+               "image " + image + " " + describe_stamp(*stamp) +
+                   ": make sure that nobody writes to it any more, then repeat the owner and the "
+                   "epoch: --epoch " +
+                   std::to_string(stamp->epoch) + " --owner " + stamp->owner);
+}
+
+}  // namespace blockmig

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may use an image, by the stamp beside it and by what the user's own journal knows (I3, I7).
+// Pure; any thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "blockmig/base/error.h"
+#include "blockmig/journal/owner_stamp.h"
+
+namespace blockmig {
+
+/// Who asks, and for what.
+struct Claimant {
+  std::string owner;        ///< identity of his state folder
+  std::string disk;         ///< name of the disk that the image shall be
+  std::string image;        ///< path, for messages
+  std::uint64_t epoch = 1;  ///< of the disk, by his journal; of a target, the one it will have
+  bool known = false;       ///< his journal says that the disk lives here
+  bool force = false;       ///< gives up what is newer, where that is his own
+  bool read_only = false;
+};
+
+struct ServeVerdict {
+  std::uint64_t epoch = 1;  ///< to serve it with: never below what the image has seen
+  /// Nobody else has had the image since this journal last did: what the journal recorded about its
+  /// content still holds.
+  bool continued = false;
+};
+
+/// May the disk be served from the image? kPrecondition: it may not; the message says whose it is,
+/// where the disk's content is now, and what to do. A reader is only kept from what is old or
+/// unfinished: he acknowledges no writes.
+Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);
+
+/// May the image be overwritten as the target of a move? The token that its stamp is to have: that
+/// of the same move's stamp, if it is there already; else 0, for a new one.
+Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
+                                   const Claimant& claimant);
+
+/// May the disk go on fetching from it (its hydration's base)?
+Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);
+
+/// `epoch` and `owner` are what somebody repeats from a refusal. kPrecondition: they are not what
+/// the stamp says. kNotFound: there is nothing to force.
+Status judge_force(const std::optional<OwnerStamp>& stamp, const std::string& image,
+                   std::uint64_t epoch, const std::string& owner);
+
+/// What the stamp says, in one line.
+std::string describe_stamp(const OwnerStamp& stamp);
+
+}  // namespace blockmig

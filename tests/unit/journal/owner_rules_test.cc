@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may use an image: the table of owner_rules.h.
+#include "blockmig/journal/owner_rules.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace blockmig {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr StampState kAll[] = {StampState::kCurrent, StampState::kReleased, StampState::kMoving,
+                               StampState::kTaking,  StampState::kTarget,   StampState::kBase,
+                               StampState::kLeft};
+
+OwnerStamp stamp(StampState state, std::uint64_t epoch = 5, const std::string& owner = "me",
+                 const std::string& disk = "vm1") {
+  OwnerStamp made;
+  made.state = state;
+  made.owner = owner;
+  made.place = "host:/state";
+  made.disk = disk;
+  made.epoch = epoch;
+  made.token = 99;
+  made.other_uri = "file:///b/new.img";
+  return made;
+}
+
+/// The disk vm1 of "me", which lives in the image at epoch 5 by its journal.
+Claimant knowing(std::uint64_t epoch = 5) {
+  Claimant claimant;
+  claimant.owner = "me";
+  claimant.disk = "vm1";
+  claimant.image = "/a/vm1.img";
+  claimant.epoch = epoch;
+  claimant.known = true;
+  return claimant;
+}
+
+Claimant stranger() {
+  Claimant claimant = knowing(1);
+  claimant.owner = "you";
+  claimant.known = false;
+  return claimant;
+}
+
+TEST(OwnerRules, NobodysImageIsTaken) {
+  const auto verdict = judge_serve(std::nullopt, stranger());
+  ASSERT_TRUE(verdict.ok());
+  EXPECT_EQ(verdict->epoch, 1U);
+  EXPECT_FALSE(verdict->continued);
+}
+
+TEST(OwnerRules, OwnerGoesOnWhereverACrashFell_I7) {
+  for (const StampState state : {StampState::kCurrent, StampState::kReleased, StampState::kMoving,
+                                 StampState::kTaking, StampState::kTarget}) {
+    const auto verdict = judge_serve(stamp(state), knowing());
+    ASSERT_TRUE(verdict.ok()) << to_string(state);
+    EXPECT_EQ(verdict->epoch, 5U);
+    EXPECT_TRUE(verdict->continued);
+  }
+}
+
+TEST(OwnerRules, StaleJournalIsRefused_I3) {
+  for (const StampState state : kAll) {
+    const auto verdict = judge_serve(stamp(state, 6), knowing(5));
+    ASSERT_FALSE(verdict.ok()) << to_string(state);
+    EXPECT_EQ(verdict.error().code(), ErrorCode::kPrecondition);
+    EXPECT_THAT(verdict.error().message(), HasSubstr("journal is older"));
+  }
+  EXPECT_FALSE(judge_serve(stamp(StampState::kLeft, 5), knowing(5)).ok());
+  EXPECT_FALSE(judge_serve(stamp(StampState::kBase, 5), knowing(5)).ok());
+}
+
+TEST(OwnerRules, JournalThatIsAheadOfItsStampCounts) {
+  for (const StampState state : kAll) {
+    const auto verdict = judge_serve(stamp(state, 4), knowing(5));
+    ASSERT_TRUE(verdict.ok()) << to_string(state);
+    EXPECT_FALSE(verdict->continued) << to_string(state);
+  }
+}
+
+TEST(OwnerRules, OthersTakeOnlyWhatWasReleased_I3) {
+  for (const StampState state : kAll) {
+    const auto verdict = judge_serve(stamp(state), stranger());
+    ASSERT_EQ(verdict.ok(), state == StampState::kReleased) << to_string(state);
+    if (verdict.ok()) {
+      EXPECT_EQ(verdict->epoch, 6U);
+    } else {
+      EXPECT_EQ(verdict.error().code(), ErrorCode::kPrecondition);
+      EXPECT_THAT(verdict.error().message(), HasSubstr("--epoch 5 --owner me"));
+    }
+  }
+  // The same folder's other disks are others.
+  Claimant other = knowing(1);
+  other.disk = "vm2";
+  other.known = false;
+  EXPECT_FALSE(judge_serve(stamp(StampState::kCurrent), other).ok());
+}
+
+TEST(OwnerRules, WhatWasLeftNamesWhereTheDiskIs) {
+  const auto verdict = judge_serve(stamp(StampState::kLeft), stranger());
+  EXPECT_THAT(verdict.error().message(), HasSubstr("file:///b/new.img since epoch 5"));
+}
+
+TEST(OwnerRules, JournalThatNamedItBeforeSomebodyElseHadItIsNotBelieved) {
+  const auto verdict = judge_serve(stamp(StampState::kReleased, 7, "you"), knowing(5));
+  ASSERT_TRUE(verdict.ok());
+  EXPECT_EQ(verdict->epoch, 8U);
+  EXPECT_FALSE(verdict->continued);
+}
+
+TEST(OwnerRules, ForceGivesUpOnlyWhatIsTheFoldersOwn) {
+  Claimant claimant = knowing(6);
+  claimant.known = false;
+  claimant.force = true;
+  for (const StampState state : kAll) {
+    EXPECT_TRUE(judge_serve(stamp(state, 5, "me", "vm9"), claimant).ok()) << to_string(state);
+    const bool free = state == StampState::kReleased;
+    EXPECT_EQ(judge_serve(stamp(state, 5, "you"), claimant).ok(), free) << to_string(state);
+  }
+  EXPECT_EQ(judge_serve(stamp(StampState::kLeft, 9), claimant)->epoch, 10U);
+}
+
+TEST(OwnerRules, ReaderIsKeptFromWhatIsOldOrUnfinished) {
+  Claimant reader = stranger();
+  reader.read_only = true;
+  for (const StampState state : kAll) {
+    const bool allowed = state == StampState::kCurrent || state == StampState::kReleased;
+    EXPECT_EQ(judge_serve(stamp(state), reader).ok(), allowed) << to_string(state);
+  }
+}
+
+TEST(OwnerRules, FirstServeThatACrashCutOffIsRepeated) {
+  Claimant again = knowing(1);
+  again.known = false;
+  const auto verdict = judge_serve(stamp(StampState::kCurrent, 1), again);
+  ASSERT_TRUE(verdict.ok());
+  EXPECT_EQ(verdict->epoch, 1U);
+}
+
+TEST(OwnerRules, TargetMayBeWhatNobodyNeeds_I3) {
+  const Claimant move = knowing(6);
+  Claimant foreign = move;
+  foreign.owner = "you";
+  for (const StampState state : kAll) {
+    EXPECT_EQ(judge_target(stamp(state), move).ok(), state != StampState::kBase)
+        << to_string(state);
+    const bool free = state == StampState::kReleased || state == StampState::kTarget ||
+                      state == StampState::kLeft;
+    EXPECT_EQ(judge_target(stamp(state), foreign).ok(), free) << to_string(state);
+  }
+}
+
+TEST(OwnerRules, OnlyTheSameMoveKeepsItsToken_I5) {
+  const Claimant move = knowing(6);
+  EXPECT_EQ(*judge_target(std::nullopt, move), 0U);
+  EXPECT_EQ(*judge_target(stamp(StampState::kTarget, 6), move), 99U);
+  EXPECT_EQ(*judge_target(stamp(StampState::kTaking, 6), move), 99U);
+  EXPECT_EQ(*judge_target(stamp(StampState::kTarget, 5), move), 0U);
+  EXPECT_EQ(*judge_target(stamp(StampState::kLeft, 6), move), 0U);
+  EXPECT_EQ(*judge_target(stamp(StampState::kTarget, 6, "you"), move), 0U);
+}
+
+TEST(OwnerRules, BaseMustStillBeTheDisks) {
+  EXPECT_TRUE(judge_base(std::nullopt, knowing()).ok());
+  for (const StampState state : kAll) {
+    const bool allowed =
+        state == StampState::kBase || state == StampState::kMoving || state == StampState::kCurrent;
+    EXPECT_EQ(judge_base(stamp(state), knowing()).ok(), allowed) << to_string(state);
+    EXPECT_FALSE(judge_base(stamp(state, 5, "you"), knowing()).ok());
+  }
+}
+
+TEST(OwnerRules, ForceOwnDemandsTheRightProof) {
+  const OwnerStamp there = stamp(StampState::kCurrent);
+  EXPECT_TRUE(judge_force(there, "/a", 5, "me").ok());
+  EXPECT_EQ(judge_force(there, "/a", 4, "me").error().code(), ErrorCode::kPrecondition);
+  EXPECT_EQ(judge_force(there, "/a", 5, "you").error().code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(judge_force(there, "/a", 0, "").error().message(), HasSubstr("--epoch 5 --owner me"));
+  EXPECT_EQ(judge_force(std::nullopt, "/a", 5, "me").error().code(), ErrorCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace blockmig

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stamps that a daemon keeps beside its images, step by step.
+#include "tools/daemon/store_owners.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "blockmig/io/run_task.h"
+#include "blockmig/journal/owner_format.h"
+#include "tests/unit/tools/scratch.h"
+#include "tools/daemon/uri_target.h"
+
+namespace blockmig {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t kSize = 300001;
+
+/// A daemon's part in it, in a state folder of its own.
+struct Folder {
+  explicit Folder(IoLoop& event_loop, const std::string& place, bool keeps_state = true)
+      : loop(event_loop),
+        journal(make_memory_journal(loop)),
+        owners(loop, *journal, log, place, keeps_state) {
+    EXPECT_TRUE(run_task(loop, owners.open()).ok());
+  }
+  Result<StoreOwners::Claim> claim(const StoreUri& store, std::uint64_t epoch, bool known = true,
+                                   bool read_only = false) {
+    ServeRequest request;
+    request.disk = "vm1";
+    request.read_only = read_only;
+    SourceChoice choice;
+    choice.uri = store.text;
+    choice.epoch = epoch;
+    choice.known = known;
+    return run_task(loop, owners.claim(request, store, choice));
+  }
+  void release(const StoreUri& store) {
+    const std::string disk = "vm1";
+    run_task(loop, owners.release(disk, store.text));
+  }
+
+  IoLoop& loop;
+  Log log{LogForm::kSilent};
+  std::unique_ptr<Journal> journal;
+  StoreOwners owners;
+};
+
+class StoreOwnersTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto loop = make_io_loop({});
+    ASSERT_TRUE(loop.ok());
+    loop_ = *std::move(loop);
+    source_ = *parse_store_uri(scratch_.image("source.img", kSize));
+    target_ = *parse_store_uri(scratch_.image("target.img", kSize));
+  }
+  StoreOwners::Move move(std::uint64_t epoch) const { return {"vm1", source_, target_, epoch}; }
+  static std::string state_of(const StoreUri& store) {
+    const auto stamp = read_stamp(store.path);
+    EXPECT_TRUE(stamp.ok());
+    if (!stamp.ok() || !stamp->has_value()) return "none";
+    return std::string(to_string((*stamp)->state)) + " " + std::to_string((*stamp)->epoch);
+  }
+
+  Scratch scratch_;
+  std::unique_ptr<IoLoop> loop_;
+  StoreUri source_;
+  StoreUri target_;
+};
+
+TEST_F(StoreOwnersTest, IdentityIsMadeOncePerJournal) {
+  Folder folder(*loop_, "here");
+  Log log(LogForm::kSilent);
+  StoreOwners again(*loop_, *folder.journal, log, "here", true);
+  ASSERT_TRUE(run_task(*loop_, again.open()).ok());
+  EXPECT_EQ(again.id(), folder.owners.id());
+  EXPECT_NE(Folder(*loop_, "there").owners.id(), folder.owners.id());
+}
+
+TEST_F(StoreOwnersTest, AtNoStepOfAMoveMayAnybodyElseHaveEither_I3) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  const auto closed_to_you = [&] {
+    return !yours.claim(source_, 1, false).ok() && !yours.claim(target_, 1, false).ok();
+  };
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "current 1, target 2");
+  EXPECT_TRUE(closed_to_you());
+  run_task(*loop_, mine.owners.announce(move(2)));
+  EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "moving 1, taking 2");
+  EXPECT_TRUE(closed_to_you());
+  // A crash here: each journal is let in where it says.
+  EXPECT_TRUE(judge_serve(*read_stamp(source_.path),
+                          [&] {
+                            Claimant who = mine.owners.claimant("vm1", source_, 1);
+                            who.known = true;
+                            return who;
+                          }())
+                  .ok());
+  run_task(*loop_, mine.owners.confirm(move(2), false));
+  EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "left 2, current 2");
+  EXPECT_TRUE(closed_to_you());
+  EXPECT_FALSE(mine.claim(source_, 1).ok()) << "a journal from before the move";
+  mine.release(target_);
+  EXPECT_EQ(state_of(target_), "released 2");
+  const auto taken = yours.claim(target_, 1, false);
+  ASSERT_TRUE(taken.ok());
+  EXPECT_EQ(taken->verdict.epoch, 3U);
+  EXPECT_FALSE(mine.claim(target_, 2).ok()) << "somebody else's by now";
+}
+
+TEST_F(StoreOwnersTest, MoveWithoutADecisionLeavesTheSourceItsDisk_I8) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 4, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(5))).ok());
+  run_task(*loop_, mine.owners.announce(move(5)));
+  run_task(*loop_, mine.owners.withdraw(move(5)));
+  EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "current 4, target 5");
+  run_task(*loop_, mine.owners.drop_target(move(5)));
+  EXPECT_EQ(state_of(target_), "none");
+}
+
+TEST_F(StoreOwnersTest, CrashAfterTheDecisionIsMadeUpFor_I7) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  run_task(*loop_, mine.owners.announce(move(2)));
+  SourceChoice choice;
+  choice.uri = target_.text;
+  choice.previous_uri = source_.text;
+  choice.epoch = 2;
+  for (const bool needed : {true, false}) {
+    ASSERT_TRUE(mine.claim(target_, 2).ok());
+    const std::string disk = "vm1";
+    run_task(*loop_, mine.owners.settle_previous(disk, choice, needed));
+    EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "base 2, current 2");
+  }
+  const std::string disk = "vm1";
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok());
+  run_task(*loop_, mine.owners.leave_base(disk, source_.text));
+  EXPECT_EQ(state_of(source_), "left 2");
+  EXPECT_FALSE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok());
+}
+
+TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceSomebodyElseHadIt_I5) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  const auto first = run_task(*loop_, mine.owners.claim_target(move(2)));
+  const auto again = run_task(*loop_, mine.owners.claim_target(move(2)));
+  ASSERT_TRUE(first.ok() && again.ok());
+  EXPECT_EQ(*first, *again);
+  ASSERT_TRUE(run_task(*loop_, yours.owners.claim_target(move(2))).ok());
+  const auto late = run_task(*loop_, mine.owners.claim_target(move(2)));
+  ASSERT_TRUE(late.ok());
+  EXPECT_NE(*first, *late);
+}
+
+TEST_F(StoreOwnersTest, TargetThatIsSomebodysDiskIsRefusedBeforeItIsOpened) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  ASSERT_TRUE(yours.claim(target_, 1, false).ok());
+  TargetPlan plan;
+  plan.target = target_;
+  plan.source = source_;
+  plan.disk = "vm1";
+  plan.owners = &mine.owners;
+  plan.epoch = 2;
+  const Status refused = check_target(plan, kSize);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(refused.error().message(), HasSubstr("name another target"));
+  yours.release(target_);
+  EXPECT_TRUE(check_target(plan, kSize).ok());
+}
+
+TEST_F(StoreOwnersTest, ServeThatFailsLeavesNoTrace) {
+  Folder mine(*loop_, "here");
+  auto claimed = mine.claim(source_, 1, false);
+  ASSERT_TRUE(claimed.ok());
+  run_task(*loop_, mine.owners.give_back(source_, *claimed));
+  EXPECT_EQ(state_of(source_), "none");
+}
+
+TEST_F(StoreOwnersTest, OneShotCopyLeavesNoStamps) {
+  Folder copier(*loop_, "here", false);
+  ASSERT_TRUE(run_task(*loop_, copier.owners.claim_target(move(2))).ok());
+  run_task(*loop_, copier.owners.announce(move(2)));
+  EXPECT_EQ(state_of(source_), "none") << "the source was only read";
+  run_task(*loop_, copier.owners.confirm(move(2), false));
+  copier.release(target_);
+  EXPECT_EQ(state_of(target_), "none");
+  EXPECT_EQ(state_of(source_), "none");
+}
+
+TEST_F(StoreOwnersTest, FolderThatTakesNoStampIsServedAndSaysSo) {
+  ASSERT_EQ(::chmod(source_.path.c_str(), 0666), 0);
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0555), 0);
+  const bool root = ::geteuid() == 0;
+  if (root) {
+    ASSERT_EQ(::seteuid(65534), 0);  // root may write anywhere
+  }
+  Folder mine(*loop_, "here");
+  const auto claimed = mine.claim(source_, 1, false);
+  if (root) {
+    ASSERT_EQ(::seteuid(0), 0);
+  }
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
+  ASSERT_TRUE(claimed.ok()) << claimed.error().message();
+  EXPECT_FALSE(claimed->stamped);
+  EXPECT_THAT(mine.owners.describe(source_.text), HasSubstr("not stamped"));
+  EXPECT_THAT(mine.owners.describe("nbd://h/x"), HasSubstr("only files are"));
+}
+
+TEST_F(StoreOwnersTest, StampThatCannotBeReadIsAnErrorNotNobody_I11) {
+  Folder mine(*loop_, "here");
+  std::ofstream(source_.path + owner_format::kSuffix) << std::string(40000, 'z');
+  const auto claimed = mine.claim(source_, 1, false);
+  ASSERT_FALSE(claimed.ok());
+  EXPECT_EQ(claimed.error().code(), ErrorCode::kProtocol);
+}
+
+}  // namespace
+}  // namespace blockmig

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/store_owners.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <utility>
+
+#include "blockmig/io/offload.h"
+
+namespace blockmig {
+namespace {
+
+using Stamp = std::optional<OwnerStamp>;
+
+constexpr const char* kTopic = "owner";
+constexpr const char* kName = "identity";
+
+bool has_stamps(const StoreUri& store) { return store.kind == StoreUri::Kind::kFile; }
+
+/// The reasons for which a store goes without a stamp.
+bool is_unstampable(const Error& error) {
+  return error.code() == ErrorCode::kReadOnly || error.code() == ErrorCode::kNotSupported;
+}
+
+bool is_of(const Stamp& stamp, const std::string& owner, const std::string& disk) {
+  return stamp && stamp->owner == owner && stamp->disk == disk;
+}
+
+/// The image as it is left: later changes are somebody else's.
+void note_left(OwnerStamp& stamp, const std::string& path) {
+  const auto state = look_at_owned_image(path);
+  if (!state) return;
+  stamp.left_size_bytes = state->size_bytes;
+  stamp.left_modified_ns = state->modified_ns;
+}
+
+}  // namespace
+
+std::string place_of(const std::string& state_dir) {
+  std::array<char, 256> host{};
+  if (::gethostname(host.data(), host.size() - 1) != 0) host[0] = '?';
+  return std::string(host.data()) + ":" + state_dir;
+}
+
+Task<Status> StoreOwners::open() {
+  const auto notes = co_await journal_.load_notes(kTopic);
+  if (!notes) co_return notes.error();
+  for (const NoteRecord& note : *notes) {
+    if (note.name == kName) id_ = note.text;
+  }
+  if (!id_.empty()) co_return Status();
+  id_ = make_owner_id();
+  JournalBatch batch;
+  batch.notes.push_back({kTopic, kName, id_});
+  const Status saved = co_await journal_.commit(batch);
+  co_return saved;
+}
+
+Claimant StoreOwners::claimant(const std::string& disk, const StoreUri& store,
+                               std::uint64_t epoch) const {
+  Claimant claimant;
+  claimant.owner = id_;
+  claimant.disk = disk;
+  claimant.image = store.path;
+  claimant.epoch = epoch;
+  return claimant;
+}
+
+OwnerStamp StoreOwners::make_stamp(StampState state, const std::string& disk, std::uint64_t epoch,
+                                   const std::string& other_uri) const {
+  OwnerStamp stamp;
+  stamp.state = state;
+  stamp.owner = id_;
+  stamp.place = place_;
+  stamp.disk = disk;
+  stamp.epoch = epoch;
+  stamp.other_uri = other_uri;
+  return stamp;
+}
+
+Task<Result<Stamp>> StoreOwners::change(const StoreUri& store, StampChange change) {
+  const std::string& path = store.path;
+  Result<Stamp> before =
+      co_await offload(loop_, [&path, &change] { return change_stamp(path, change); });
+  if (before.ok()) unstamped_.erase(path);
+  co_return std::move(before);
+}
+
+void StoreOwners::note_unstamped(const StoreUri& store, const Error& why, const std::string& disk) {
+  if (unstamped_.insert_or_assign(store.path, why.message()).second) {
+    log_.warning(
+        "nothing beside " + store.path +
+            " will say whose it is, so another daemon is not kept from it: " + why.message(),
+        {disk, "", 0});
+  }
+}
+
+Task<void> StoreOwners::change_quietly(const StoreUri& store, const std::string& disk,
+                                       StampChange change) {
+  if (!has_stamps(store)) co_return;
+  const Result<Stamp> changed = co_await this->change(store, std::move(change));
+  if (changed.ok()) co_return;
+  const ErrorCode code = changed.error().code();
+  const bool gone = code == ErrorCode::kNotFound;
+  if (is_unstampable(changed.error())) {
+    note_unstamped(store, changed.error(), disk);
+  } else if (!gone) {
+    log_.warning("the stamp beside an image is behind: " + changed.error().message(),
+                 {disk, "", 0});
+  }
+}
+
+Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
+                                                    const StoreUri& store,
+                                                    const SourceChoice& choice) {
+  Claim claim;
+  claim.verdict.epoch = choice.epoch;
+  if (!has_stamps(store)) co_return claim;
+  Claimant who = claimant(request.disk, store, choice.epoch);
+  who.known = choice.known;
+  who.force = request.force_source;
+  who.read_only = request.read_only;
+  const StampChange take = [this, &who, &claim](const Stamp& stamp) -> Result<Stamp> {
+    const auto verdict = judge_serve(stamp, who);
+    if (!verdict) return verdict.error();
+    claim.verdict = *verdict;
+    OwnerStamp mine = make_stamp(StampState::kCurrent, who.disk, verdict->epoch, "");
+    if (verdict->continued) mine.token = stamp->token;
+    return Stamp(std::move(mine));
+  };
+  const std::string& path = store.path;
+  Result<Stamp> before = Stamp();
+  if (request.read_only) {
+    before = co_await offload(loop_, [&path] { return read_stamp(path); });
+    if (before.ok()) {
+      const Result<Stamp> judged = take(*before);
+      if (!judged) co_return judged.error();
+      co_return claim;
+    }
+  } else {
+    StampChange change = take;
+    before = co_await this->change(store, std::move(change));
+  }
+  if (before.ok()) {
+    claim.stamped = true;
+    claim.before = *before;
+    co_return claim;
+  }
+  if (!is_unstampable(before.error())) co_return before.error();
+  if (!request.read_only) note_unstamped(store, before.error(), request.disk);
+  co_return claim;
+}
+
+Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {
+  if (!claim.stamped) co_return;
+  const std::string disk;
+  StampChange restore = [&claim](const Stamp&) -> Result<Stamp> { return claim.before; };
+  co_await change_quietly(store, disk, std::move(restore));
+}
+
+Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
+                                        bool needed) {
+  const Result<StoreUri> previous = parse_store_uri(now.previous_uri);
+  if (!previous || !has_stamps(*previous)) co_return;
+  const std::string& path = previous->path;
+  // Looked at first: mostly nothing is to be done, and then nothing shall be locked or made.
+  const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
+  const auto behind = [this, &disk, &now](const Stamp& stamp) {
+    return is_of(stamp, id_, disk) && stamp->epoch < now.epoch &&
+           (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving);
+  };
+  if (!found || !behind(*found)) co_return;
+  StampChange settle = [this, &disk, &now, &path, needed, &behind](const Stamp& stamp) {
+    if (!behind(stamp)) return Result<Stamp>(stamp);
+    const StampState state = needed ? StampState::kBase : StampState::kLeft;
+    OwnerStamp left = make_stamp(state, disk, now.epoch, now.uri);
+    note_left(left, path);
+    return Result<Stamp>(std::move(left));
+  };
+  co_await change_quietly(*previous, disk, std::move(settle));
+}
+
+Task<Status> StoreOwners::check_base(const std::string& disk, const StoreUri& base,
+                                     std::uint64_t epoch) {
+  if (!has_stamps(base)) co_return Status();
+  const std::string& path = base.path;
+  const Result<Stamp> stamp = co_await offload(loop_, [&path] { return read_stamp(path); });
+  if (!stamp) co_return is_unstampable(stamp.error()) ? Status() : Status(stamp.error());
+  const Claimant who = claimant(disk, base, epoch);
+  co_return judge_base(*stamp, who);
+}
+
+Task<void> StoreOwners::release(const std::string& disk, const std::string& store_uri) {
+  const Result<StoreUri> store = parse_store_uri(store_uri);
+  if (!store) co_return;
+  StampChange release = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, disk) || stamp->state != StampState::kCurrent) return stamp;
+    if (!keeps_state_) return Stamp();
+    OwnerStamp released = *stamp;
+    released.state = StampState::kReleased;
+    return Stamp(std::move(released));
+  };
+  co_await change_quietly(*store, disk, std::move(release));
+}
+
+Task<void> StoreOwners::forget(const std::string& disk, const std::string& store_uri) {
+  const Result<StoreUri> store = parse_store_uri(store_uri);
+  if (!store) co_return;
+  StampChange forget = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
+    return is_of(stamp, id_, disk) && stamp->state == StampState::kReleased ? Stamp() : stamp;
+  };
+  co_await change_quietly(*store, disk, std::move(forget));
+}
+
+Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
+  std::uint64_t token = 0;
+  if (!has_stamps(move.target)) co_return token;
+  const Claimant who = claimant(move.disk, move.target, move.epoch);
+  StampChange take = [this, &who, &move, &token](const Stamp& stamp) -> Result<Stamp> {
+    const auto known = judge_target(stamp, who);
+    if (!known) return known.error();
+    OwnerStamp target = make_stamp(StampState::kTarget, move.disk, move.epoch, move.source.text);
+    target.token = token = *known != 0 ? *known : make_stamp_token();
+    return Stamp(std::move(target));
+  };
+  const Result<Stamp> taken = co_await change(move.target, std::move(take));
+  if (taken.ok()) co_return token;
+  if (!is_unstampable(taken.error())) co_return taken.error();
+  note_unstamped(move.target, taken.error(), move.disk);
+  co_return std::uint64_t{0};
+}
+
+Task<void> StoreOwners::announce(const Move& move) {
+  StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, move.disk)) return stamp;
+    OwnerStamp taking = *stamp;
+    taking.state = StampState::kTaking;
+    return Stamp(std::move(taking));
+  };
+  co_await change_quietly(move.target, move.disk, std::move(target));
+  StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kCurrent) return stamp;
+    OwnerStamp moving = *stamp;
+    moving.state = StampState::kMoving;
+    moving.other_uri = move.target.text;
+    return Stamp(std::move(moving));
+  };
+  co_await change_quietly(move.source, move.disk, std::move(source));
+}
+
+Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {
+  StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, move.disk)) return stamp;
+    OwnerStamp current = make_stamp(StampState::kCurrent, move.disk, move.epoch, "");
+    current.token = stamp->token;
+    return Stamp(std::move(current));
+  };
+  co_await change_quietly(move.target, move.disk, std::move(target));
+  StampChange source = [this, &move, source_needed](const Stamp& stamp) -> Result<Stamp> {
+    const bool ours = is_of(stamp, id_, move.disk) &&
+                      (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving);
+    if (!ours) return stamp;
+    const StampState state = source_needed ? StampState::kBase : StampState::kLeft;
+    OwnerStamp left = make_stamp(state, move.disk, move.epoch, move.target.text);
+    note_left(left, move.source.path);
+    return Stamp(std::move(left));
+  };
+  co_await change_quietly(move.source, move.disk, std::move(source));
+}
+
+Task<void> StoreOwners::withdraw(const Move& move) {
+  StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kMoving) return stamp;
+    OwnerStamp current = *stamp;
+    current.state = StampState::kCurrent;
+    current.other_uri.clear();
+    return Stamp(std::move(current));
+  };
+  co_await change_quietly(move.source, move.disk, std::move(source));
+  StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kTaking) return stamp;
+    OwnerStamp unfinished = *stamp;
+    unfinished.state = StampState::kTarget;
+    return Stamp(std::move(unfinished));
+  };
+  co_await change_quietly(move.target, move.disk, std::move(target));
+}
+
+Task<void> StoreOwners::drop_target(const Move& move) {
+  StampChange drop = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    const bool ours = is_of(stamp, id_, move.disk) && stamp->state == StampState::kTarget;
+    return ours ? Stamp() : stamp;
+  };
+  co_await change_quietly(move.target, move.disk, std::move(drop));
+}
+
+Task<void> StoreOwners::leave_base(const std::string& disk, const std::string& base_uri) {
+  const Result<StoreUri> base = parse_store_uri(base_uri);
+  if (!base) co_return;
+  const std::string& path = base->path;
+  StampChange leave = [this, &disk, &path](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, disk) || stamp->state != StampState::kBase) return stamp;
+    OwnerStamp left = *stamp;
+    left.state = StampState::kLeft;
+    note_left(left, path);
+    return Stamp(std::move(left));
+  };
+  co_await change_quietly(*base, disk, std::move(leave));
+}
+
+std::string StoreOwners::describe(const std::string& store_uri) const {
+  const Result<StoreUri> store = parse_store_uri(store_uri);
+  if (!store || !has_stamps(*store)) return "not stamped: only files are";
+  const auto why = unstamped_.find(store->path);
+  return why == unstamped_.end() ? "stamped" : "not stamped: " + why->second;
+}
+
+}  // namespace blockmig

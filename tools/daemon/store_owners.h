@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// StoreOwners: the stamps beside the images that this daemon uses (blockmig/journal/owner_stamp.h).
+//
+//   claim()      before a disk's first client: its store is ours, or the serving is refused
+//   release()    after its store was closed in order: whoever wants it may have it
+//   claim_target(), announce(), confirm() or withdraw()    the steps of a move
+//
+// Only regular files have stamps. Where a folder takes none (it is read-only, or not ours to write
+// to), serving goes on without one and says so: refusing would make images unusable that no other
+// daemon could stamp either. A medium that fails is an error where nothing has been promised yet
+// (claim, claim_target); afterwards it is a warning: the journal decides, and a move off a failing
+// disk must not fail with that disk. Thread rule: the loop. What it refers to outlives it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/io/io_loop.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/journal/owner_file.h"
+#include "blockmig/journal/owner_rules.h"
+#include "tools/daemon/log.h"
+#include "tools/daemon/source_choice.h"
+
+namespace blockmig {
+
+class StoreOwners final {
+ public:
+  /// `place`: where this daemon's state is, for others' messages. `keeps_state`: false for a
+  /// one-shot copy, whose stamps go with it.
+  StoreOwners(IoLoop& loop, Journal& journal, Log& log, std::string place, bool keeps_state)
+      : loop_(loop),
+        journal_(journal),
+        log_(log),
+        place_(std::move(place)),
+        keeps_state_(keeps_state) {}
+
+  /// Reads the state folder's identity, or makes it. Before everything else.
+  Task<Status> open();
+  const std::string& id() const { return id_; }
+  Claimant claimant(const std::string& disk, const StoreUri& store, std::uint64_t epoch) const;
+
+  struct Claim {
+    ServeVerdict verdict;
+    bool stamped = false;
+    std::optional<OwnerStamp> before;
+  };
+  /// The store is open, and so locked by its device. kPrecondition as judge_serve().
+  Task<Result<Claim>> claim(const ServeRequest& request, const StoreUri& store,
+                            const SourceChoice& choice);
+  /// A claim that came to nothing.
+  Task<void> give_back(const StoreUri& store, Claim claim);
+  /// What the disk lived on before its journal said otherwise, if a crash has kept it from being
+  /// told. `needed`: the disk still fetches from there.
+  Task<void> settle_previous(const std::string& disk, const SourceChoice& now, bool needed);
+  /// The base of a disk's hydration, before it is opened. As judge_base().
+  Task<Status> check_base(const std::string& disk, const StoreUri& base, std::uint64_t epoch);
+  Task<void> release(const std::string& disk, const std::string& store_uri);
+  /// The disk is not known here any more.
+  Task<void> forget(const std::string& disk, const std::string& store_uri);
+
+  struct Move {
+    std::string disk;
+    StoreUri source;
+    StoreUri target;
+    std::uint64_t epoch = 0;  ///< of the disk at its target
+  };
+  /// The target is open. The token of this use of it; 0: it has no stamp.
+  Task<Result<std::uint64_t>> claim_target(const Move& move);
+  Task<void> announce(const Move& move);
+  Task<void> confirm(const Move& move, bool source_needed);
+  Task<void> withdraw(const Move& move);
+  /// The target's stamp goes: the target has gone, or is a copy that belongs to nobody.
+  Task<void> drop_target(const Move& move);
+  /// The disk does not fetch from its old store any more.
+  Task<void> leave_base(const std::string& disk, const std::string& base_uri);
+
+  /// "stamped", or why a store has no stamp.
+  std::string describe(const std::string& store_uri) const;
+
+ private:
+  OwnerStamp make_stamp(StampState state, const std::string& disk, std::uint64_t epoch,
+                        const std::string& other_uri) const;
+  /// A change that nothing waits for: trouble is logged.
+  Task<void> change_quietly(const StoreUri& store, const std::string& disk, StampChange change);
+  Task<Result<std::optional<OwnerStamp>>> change(const StoreUri& store, StampChange change);
+  void note_unstamped(const StoreUri& store, const Error& why, const std::string& disk);
+
+  IoLoop& loop_;
+  Journal& journal_;
+  Log& log_;
+  std::string place_;
+  bool keeps_state_;
+  std::string id_;
+  std::map<std::string, std::string> unstamped_;  ///< why, by path
+};
+
+/// "HOST:FOLDER".
+std::string place_of(const std::string& state_dir);
+
+}  // namespace blockmig
