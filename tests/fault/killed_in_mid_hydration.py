@@ -124,7 +124,7 @@ def run(folder, reverse):
         target = os.path.join(folder, "target.img")
         job = disk.life.start_migration(target, "postcopy", "--bwlimit", "2MiB/s", "--reverse-mirror",
                                         "on" if reverse else "off")
-        daemon.until(lambda: disk.life.job(job)["switched"], "the switchover")
+        daemon.until(lambda: disk.life.job(job)["phase"] == "hydrating", "the switchover")
         killed_hydrating = 0
         for _ in range(KILLS):
             job_now = disk.life.job(job)
