@@ -179,9 +179,10 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   SyncState& sync = *migration.sync;
   if (!resumed) {
     migration.disk.tracking().attach_job(sync.dirty.get());
-    if (recorded) migration.checkpoint->arm();
     const Status allocated_found = co_await find_allocated(migration);
     if (!allocated_found.ok()) co_return allocated_found;
+    // Not before: a checkpoint would record as clean what the scan has not come to yet (I5).
+    if (recorded) migration.checkpoint->arm();
   }
   if (sync.unverified && resumed) {
     sync.unverified->mark_all();  // what was sent before the crash is what is to be looked at
