@@ -34,6 +34,10 @@ enum class PlantedBug : int {
   kRetireWithoutQuiesce,     ///< a region is recorded cold while a write to it is under way
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
   kZerosOverwriteNewer,      ///< I12: so does a push of zeros
+  kActiveRegionsForgotten,   ///< a restart does not or the active regions into a named bitmap (I5)
+  kBitmapRetiresEarly,       ///< a named bitmap is recorded while a write to it is under way
+  kBitmapBeginsUnflushed,    ///< a named bitmap begins on writes that a power loss may undo
+  kBitmapTrustsAnyImage,     ///< a named bitmap is believed of an image that others have changed
   kPullOverwritesNewer,      ///< I12: a pull lands on what a write has put there meanwhile
   kPresenceBeforeData,       ///< I12: a chunk is durably present before its data is durable
   kAbsentReadsAsFound,       ///< post-copy: an absent chunk is read where it is not yet

@@ -64,7 +64,7 @@ ActivityLog::ActivityLog(EventLoop& loop, Journal& journal, RegionSetId set,
 
 ActivityLog::~ActivityLog() { BM_CHECK(users_ == 0); }
 
-RegionSetRecord ActivityLog::record() const {
+RegionSetRecord ActivityLog::description() const {
   RegionSetRecord record;
   record.disk = set_.disk;
   record.name = set_.name;
@@ -166,13 +166,13 @@ void ActivityLog::cancel_retire() {
   leaving_.clear_range(0, region_count_);
 }
 
-Task<Status> ActivityLog::commit(JournalBatch batch) {
+Task<Status> ActivityLog::write_batch(JournalBatch batch, bool retire) {
   const Counted user(users_, committed_);
   while (committing_) co_await committed_.wait();
   if (abandoned_) {
     co_return Error(ErrorCode::kIo, "the journal failed: nothing about this disk is recorded");
   }
-  const Status written = co_await write(batch, true);
+  const Status written = co_await write(batch, retire);
   co_return written;
 }
 
@@ -188,11 +188,11 @@ Task<Status> ActivityLog::write(JournalBatch& batch, bool retire) {
     adding.set(region);
   });
   wanted_.clear_range(0, region_count_);
-  if (!described_) batch.sets.push_back(record());
+  if (!described_) batch.sets.push_back(description());
   const DirtyFilter nothing(region_count_);
   const bool whole = !described_ || rewrite_;
   if (whole) batch.removed_sets.push_back(set_);
-  if (whole && described_) batch.sets.push_back(record());
+  if (whole && described_) batch.sets.push_back(description());
   batch.regions.push_back(change_between(whole ? nothing : recorded_, next, set_));
   const Status written = co_await journal_.commit(batch);
   if (written.ok()) {

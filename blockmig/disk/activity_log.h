@@ -52,7 +52,7 @@ class ActivityLog final {
   const RegionSetId& set() const { return set_; }
   std::uint64_t region_bytes() const { return std::uint64_t{1} << shift_; }
   /// As the journal describes it.
-  RegionSetRecord record() const;
+  RegionSetRecord description() const;
 
   /// Before the first record is made: every region is active, which needs no record.
   void activate_all();
@@ -84,7 +84,11 @@ class ActivityLog final {
   void cancel_retire();
   /// Writes `batch`, and with it the active set without the regions that are still leaving. After
   /// an error they are neither recorded as cold nor usable without a new commit.
-  Task<Status> commit(JournalBatch batch);
+  Task<Status> commit(JournalBatch batch) { return write_batch(std::move(batch), true); }
+  /// Writes `batch`, and the active set as it is: nothing leaves, so nothing need be waited for.
+  Task<Status> record(JournalBatch batch) { return write_batch(std::move(batch), false); }
+  /// The journal has failed and was told to forget: nothing of this is believed after a restart.
+  bool abandoned() const { return abandoned_; }
 
   std::uint64_t active_regions() const;
   std::uint64_t region_count() const { return region_count_; }
@@ -101,6 +105,7 @@ class ActivityLog final {
   bool take_back(std::uint64_t first, std::uint64_t last);
   /// The journal has failed: makes it forget its sets, or says that it cannot.
   Task<Status> give_up();
+  Task<Status> write_batch(JournalBatch batch, bool retire);
   /// One commit of `batch`, of the active set without `leaving_`, and of all that is wanted.
   Task<Status> write(JournalBatch& batch, bool retire);
 

@@ -268,10 +268,15 @@ Task<Status> Disk::prefetch(std::uint64_t offset, MutableBytes scratch) {
   co_return status;
 }
 
-Task<Status> Disk::close() {
+Task<Status> Disk::stop() {
   if (gate_.state() == Gate::State::kOpen) co_await gate_.close();
   gate_.shut();
   const Status flushed = co_await store_->flush();
+  co_return flushed;
+}
+
+Task<Status> Disk::close() {
+  const Status flushed = co_await stop();
   const Status closed = co_await store_->close();
   co_return flushed.ok() ? closed : flushed;
 }

@@ -57,7 +57,10 @@ class Disk final : public BlockDevice {
   ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override;
   bool fill_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<std::size_t(MutableBytes)> fill) override;
-  /// Refuses new requests for ever, waits for those inside, flushes and closes the store.
+  /// Refuses new requests for ever, waits for those inside, and flushes the store: from then on the
+  /// content and every bitmap stay as they are.
+  Task<Status> stop();
+  /// stop(), and closes the store.
   Task<Status> close() override;
 
   // What a migration uses.

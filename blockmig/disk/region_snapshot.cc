@@ -84,4 +84,24 @@ RegionChange change_between(const DirtyFilter& before, const DirtyFilter& now, R
   return change;
 }
 
+void add_change(JournalBatch& batch, const DirtyFilter& before, const DirtyFilter& now,
+                const RegionSetId& set) {
+  RegionChange whole = change_between(before, now, set);
+  RegionChange part{set.disk, set.name, {}, {}};
+  const auto close_if = [&batch, &part, &set](std::size_t at_least) {
+    if (part.put.size() + part.erase.size() < at_least) return;
+    batch.regions.push_back(std::move(part));
+    part = {set.disk, set.name, {}, {}};
+  };
+  for (RegionContainer& container : whole.put) {
+    part.put.push_back(std::move(container));
+    close_if(kMaxContainersPerChange);
+  }
+  for (const std::uint32_t index : whole.erase) {
+    part.erase.push_back(index);
+    close_if(kMaxContainersPerChange);
+  }
+  close_if(1);
+}
+
 }  // namespace blockmig

@@ -26,7 +26,13 @@ Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_
 /// What a bitmap holds now.
 void copy_dirty(const DirtyBitmap& bitmap, DirtyFilter& into);
 
-/// What must be put and erased so that the journal holds `now`, where it holds `before`.
+/// What must be put and erased so that the journal holds `now`, where it holds `before`. Nothing
+/// bounds its size; add_change() does.
 RegionChange change_between(const DirtyFilter& before, const DirtyFilter& now, RegionSetId set);
+
+/// Adds that change to a batch, in as many pieces as its limits ask for: a disk of many TiB has
+/// more containers than one change may name.
+void add_change(JournalBatch& batch, const DirtyFilter& before, const DirtyFilter& now,
+                const RegionSetId& set);
 
 }  // namespace blockmig

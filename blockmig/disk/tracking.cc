@@ -15,25 +15,32 @@ constexpr Duration kShardPollInterval = std::chrono::microseconds(50);
 
 DirtyTracking::~DirtyTracking() { BM_CHECK(shards_.empty()); }
 
-Status DirtyTracking::add(std::string name, std::unique_ptr<DirtyBitmap> bitmap) {
+Status DirtyTracking::add(std::string name, std::unique_ptr<DirtyBitmap> bitmap, bool recording) {
   if (find(name) != nullptr) return Error(ErrorCode::kBusy, "bitmap '" + name + "' exists already");
   deliver();  // what was written before is not in the new one
-  bitmap->set_pending(this);
-  named_.emplace_back(std::move(name), std::move(bitmap));
-  instruct_shards();
+  if (recording) bitmap->set_pending(this);
+  named_.push_back({std::move(name), std::move(bitmap), recording});
+  list_recording();
   return {};
 }
 
 Status DirtyTracking::remove(std::string_view name) {
-  const auto place = std::find_if(named_.begin(), named_.end(),
-                                  [&](const auto& entry) { return entry.first == name; });
-  if (place == named_.end()) {
+  const Named* const found = look_up(name);
+  if (found == nullptr) {
     return Error(ErrorCode::kNotFound, "no bitmap '" + std::string(name) + "'");
   }
   deliver();
-  named_.erase(place);
-  instruct_shards();
+  named_.erase(named_.begin() + (found - named_.data()));
+  list_recording();
   return {};
+}
+
+void DirtyTracking::list_recording() {
+  recording_.clear();
+  for (const Named& entry : named_) {
+    if (entry.recording) recording_.push_back(entry.bitmap.get());
+  }
+  instruct_shards();
 }
 
 void DirtyTracking::attach_job(DirtyBitmap* bitmap) {
@@ -65,16 +72,16 @@ void DirtyTracking::deliver() {
       mark_job(range.offset, range.length);
     }
     if (marks.folded == nullptr) continue;
-    for (auto& entry : named_) entry.second->merge(*marks.folded);
+    for (DirtyBitmap* const bitmap : recording_) bitmap->merge(*marks.folded);
     if (job_ != nullptr) job_->merge(*marks.folded);
   }
 }
 
 void DirtyTracking::instruct_shards() {
   const DirtyBitmap* finest = job_;
-  for (const auto& entry : named_) {
-    if (finest == nullptr || entry.second->granularity_bytes() < finest->granularity_bytes()) {
-      finest = entry.second.get();
+  for (const DirtyBitmap* const bitmap : recording_) {
+    if (finest == nullptr || bitmap->granularity_bytes() < finest->granularity_bytes()) {
+      finest = bitmap;
     }
   }
   for (MarkShard* shard : shards_) {
@@ -111,16 +118,26 @@ Task<void> DirtyTracking::quiesce(Gate& gate) {
   written_.pulse();
 }
 
-const DirtyBitmap* DirtyTracking::find(std::string_view name) const {
-  for (const auto& [entry_name, bitmap] : named_) {
-    if (entry_name == name) return bitmap.get();
+const DirtyTracking::Named* DirtyTracking::look_up(std::string_view name) const {
+  for (const Named& entry : named_) {
+    if (entry.name == name) return &entry;
   }
   return nullptr;
 }
 
+const DirtyBitmap* DirtyTracking::find(std::string_view name) const {
+  const Named* const found = look_up(name);
+  return found != nullptr ? found->bitmap.get() : nullptr;
+}
+
+DirtyBitmap* DirtyTracking::find(std::string_view name) {
+  const Named* const found = look_up(name);
+  return found != nullptr ? found->bitmap.get() : nullptr;
+}
+
 std::vector<std::string> DirtyTracking::names() const {
   std::vector<std::string> names;
-  for (const auto& entry : named_) names.push_back(entry.first);
+  for (const Named& entry : named_) names.push_back(entry.name);
   return names;
 }
 

@@ -33,10 +33,13 @@ class DirtyTracking final : private PendingMarks {
   DirtyTracking(const DirtyTracking&) = delete;
   DirtyTracking& operator=(const DirtyTracking&) = delete;
 
-  /// A bitmap that a user asked for: records until removed, through every migration.
-  Status add(std::string name, std::unique_ptr<DirtyBitmap> bitmap);
+  /// A bitmap that a user asked for: there until removed, through every migration. Without
+  /// `recording` no write marks it: it is there to be merged into.
+  Status add(std::string name, std::unique_ptr<DirtyBitmap> bitmap, bool recording = true);
   Status remove(std::string_view name);
   const DirtyBitmap* find(std::string_view name) const;
+  /// To merge into, which only adds marks.
+  DirtyBitmap* find(std::string_view name);
   std::vector<std::string> names() const;
 
   /// The bitmap of the running migration; null detaches. It outlives its attachment.
@@ -74,7 +77,7 @@ class DirtyTracking final : private PendingMarks {
   Task<void> quiesce(Gate& gate);
 
   void mark_named(std::uint64_t offset, std::uint64_t length) {
-    for (auto& entry : named_) entry.second->mark(offset, length);
+    for (DirtyBitmap* const bitmap : recording_) bitmap->mark(offset, length);
   }
   void mark_job(std::uint64_t offset, std::uint64_t length) {
     if (job_ != nullptr) job_->mark(offset, length);
@@ -86,7 +89,17 @@ class DirtyTracking final : private PendingMarks {
   /// Tells the shards what there is to mark; what they had was delivered.
   void instruct_shards();
 
-  std::vector<std::pair<std::string, std::unique_ptr<DirtyBitmap>>> named_;
+  struct Named {
+    std::string name;
+    std::unique_ptr<DirtyBitmap> bitmap;
+    bool recording = true;
+  };
+  const Named* look_up(std::string_view name) const;
+  /// After every change of `named_`.
+  void list_recording();
+
+  std::vector<Named> named_;
+  std::vector<DirtyBitmap*> recording_;  ///< of `named_`: what a write marks
   DirtyBitmap* job_ = nullptr;
   std::vector<MarkShard*> shards_;
   std::array<std::atomic<ActivityLog*>, 2> logs_{};

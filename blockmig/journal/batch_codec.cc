@@ -152,16 +152,28 @@ Result<EncodedBatch> encode_batch(const JournalBatch& batch) {
   return encoded;
 }
 
-void remove_sets(std::map<std::string, std::string>& records) {
+JournalBatch distrust(const std::vector<RegionSetRecord>& sets) {
   JournalBatch batch;
+  for (RegionSetRecord set : sets) {
+    batch.removed_sets.push_back({set.disk, set.name});
+    if (set.kind == kBitmapSet) {
+      set.kind = kDistrustedBitmapSet;
+      set.note = "the journal failed while the disk was written to";
+    }
+    if (set.kind == kDistrustedBitmapSet) batch.sets.push_back(std::move(set));
+  }
+  return batch;
+}
+
+void distrust_sets(std::map<std::string, std::string>& records) {
+  std::vector<RegionSetRecord> sets;
   for (const auto& [key, value] : records) {
     if (!key.starts_with(format::kSetPrefix)) continue;
     const auto set = decode_set(key, value);
-    if (set) batch.removed_sets.push_back({set->disk, set->name});
+    if (set) sets.push_back(*set);
   }
-  EncodedBatch encoded;
-  encode_removals(batch, encoded);
-  apply_batch(encoded, records);
+  const Result<EncodedBatch> encoded = encode_batch(distrust(sets));
+  if (encoded) apply_batch(*encoded, records);
 }
 
 void apply_batch(const EncodedBatch& batch, std::map<std::string, std::string>& records) {

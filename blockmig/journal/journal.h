@@ -99,11 +99,16 @@ struct HydrationRecord {
   friend bool operator==(const HydrationRecord&, const HydrationRecord&) = default;
 };
 
+/// Kinds of region sets that the journal itself knows: a bitmap that has to be forgotten stays
+/// there as one that is distrusted, without containers, so that its user hears of it.
+inline constexpr const char* kBitmapSet = "bitmap";
+inline constexpr const char* kDistrustedBitmapSet = "bitmap-distrusted";
+
 /// What the containers of a region set mean. A set without such a record is described elsewhere.
 struct RegionSetRecord {
   std::string disk;
   std::string name;  ///< of the region set
-  std::string kind;  ///< who reads it: "bitmap", "job", "active"
+  std::string kind;  ///< who reads it: kBitmapSet, "job", "active"
   std::uint64_t size_bytes = 0;
   std::uint32_t granularity_bytes = 0;
   bool inverted = false;  ///< its containers hold the chunks that are *not* in the set
@@ -168,7 +173,8 @@ class Journal {
   /// Of the disk, or of every disk if `disk` is empty.
   virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
   /// Makes every described region set void, also when nothing can be saved any more: takes effect
-  /// at once or at the next opening. For when writes go on that cannot be recorded (I5).
+  /// at once or at the next opening. For when writes go on that cannot be recorded (I5). Bitmaps
+  /// stay as kDistrustedBitmapSet, with the reason as their note.
   virtual Task<Status> distrust_sets() = 0;
   virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
 };

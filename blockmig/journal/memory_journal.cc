@@ -141,7 +141,7 @@ class MemoryJournal final : public Journal {
   Task<Status> distrust_sets() override {
     offload pause(loop_, [] {});
     co_await pause;
-    remove_sets(records_);
+    blockmig::distrust_sets(records_);
     co_return Status();
   }
 

@@ -69,8 +69,10 @@ struct EncodedBatch {
   std::vector<std::pair<std::string, std::string>> puts;
 };
 Result<EncodedBatch> encode_batch(const JournalBatch& batch);
+/// What makes these sets void (Journal::distrust_sets).
+JournalBatch distrust(const std::vector<RegionSetRecord>& sets);
 /// For journals in memory.
-void remove_sets(std::map<std::string, std::string>& records);
+void distrust_sets(std::map<std::string, std::string>& records);
 void apply_batch(const EncodedBatch& batch, std::map<std::string, std::string>& records);
 
 }  // namespace blockmig

@@ -9,7 +9,7 @@
 namespace blockmig::record_format {
 
 /// Grows with every change that an older program must not touch.
-inline constexpr std::uint32_t kSchemaVersion = 2;
+inline constexpr std::uint32_t kSchemaVersion = 3;
 
 inline constexpr std::string_view kSchemaKey = "schema";
 inline constexpr std::string_view kDiskPrefix = "disk/";

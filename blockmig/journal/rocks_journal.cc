@@ -280,16 +280,17 @@ Status check_trust(RocksStore& store, const std::string& directory) {
   if (failed) return Error::from_errno(failed.value(), "journal: cannot look into " + directory);
   const auto sets = store.scan(set_prefix(""));
   if (!sets) return sets.error();
-  std::vector<std::string> keys;
-  std::vector<std::string> prefixes;
+  std::vector<RegionSetRecord> void_sets;
   for (const auto& [key, value] : *sets) {
     const auto set = decode_set(key, value);
     if (!set) return set.error();
-    keys.push_back(key);
-    prefixes.push_back(regions_prefix(set->disk, set->name));
+    void_sets.push_back(*set);
   }
-  if (!keys.empty()) {
-    if (const Status removed = store.apply({}, keys, prefixes); !removed) return removed;
+  if (!void_sets.empty()) {
+    const Result<EncodedBatch> batch = encode_batch(distrust(void_sets));
+    if (!batch) return batch.error();
+    const Status removed = store.apply(batch->puts, batch->removed_keys, batch->removed_prefixes);
+    if (!removed) return removed;
   }
   return create_marker(directory, trust_path(directory));
 }

@@ -117,7 +117,7 @@ Task<Status> JobCheckpoint::checkpoint() {
     batch.removed_sets.push_back(set);
     batch.sets.push_back(description);
   }
-  batch.regions.push_back(change_between(recorded_ != nullptr ? *recorded_ : nothing, *now, set));
+  add_change(batch, recorded_ != nullptr ? *recorded_ : nothing, *now, set);
   recorded_.reset();  // until it is known to be there
   const Status committed = co_await log_->commit(std::move(batch));
   if (!committed.ok()) co_return committed;

@@ -153,7 +153,7 @@ Task<Result<std::vector<RegionSetRecord>>> SimJournal::load_sets(const std::stri
 
 Task<Status> SimJournal::distrust_sets() {
   co_await take_time();
-  if (alive) remove_sets(records_);
+  if (alive) blockmig::distrust_sets(records_);
   co_return Status();
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim: runs the engine under seeds.
 //
-//   sim --seeds N [--first S] [--mode M|any|hydration]   many runs; the first failing seed ends it
-//   sim --seed S --verbose                                   one run, telling its story sim
+//   sim --seeds N [--first S] [--mode M|any|bitmaps|hydration]   many runs; the first failing seed
+//   ends it sim --seed S --verbose                                   one run, telling its story sim
 //   --bug NAME --seeds N --expect-found                  a planted bug must be found sim --twice
 //   each run twice, with equal traces
 #include <cstdio>
@@ -58,6 +58,10 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"clean-before-target-flush", PlantedBug::kCleanBeforeTargetFlush},
     {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush},
     {"retire-without-quiesce", PlantedBug::kRetireWithoutQuiesce},
+    {"active-regions-forgotten", PlantedBug::kActiveRegionsForgotten},
+    {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly},
+    {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed},
+    {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
 };
 
 struct Arguments {
@@ -94,7 +98,8 @@ Arguments parse(int count, char** words) {
     } else if (word == "--mode") {
       arguments.mode = value();
       arguments.hydration = arguments.mode == "hydration";
-      if (arguments.mode != "any" && !arguments.hydration) {
+      arguments.run.bitmaps = arguments.mode == "bitmaps";
+      if (arguments.mode != "any" && !arguments.hydration && !arguments.run.bitmaps) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
         arguments.run.mode = *mode;

@@ -14,6 +14,7 @@ namespace blockmig::sim {
 namespace {
 
 constexpr Duration kJobPatience = std::chrono::seconds(20);
+constexpr Duration kCrashWithin = std::chrono::milliseconds(300);
 
 std::uint64_t draw_size(Random& random) {
   const std::uint64_t whole = random.between(4, 64) * 16 * kKiB;
@@ -102,7 +103,9 @@ JobOptions World::draw_options() {
   JobOptions options;
   static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
                                     Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
-  options.mode = options_.mode.value_or(kModes[random_.below(std::size(kModes))]);
+  // Bitmaps are looked at after crashes, and those of the later modes are HydrationWorld's.
+  const std::size_t modes = options_.bitmaps ? 4 : std::size(kModes);
+  options.mode = options_.mode.value_or(kModes[random_.below(modes)]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
   options.on_stall = kActions[random_.below(std::size(kActions))];
@@ -183,6 +186,10 @@ void World::open_daemon(std::uint64_t epoch) {
   disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
                                  "sim:" + owner_->info().name, epoch);
   board_ = std::make_unique<JobBoard>(loop_, journal_);
+  if (!options_.bitmaps) return;
+  const Duration interval = std::chrono::microseconds(random_.between(500, 60'000));
+  keeper_ =
+      std::make_unique<BitmapKeeper>(loop_, journal_, *disk_, interval, 4096u << random_.below(5));
 }
 
 void World::start_guest() {
@@ -206,18 +213,26 @@ Task<void> World::story() {
   guest_workers_ = random_.between(1, 8);
   start_guest();
   TaskScope crashes;
+  if (options_.bitmaps) {
+    co_await begin_bitmap();
+    if (random_.chance(1, 2)) {
+      // While writes are under way that began before it.
+      auto falls = crash_later(std::chrono::milliseconds(20));
+      crashes.spawn(std::move(falls));
+    }
+  }
   const std::uint64_t migrations = random_.between(1, 2);
   for (std::uint64_t i = 0; i < migrations; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
     if (random_.chance(1, 2)) {
-      auto falls = crash_later();
+      auto falls = crash_later(kCrashWithin);
       crashes.spawn(std::move(falls));
     }
     if (!crashed_) co_await migrate_once();
     while (crashed_) {
       if (random_.chance(1, 4)) {
-        auto falls = crash_later();
+        auto falls = crash_later(kCrashWithin);
         crashes.spawn(std::move(falls));
       }
       co_await restart();
@@ -232,6 +247,7 @@ Task<void> World::story() {
   if (errors > 0 && !source_may_fail_ && !switched_) {
     complain("a guest request failed although its store never did (I8)");
   }
+  if (options_.bitmaps) co_await close_bitmap();
   co_await bury_daemon();
   const std::string untold = owners_.judge_at_rest(journal_owner());
   if (!untold.empty()) complain(untold + " (I3)");
@@ -326,48 +342,6 @@ Task<void> World::wait_for_end(const std::string& job) {
     }
     if (!guest_->violation().empty()) complain(guest_->violation());
     co_await sleep_for(loop_, std::chrono::milliseconds(5));
-  }
-}
-
-/// Things that happen to a job: pauses, a frozen target, a new rate, an abort.
-Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) {
-  const std::uint64_t count = random_.below(4);
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
-    co_await sleep_for(loop_, wait);
-    if (crashed_) co_return;
-    const auto status = board_->status(job);
-    if (!status.ok() || is_final(status->state)) co_return;
-    switch (random_.below(4)) {
-      case 0: {
-        note("stall");
-        target->stall();
-        const Duration frozen = std::chrono::milliseconds(random_.between(1, 400));
-        co_await sleep_for(loop_, frozen);
-        target->unstall();
-        break;
-      }
-      case 1: {
-        note("pause");
-        const Status paused = board_->pause(job);
-        const Duration held = std::chrono::milliseconds(random_.between(1, 50));
-        co_await sleep_for(loop_, held);
-        const Status resumed = board_->resume(job);
-        if (paused.ok() != resumed.ok()) note("ended while paused");
-        break;
-      }
-      case 2: {
-        const Status limited = board_->set_bwlimit(job, random_.between(100, 100'000) * kKiB);
-        if (!limited.ok()) note("ended before the limit changed");
-        break;
-      }
-      default:
-        if (random_.chance(1, 3)) {
-          note("abort");
-          const Status aborted = board_->abort(job);
-          if (!aborted.ok()) note("too late to abort");
-        }
-    }
   }
 }
 

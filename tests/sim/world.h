@@ -9,6 +9,8 @@
 //             was flushed, and a restart goes on with what was recorded (I1, I5, I7)
 //   stamps    what stands beside the stores is what the journal has decided, or says that only the
 //             journal knows (I3)
+//   bitmaps   a persistent bitmap has every chunk that differs from when it began, after any crash,
+//             and exactly what it had, after a restart in order (I5)
 //   liveness  with all faults healed, every job ends
 #pragma once
 
@@ -21,6 +23,7 @@
 
 #include "blockmig/base/chunk_digests.h"
 #include "blockmig/base/random.h"
+#include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/io/task_scope.h"
@@ -37,6 +40,7 @@ namespace blockmig::sim {
 struct RunOptions {
   std::uint64_t seed = 1;
   std::optional<Mode> mode;  ///< drawn if empty
+  bool bitmaps = false;      ///< a persistent bitmap records, in any mode
   bool verbose = false;
 };
 
@@ -80,7 +84,7 @@ class World final {
   void open_daemon(std::uint64_t epoch);
   void start_guest();
   Task<void> see_job_through(std::string job);
-  Task<void> crash_later();
+  Task<void> crash_later(Duration within);
   void crash();
   Task<void> restart();
   Task<void> bury_daemon();
@@ -96,6 +100,11 @@ class World final {
   Task<void> resume_job(JobRecord record, RecoveredTracking recovered);
   void check_stamps();
   std::string journal_owner() const;
+  Task<void> begin_bitmap();
+  Task<void> reopen_bitmap();
+  /// Every chunk whose content is not what it was when the bitmap began must be marked.
+  void check_bitmap(const std::string& when);
+  Task<void> close_bitmap();
   void complain(const std::string& text);
   void note(const std::string& text);
 
@@ -113,6 +122,8 @@ class World final {
   SimOwners owners_;
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<JobBoard> board_;
+  std::unique_ptr<BitmapKeeper> keeper_;      ///< with RunOptions::bitmaps
+  std::vector<std::byte> bitmap_begun_with_;  ///< the disk's content then; empty: not begun
   std::unique_ptr<Guest> guest_;
   GuestPlan guest_plan_;
   std::uint64_t guest_workers_ = 0;

@@ -16,8 +16,10 @@
 namespace blockmig::sim {
 
 /// Falls somewhere in the next moments; between any two events, also those of one instant.
-Task<void> World::crash_later() {
-  const Duration wait = std::chrono::microseconds(random_.between(1, 300'000));
+Task<void> World::crash_later(Duration within) {
+  const auto most = std::chrono::duration_cast<std::chrono::microseconds>(within).count();
+  const Duration wait =
+      std::chrono::microseconds(random_.between(1, static_cast<std::uint64_t>(most)));
   co_await sleep_for(loop_, wait);
   for (std::uint64_t i = random_.below(4); i > 0; --i) {
     const Duration yield{};
@@ -47,6 +49,7 @@ Task<void> World::bury_daemon() {
   co_await workers_->join();
   co_await disturbances_.join();
   co_await board_->stop();
+  if (keeper_) co_await keeper_->abandon();
   const Status closed = co_await disk_->close();
   static_cast<void>(closed);
   if (!guest_->violation().empty()) complain(guest_->violation());
@@ -54,6 +57,7 @@ Task<void> World::bury_daemon() {
   result_.guest_errors += guest_->errors();
   guest_.reset();
   board_.reset();
+  keeper_.reset();
   disk_.reset();
 }
 
@@ -145,6 +149,7 @@ Task<void> World::take_up(std::optional<JobRecord> unfinished) {
     if (found.ok()) recovered = std::move(*found);
     if (!recovered.empty()) ++result_.recovered;
   }
+  if (keeper_) co_await reopen_bitmap();
   start_guest();
   if (!unfinished) co_return;
   const Duration wait = std::chrono::microseconds(random_.between(0, 20000));

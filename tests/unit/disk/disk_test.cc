@@ -72,7 +72,8 @@ TEST_F(DiskTest, EveryKindOfChangeIsMarkedInEveryBitmap_Trap10) {
   const WriteFlags flags{};
   ASSERT_TRUE(run_task(loop_, disk_->trim(5 * 65536 + 1, 65536, flags)).ok());
   const DirtyBitmap* const const_job = job.get();
-  for (const DirtyBitmap* bitmap : {disk_->tracking().find("daily"), const_job}) {
+  const DirtyBitmap* const daily = disk_->tracking().find("daily");
+  for (const DirtyBitmap* bitmap : {daily, const_job}) {
     EXPECT_EQ(bitmap->dirty_count(), 4u);
     for (const std::uint64_t chunk : {0u, 3u, 5u, 6u}) EXPECT_TRUE(bitmap->is_dirty(chunk));
   }

@@ -12,6 +12,7 @@
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/record_codec.h"
+#include "blockmig/journal/record_format.h"
 #include "tests/unit/journal/journal_folder.h"
 
 namespace blockmig {
@@ -104,7 +105,7 @@ TEST_F(RocksJournalTest, AnOlderSchemaIsRaisedBeforeNewRecords) {
   const std::unique_ptr<rocksdb::DB> db(raw);
   std::string value;
   ASSERT_TRUE(db->Get({}, "schema", &value).ok());
-  EXPECT_EQ(*decode_schema(value), 2U);
+  EXPECT_EQ(*decode_schema(value), record_format::kSchemaVersion);
 }
 
 TEST_F(RocksJournalTest, AnUnknownDiskIsNotAnError) {
@@ -199,7 +200,7 @@ TEST_F(RocksJournalTest, IsBusyWhileARocksDbToolHoldsIt) {
 
 TEST_F(RocksJournalTest, ANewerSchemaIsRefused) {
   { const auto journal = open(); }
-  plant("schema", encode_schema(3));
+  plant("schema", encode_schema(record_format::kSchemaVersion + 1));
   expect_refused(ErrorCode::kPrecondition, "newer program");
 }
 
