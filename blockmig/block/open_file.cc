@@ -191,14 +191,21 @@ bool block_device_zeroes_fast(int fd) {
   return text[0] != '0';
 }
 
-/// Whether holes can be punched, tried where it changes nothing: behind the end.
+/// Whether holes can be punched, tried where it changes nothing: behind the end. The file keeps its
+/// time of the last change, which tells others (and a disk's bitmaps) whether it is what it was.
 bool probe_punch(const OpenedFile& file, const FileDeviceOptions& options) {
   if (options.read_only) return false;
   if (file.block_device) return block_device_zeroes_fast(file.fd.get());
   constexpr std::uint64_t kBlock = 4096;
   const auto behind = static_cast<off_t>(align_up(file.size_bytes, kBlock));
-  return ::fallocate(file.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, kBlock) ==
-         0;
+  struct stat before {};
+  const bool known = ::fstat(file.fd.get(), &before) == 0;
+  const bool punches =
+      ::fallocate(file.fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, behind, kBlock) == 0;
+  const struct timespec times[2] = {{0, UTIME_OMIT}, before.st_mtim};
+  // Who may not set it has a file that looks changed, which is the safe side.
+  if (known && ::futimens(file.fd.get(), times) != 0) return punches;
+  return punches;
 }
 
 Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {

@@ -214,7 +214,9 @@ class Parser final {
   }
 
   void add_bitmap_commands() {
-    CLI::App* bitmap = app_.add_subcommand(kBitmapGroup, "bitmaps of changed chunks: add, rm, ls");
+    CLI::App* bitmap =
+        app_.add_subcommand(kBitmapGroup, "bitmaps of changed chunks: add, ls, merge, rm");
+    bitmap->footer(kBitmapFooter);
     bitmap->require_subcommand(1);
     commands_.insert(kBitmapGroup);
     CLI::App* add = command("add", "start to record changes", Verb::kBitmapAdd, bitmap);
@@ -222,7 +224,16 @@ class Parser final {
     add->add_option("NAME", raw_.object, "NAME or NAME:GRANULARITY")->required();
     add->add_option("--granularity", raw_.granularity, "4KiB to 1MiB (default: 64KiB)")
         ->type_name("SIZE");
+    add->add_flag("--transient", raw_.transient,
+                  "in memory only: gone when the daemon ends (QEMU: persistent=false)");
+    add->add_flag("--disabled", raw_.disabled, "no write marks it: it is there to be merged into");
+    CLI::App* merge = command("merge", "or bitmaps into another one", Verb::kBitmapMerge, bitmap);
+    merge->add_option("DISK", raw_.subject, "disk")->required();
+    merge->add_option("TARGET", raw_.object, "bitmap that gets the marks")->required();
+    merge->add_option("SOURCE", raw_.sources, "bitmaps whose marks it gets")->required();
     CLI::App* remove = command("rm", "remove a bitmap", Verb::kBitmapRemove, bitmap);
+    remove->alias("remove");
+    commands_.insert(std::string(kBitmapGroup) + " remove");
     remove->add_option("DISK", raw_.subject, "disk")->required();
     remove->add_option("NAME", raw_.object, "bitmap")->required();
     CLI::App* list = command("ls", "list a disk's bitmaps", Verb::kBitmapList, bitmap);

@@ -28,6 +28,7 @@ enum class Verb {
   kVerify,
   kBitmapAdd,
   kBitmapRemove,
+  kBitmapMerge,
   kBitmapList,
   kManifestMake,
   kManifestCheck,
@@ -64,6 +65,7 @@ struct CommandLine {
 
   std::uint64_t bwlimit_bytes_per_second = 0;
   BitmapSpec bitmap;
+  BitmapMerge merge;
   bool forget = false;
   bool force = false;             ///< manifest make
   bool adopt = false;             ///< manifest check

@@ -46,6 +46,7 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
       return run_job_command(command, context);
     case Verb::kBitmapAdd:
     case Verb::kBitmapRemove:
+    case Verb::kBitmapMerge:
     case Verb::kBitmapList:
       return run_bitmap(command, context);
     case Verb::kManifestMake:

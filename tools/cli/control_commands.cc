@@ -58,14 +58,24 @@ ExitCode run_bitmap(const CommandLine& command, const CommandContext& context) {
   if (!name) return report(name.error());
   const std::string path = disk_path(command.subject) + "/bitmaps";
   if (command.verb == Verb::kBitmapAdd) {
-    return settle(ask(daemon, "POST", path, to_json(command.bitmap)),
-                  "bitmap '" + command.bitmap.name + "' records changes of disk '" +
+    const BitmapSpec& bitmap = command.bitmap;
+    return settle(ask(daemon, "POST", path, to_json(bitmap)),
+                  "bitmap '" + bitmap.name +
+                      (bitmap.recording ? "' records changes of disk '" : "' is there for disk '") +
                       command.subject +
-                      "': clients see it as qemu:dirty-bitmap:" + command.bitmap.name);
+                      (bitmap.persistent ? "', also over restarts" : "', until the daemon ends") +
+                      ": clients see it as qemu:dirty-bitmap:" + bitmap.name);
   }
-  if (command.verb == Verb::kBitmapRemove) {
+  if (command.verb == Verb::kBitmapRemove || command.verb == Verb::kBitmapMerge) {
     const Status bitmap = check_name("bitmap", command.object);
     if (!bitmap) return report(bitmap.error());
+  }
+  if (command.verb == Verb::kBitmapMerge) {
+    return settle(
+        ask(daemon, "POST", path + "/" + command.object + "/merge", to_json(command.merge)),
+        "bitmap '" + command.object + "' of disk '" + command.subject + "' has their marks too");
+  }
+  if (command.verb == Verb::kBitmapRemove) {
     return settle(ask(daemon, "DELETE", path + "/" + command.object),
                   "bitmap '" + command.object + "' of disk '" + command.subject + "' is removed");
   }

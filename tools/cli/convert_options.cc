@@ -181,6 +181,11 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
         take(status, "--granularity", raw.granularity, command.bitmap.granularity_bytes,
              parse_size_32);
       }
+      command.bitmap.persistent = !raw.transient;
+      command.bitmap.recording = !raw.disabled;
+      break;
+    case Verb::kBitmapMerge:
+      command.merge.sources = raw.sources;
       break;
     case Verb::kStatus:
     case Verb::kAbort:

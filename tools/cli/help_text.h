@@ -57,6 +57,20 @@ Compares sizes and every byte; exit code 6 and the first difference where they d
 without a slash that is no file is a disk of the daemon, as its clients see it. The --tls
 options are for disks and stores with TLS (nbds) whose URI does not say them itself.)";
 
+inline constexpr const char* kBitmapFooter = R"(
+Examples:
+  blockmig bitmap add vm1 daily
+  blockmig bitmap add vm1 week --disabled
+  blockmig bitmap merge vm1 week daily
+  blockmig bitmap ls vm1
+
+A bitmap marks which chunks were written since it was added. Clients read it as
+qemu:dirty-bitmap:NAME. It goes with the disk in every move, and over every restart: after a
+crash it marks all that was written, and the 4 MiB regions around what was written last.
+With --transient it is gone when the daemon ends, as in QEMU without persistent=true. One that
+cannot be trusted any more is inconsistent: it can only be removed. A merged chunk marks every
+chunk of the target that it overlaps.)";
+
 inline constexpr const char* kManifestFooter = R"(
 Examples:
   blockmig manifest make /mnt/folder/vm1.img

@@ -54,6 +54,9 @@ struct RawOptions {
   bool detach = false;
   std::string timeout;
 
+  bool transient = false;             ///< bitmap add
+  bool disabled = false;              ///< bitmap add
+  std::vector<std::string> sources;   ///< bitmap merge
   std::vector<std::string> settings;  ///< set JOB NAME=VALUE…
   bool forget = false;
   bool force = false;

@@ -168,11 +168,23 @@ std::string clients_table(const std::vector<ClientView>& clients, bool wide) {
   return render_table(rows);
 }
 
+namespace {
+
+/// QEMU's words.
+std::string bitmap_state(const BitmapView& bitmap) {
+  if (!bitmap.inconsistent.empty()) return "inconsistent: " + bitmap.inconsistent;
+  std::string state = bitmap.persistent ? "persistent" : "transient";
+  return bitmap.recording ? state : state + ", disabled";
+}
+
+}  // namespace
+
 std::string bitmaps_table(const std::vector<BitmapView>& bitmaps) {
-  Rows rows = {{"BITMAP", "GRANULARITY", "DIRTY", "CHUNKS"}};
+  Rows rows = {{"BITMAP", "GRANULARITY", "DIRTY", "CHUNKS", "STATE"}};
   for (const BitmapView& bitmap : bitmaps) {
     rows.push_back({bitmap.name, format_bytes(bitmap.granularity_bytes),
-                    format_bytes(bitmap.dirty_bytes), std::to_string(bitmap.dirty_chunks)});
+                    format_bytes(bitmap.dirty_bytes), std::to_string(bitmap.dirty_chunks),
+                    bitmap_state(bitmap)});
   }
   return render_table(rows);
 }

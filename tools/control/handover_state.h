@@ -42,6 +42,7 @@ struct HandoverClient {
 struct HandoverBitmap {
   std::string name;
   std::string frame;  ///< bitmap_codec.h
+  bool recording = true;
   friend bool operator==(const HandoverBitmap&, const HandoverBitmap&) = default;
 };
 

@@ -54,6 +54,8 @@ std::string to_json(const MigrateRequest& request);
 Result<MigrateRequest> migrate_request_from_json(const std::string& text);
 std::string to_json(const BitmapSpec& bitmap);
 Result<BitmapSpec> bitmap_from_json(const std::string& text);
+std::string to_json(const BitmapMerge& merge);
+Result<BitmapMerge> bitmap_merge_from_json(const std::string& text);
 
 /// The body of POST /v1/jobs/ID/set.
 std::string bwlimit_to_json(std::uint64_t bytes_per_second);

@@ -31,7 +31,10 @@ const char* cache_name(CacheMode cache) {
 }
 
 Json json_of(const BitmapSpec& bitmap) {
-  return {{"name", bitmap.name}, {"granularity_bytes", bitmap.granularity_bytes}};
+  return {{"name", bitmap.name},
+          {"granularity_bytes", bitmap.granularity_bytes},
+          {"persistent", bitmap.persistent},
+          {"recording", bitmap.recording}};
 }
 
 Result<BitmapSpec> bitmap_of_json(const Json& json) {
@@ -40,6 +43,8 @@ Result<BitmapSpec> bitmap_of_json(const Json& json) {
   fields.require("name");
   fields.read("name", bitmap.name);
   fields.read("granularity_bytes", bitmap.granularity_bytes);
+  fields.read("persistent", bitmap.persistent);
+  fields.read("recording", bitmap.recording);
   fields.refuse_unknown();
   if (!fields.status()) return fields.status().error();
   const Status name = check_name("bitmap", bitmap.name);
@@ -216,6 +221,26 @@ Result<BitmapSpec> bitmap_from_json(const std::string& text) {
   const Result<Json> json = parse_object(text);
   if (!json) return json.error();
   return bitmap_of_json(*json);
+}
+
+std::string to_json(const BitmapMerge& merge) {
+  return dump(Json{{"sources", merge.sources}}, false);
+}
+
+Result<BitmapMerge> bitmap_merge_from_json(const std::string& text) {
+  const Result<Json> json = parse_object(text);
+  if (!json) return json.error();
+  BitmapMerge merge;
+  FieldReader fields(*json);
+  fields.require("sources");
+  fields.read("sources", merge.sources);
+  fields.refuse_unknown();
+  if (!fields.status()) return fields.status().error();
+  if (merge.sources.empty() || merge.sources.size() > kMaxBitmapsPerDisk) {
+    return Error(ErrorCode::kInvalid, "field 'sources' must name 1 to " +
+                                          std::to_string(kMaxBitmapsPerDisk) + " bitmaps");
+  }
+  return merge;
 }
 
 std::string bwlimit_to_json(std::uint64_t bytes_per_second) {

@@ -22,6 +22,9 @@ Result<BitmapView> bitmap_of_json(const Json& json) {
   fields.read("granularity_bytes", bitmap.granularity_bytes);
   fields.read("dirty_chunks", bitmap.dirty_chunks);
   fields.read("dirty_bytes", bitmap.dirty_bytes);
+  fields.read("persistent", bitmap.persistent);
+  fields.read("recording", bitmap.recording);
+  fields.read("inconsistent", bitmap.inconsistent);
   return finish(fields, bitmap);
 }
 
@@ -159,6 +162,9 @@ Json json_of(const BitmapView& bitmap) {
   json["granularity_bytes"] = bitmap.granularity_bytes;
   json["dirty_chunks"] = bitmap.dirty_chunks;
   json["dirty_bytes"] = bitmap.dirty_bytes;
+  json["persistent"] = bitmap.persistent;
+  json["recording"] = bitmap.recording;
+  if (!bitmap.inconsistent.empty()) json["inconsistent"] = bitmap.inconsistent;
   return json;
 }
 

@@ -21,6 +21,8 @@ inline constexpr std::size_t kMaxBitmapsPerDisk = 16;
 struct BitmapSpec {
   std::string name;
   std::uint32_t granularity_bytes = kDefaultGranularityBytes;
+  bool persistent = true;  ///< in the journal too; those of a ServeRequest never are
+  bool recording = true;   ///< false: no write marks it; it is there to be merged into
   friend bool operator==(const BitmapSpec&, const BitmapSpec&) = default;
 };
 
@@ -37,6 +39,12 @@ struct ServeRequest {
   bool force_source = false;            ///< use `source` though the journal names another
 };
 
+/// POST /v1/disks/NAME/bitmaps/TARGET/merge
+struct BitmapMerge {
+  std::vector<std::string> sources;
+  friend bool operator==(const BitmapMerge&, const BitmapMerge&) = default;
+};
+
 /// POST /v1/jobs
 struct MigrateRequest {
   std::string disk;
@@ -50,6 +58,9 @@ struct BitmapView {
   std::uint32_t granularity_bytes = 0;
   std::uint64_t dirty_chunks = 0;
   std::uint64_t dirty_bytes = 0;
+  bool persistent = false;
+  bool recording = true;
+  std::string inconsistent;  ///< why it cannot be trusted; empty if it can
   friend bool operator==(const BitmapView&, const BitmapView&) = default;
 };
 

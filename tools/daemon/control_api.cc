@@ -89,7 +89,10 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
     jobs_.follow(*id);
     co_return respond(jobs_.find(*id));
   }
-  if (path.size() >= 4 && path[3] == "bitmaps") co_return answer_bitmaps(request, path);
+  if (path.size() >= 4 && path[3] == "bitmaps") {
+    ControlResponse answered = co_await answer_bitmaps(request, path);
+    co_return answered;
+  }
   const bool forget = path.size() == 4 && path[3] == "record";
   if (request.method == "DELETE" && (path.size() == 3 || forget)) {
     std::string name = path[2];
@@ -104,17 +107,25 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
   co_return no_such_path(request);
 }
 
-ControlResponse ControlApi::answer_bitmaps(const ControlRequest& request, const Path& path) {
-  if (path.size() == 4 && request.method == "GET") return respond(disks_.bitmaps(path[2]));
+Task<ControlResponse> ControlApi::answer_bitmaps(const ControlRequest& request, const Path& path) {
+  if (path.size() == 4 && request.method == "GET") co_return respond(disks_.bitmaps(path[2]));
   if (path.size() == 4 && request.method == "POST") {
     const Result<BitmapSpec> spec = bitmap_from_json(request.body);
-    if (!spec) return error_response(spec.error());
-    return respond(disks_.add_bitmap(path[2], *spec));
+    if (!spec) co_return error_response(spec.error());
+    const Status added = co_await disks_.add_bitmap(path[2], *spec);
+    co_return respond(added);
   }
   if (path.size() == 5 && request.method == "DELETE") {
-    return respond(disks_.remove_bitmap(path[2], path[4]));
+    const Status removed = co_await disks_.remove_bitmap(path[2], path[4]);
+    co_return respond(removed);
   }
-  return no_such_path(request);
+  if (path.size() == 6 && path[5] == "merge" && request.method == "POST") {
+    const Result<BitmapMerge> merge = bitmap_merge_from_json(request.body);
+    if (!merge) co_return error_response(merge.error());
+    const Status merged = co_await disks_.merge_bitmaps(path[2], path[4], merge->sources);
+    co_return respond(merged);
+  }
+  co_return no_such_path(request);
 }
 
 Task<ControlResponse> ControlApi::answer_jobs(const ControlRequest& request, const Path& path) {

@@ -5,6 +5,7 @@
 //   GET    /v1/status                    daemon, disks, jobs, clients
 //   GET    /v1/disks                     POST: add one            DELETE /v1/disks/NAME[/record]
 //   GET    /v1/disks/NAME                GET, POST /v1/disks/NAME/bitmaps, DELETE …/bitmaps/BITMAP
+//                                        POST …/bitmaps/TARGET/merge
 //   GET    /v1/jobs                      POST: start one          GET /v1/jobs/JOB
 //   POST   /v1/jobs/JOB/abort|pause|resume|set
 //   GET    /v1/clients                   POST /v1/clients/ID/disconnect
@@ -49,7 +50,7 @@ class ControlApi final {
   using Path = std::vector<std::string>;
 
   Task<ControlResponse> answer_disks(const ControlRequest& request, const Path& path);
-  ControlResponse answer_bitmaps(const ControlRequest& request, const Path& path);
+  Task<ControlResponse> answer_bitmaps(const ControlRequest& request, const Path& path);
   Task<ControlResponse> answer_jobs(const ControlRequest& request, const Path& path);
   ControlResponse answer_job_command(const ControlRequest& request, const Path& path);
   ControlResponse answer_clients(const ControlRequest& request, const Path& path);

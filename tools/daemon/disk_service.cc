@@ -14,6 +14,7 @@
 #include "blockmig/migrate/hydration.h"
 #include "tools/control/json.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/image_identity.h"
 #include "tools/daemon/restart_service.h"
 
 namespace blockmig {
@@ -26,16 +27,6 @@ constexpr Duration kSourceConnectTimeout = std::chrono::seconds(4);
 bool is_regular_file(const std::string& path) {
   struct stat facts {};
   return stat(path.c_str(), &facts) == 0 && S_ISREG(facts.st_mode);
-}
-
-Status add_bitmaps(Disk& disk, const std::vector<BitmapSpec>& specs) {
-  for (const BitmapSpec& spec : specs) {
-    auto bitmap = DirtyBitmap::create(disk.info().size_bytes, spec.granularity_bytes);
-    if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
-    const Status added = disk.tracking().add(spec.name, *std::move(bitmap));
-    if (!added) return added;
-  }
-  return {};
 }
 
 }  // namespace
@@ -89,15 +80,16 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   }
   auto disk =
       std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
-  auto served = std::make_shared<ServedDisk>(std::move(disk), request.description,
+  auto served = std::make_shared<ServedDisk>(std::move(disk), journal_, request.description,
                                              request.read_only, choice->previous_uri);
   served->remember(request);
   Status published;
   if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk());
+  if (published) published = co_await open_bitmaps(*served, *choice, request.bitmaps);
   if (published) published = co_await publish(request, *choice, served, listening);
   if (!published) {
     if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
-    const Status closed = co_await served->disk().close();
+    const Status closed = co_await served->close();
     if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
     co_await give_back(*choice, std::move(claimed));
     co_return published.error();
@@ -111,6 +103,23 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   co_await remember(request);
   if (restarts_ != nullptr) restarts_->published(request.disk);
   co_return view(*served);
+}
+
+/// Before its first client, and before the record says that the disk is another: bitmaps that were
+/// recorded of what it was before must not be believed.
+Task<Status> DiskService::open_bitmaps(ServedDisk& disk, const SourceChoice& choice,
+                                       const std::vector<BitmapSpec>& transient) {
+  const std::string uri = choice.uri;
+  offload look(loop_, [&uri] { return image_identity(uri); });
+  std::string identity = co_await look;
+  const Status opened = co_await disk.bitmaps().open(choice.known, std::move(identity));
+  if (!opened) co_return opened.error().with_context("the bitmaps of disk '" + disk.name() + "'");
+  for (const BitmapFacts& facts : disk.bitmaps().bitmaps()) {
+    if (facts.inconsistent.empty()) continue;
+    log_.warning("bitmap '" + facts.name + "' is inconsistent: " + facts.inconsistent,
+                 {disk.name(), "", choice.epoch});
+  }
+  co_return add_transient_bitmaps(disk, transient);
 }
 
 Task<Result<SourceChoice>> DiskService::choose(const ServeRequest& request) {
@@ -210,8 +219,6 @@ Task<void> DiskService::remember(const ServeRequest& request) {
 
 Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoice& choice,
                                   std::shared_ptr<ServedDisk> disk, bool listening) {
-  const Status bitmaps = add_bitmaps(disk->disk(), request.bitmaps);
-  if (!bitmaps) co_return bitmaps;
   const Result<std::optional<DiskRecord>> before = co_await journal_.load_disk(request.disk);
   if (!before) co_return before.error();
   DiskRecord record;
@@ -305,7 +312,13 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   log_.info(forget ? "detached and forgotten" : "detached", {name, "", epoch});
   JournalBatch batch;
   batch.removed_notes.push_back({"serve", name, ""});
-  if (forget) batch.removed_disks.push_back(name);
+  if (forget) {
+    Result<JournalBatch> bitmaps = co_await removal_of_bitmaps(journal_, name);
+    if (!bitmaps) co_return bitmaps.error();
+    batch = *std::move(bitmaps);
+    batch.removed_notes.push_back({"serve", name, ""});
+    batch.removed_disks.push_back(name);
+  }
   const Status recorded = co_await journal_.commit(batch);
   if (recorded.ok() && forget && owners_ != nullptr) co_await owners_->forget(name, store_uri);
   co_return recorded;

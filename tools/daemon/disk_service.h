@@ -73,8 +73,12 @@ class DiskService final {
   DiskRates& rates() { return rates_; }
 
   Result<std::vector<BitmapView>> bitmaps(const std::string& disk) const;
-  Status add_bitmap(const std::string& disk, const BitmapSpec& spec);
-  Status remove_bitmap(const std::string& disk, const std::string& bitmap);
+  // Arguments stay until the task has finished.
+  Task<Status> add_bitmap(const std::string& disk, const BitmapSpec& spec);
+  Task<Status> remove_bitmap(const std::string& disk, const std::string& bitmap);
+  /// As BitmapKeeper::merge().
+  Task<Status> merge_bitmaps(const std::string& disk, const std::string& target,
+                             const std::vector<std::string>& sources);
 
   /// Every store that a disk lives on or a running job writes to, but not those of `except`.
   std::vector<StoreUse> uses(const std::string& except) const;
@@ -108,6 +112,8 @@ class DiskService final {
   Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
+  Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice,
+                            const std::vector<BitmapSpec>& transient);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
   Status listen(const std::vector<std::string>& wanted);
 
@@ -124,5 +130,9 @@ class DiskService final {
   StoreOwners* owners_ = nullptr;
   std::set<std::string> restored_;
 };
+
+std::vector<BitmapView> bitmap_views(const ServedDisk& disk);
+/// In memory only, whatever the specifications say. kBusy: there is one of that name.
+Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs);
 
 }  // namespace blockmig

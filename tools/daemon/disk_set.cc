@@ -59,7 +59,7 @@ Task<Status> DiskSet::remove(std::string name) {
   // One that still fetches from its old store is nobody else's to take.
   const bool whole = dynamic_cast<HydratingDevice*>(&disk->disk().store()) == nullptr;
   const std::string store = disk->disk().store_uri();
-  const Status closed = co_await disk->disk().close();
+  const Status closed = co_await disk->close();
   if (closed.ok() && whole && owners_ != nullptr) {
     co_await owners_->release(name, store);
   }

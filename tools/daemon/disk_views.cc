@@ -12,17 +12,6 @@ namespace {
 
 double milliseconds(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
 
-std::vector<BitmapView> bitmap_views(const Disk& disk) {
-  std::vector<BitmapView> views;
-  for (const std::string& name : disk.tracking().names()) {
-    const DirtyBitmap* bitmap = disk.tracking().find(name);
-    if (bitmap == nullptr) continue;
-    views.push_back(
-        {name, bitmap->granularity_bytes(), bitmap->dirty_count(), bitmap->dirty_bytes()});
-  }
-  return views;
-}
-
 std::vector<DiskOpView> op_views(const RequestStats& stats) {
   std::vector<DiskOpView> views;
   for (const DiskOp op : kDiskOps) {
@@ -82,7 +71,7 @@ DiskView DiskService::view(ServedDisk& served) const {
   for (const std::string& address : addresses()) {
     view.uris.push_back(export_uri(address, disk.name(), tls_required_));
   }
-  view.bitmaps = bitmap_views(disk);
+  view.bitmaps = bitmap_views(served);
   const LatencyHistogram latency = stats.latency();
   view.requests = stats.requests();
   view.errors = stats.errors();
@@ -121,7 +110,7 @@ void DiskService::add_metrics(MetricsSnapshot& snapshot) const {
     metrics.size_bytes = disk.info().size_bytes;
     metrics.epoch = disk.epoch();
     metrics.requests = disk.stats();
-    metrics.bitmaps = bitmap_views(disk);
+    metrics.bitmaps = bitmap_views(*served);
     metrics.throttled_seconds =
         std::chrono::duration<double>(disk.write_throttle().waited()).count();
   }
@@ -141,40 +130,6 @@ std::vector<std::string> DiskService::addresses() const {
   std::vector<std::string> texts;
   for (const SocketAddress& address : server_.addresses()) texts.push_back(address.to_string());
   return texts;
-}
-
-Result<std::vector<BitmapView>> DiskService::bitmaps(const std::string& name) const {
-  const auto disk = disks_.get(name);
-  if (!disk) return disk.error();
-  return bitmap_views((*disk)->disk());
-}
-
-Status DiskService::add_bitmap(const std::string& name, const BitmapSpec& spec) {
-  const auto disk = disks_.get(name);
-  if (!disk) return disk.error();
-  DirtyTracking& tracking = (*disk)->disk().tracking();
-  if (tracking.find(spec.name) != nullptr) {
-    return Error(ErrorCode::kBusy,
-                 "disk '" + name + "' has a bitmap '" + spec.name + "' already: remove it first");
-  }
-  if (tracking.names().size() >= kMaxBitmapsPerDisk) {
-    return Error(ErrorCode::kPrecondition, "disk '" + name + "' has " +
-                                               std::to_string(kMaxBitmapsPerDisk) +
-                                               " bitmaps already, the most that it may have");
-  }
-  auto bitmap = DirtyBitmap::create((*disk)->disk().info().size_bytes, spec.granularity_bytes);
-  if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
-  return tracking.add(spec.name, *std::move(bitmap));
-}
-
-Status DiskService::remove_bitmap(const std::string& name, const std::string& bitmap) {
-  const auto disk = disks_.get(name);
-  if (!disk) return disk.error();
-  DirtyTracking& tracking = (*disk)->disk().tracking();
-  if (tracking.find(bitmap) == nullptr) {
-    return Error(ErrorCode::kNotFound, "disk '" + name + "' has no bitmap '" + bitmap + "'");
-  }
-  return tracking.remove(bitmap);
 }
 
 std::vector<StoreUse> DiskService::uses(const std::string& except) const {

@@ -16,11 +16,12 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
   disk.request.bitmaps.clear();
   disk.request.create_size_bytes = 0;
   disk.request.force_source = false;
-  const DirtyTracking& tracking = served.disk().tracking();
-  for (const std::string& name : tracking.names()) {
-    const std::vector<std::byte> frame = encode_bitmap(*tracking.find(name));
-    disk.bitmaps.push_back(
-        {name, std::string(reinterpret_cast<const char*>(frame.data()), frame.size())});
+  for (const BitmapFacts& facts : served.bitmaps().bitmaps()) {
+    if (facts.persistent) continue;  // the journal has those
+    const std::vector<std::byte> frame = encode_bitmap(*facts.bitmap);
+    disk.bitmaps.push_back({facts.name,
+                            std::string(reinterpret_cast<const char*>(frame.data()), frame.size()),
+                            facts.recording});
   }
   return disk;
 }
@@ -73,9 +74,12 @@ Task<Status> Engine::resume_disk(const HandoverDisk& disk) {
     const auto frame = std::as_bytes(std::span(bitmap.frame.data(), bitmap.frame.size()));
     auto decoded = decode_bitmap(frame);
     if (!decoded.ok()) co_return decoded.error().with_context("bitmap '" + bitmap.name + "'");
-    DirtyTracking& tracking = (*found)->disk().tracking();
-    if (tracking.find(bitmap.name) != nullptr) continue;
-    const Status added = tracking.add(bitmap.name, *std::move(decoded));
+    BitmapPlan plan;
+    plan.name = bitmap.name;
+    plan.granularity_bytes = (*decoded)->granularity_bytes();
+    plan.persistent = false;
+    plan.recording = bitmap.recording;
+    const Status added = (*found)->bitmaps().add_now(std::move(plan), *std::move(decoded));
     if (!added.ok()) co_return added;
   }
   co_return Status();

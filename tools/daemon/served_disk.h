@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/disk/disk_lane.h"
 #include "blockmig/migrate/hydrating_device.h"
@@ -20,9 +21,10 @@ namespace blockmig {
 
 class ServedDisk final : public Export {
  public:
-  ServedDisk(std::unique_ptr<Disk> disk, std::string description, bool read_only,
+  ServedDisk(std::unique_ptr<Disk> disk, Journal& journal, std::string description, bool read_only,
              std::string previous_uri)
       : disk_(std::move(disk)),
+        bitmaps_(disk_->loop(), journal, *disk_, kBitmapCheckpointInterval),
         description_(std::move(description)),
         previous_uri_(std::move(previous_uri)),
         last_store_uri_(disk_->store_uri()),
@@ -55,6 +57,11 @@ class ServedDisk final : public Export {
   void remember(ServeRequest request) { request_ = std::move(request); }
   const ServeRequest& request() const { return request_; }
 
+  /// Ends what is under way, records its bitmaps as they are, and closes the store.
+  Task<Status> close();
+
+  BitmapKeeper& bitmaps() { return bitmaps_; }
+  const BitmapKeeper& bitmaps() const { return bitmaps_; }
   Disk& disk() { return *disk_; }
   const Disk& disk() const { return *disk_; }
   /// The store before the last switchover; empty if it never moved.
@@ -67,6 +74,7 @@ class ServedDisk final : public Export {
 
  private:
   std::unique_ptr<Disk> disk_;
+  BitmapKeeper bitmaps_;
   std::map<const EventLoop*, std::weak_ptr<DiskLane>> lanes_;
   std::string description_;
   std::string previous_uri_;

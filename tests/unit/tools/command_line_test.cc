@@ -37,6 +37,8 @@ TEST(CommandLine, EveryVerbIsReached) {
       {"verify /a /b", Verb::kVerify},
       {"bitmap add vm1 b0", Verb::kBitmapAdd},
       {"bitmap rm vm1 b0", Verb::kBitmapRemove},
+      {"bitmap remove vm1 b0", Verb::kBitmapRemove},
+      {"bitmap merge vm1 week b0 b1", Verb::kBitmapMerge},
       {"bitmap ls vm1", Verb::kBitmapList},
       {"force-own /a --epoch 3 --owner u", Verb::kForceOwn},
       {"disconnect 3", Verb::kDisconnect},

@@ -22,7 +22,7 @@ class DiskRatesTest : public testing::Test {
   void add(const std::string& name) {
     auto device = std::make_unique<MemoryDevice>("memory", 1 << 20);
     auto disk = std::make_unique<Disk>(loop_, name, std::move(device), "test:" + name, 1);
-    disks_.add(std::make_shared<ServedDisk>(std::move(disk), "", false, ""));
+    disks_.add(std::make_shared<ServedDisk>(std::move(disk), *journal_, "", false, ""));
   }
   void read(const std::string& name, int times, std::size_t bytes) {
     std::vector<std::byte> buffer(bytes);
@@ -46,6 +46,7 @@ class DiskRatesTest : public testing::Test {
 
   Random random_{1};
   SimLoop loop_{random_};
+  std::unique_ptr<Journal> journal_ = make_memory_journal(loop_);
   DiskSet disks_;
   DiskRates rates_{disks_};
 };

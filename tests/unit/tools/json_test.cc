@@ -149,7 +149,8 @@ TEST(Json, ListsSurviveTheRoundTrip) {
   disk.job = "job-1";
   disk.clients = 2;
   disk.uris = {"nbd+unix:///vm1?socket=/s", "nbd://h/vm1"};
-  disk.bitmaps = {{"b0", 65536, 3, 196608}};
+  disk.bitmaps = {{"b0", 65536, 3, 196608, true, false, ""},
+                  {"b1", 4096, 0, 0, true, true, "the disk has another size"}};
   disk.p99_ms = 0.5;
   const auto disks_back = disks_from_json(to_json(std::vector<DiskView>{disk}));
   ASSERT_TRUE(disks_back.ok());
@@ -179,7 +180,7 @@ TEST(Json, ServeRequestSurvivesTheRoundTrip) {
   request.source = "file:///a%20b";
   request.listen = {"unix:/x.sock"};
   request.cache = CacheMode::kDirect;
-  request.bitmaps = {{"b0", 4096}};
+  request.bitmaps = {{"b0", 4096}, {"b1", 8192, false, false}};
   request.description = "my disk";
   request.create_size_bytes = 4096;
   request.force_source = true;

@@ -91,7 +91,7 @@ DiskMetrics busy_disk(const std::string& name) {
   disk.requests.begin(DiskOp::kWrite);
   disk.requests.fail(DiskOp::kWrite, 1'000, ErrorCode::kNoSpace);
   disk.requests.begin(DiskOp::kZero);
-  disk.bitmaps.push_back({"daily", 65536, 7, 7 * 65536});
+  disk.bitmaps.push_back({"daily", 65536, 7, 7ULL * 65536, true, true, ""});
   disk.throttled_seconds = 1.5;
   return disk;
 }

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskService: a disk's named bitmaps, as the control socket asks for them.
+#include <utility>
+
+#include "bitmap/bitmap_codec.h"
+#include "tools/daemon/disk_service.h"
+
+namespace blockmig {
+namespace {
+
+BitmapPlan plan_of(const BitmapSpec& spec) {
+  return {spec.name, spec.granularity_bytes, spec.persistent, spec.recording};
+}
+
+}  // namespace
+
+std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
+  std::vector<BitmapView> views;
+  for (const BitmapFacts& facts : disk.bitmaps().bitmaps()) {
+    BitmapView view;
+    view.name = facts.name;
+    view.granularity_bytes = facts.granularity_bytes;
+    if (facts.bitmap != nullptr) view.dirty_chunks = facts.bitmap->dirty_count();
+    if (facts.bitmap != nullptr) view.dirty_bytes = facts.bitmap->dirty_bytes();
+    view.persistent = facts.persistent;
+    view.recording = facts.recording && facts.bitmap != nullptr;
+    view.inconsistent = facts.inconsistent;
+    views.push_back(std::move(view));
+  }
+  return views;
+}
+
+Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs) {
+  for (const BitmapSpec& spec : specs) {
+    BitmapPlan plan = plan_of(spec);
+    plan.persistent = false;
+    auto bitmap = DirtyBitmap::create(disk.disk().info().size_bytes, spec.granularity_bytes);
+    if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
+    const Status added = disk.bitmaps().add_now(std::move(plan), *std::move(bitmap));
+    if (!added) return added;
+  }
+  return {};
+}
+
+Result<std::vector<BitmapView>> DiskService::bitmaps(const std::string& name) const {
+  const auto disk = disks_.get(name);
+  if (!disk) return disk.error();
+  return bitmap_views(**disk);
+}
+
+Task<Status> DiskService::add_bitmap(const std::string& name, const BitmapSpec& spec) {
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
+  for (const BitmapFacts& facts : (*disk)->bitmaps().bitmaps()) {
+    if (facts.name != spec.name) continue;
+    co_return Error(ErrorCode::kBusy, "disk '" + name + "' has a bitmap '" + spec.name +
+                                          "' already: remove it first");
+  }
+  if ((*disk)->bitmaps().bitmaps().size() >= kMaxBitmapsPerDisk) {
+    co_return Error(ErrorCode::kPrecondition, "disk '" + name + "' has " +
+                                                  std::to_string(kMaxBitmapsPerDisk) +
+                                                  " bitmaps already, the most that it may have");
+  }
+  BitmapPlan plan = plan_of(spec);
+  const Status added = co_await (*disk)->bitmaps().add(std::move(plan));
+  co_return added;
+}
+
+Task<Status> DiskService::remove_bitmap(const std::string& name, const std::string& bitmap) {
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
+  std::string asked = bitmap;
+  const Status removed = co_await (*disk)->bitmaps().remove(std::move(asked));
+  if (!removed) co_return removed.error().with_context("disk '" + name + "'");
+  co_return removed;
+}
+
+Task<Status> DiskService::merge_bitmaps(const std::string& name, const std::string& target,
+                                        const std::vector<std::string>& sources) {
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
+  std::string into = target;
+  std::vector<std::string> from = sources;
+  const Status merged = co_await (*disk)->bitmaps().merge(std::move(into), std::move(from));
+  if (!merged) co_return merged.error().with_context("disk '" + name + "'");
+  co_return merged;
+}
+
+}  // namespace blockmig
