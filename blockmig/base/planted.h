@@ -48,6 +48,8 @@ enum class PlantedBug : int {
   kRestSavedBeforeFence,     ///< post-copy: chunks dirtied after the journal was told are missing
                              ///< there
   kWholeBeforeJobEnds,       ///< I7: that the new store is whole is recorded without the job's end
+  kFsyncRetriedAndBelieved,  ///< I11: a flush that works after one that failed is believed
+  kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

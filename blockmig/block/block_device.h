@@ -151,6 +151,11 @@ class BlockDevice {
   /// allows (a network peer at once, a stuck local file when the kernel lets go), later requests
   /// fail. For giving up on a frozen target (I10).
   virtual void abandon() {}
+  /// After kDisconnected or a failed flush, for whoever can write again all that was written since
+  /// the last flush that succeeded: opens the medium anew and forgets the failure. None of that
+  /// data may be believed to be there any more (I11). Requires that no request is inside. Fails as
+  /// opening does, and kPrecondition if what is there now is of another size or kind.
+  virtual Task<Status> revive() { co_return Status(); }
   /// Releases descriptors, connections and locks. Last call before destruction, also after
   /// abandon(); an NbdDevice must not be destroyed without it.
   virtual Task<Status> close() = 0;

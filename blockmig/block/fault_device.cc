@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/io/cancel.h"
 
 namespace blockmig {
 namespace {
@@ -182,6 +183,21 @@ void FaultDevice::crash() {
   wake_.pulse();
 }
 
+void FaultDevice::disconnect() {
+  connected_ = reachable_ = false;
+  crash();
+}
+
+Task<Status> FaultDevice::revive() {
+  BM_CHECK(requests_.empty());
+  const Duration handshake = plan_.max_delay;
+  co_await sleep_for(loop_, handshake);
+  if (abandoned_ || !reachable_) co_return disconnected("not to be reached");
+  connected_ = true;
+  flush_failed_ = false;
+  co_return Status();
+}
+
 void FaultDevice::peek(std::uint64_t offset, MutableBytes into) const {
   visible_.peek(offset, into);
 }
@@ -217,7 +233,7 @@ Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length
         std::max(busy_until_, loop_.now()) + Duration(static_cast<Duration::rep>(transfer_ns));
     deadline = std::max(deadline, busy_until_);
   }
-  while (!abandoned_ && request.generation_ == generation_) {
+  while (!abandoned_ && connected_ && request.generation_ == generation_) {
     if (stalled_) {
       co_await wake_.wait();
       continue;
@@ -225,7 +241,7 @@ Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length
     if (loop_.now() >= deadline) co_return Status();
     co_await wake_.wait_until(deadline);
   }
-  co_return disconnected(abandoned_ ? "abandoned" : "crashed");
+  co_return disconnected(abandoned_ ? "abandoned" : connected_ ? "crashed" : "disconnected");
 }
 
 FaultDevice::Fate FaultDevice::draw_write_fate() {

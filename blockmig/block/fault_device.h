@@ -65,8 +65,17 @@ class FaultDevice final : public BlockDevice {
   /// device then serves what survived, and an earlier flush failure is forgotten, as when opened
   /// again.
   void crash();
+  /// The connection breaks, as when the server behind it dies: as crash(), and nothing answers
+  /// until revive(), which works once reconnect() has been called.
+  void disconnect();
+  void reconnect() { reachable_ = true; }
+  bool connected() const { return connected_; }
+  Task<Status> revive() override;
   /// After abandon(): opened again, by a new owner.
-  void reopen() { abandoned_ = false; }
+  void reopen() {
+    abandoned_ = false;
+    connected_ = reachable_ = true;
+  }
   /// Requests now inside.
   std::uint32_t in_flight() const { return static_cast<std::uint32_t>(requests_.size()); }
   std::uint64_t writes_done() const { return writes_done_; }
@@ -124,6 +133,8 @@ class FaultDevice final : public BlockDevice {
   bool stalled_ = false;
   bool abandoned_ = false;
   bool flush_failed_ = false;
+  bool connected_ = true;
+  bool reachable_ = true;
 };
 
 }  // namespace blockmig

@@ -64,6 +64,7 @@ class FileDevice final : public BlockDevice {
   void prefer_latency(bool on) override { inline_ = on && !direct_; }
   void share_between_threads(bool on) override { order_.share(on); }
   void abandon() override { abandoned_ = true; }
+  Task<Status> revive() override;
   Task<Status> close() override;
 
  private:
@@ -366,6 +367,13 @@ Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std:
   co_return found;
 }
 
+/// The kernel has reported the failure and counts the pages as clean: only what is written anew is
+/// seen by the next sync.
+Task<Status> FileDevice::revive() {
+  if (!abandoned_) flush_error_.reset();
+  co_return judged({});
+}
+
 Task<Status> FileDevice::close() {
   // Closing a file on a network may wait for its server.
   co_await offload(loop_, [this] {
@@ -383,14 +391,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_file_device(IoLoop& loop, const 
                                                             const FileDeviceOptions& options) {
   Result<OpenedFile> file = co_await offload(loop, [&] { return open_file(path, options); });
   if (!file) co_return file.error();
-  DeviceInfo info;
-  info.name = path;
-  info.size_bytes = file->size_bytes;
-  info.read_only = options.read_only;
-  info.can_trim = !options.read_only && (file->can_punch || file->block_device);
-  info.can_fast_zero = file->can_punch;
-  info.zero_initialised = file->created;
-  info.reads_medium = true;
+  DeviceInfo info = info_of(*file, path, options);
   std::unique_ptr<BlockDevice> device =
       std::make_unique<FileDevice>(loop, std::move(*file), std::move(info), options);
   co_return device;

@@ -22,10 +22,16 @@ constexpr std::uint64_t kMaxStatusBytes = kGiB;
 constexpr std::uint32_t kPiecesAtOnce = 16;
 constexpr std::uint64_t kZeroPieceBytes = kMiB;
 
+struct Opened {
+  std::vector<NbdHandle> handles;
+  NbdFacts facts;
+};
+Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& options);
+
 class NbdDevice final : public BlockDevice {
  public:
-  NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts)
-      : loop_(loop), info_(std::move(info)), facts_(facts) {}
+  NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts, const NbdDeviceOptions& options)
+      : loop_(loop), info_(std::move(info)), facts_(facts), options_(options) {}
 
   void add(NbdHandle handle) {
     connections_.push_back(std::make_unique<NbdConnection>(loop_, std::move(handle), info_.name));
@@ -39,9 +45,11 @@ class NbdDevice final : public BlockDevice {
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
   void abandon() override;
+  Task<Status> revive() override;
   Task<Status> close() override;
 
  private:
+  Task<void> close_connections();
   Status usable(bool for_writing) const;
   Task<Status> run_one(NbdCommand command);
   Task<Status> run(NbdCommand command, std::uint64_t piece_bytes);
@@ -54,8 +62,11 @@ class NbdDevice final : public BlockDevice {
   IoLoop& loop_;
   DeviceInfo info_;
   NbdFacts facts_;
+  NbdDeviceOptions options_;
   std::vector<std::unique_ptr<NbdConnection>> connections_;
   std::optional<Error> flush_error_;  ///< sticky (I11)
+  std::optional<Error> lost_;         ///< why there are no connections
+  bool abandoned_ = false;
 };
 
 /// One lost connection ends the device: what was acknowledged on it and not flushed may be gone, so
@@ -64,6 +75,7 @@ Status NbdDevice::usable(bool for_writing) const {
   for (const auto& connection : connections_) {
     if (connection->death()) return *connection->death();
   }
+  if (connections_.empty() && lost_) return *lost_;
   if (for_writing && info_.read_only) {
     return Error(ErrorCode::kReadOnly, info_.name + ": opened read-only");
   }
@@ -251,19 +263,45 @@ Task<Result<std::vector<Extent>>> NbdDevice::extents(std::uint64_t offset, std::
 }
 
 void NbdDevice::abandon() {
+  abandoned_ = true;
   for (const auto& connection : connections_) connection->cut();
 }
 
-Task<Status> NbdDevice::close() {
+Task<void> NbdDevice::close_connections() {
   for (const auto& connection : connections_) co_await connection->close();
   connections_.clear();
+}
+
+Task<Status> NbdDevice::close() {
+  co_await close_connections();
   co_return Status();
 }
 
-struct Opened {
-  std::vector<NbdHandle> handles;
-  NbdFacts facts;
-};
+/// All connections anew: what a server did on one of them before it broke is known only by what it
+/// does with those that come after.
+Task<Status> NbdDevice::revive() {
+  if (!lost_) lost_ = Error(ErrorCode::kDisconnected, info_.name + ": is being connected again");
+  co_await close_connections();
+  Result<Opened> opened =
+      co_await offload(loop_, [this] { return connect_all(info_.name, options_); });
+  if (abandoned_) co_return *lost_;
+  if (!opened) {
+    lost_ = opened.error();
+    co_return opened.error();
+  }
+  if (opened->facts != facts_) {
+    co_return Error(
+        ErrorCode::kPrecondition,
+        info_.name + ": the server came back with another export: it has " +
+            std::to_string(opened->facts.size_bytes) + " bytes, it had " +
+            std::to_string(facts_.size_bytes) +
+            (opened->facts.size_bytes == facts_.size_bytes ? "; what it offers is another" : ""));
+  }
+  for (NbdHandle& handle : opened->handles) add(std::move(handle));
+  flush_error_.reset();
+  lost_.reset();
+  co_return Status();
+}
 
 /// On a blocking thread. Further connections are a bonus: one that fails is done without.
 Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& options) {
@@ -303,7 +341,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const s
   info.read_only = options.read_only || facts.read_only;
   info.can_trim = facts.can_trim && !info.read_only;
   info.can_fast_zero = facts.can_fast_zero && !info.read_only;
-  auto device = std::make_unique<NbdDevice>(loop, std::move(info), facts);
+  auto device = std::make_unique<NbdDevice>(loop, std::move(info), facts, options);
   for (NbdHandle& handle : opened->handles) device->add(std::move(handle));
   std::unique_ptr<BlockDevice> result = std::move(device);
   co_return result;

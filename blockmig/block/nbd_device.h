@@ -25,8 +25,9 @@ struct NbdDeviceOptions {
 /// `uri` in libnbd's grammar; it and `options` outlive the task. kDisconnected (unreachable, names
 /// the URI), kNotFound (unknown export), kTimedOut, kReadOnly (a read-only export is opened for
 /// writing), kInvalid (not such a URI), kProtocol (block sizes that make no sense). The first
-/// connection that is lost ends the device: every later request is kDisconnected. flush() on a
-/// server that offers none is kNotSupported.
+/// connection that is lost ends the device: every later request is kDisconnected, until revive()
+/// has connected all of them again to an export of the same size, block sizes and abilities.
+/// flush() on a server that offers none is kNotSupported.
 Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const std::string& uri,
                                                            const NbdDeviceOptions& options);
 

@@ -238,6 +238,19 @@ Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& o
   return ready.error();
 }
 
+DeviceInfo info_of(const OpenedFile& file, const std::string& path,
+                   const FileDeviceOptions& options) {
+  DeviceInfo info;
+  info.name = path;
+  info.size_bytes = file.size_bytes;
+  info.read_only = options.read_only;
+  info.can_trim = !options.read_only && (file.can_punch || file.block_device);
+  info.can_fast_zero = file.can_punch;
+  info.zero_initialised = file.created;
+  info.reads_medium = true;
+  return info;
+}
+
 int discard(int fd, ByteRange range) {
   std::uint64_t span[2] = {range.offset, range.length};
   return ::ioctl(fd, BLKDISCARD, span) == 0 ? 0 : errno;

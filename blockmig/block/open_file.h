@@ -34,6 +34,10 @@ struct OpenedFile {
 /// files are durable, their folder's entry too, when it returns.
 Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options);
 
+/// What a FileDevice of it tells.
+DeviceInfo info_of(const OpenedFile& file, const std::string& path,
+                   const FileDeviceOptions& options);
+
 /// Tells a block device that the range is not needed. 0, or an errno.
 int discard(int fd, ByteRange range);
 

@@ -67,7 +67,7 @@ Task<void> JobCheckpoint::detach() {
 }
 
 Task<Status> JobCheckpoint::run_once() {
-  if (!armed_ || held_ || running_) co_return Status();
+  if (!armed_ || held_ || running_ || migration_.replica->trouble()) co_return Status();
   running_ = true;
   const Status done = co_await checkpoint();
   running_ = false;
@@ -90,6 +90,7 @@ RegionSetRecord JobCheckpoint::record() const {
 
 Task<Status> JobCheckpoint::checkpoint() {
   DirtyBitmap& dirty = *migration_.sync->dirty;
+  const std::uint64_t losses = migration_.replica->losses();
   log_->begin_retire(false);
   if (!planted(PlantedBug::kRetireWithoutQuiesce)) {
     co_await migration_.disk.tracking().quiesce(migration_.disk.gate());
@@ -100,7 +101,11 @@ Task<Status> JobCheckpoint::checkpoint() {
     for (const std::uint32_t chunk : migration_.sync->ledger.busy()) now->set(chunk);
   };
   look();
-  const Status settled = co_await settle();
+  Status settled = co_await settle();
+  if (settled.ok() && migration_.replica->losses() != losses) {
+    // A flush that works after a loss does not cover what was lost.
+    settled = Error(ErrorCode::kDisconnected, "the target lost what it had not made durable");
+  }
   if (!settled.ok()) {
     log_->cancel_retire();
     co_return settled;

@@ -107,6 +107,24 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
   co_return failure_;
 }
 
+Task<Status> CopyEngine::copy_one() {
+  BM_CHECK(runs_.running() == 0);
+  failure_ = Status();
+  ordered_ = false;
+  for (auto next = chunks().next_dirty(0); next; next = chunks().next_dirty(*next + 1)) {
+    const auto chunk = static_cast<std::uint32_t>(*next);
+    if (!sync_.ledger.try_begin_copy(chunk, false)) continue;
+    Run run{chunks().lease_chunks({chunk}), chunks().chunk_range(chunk)};
+    in_flight_bytes_ += run.range.length;
+    stats_.bytes_leased += run.range.length;
+    auto task = copy_run(std::move(run));
+    runs_.spawn(std::move(task));
+    co_await runs_.join();
+    break;
+  }
+  co_return failure_;
+}
+
 Task<void> CopyEngine::join() { co_await runs_.join(); }
 
 bool CopyEngine::in_sweep(std::uint64_t chunk) const {
@@ -275,6 +293,7 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
       result = Error(ErrorCode::kTimedOut, "target " + replica_.info().name +
                                                " did not answer a write at offset " +
                                                std::to_string(op->offset) + " in time");
+      replica_.note_trouble(result.error());
     } else if (answered && !op->status.ok() && result.ok()) {
       result = op->status.error().with_context("writing the target at offset " +
                                                std::to_string(op->offset));

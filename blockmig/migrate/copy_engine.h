@@ -54,6 +54,8 @@ class CopyEngine final {
   /// `deadline` (the switchover's fence) it returns by then in any case: kTimedOut, with copies
   /// still under way and their chunks not clean.
   Task<Status> run_pass(std::optional<TimePoint> deadline);
+  /// Between passes: copies the first chunk that a pass would, if there is one.
+  Task<Status> copy_one();
   /// Ends the pass under way early, with success and chunks left dirty.
   void stop_pass() { stop_pass_ = true; }
   /// Waits for copies that a fence left under way.

@@ -108,7 +108,8 @@ void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused)
     migration_.options.granularity_bytes = migration_.recovered.dirty->granularity_bytes();
   }
   migration_.status.attempt = attempt;
-  if (paused) enter_state(migration_.status.state, JobState::kPaused);
+  migration_.paused_by_user = paused;
+  show_pause(migration_);
 }
 
 Task<void> Job::run() {
@@ -153,7 +154,7 @@ Task<Status> Job::migrate() {
   if (migration_.options.mode == Mode::kShared) migration_.at_rest = opener_->data_at_rest();
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
-  if (migration_.status.state == JobState::kPaused) migration_.engine->pause();
+  if (migration_.paused_by_user) migration_.engine->pause();
   const Status moved = co_await run_mode(migration_);
   co_return moved;
 }
@@ -188,6 +189,7 @@ Task<void> Job::clean_up(const Status& result) {
   m.checkpoint.reset();
   m.mirror.reset();
   m.engine.reset();
+  if (m.replica) m.replica->forget_losses();
   if (m.replica && m.keep_target) {
     auto task = close_copy(std::move(m.replica));
     leftovers_.spawn(std::move(task));
@@ -208,7 +210,8 @@ Task<void> Job::clean_up(const Status& result) {
 void Job::finish(const Status& result) {
   JobStatus& status = migration_.status;
   enter_phase(status.phase, Phase::kEnded);
-  if (status.state == JobState::kPaused) enter_state(status.state, JobState::kRunning);
+  migration_.paused_by_user = migration_.held = false;
+  show_pause(migration_);
   enter_state(status.state, outcome_of(result));
   status.error.reset();
   if (!result.ok()) status.error = result.error();
@@ -242,11 +245,14 @@ Status Job::abort() {
 }
 
 Status Job::pause() {
-  if (migration_.status.state != JobState::kRunning) {
+  if (is_final(migration_.status.state) || migration_.paused_by_user) {
     return Error(ErrorCode::kPrecondition,
                  "job " + id() + " is " + std::string(to_string(migration_.status.state)));
   }
-  enter_state(migration_.status.state, JobState::kPaused);
+  // A job that its target holds up stays so when the target works again.
+  migration_.paused_by_user = true;
+  show_pause(migration_);
+  migration_.wake.pulse();
   if (migration_.engine) migration_.engine->pause();
   return {};
 }
@@ -256,7 +262,11 @@ Status Job::resume() {
     return Error(ErrorCode::kPrecondition,
                  "job " + id() + " is " + std::string(to_string(migration_.status.state)));
   }
-  enter_state(migration_.status.state, JobState::kRunning);
+  // What held it up is tried at once.
+  migration_.paused_by_user = false;
+  migration_.held = false;
+  show_pause(migration_);
+  migration_.wake.pulse();
   if (migration_.engine) migration_.engine->resume();
   return {};
 }
@@ -345,6 +355,10 @@ void Job::capture(JobStatus& status) const {
     status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
     status.mirror_fallbacks = m.mirror->fallback().times();
     status.longest_mirror_wait_ms = to_ms(m.mirror->stats().longest_wait);
+  }
+  if (m.replica) {
+    status.target_errors = m.replica->errors();
+    status.target_losses = m.replica->losses();
   }
   if (m.checkpoint) {
     status.checkpoints = m.checkpoint->checkpoints();

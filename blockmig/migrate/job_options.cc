@@ -89,6 +89,23 @@ Result<OnStall> parse_on_stall(const std::string& text) {
       std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kPostcopy, OnStall::kFail});
 }
 
+std::string_view to_string(OnTargetError action) {
+  switch (action) {
+    case OnTargetError::kRetry:
+      return "retry";
+    case OnTargetError::kPause:
+      return "pause";
+    case OnTargetError::kFail:
+      return "fail";
+  }
+  return "unknown";
+}
+
+Result<OnTargetError> parse_on_target_error(const std::string& text) {
+  return parse_name("on-target-error action", text,
+                    std::array{OnTargetError::kRetry, OnTargetError::kPause, OnTargetError::kFail});
+}
+
 std::string_view to_string(OnRestart action) {
   switch (action) {
     case OnRestart::kResume:
@@ -157,7 +174,7 @@ Status check_options(const JobOptions& options) {
   if (options.deadline < Duration::zero()) return invalid("the deadline must not be negative");
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
       options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero() ||
-      options.checkpoint_interval <= Duration::zero()) {
+      options.checkpoint_interval <= Duration::zero() || options.retry_for < Duration::zero()) {
     return invalid("deadlines must be longer than zero");
   }
   return {};

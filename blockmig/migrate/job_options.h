@@ -58,6 +58,15 @@ enum class OnRestart : unsigned char {
 std::string_view to_string(OnRestart action);
 Result<OnRestart> parse_on_restart(const std::string& text);
 
+/// What a job does when its target fails; the guest notices nothing in any case.
+enum class OnTargetError : unsigned char {
+  kRetry,  ///< tries again for a while, then pauses; pauses at once where trying is in vain
+  kPause,  ///< waits until the target works again
+  kFail,   ///< ends
+};
+std::string_view to_string(OnTargetError action);
+Result<OnTargetError> parse_on_target_error(const std::string& text);
+
 struct JobOptions {
   Mode mode = Mode::kMirror;
   OnStall on_stall = OnStall::kMirror;
@@ -87,9 +96,12 @@ struct JobOptions {
   Hydrate hydrate = Hydrate::kOnDemand;
   /// While hydrating: how long a request waits for the old store before it fails.
   Duration base_patience = std::chrono::seconds(30);
-  /// No answer from the target for this long fails the job (the guest has been elsewhere long
-  /// before).
+  /// No answer from the target for this long is an error of the target (the guest has been
+  /// elsewhere long before).
   Duration target_timeout = std::chrono::seconds(30);
+  OnTargetError on_target_error = OnTargetError::kRetry;
+  /// OnTargetError::kRetry: after trouble of this length the job pauses.
+  Duration retry_for = std::chrono::seconds(60);
   OnRestart on_restart = OnRestart::kResume;
   /// Between two records of the progress; each flushes both stores. Not with OnRestart::kAbort.
   Duration checkpoint_interval = std::chrono::seconds(10);

@@ -36,6 +36,7 @@ struct JobStatus {
   std::uint64_t epoch = 0;  ///< of the disk, after the switchover the new one
 
   std::optional<Error> error;  ///< why it failed, or why it is held up
+  std::string paused_because;  ///< an operator asked for it, or what the target said
   std::string verdict;         ///< last word of the convergence policy, with its numbers
 
   std::uint64_t size_bytes = 0;
@@ -53,9 +54,11 @@ struct JobStatus {
   std::uint64_t throttle_bytes_per_second = 0;    ///< guest's limit; 0 = none
   std::uint64_t bwlimit_bytes_per_second = 0;
   std::uint64_t mirror_deadline_misses = 0;
-  std::uint64_t mirror_fallbacks = 0;      ///< times that writes were tracked for missing deadlines
-  double longest_mirror_wait_ms = 0;       ///< that the mirror added to one write
-  bool point_in_time = false;              ///< a backup: the disk stays where it is
+  std::uint64_t mirror_fallbacks = 0;  ///< times that writes were tracked for missing deadlines
+  double longest_mirror_wait_ms = 0;   ///< that the mirror added to one write
+  std::uint64_t target_errors = 0;     ///< requests that the target failed
+  std::uint64_t target_losses = 0;     ///< times that it may have lost what it had not made durable
+  bool point_in_time = false;          ///< a backup: the disk stays where it is
   std::uint64_t generations_begun = 0;     ///< mode snapshot
   std::uint64_t generations_complete = 0;  ///< the latest that the target held whole and durably
   std::uint64_t chunks_kept = 0;           ///< whose old content was kept for the copier

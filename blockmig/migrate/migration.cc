@@ -5,11 +5,12 @@
 #include <utility>
 
 #include "blockmig/base/units.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
 
-constexpr unsigned kTransientAttempts = 5;
+constexpr unsigned kSourceAttempts = 5;
 constexpr Duration kBackOffStep = std::chrono::milliseconds(20);
 constexpr Duration kBackOffMax = std::chrono::seconds(1);
 
@@ -50,11 +51,29 @@ JobRecord record_of_job(const Migration& migration, std::string state) {
   return record;
 }
 
+void show_pause(Migration& migration) {
+  JobStatus& status = migration.status;
+  if (is_final(status.state)) return;
+  const bool paused = migration.paused_by_user || migration.held;
+  const JobState wanted = paused ? JobState::kPaused : JobState::kRunning;
+  if (status.state != wanted) enter_state(status.state, wanted);
+  status.paused_because.clear();
+  if (migration.held && status.error) {
+    status.paused_because = status.error->message();
+  } else if (migration.paused_by_user) {
+    status.paused_because = "an operator asked for it";
+  }
+}
+
 Task<Status> copy_pass(Migration& migration) {
   CopyEngine& engine = *migration.engine;
   const DirtyBitmap& dirty = *migration.sync->dirty;
   Status status;
-  for (unsigned attempt = 0; attempt < kTransientAttempts; ++attempt) {
+  for (unsigned attempt = 0; attempt < kSourceAttempts; ++attempt) {
+    if (migration.replica->trouble()) {
+      const Status outlasted = co_await outlast_trouble(migration);
+      if (!outlasted.ok()) co_return outlasted;
+    }
     const CopyStats before = engine.stats();
     const std::uint64_t dirty_before = dirty.dirty_bytes() + pending_bytes(migration);
     const std::uint64_t guest_before = migration.disk.guest_bytes_written();
@@ -75,6 +94,10 @@ Task<Status> copy_pass(Migration& migration) {
       migration.passes.push_back(record);
       if (record.copied_bytes == 0) co_await back_off(migration, 0);
       co_return status;
+    }
+    if (migration.replica->trouble() && is_trouble(status.error())) {
+      attempt = 0;
+      continue;
     }
     if (!is_transient(status.error())) co_return status;
     if (record.copied_bytes > 0) attempt = 0;

@@ -38,6 +38,14 @@ struct Pivot {
   std::unique_ptr<PresenceMap> map;    ///< from the fence on
 };
 
+/// The target's troubles (target_trouble.h).
+struct TroubleRecord {
+  TimePoint began{};
+  TimePoint ended{};
+  std::uint64_t times = 0;
+  unsigned failures = 0;  ///< of tries to get over it
+};
+
 struct Migration {
   Migration(EventLoop& event_loop, Disk& migrated_disk, Journal& disk_journal,
             const JobOptions& job_options)
@@ -46,7 +54,8 @@ struct Migration {
         journal(disk_journal),
         options(job_options),
         cancel(event_loop),
-        interrupt(event_loop) {}
+        interrupt(event_loop),
+        wake(event_loop) {}
 
   EventLoop& loop;
   Disk& disk;
@@ -76,7 +85,12 @@ struct Migration {
   DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
   HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
   std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
-  Event interrupt;           ///< the daemon stops: hydration goes on when the disk is served again
+  Event interrupt;  ///< the daemon stops: hydration goes on when the disk is served again
+  TroubleRecord trouble;
+  std::uint64_t losses_seen = 0;  ///< of the replica's, that the mode has acted on
+  Event wake;                     ///< pulsed when an operator pauses, resumes or aborts
+  bool paused_by_user = false;
+  bool held = false;         ///< paused by the target's trouble
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
   bool keep_target = false;  ///< it is what was asked for, though it owns nothing
@@ -85,8 +99,12 @@ struct Migration {
 /// What the journal keeps of the job.
 JobRecord record_of_job(const Migration& migration, std::string state);
 
-/// Runs one pass of the engine and records what it did in `migration.passes`. Transient errors of
-/// the target are tried again; kCancelled, kTimedOut and everything that lasts come back.
+/// Brings the job's state and the reason in its status in line with who wants it paused.
+void show_pause(Migration& migration);
+
+/// Runs one pass of the engine and records what it did in `migration.passes`. The target's errors
+/// are outlasted as the options say (target_trouble.h), the source's tried again a few times;
+/// kCancelled and everything that lasts come back.
 Task<Status> copy_pass(Migration& migration);
 
 /// What the policy says about the passes so far; also kept in the status. `fixed_cost`: what the

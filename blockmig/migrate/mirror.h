@@ -106,7 +106,8 @@ class Mirror final : public WriteMirror {
   Task<void> await_target(std::shared_ptr<Pair> pair, TimePoint arrived);
   void note_wait(Duration waited);
   bool target_gone() const {
-    return replica_.abandoned() || replica_.stuck(kSilencesOfHope * options_.mirror_deadline);
+    return replica_.abandoned() || replica_.trouble() ||
+           replica_.stuck(kSilencesOfHope * options_.mirror_deadline);
   }
   static constexpr int kSilencesOfHope = 4;
   void mark(ByteRange range) { sync_.dirty->mark(range.offset, range.length); }

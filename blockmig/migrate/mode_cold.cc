@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cold: writers are parked for the whole copy, readers are not. Exact and fast for a disk that
-// nobody uses; a guest that writes waits.
+// nobody uses; a guest that writes waits. Not for a target in trouble: then the writers are let go,
+// what they write is marked, and they are parked again for another pass when the target works.
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 
@@ -23,12 +24,16 @@ Task<void> drain_writes(Migration& migration) {
 
 Task<Status> run_cold(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kCopying);
-  migration.disk.write_throttle().hold();
-  co_await drain_writes(migration);
+  TokenBucket& writers = migration.disk.write_throttle();
   for (unsigned postponed = 0;; ++postponed) {
+    if (!writers.held()) {
+      writers.hold();
+      co_await drain_writes(migration);
+    }
     const Status copied = co_await copy_pass(migration);
     if (!copied.ok()) co_return copied;
     ++migration.status.passes;
+    if (!writers.held()) continue;
     judge(migration, Duration::zero());
     const auto outcome = co_await try_switchover(migration);
     if (!outcome.ok()) co_return outcome.error();

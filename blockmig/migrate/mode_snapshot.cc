@@ -10,6 +10,7 @@
 #include "blockmig/migrate/generation.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
@@ -53,6 +54,7 @@ Task<Status> flush_target(Migration& migration) {
   auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
   const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
   const Status flushed = co_await migration.replica->perform(op, deadline);
+  if (!flushed.ok()) migration.replica->note_trouble(flushed.error());
   if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
   co_return flushed;
 }
@@ -77,6 +79,15 @@ Task<Result<std::string>> copy_generation(Migration& migration) {
     co_return torn;
   }
   const Status flushed = co_await flush_target(migration);
+  if (!flushed.ok() && migration.replica->trouble() && is_trouble(flushed.error())) {
+    const Status outlasted = co_await outlast_trouble(migration);
+    if (!outlasted.ok()) co_return outlasted.error();
+    // What the flush did not make durable is dirty, and what the disk held then is not there any
+    // more.
+    const std::string why = "the target failed to make it durable: " + flushed.error().message();
+    note_decision(migration, "generation given up", why);
+    co_return why;
+  }
   if (!flushed.ok()) co_return flushed.error();
   const Status told =
       co_await migration.opener->generation_complete(migration.status.generations_begun);
@@ -89,12 +100,18 @@ Task<Result<std::string>> copy_generation(Migration& migration) {
 
 Task<Status> run_point_in_time(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kCopying);
-  const auto torn = co_await copy_generation(migration);
-  if (!torn.ok()) co_return torn.error();
-  if (!torn->empty()) {
-    co_return Error(ErrorCode::kNotConverging, "the copy is no point in time: " + *torn);
+  for (bool whole = false; !whole;) {
+    const std::uint64_t troubles = migration.trouble.times;
+    const auto torn = co_await copy_generation(migration);
+    if (!torn.ok()) co_return torn.error();
+    ++migration.status.passes;
+    whole = torn->empty();
+    // What the target's trouble spoilt is begun again: a later instant, of which only the
+    // difference is copied.
+    if (!whole && migration.trouble.times == troubles) {
+      co_return Error(ErrorCode::kNotConverging, "the copy is no point in time: " + *torn);
+    }
   }
-  ++migration.status.passes;
   co_await report_digests(migration);
   migration.keep_target = true;
   co_return Status();

@@ -146,6 +146,8 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.sync =
       std::make_unique<SyncState>(migration.loop, std::move(*dirty), std::move(*written),
                                   migration.options.verify != Verify::kNone);
+  const Status guarded = migration.replica->mark_losses_in(*migration.sync->dirty);
+  if (!guarded.ok()) co_return guarded;
   if (migration.options.verify == Verify::kFull) {
     auto unverified = DirtyBitmap::create(size, granularity);
     if (!unverified.ok()) co_return unverified.error();

@@ -1,11 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/replica.h"
 
+#include <string>
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
+namespace {
+
+std::string what_of(const TargetOp& op) {
+  switch (op.kind) {
+    case TargetOpKind::kWrite:
+    case TargetOpKind::kZero:
+      return "writing the target at offset " + std::to_string(op.offset);
+    case TargetOpKind::kFlush:
+      return "flushing the target";
+    case TargetOpKind::kRead:
+    case TargetOpKind::kReadBack:
+      return "reading the target at offset " + std::to_string(op.offset);
+  }
+  return "the target";
+}
+
+}  // namespace
 
 Replica::Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target)
     : loop_(loop), target_(std::move(target)), progress_at_(loop.now()), idle_(loop) {
@@ -26,6 +46,7 @@ void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   ops_.emplace(op->number, op);
   if (op->bulk) bulk_submitted_.insert(op->submitted);
   in_flight_bytes_ += op->length;
+  if (unflushed_ && op->kind == TargetOpKind::kFlush) op->flush = unflushed_->flush_begins();
   idle_.reset();
   scope_.spawn(run(op));
 }
@@ -78,6 +99,7 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
 void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
   progress_at_ = loop_.now();
   op->took = progress_at_ - op->submitted;
+  judge(*op, status);
   if (!op->done.is_set()) {
     op->status = std::move(status);
     if (op->on_answer) std::exchange(op->on_answer, nullptr)(*op);
@@ -87,6 +109,58 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
   if (op->bulk) bulk_submitted_.erase(bulk_submitted_.find(op->submitted));
   ops_.erase(op->number);
   if (ops_.empty()) idle_.set();
+}
+
+/// Before anybody hears of the answer: what it says about what the target holds.
+void Replica::judge(const TargetOp& op, const Status& status) {
+  if (!unflushed_ || abandoned_) return;
+  const bool flush = op.kind == TargetOpKind::kFlush;
+  if (flush) {
+    if (status.ok()) unflushed_->flush_worked(op.flush);
+    unflushed_->flush_ended(op.flush);
+  }
+  const bool write = op.kind == TargetOpKind::kWrite || op.kind == TargetOpKind::kZero;
+  // A write that failed may have reached it in part; whoever sent it marks that.
+  if (status.ok() && write) unflushed_->taken(op.offset, op.length);
+  if (status.ok() || !is_trouble(status.error())) return;
+  ++errors_;
+  note_trouble(status.error().with_context(what_of(op)));
+  if (status.error().code() == ErrorCode::kDisconnected) {
+    to_revive_ = true;
+    if (!planted(PlantedBug::kReconnectKeepsUnflushedClean)) lose();
+  } else if (flush || op.fua) {
+    to_revive_ = true;
+    if (!planted(PlantedBug::kFsyncRetriedAndBelieved)) lose();
+  }
+}
+
+void Replica::lose() {
+  ++losses_;
+  unflushed_->lose_into(*lost_);
+}
+
+Status Replica::mark_losses_in(DirtyBitmap& dirty) {
+  auto unflushed = UnflushedWrites::create(dirty.size_bytes(), dirty.granularity_bytes());
+  if (!unflushed.ok()) return unflushed.error();
+  unflushed_ = std::move(*unflushed);
+  lost_ = &dirty;
+  return {};
+}
+
+void Replica::note_trouble(const Error& error) {
+  if (!trouble_) trouble_ = error;
+}
+
+Task<Status> Replica::revive() {
+  BM_CHECK(ops_.empty());
+  if (!to_revive_) co_return Status();
+  // What was answered after the loss was noticed is not believed either.
+  const bool keeps = planted(PlantedBug::kReconnectKeepsUnflushedClean) ||
+                     planted(PlantedBug::kFsyncRetriedAndBelieved);
+  if (!keeps && unflushed_->bytes() > 0) lose();
+  const Status revived = co_await target_->revive();
+  if (revived.ok()) to_revive_ = false;
+  co_return revived;
 }
 
 Task<bool> Replica::idle_until(TimePoint deadline) {

@@ -7,6 +7,10 @@
 // cuts the device off, and leaves only the device's own late answers to be drained: so nothing ever
 // waits for a frozen target.
 //
+// It knows what the target has taken and not made durable since. When a flush fails or the
+// connection breaks, that is marked dirty before anybody hears of the error (I11), and the target
+// is in trouble() until forget_trouble() (target_trouble.h).
+//
 // Lifecycle: submit…, then either release_target() when idle (the switchover), or abandon();
 // drain(); close. Thread rule: the disk's loop.
 #pragma once
@@ -25,6 +29,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/buffer.h"
+#include "blockmig/migrate/unflushed_writes.h"
 
 namespace blockmig {
 
@@ -52,6 +57,7 @@ struct TargetOp {
   TimePoint submitted{};
   Duration took{};
   std::uint64_t number = 0;  ///< the replica's
+  std::uint64_t flush = 0;   ///< kFlush: of UnflushedWrites
   /// Runs once, when the device has answered (kMismatch: `digest`); not after abandon().
   std::function<void(TargetOp&)> on_answer;
 };
@@ -85,6 +91,22 @@ class Replica final {
     return (ops_.empty() ? loop_.now() : progress_at_) + patience;
   }
 
+  /// From now on what is lost is marked in `dirty`, which outlives the replica's requests. Errors
+  /// as DirtyBitmap::create().
+  Status mark_losses_in(DirtyBitmap& dirty);
+  /// Before `dirty` goes.
+  void forget_losses() { unflushed_.reset(); }
+  /// The first error of the target since the last forget_trouble().
+  const std::optional<Error>& trouble() const { return trouble_; }
+  void note_trouble(const Error& error);
+  void forget_trouble() { trouble_.reset(); }
+  /// How often something was lost. Whoever concludes from a flush that something is durable there
+  /// looks whether this changed meanwhile.
+  std::uint64_t losses() const { return losses_; }
+  std::uint64_t errors() const { return errors_; }
+  /// Opens the target anew if it lost something (BlockDevice::revive). Requires in_flight() == 0.
+  Task<Status> revive();
+
   void abandon();
   bool abandoned() const { return abandoned_; }
   /// Waits for the device's own answers, without limit.
@@ -96,6 +118,8 @@ class Replica final {
  private:
   Task<void> run(std::shared_ptr<TargetOp> op);
   void answered(const std::shared_ptr<TargetOp>& op, Status status);
+  void judge(const TargetOp& op, const Status& status);
+  void lose();
 
   EventLoop& loop_;
   std::unique_ptr<BlockDevice> target_;
@@ -106,6 +130,12 @@ class Replica final {
   std::multiset<TimePoint> bulk_submitted_;
   TimePoint progress_at_{};  ///< the last answer, or when the first op in flight was submitted
   Event idle_;
+  std::unique_ptr<UnflushedWrites> unflushed_;
+  DirtyBitmap* lost_ = nullptr;  ///< where it is marked
+  std::optional<Error> trouble_;
+  std::uint64_t losses_ = 0;
+  std::uint64_t errors_ = 0;
+  bool to_revive_ = false;
   bool abandoned_ = false;
 };
 

@@ -12,6 +12,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/read_back.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
@@ -34,7 +35,10 @@ Task<Status> pre_flush(Migration& migration) {
   for (int i = 0; i < kPreFlushes; ++i) {
     const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
     const Status flushed = co_await flush_target(migration, deadline);
-    if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
+    if (!flushed.ok()) {
+      migration.replica->note_trouble(flushed.error());
+      co_return flushed.error().with_context("flushing the target");
+    }
     if (migration.flush_cost * 4 < migration.options.max_downtime) break;
   }
   co_return Status();
@@ -136,6 +140,8 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     }
     if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
   }
+  // What failed meanwhile, by anybody's request, is not decided upon.
+  if (migration.replica->trouble()) co_return SwitchOutcome::kPostponed;
   if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
   if (planted(PlantedBug::kSwitchConfirmedEarly)) co_await migration.opener->confirm_switch(false);
   const auto decision = co_await decide(migration);
@@ -249,13 +255,28 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   co_return outcome;
 }
 
+/// The target failed before the decision: when it works again, another try. What it lost is dirty.
+Task<Result<SwitchOutcome>> postpone_for_trouble(Migration& migration) {
+  const Status outlasted = co_await outlast_trouble(migration);
+  if (!outlasted.ok()) co_return outlasted.error();
+  co_return SwitchOutcome::kPostponed;
+}
+
 }  // namespace
 
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
+  if (migration.replica->trouble()) {
+    const auto postponed = co_await postpone_for_trouble(migration);
+    co_return postponed;
+  }
   if (migration.checkpoint) co_await migration.checkpoint->hold();
   auto outcome = co_await flush_and_switch(migration);
   // After the decision there is nothing to record any more.
   if (migration.checkpoint && !migration.decided) migration.checkpoint->release();
+  if (!outcome.ok() && !migration.decided && !migration.deciding && migration.replica->trouble() &&
+      is_trouble(outcome.error())) {
+    outcome = co_await postpone_for_trouble(migration);
+  }
   co_return outcome;
 }
 

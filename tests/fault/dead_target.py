@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the target in the middle of the copy: the job fails by itself, names it; the guest stays."""
+"""kill -9 of the target with --on-target-error fail: the job fails by itself, names it; the guest stays."""
 import moves
 from moves import daemon
 
@@ -7,7 +7,8 @@ daemon.need("qemu-nbd")
 for mode in ("dbt", "mirror", "cold"):
     with moves.scene(holes=False) as scene:
         with daemon.qemu_nbd(scene.folder, scene.empty_target()) as target:
-            job = scene.disk.start_migration(target.uri, mode, "--bwlimit", "4MiB/s")
+            job = scene.disk.start_migration(target.uri, mode, "--bwlimit", "4MiB/s",
+                                             "--on-target-error", "fail")
             daemon.until(lambda: scene.disk.job(job)["bytes_copied"] > 0, "the copy to begin")
             target.kill()
             ended = scene.disk.wait_job(job, seconds=60)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target's filesystem fills up in the middle of the copy: the job fails and says so, the guest stays."""
+"""The target's filesystem fills up, with --on-target-error fail: the job fails and says so, the guest stays."""
 import os
 import subprocess
 
@@ -14,7 +14,8 @@ with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) 
         daemon.skip("not allowed to mount a small filesystem")
     try:
         for mode in ("dbt", "mirror"):
-            job = scene.disk.start_migration(mount + "/x.img", mode, "--bwlimit", "4MiB/s")
+            job = scene.disk.start_migration(mount + "/x.img", mode, "--bwlimit", "4MiB/s",
+                                             "--on-target-error", "fail")
             daemon.until(lambda: scene.disk.job(job)["bytes_copied"] > 0, "the copy to begin")
             daemon.run("dd", "if=/dev/zero", f"of={mount}/hog", "bs=1M")  # until it is full
             ended = scene.disk.wait_job(job, seconds=60)

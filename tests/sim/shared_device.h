@@ -32,6 +32,7 @@ class SharedDevice final : public BlockDevice {
     return device_->extents(offset, length);
   }
   void abandon() override { device_->abandon(); }
+  Task<Status> revive() override { return device_->revive(); }
   Task<Status> close() override { return device_->close(); }
 
  private:

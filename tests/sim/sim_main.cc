@@ -62,6 +62,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly},
     {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed},
     {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
+    {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
+    {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };
 
 struct Arguments {

@@ -132,6 +132,10 @@ JobOptions World::draw_options() {
   options.on_restart = kRestarts[random_.below(4)];
   options.checkpoint_interval = std::chrono::microseconds(random_.between(500, 60'000));
   options.activity_region_bytes = 4096u << random_.below(5);
+  static constexpr OnTargetError kTroubles[] = {OnTargetError::kRetry, OnTargetError::kRetry,
+                                                OnTargetError::kPause, OnTargetError::kFail};
+  options.on_target_error = kTroubles[random_.below(4)];
+  options.retry_for = std::chrono::milliseconds(random_.below(2000));
   return options;
 }
 
@@ -153,6 +157,9 @@ void World::heal() {
   for (const auto& store : stores_) {
     store->unstall();
     store->plan().write_error_ppm = store->plan().read_error_ppm = 0;
+    store->plan().flush_error_ppm = 0;
+    store->plan().space_bytes = UINT64_MAX;
+    store->reconnect();
     store->plan().lost_write_ppm = store->plan().torn_write_ppm = 0;
     store->plan().bytes_per_second = 0;
     store->plan().max_delay = std::chrono::milliseconds(1);
@@ -287,6 +294,10 @@ Task<void> World::migrate_once() {
 Task<void> World::see_job_through(std::string job) {
   auto disturbance = disturb(job, target_);
   disturbances_.spawn(std::move(disturbance));
+  if (random_.chance(1, 2)) {
+    auto troubles = trouble(job, target_);
+    disturbances_.spawn(std::move(troubles));
+  }
   co_await wait_for_end(job);
   if (crashed_) co_return;
   const auto status = board_->status(job);
@@ -305,6 +316,7 @@ Task<void> World::see_job_through(std::string job) {
     if (!planned_[job].options.point_in_time) owner_ = target_;
   } else {
     ++result_.jobs_not_done;
+    check_outlasted(*status, planned_[job].options.on_target_error);
   }
   heal();
 }

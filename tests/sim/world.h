@@ -67,6 +67,7 @@ class World final {
   Task<void> story();
   Task<void> migrate_once();
   Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
+  Task<void> trouble(std::string job, std::shared_ptr<FaultDevice> target);
   Task<void> wait_for_end(const std::string& job);
   std::shared_ptr<FaultDevice> make_store(const std::string& name);
   void fill_source();
@@ -74,6 +75,8 @@ class World final {
   void heal();
   JobOptions draw_options();
   void check_equal(const DiskRecord& record);
+  void check_outlasted(const JobStatus& status, OnTargetError action);
+  void check_durable(const std::vector<std::byte>& source);
   void check_digests(const JobStatus& status, Verify verify);
   void check_instant();
   void check_survivors();

@@ -42,10 +42,34 @@ void World::check_equal(const DiskRecord& record) {
     decided_digest_ = digest.finish().hex();
     // From here on it is the disk's store, and what is asked is whether we keep what it keeps.
     target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
+    target_->plan().flush_error_ppm = 0;
+    target_->plan().space_bytes = UINT64_MAX;
+    if (record.hydration.empty()) check_durable(source);
     return;
   }
   complain("decision for " + record.store_uri + ": source and target differ at offset " +
            std::to_string(place.first - source.begin()) + " (I4)");
+}
+
+/// At a decision the target has been flushed: what its cache shows is what a power loss leaves
+/// (I1, I11).
+void World::check_durable(const std::vector<std::byte>& source) {
+  std::vector<std::byte> durable(size_bytes_);
+  target_->peek_durable(0, durable);
+  const auto place = std::mismatch(source.begin(), source.end(), durable.begin());
+  if (place.first == source.end()) return;
+  complain("decision: offset " + std::to_string(place.first - source.begin()) +
+           " is not durable at the target (I11)");
+}
+
+/// A full disk or a lost connection ends only the job that was told so; none of ours loses its
+/// source that way.
+void World::check_outlasted(const JobStatus& status, OnTargetError action) {
+  if (action == OnTargetError::kFail || !status.error || status.state != JobState::kFailed) return;
+  const ErrorCode code = status.error->code();
+  if (code == ErrorCode::kNoSpace || code == ErrorCode::kDisconnected) {
+    complain("the target's trouble ended the job: " + status.error->message());
+  }
 }
 
 /// What the report says the disk held at the decision (I13).

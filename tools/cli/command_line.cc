@@ -101,7 +101,13 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("--copy-size", raw.copy_size, "bytes of a copy request (default: 1MiB)")
       ->type_name("SIZE");
   app.add_option("--target-timeout", raw.target_timeout,
-                 "fail when the target is silent for so long (default: 30s)")
+                 "silence of the target that counts as an error of it (default: 30s)")
+      ->type_name("TIME");
+  app.add_option("--on-target-error", raw.on_target_error,
+                 "retry (then pause; at once when full or silent), pause or fail (default: retry)")
+      ->type_name("ACTION");
+  app.add_option("--retry-for", raw.retry_for,
+                 "how long a failing target is tried before the job pauses (default: 1min)")
       ->type_name("TIME");
   app.add_option("--reverse-mirror", raw.reverse_mirror,
                  "postcopy, hybrid: until the new store is whole, writes reach the old one too: on "

@@ -59,6 +59,7 @@ struct CommandLine {
   bool foreground = false;
 
   MigrateRequest migrate;
+  bool on_target_error_given = false;
   bool mode_given = false;
   bool wait = true;
   Duration timeout{};  ///< of waiting; zero: none

@@ -91,6 +91,9 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
   take(status, "--reverse-mirror", raw.reverse_mirror, options.reverse_mirror, parse_on_off);
   take(status, "--base-patience", raw.base_patience, options.base_patience, parse_duration);
+  take(status, "--on-target-error", raw.on_target_error, options.on_target_error,
+       parse_on_target_error);
+  take(status, "--retry-for", raw.retry_for, options.retry_for, parse_duration);
   take(status, "--on-restart", raw.on_restart, options.on_restart, parse_on_restart);
   take(status, "--checkpoint-interval", raw.checkpoint_interval, options.checkpoint_interval,
        parse_duration);
@@ -106,6 +109,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   options.point_in_time = raw.point_in_time;
   if (raw.point_in_time && raw.mode.empty()) options.mode = Mode::kSnapshot;
   command.mode_given = !raw.mode.empty() || raw.point_in_time;
+  command.on_target_error_given = !raw.on_target_error.empty();
   command.wait = !raw.detach;
   if (!command.wait && command.timeout.count() != 0) {
     return usage("--timeout limits waiting: it goes with --wait, not with --detach");

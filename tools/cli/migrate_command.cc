@@ -105,6 +105,8 @@ ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
   MigrateRequest request = command.migrate;
   request.disk = serve.disk;
   if (!command.mode_given) request.options.mode = Mode::kCold;
+  // Nobody else sees this daemon: a job that pauses there could not be resumed.
+  if (!command.on_target_error_given) request.options.on_target_error = OnTargetError::kFail;
   const Result<JobStatus> job = start_job(**daemon, request);
   if (!job) return report(job.error());
   ProgressDisplay display(Terminal::of_stderr());

@@ -47,6 +47,8 @@ struct RawOptions {
   std::string target_timeout;
   std::string reverse_mirror;
   std::string base_patience;
+  std::string on_target_error;
+  std::string retry_for;
   std::string on_restart;
   std::string checkpoint_interval;
   std::string hydrate;

@@ -227,6 +227,12 @@ std::string job_text(const JobStatus& job) {
                "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " + milliseconds(job.guest_p99_ms)},
               {"elapsed", seconds(job.elapsed_seconds)},
               {"epoch", std::to_string(job.epoch)},
+              {"paused because", job.paused_because},
+              {"target errors", job.target_errors == 0
+                                    ? ""
+                                    : std::to_string(job.target_errors) + ", " +
+                                          std::to_string(job.target_losses) +
+                                          " times something may have been lost and was sent again"},
               {"verdict", job.verdict},
               {"error", error_of(job)},
               {"source digest", job.source_digest},

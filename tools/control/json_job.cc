@@ -99,6 +99,7 @@ Json json_of(const JobStatus& job) {
   if (job.error) {
     json["error"] = {{"code", to_string(job.error->code())}, {"message", job.error->message()}};
   }
+  json["paused_because"] = job.paused_because;
   json["verdict"] = job.verdict;
   json["source"] = job.source_uri;
   json["target"] = job.target_uri;
@@ -120,6 +121,8 @@ Json json_of(const JobStatus& job) {
   json["mirror_deadline_misses"] = job.mirror_deadline_misses;
   json["mirror_fallbacks"] = job.mirror_fallbacks;
   json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
+  json["target_errors"] = job.target_errors;
+  json["target_losses"] = job.target_losses;
   json["point_in_time"] = job.point_in_time;
   json["generations_begun"] = job.generations_begun;
   json["generations_complete"] = job.generations_complete;
@@ -164,6 +167,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read_name("state", job.state, parse_state);
   fields.read_name("phase", job.phase, parse_phase);
   read_error(fields, job.error);
+  fields.read("paused_because", job.paused_because);
   fields.read("verdict", job.verdict);
   fields.read("source", job.source_uri);
   fields.read("target", job.target_uri);
@@ -185,6 +189,8 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
   fields.read("mirror_fallbacks", job.mirror_fallbacks);
   fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);
+  fields.read("target_errors", job.target_errors);
+  fields.read("target_losses", job.target_losses);
   fields.read("point_in_time", job.point_in_time);
   fields.read("generations_begun", job.generations_begun);
   fields.read("generations_complete", job.generations_complete);

@@ -121,6 +121,8 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("target_timeout_ms", options.target_timeout);
   fields.read("reverse_mirror", options.reverse_mirror);
   fields.read("base_patience_ms", options.base_patience);
+  fields.read_name("on_target_error", options.on_target_error, parse_on_target_error);
+  fields.read("retry_for_ms", options.retry_for);
   fields.read_name("on_restart", options.on_restart, parse_on_restart);
   fields.read("checkpoint_interval_ms", options.checkpoint_interval);
   fields.read_name("hydrate", options.hydrate, parse_hydrate);
@@ -188,6 +190,8 @@ std::string to_json(const MigrateRequest& request) {
   json["target_timeout_ms"] = milliseconds(options.target_timeout);
   json["reverse_mirror"] = options.reverse_mirror;
   json["base_patience_ms"] = milliseconds(options.base_patience);
+  json["on_target_error"] = to_string(options.on_target_error);
+  json["retry_for_ms"] = milliseconds(options.retry_for);
   json["on_restart"] = to_string(options.on_restart);
   json["checkpoint_interval_ms"] = milliseconds(options.checkpoint_interval);
   json["hydrate"] = to_string(options.hydrate);

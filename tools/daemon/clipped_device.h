@@ -44,6 +44,7 @@ class ClippedDevice final : public BlockDevice {
     return below_->extents(offset, length);
   }
   void abandon() override { below_->abandon(); }
+  Task<Status> revive() override { return below_->revive(); }
   Task<Status> close() override { return below_->close(); }
 
  private:

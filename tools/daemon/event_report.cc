@@ -57,9 +57,15 @@ void EventReport::look_at_job(const JobStatus& job) {
     log_.info("phase " + std::string(to_string(job.phase)), fields);
   }
   if (seen.state != job.state) {
-    const std::string text =
+    std::string text =
         is_final(job.state) ? end_text(job) : "job " + std::string(to_string(job.state));
-    log_.write(job.state == JobState::kFailed ? LogLevel::kError : LogLevel::kInfo, text, fields);
+    if (!job.paused_because.empty()) text += ": " + job.paused_because;
+    const bool held = job.state == JobState::kPaused && job.error;
+    const bool failed = job.state == JobState::kFailed;
+    log_.write(failed ? LogLevel::kError
+               : held ? LogLevel::kWarning
+                      : LogLevel::kInfo,
+               text, fields);
   }
   seen = {job.state, job.phase, job.verdict};
 }

@@ -25,6 +25,8 @@ struct DiskJobs {
   std::uint64_t mirrored_bytes = 0;
   std::uint64_t zero_bytes = 0;
   std::uint64_t deadline_misses = 0;
+  std::uint64_t target_errors = 0;
+  std::uint64_t target_losses = 0;
   std::uint64_t pulls_demanded = 0;
   std::uint64_t pulls_prefetched = 0;
   std::uint64_t pulls_pushed = 0;
@@ -44,6 +46,8 @@ std::map<std::string, DiskJobs> jobs_by_disk(const std::vector<JobStatus>& jobs)
     disk.mirrored_bytes += job.bytes_mirrored;
     disk.zero_bytes += job.bytes_zero;
     disk.deadline_misses += job.mirror_deadline_misses;
+    disk.target_errors += job.target_errors;
+    disk.target_losses += job.target_losses;
     disk.pulls_demanded += job.pulls_demanded;
     disk.pulls_prefetched += job.pulls_prefetched;
     disk.pulls_pushed += job.pulls_pushed;
@@ -90,7 +94,14 @@ void add_totals(const std::map<std::string, DiskJobs>& disks, MetricFamilies& fa
   Family misses = families.counter(
       "blockmig_migration_mirror_deadline_misses_total",
       "Mirrored writes that were answered before the target had them, because it was slow.");
+  Family errors = families.counter("blockmig_migration_target_errors_total",
+                                   "Requests that a migration's target failed.");
+  Family losses = families.counter(
+      "blockmig_migration_target_losses_total",
+      "Times that a target may have lost what it had not made durable, which was sent again.");
   for (const auto& [name, disk] : disks) {
+    errors.add(disk.target_errors, {{"disk", name}});
+    losses.add(disk.target_losses, {{"disk", name}});
     for (const JobState state : kStates) {
       if (!is_final(state)) continue;
       jobs.add(disk.ended[static_cast<std::size_t>(state)],

@@ -91,7 +91,9 @@ TEST_P(EveryMode, AFrozenTargetNeitherHoldsTheAbortNorTheGuest_I10) {
 TEST_P(EveryMode, ADeadTargetFailsTheJobAndNamesTheOffset_I8) {
   Rig rig;
   rig.target->plan().write_error_ppm = 1'000'000;
-  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  JobOptions options = options_for(GetParam());
+  options.on_target_error = OnTargetError::kFail;
+  const JobStatus status = rig.wait(rig.start(options));
   EXPECT_EQ(status.state, JobState::kFailed);
   ASSERT_TRUE(status.error.has_value());
   EXPECT_NE(status.error->message().find("writing the target at offset"), std::string::npos)
@@ -108,10 +110,12 @@ TEST_P(EveryMode, ASourceReadErrorIsNeverCopiedAsZeros_I11) {
   EXPECT_EQ(rig.disk.epoch(), 1u);
 }
 
-TEST_P(EveryMode, AFullTargetFailsWithNoSpace) {
+TEST_P(EveryMode, AFullTargetFailsWithNoSpaceWhenToldTo) {
   Rig rig;
   rig.target->plan().space_bytes = kMiB;
-  const JobStatus status = rig.wait(rig.start(options_for(GetParam())));
+  JobOptions options = options_for(GetParam());
+  options.on_target_error = OnTargetError::kFail;
+  const JobStatus status = rig.wait(rig.start(options));
   EXPECT_EQ(status.state, JobState::kFailed);
   ASSERT_TRUE(status.error.has_value());
   EXPECT_EQ(status.error->code(), ErrorCode::kNoSpace);

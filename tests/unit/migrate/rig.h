@@ -39,6 +39,7 @@ class Borrowed final : public BlockDevice {
     return device_->extents(offset, length);
   }
   void abandon() override { device_->abandon(); }
+  Task<Status> revive() override { return device_->revive(); }
   Task<Status> close() override { return device_->close(); }
 
  private:

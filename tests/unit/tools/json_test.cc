@@ -22,6 +22,9 @@ JobStatus sample_job() {
   job.attempt = 2;
   job.epoch = 5;
   job.error = Error(ErrorCode::kNoSpace, "no room at \"b\"\n");
+  job.paused_because = "no room";
+  job.target_errors = 31;
+  job.target_losses = 32;
   job.verdict = "not converging";
   job.size_bytes = 18446744073709551615u;
   job.bytes_total = 1;
@@ -119,6 +122,9 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "switchover_attempts",
                             "mirror_deadline_misses",
                             "mirror_fallbacks",
+                            "paused_because",
+                            "target_errors",
+                            "target_losses",
                             "point_in_time",
                             "generations_begun",
                             "generations_complete",
@@ -208,6 +214,8 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   request.options.reverse_mirror = false;
   request.options.base_patience = std::chrono::milliseconds(1500);
   request.options.on_restart = OnRestart::kPause;
+  request.options.on_target_error = OnTargetError::kPause;
+  request.options.retry_for = std::chrono::seconds(5);
   request.options.checkpoint_interval = std::chrono::seconds(4);
   const auto back = migrate_request_from_json(to_json(request));
   ASSERT_TRUE(back.ok()) << back.error().message();
