@@ -268,19 +268,14 @@ class Daemon(NbdServer):
 
 
 class Client(Process):
-    """history_client against a server, driven by its commands.
-
-    A read beside a write to the same sector may return a bit of both (--tolerate-torn): the kernel's page
-    cache does that when two threads copy at once, in every server here. What is read when no write is in
-    flight, and the full read at the end, must be right to the bit.
-    """
+    """history_client against a server, driven by its commands. No read may show half of a sector (I2)."""
 
     def __init__(self, folder, server, *arguments, name="client"):
         self._out_path = os.path.join(folder, name + ".out")
         self._read_at = 0
         self._begun = False
         command = [built("history_client"), "--connect", f"unix:{server.socket_path}",
-                   "--export", server.export, "--tolerate-torn", *arguments]
+                   "--export", server.export, *arguments]
         self.log_path = os.path.join(folder, name + ".log")
         self.command = [str(c) for c in command]
         with open(self.log_path, "ab") as log, open(self._out_path, "wb") as out:
