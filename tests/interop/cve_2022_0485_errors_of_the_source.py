@@ -35,7 +35,8 @@ def main():
         write_fails = daemon.nbdkit(folder, "--filter=error", "memory", "8M", "error-pwrite=ENOSPC",
                                     "error-pwrite-rate=100%", name="bad-target")
         with write_fails, daemon.Daemon(folder, image) as server:
-            expect_failure(server.cli("migrate", daemon.EXPORT, "--to", write_fails.uri), "move")
+            expect_failure(server.cli("migrate", daemon.EXPORT, "--to", write_fails.uri,
+                                      "--on-target-error", "fail"), "move")
             assert server.served_store() == f"file://{image}", server.served_store()
 
 

@@ -84,7 +84,8 @@ def main(folder):
                 client.clean_report()
                 server.process.send_signal(signal.SIGTERM)
                 assert server.process.wait(30) == 0, server.log()
-                assert len(manager.take().stored) == 3 + 1 + 1, manager.stored
+                # Three clients, of which one may be at its change to a new connection; listener; state.
+                assert len(manager.take().stored) - 1 - 1 in (3, 4), manager.stored
                 server = manager.start(folder, f"d{i + 1}")
                 daemon.until(lambda i=i: manager.take().ready == i + 2 or not server.alive(), "READY=1")
                 assert not manager.take().stored, "a later start would find what is served already"
