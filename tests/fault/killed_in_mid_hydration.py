@@ -50,6 +50,7 @@ class Disk:
     def serve_again(self):
         """As after a crash of the daemon: the journal knows where the disk is."""
         self.life.process.wait()
+        self.unflushed.clear()  # may be lost: no later flush makes it durable
         self.lives += 1
         log = os.path.join(self.folder, f"life-{self.lives}.log")
         first = self.life
