@@ -139,6 +139,29 @@ Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
   return same_move ? stamp->token : std::uint64_t{0};
 }
 
+Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& claimant,
+                    std::uint64_t size_bytes, std::int64_t modified_ns, bool resumed) {
+  const auto refuse_return = [&claimant](const std::string& why) {
+    return Error(ErrorCode::kPrecondition, "disk '" + claimant.disk + "' cannot return to image " +
+                                               claimant.image + ", which " + why +
+                                               ": move it there with another mode");
+  };
+  if (!stamp) return refuse_return("nothing says that it has left");
+  const bool begun = stamp->state == StampState::kTarget || stamp->state == StampState::kTaking;
+  if (resumed && begun && is_mine(*stamp, claimant) && stamp->epoch == claimant.epoch) return {};
+  if (!is_mine(*stamp, claimant) || stamp->state != StampState::kLeft) {
+    return refuse_return(describe_stamp(*stamp));
+  }
+  if (stamp->epoch + 1 != claimant.epoch) {
+    return refuse_return(describe_stamp(*stamp) + ", and has moved on since, to " +
+                         epoch_text(claimant.epoch - 1));
+  }
+  if (stamp->left_size_bytes != size_bytes || stamp->left_modified_ns != modified_ns) {
+    return refuse_return("somebody has changed since it left");
+  }
+  return {};
+}
+
 Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
   if (!stamp) return {};
   const bool needed =

@@ -40,6 +40,13 @@ Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const C
 Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
                                    const Claimant& claimant);
 
+/// May the disk return to the image that it has left, with only what has changed since? The size
+/// and the modification time are the image's as it is now; `claimant.epoch` is what the disk will
+/// have. `resumed`: the move back began before a restart. kPrecondition: somebody may have changed
+/// it.
+Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& claimant,
+                    std::uint64_t size_bytes, std::int64_t modified_ns, bool resumed);
+
 /// May the disk go on fetching from it (its hydration's base)?
 Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);
 
