@@ -45,6 +45,8 @@ enum class PlantedBug : int {
   kBaseNotFlushed,           ///< I1: a flush forgets what only the old store has
   kSwitchNotAnnounced,       ///< I3: the old store still says that the disk lives there
   kSwitchConfirmedEarly,     ///< I3: the new store says so before the decision
+  kReturnRecordLate,         ///< I5: the way back is recorded only after the switchover
+  kReturnCopiesNothing,      ///< the record of the way back is not looked at
   kRestSavedBeforeFence,     ///< post-copy: chunks dirtied after the journal was told are missing
                              ///< there
   kWholeBeforeJobEnds,       ///< I7: that the new store is whole is recorded without the job's end

@@ -9,6 +9,7 @@
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/prepare.h"
+#include "blockmig/migrate/return_record.h"
 
 namespace blockmig {
 namespace {
@@ -176,6 +177,7 @@ Task<void> Job::clean_up(const Status& result) {
   // Where the owner is unknown, nothing is to be said about it.
   if (m.opener && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
     co_await m.opener->withdraw_switch();
+    co_await settle_return_record(m);
   }
   if (m.opener && m.keep_target) co_await m.opener->keep();
   if (m.checkpoint) co_await m.checkpoint->detach();

@@ -42,14 +42,17 @@ std::string_view to_string(Mode mode) {
       return "auto";
     case Mode::kShared:
       return "shared";
+    case Mode::kReturn:
+      return "return";
   }
   return "unknown";
 }
 
 Result<Mode> parse_mode(const std::string& text) {
-  return parse_name("mode", text,
-                    std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,
-                               Mode::kPostcopy, Mode::kHybrid, Mode::kShared, Mode::kAuto});
+  return parse_name(
+      "mode", text,
+      std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror, Mode::kPostcopy,
+                 Mode::kHybrid, Mode::kShared, Mode::kAuto, Mode::kReturn});
 }
 
 std::string_view to_string(Hydrate hydrate) {
@@ -170,6 +173,12 @@ Status check_options(const JobOptions& options) {
     return invalid(
         "full verification compares with the disk, which goes on: a point in time has digests "
         "(--verify digest)");
+  }
+  const bool leaves_a_base = options.mode == Mode::kPostcopy || options.mode == Mode::kHybrid ||
+                             options.mode == Mode::kShared;
+  if (options.keep_record && (leaves_a_base || options.point_in_time)) {
+    return invalid(
+        "a way back is not recorded in modes postcopy, hybrid and shared, and of copies");
   }
   if (options.deadline < Duration::zero()) return invalid("the deadline must not be negative");
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||

@@ -22,6 +22,7 @@ enum class Mode : unsigned char {
   kMirror,    ///< one pass with synchronous mirroring behind the cursor
   kPostcopy,  ///< switchover first; what is absent is pulled on demand and in the background
   kHybrid,    ///< one bulk pass, then a switchover with the hot rest absent
+  kReturn,    ///< back to the store that the disk has left: only what has changed since
   kShared,    ///< only current data moves; the rest stays in its folder, and is read from there
 };
 std::string_view to_string(Mode mode);
@@ -86,6 +87,9 @@ struct JobOptions {
   bool point_in_time = false;
   /// Mode snapshot: old content kept for the copier at most, in bytes (I10).
   std::uint64_t snapshot_buffer_bytes = 64u << 20;
+  /// What changes after the move is recorded, so that the disk can go back with mode `return`.
+  /// Not by default: a write into a region that was quiet then waits for the journal.
+  bool keep_record = false;
   /// Mode auto: how long the move should take; 0 = no matter. A goal, not a timeout.
   Duration deadline{};
   /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "blockmig/base/units.h"
+#include "blockmig/migrate/return_record.h"
 
 namespace blockmig {
 namespace {
@@ -51,8 +52,8 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
 /// A snapshot's target holds one instant, and what was there before beside it: it begins anew. What
 /// switches first keeps a presence map instead.
 bool is_recorded(const JobOptions& options) {
-  const bool copies_first =
-      options.mode == Mode::kCold || options.mode == Mode::kDbt || options.mode == Mode::kMirror;
+  const bool copies_first = options.mode == Mode::kCold || options.mode == Mode::kDbt ||
+                            options.mode == Mode::kMirror || options.mode == Mode::kReturn;
   return options.on_restart != OnRestart::kAbort && copies_first;
 }
 
@@ -95,6 +96,18 @@ Task<Status> find_allocated(Migration& migration) {
     co_return Status();
   }
   co_return scanned;
+}
+
+/// What is to be copied: everything that is allocated; of a disk that returns what has changed
+/// since it left, and then nothing is known of the chunks in between.
+Task<Status> find_different(Migration& migration) {
+  SyncState& sync = *migration.sync;
+  if (migration.options.mode == Mode::kReturn) {
+    if (sync.digests) sync.digests->invalidate(0, sync.dirty->size_bytes());
+    co_return mark_changes(migration, *sync.dirty);
+  }
+  const Status found = co_await find_allocated(migration);
+  co_return found;
 }
 
 }  // namespace
@@ -181,8 +194,8 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   SyncState& sync = *migration.sync;
   if (!resumed) {
     migration.disk.tracking().attach_job(sync.dirty.get());
-    const Status allocated_found = co_await find_allocated(migration);
-    if (!allocated_found.ok()) co_return allocated_found;
+    const Status found = co_await find_different(migration);
+    if (!found.ok()) co_return found;
     // Not before: a checkpoint would record as clean what the scan has not come to yet (I5).
     if (recorded) migration.checkpoint->arm();
   }

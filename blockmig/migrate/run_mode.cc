@@ -10,6 +10,7 @@ Task<Status> run_mode(Migration& migration) {
       moved = co_await run_cold(migration);
       break;
     case Mode::kDbt:
+    case Mode::kReturn:
       moved = co_await run_dbt(migration);
       break;
     case Mode::kMirror:

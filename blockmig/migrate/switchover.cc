@@ -12,6 +12,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/read_back.h"
+#include "blockmig/migrate/return_record.h"
 #include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
@@ -214,6 +215,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
         *migration.sync->rest, migration.disk.name(), migration.disk.epoch() + 1);
     if (!prepared.ok()) co_return prepared.error();
   }
+  const std::uint64_t next_epoch = migration.disk.epoch() + 1;
+  if (!planted(PlantedBug::kReturnRecordLate)) co_await begin_return_record(migration, next_epoch);
   if (migration.sync->unverified) {
     const Status read = co_await read_back(migration);
     if (!read.ok()) co_return read.error();
@@ -244,6 +247,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     migration.status.stall_ms = fence_ms;
     const bool source_needed = migration.pivot != nullptr;
     if (migration.opener) co_await migration.opener->confirm_switch(source_needed);
+    if (planted(PlantedBug::kReturnRecordLate)) co_await begin_return_record(migration, next_epoch);
+    co_await settle_return_record(migration);
     co_await report_digests(migration);
   } else {
     enter_phase(migration.status.phase, before);

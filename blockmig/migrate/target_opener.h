@@ -14,6 +14,8 @@
 
 namespace blockmig {
 
+class BitmapKeeper;
+
 class TargetOpener {
  public:
   virtual ~TargetOpener() = default;
@@ -46,11 +48,13 @@ class TargetOpener {
   virtual Task<void> withdraw_switch() { co_return; }
   /// The target is a finished copy that belongs to nobody.
   virtual Task<void> keep() { co_return; }
+  /// The disk's bitmaps, which keep the record for mode `return`; null: nothing is recorded.
+  virtual BitmapKeeper* bitmaps() { return nullptr; }
   /// For mode `shared`: the folder that the disk's image lies in; null where there is none. The
   /// opener's.
   virtual DataAtRest* data_at_rest() { return nullptr; }
   /// Removes what open() created; called when the job did not reach its decision, after the device
-  /// was closed. Never an existing file.
+  /// was closed. Never an existing file: one that a disk was to return to is `left` again.
   virtual Task<void> discard() = 0;
 };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim: runs the engine under seeds.
 //
-//   sim --seeds N [--first S] [--mode M|any|bitmaps|hydration]   many runs; the first failing seed
-//   ends it sim --seed S --verbose                                   one run, telling its story sim
+//   sim --seeds N [--first S] [--mode M|any|bitmaps|hydration|return]   many runs; the first
+//   failing seed ends it sim --seed S --verbose                                   one run, telling
+//   its story sim
 //   --bug NAME --seeds N --expect-found                  a planted bug must be found sim --twice
 //   each run twice, with equal traces
 #include <cstdio>
@@ -52,6 +53,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"base-not-flushed", PlantedBug::kBaseNotFlushed},
     {"switch-not-announced", PlantedBug::kSwitchNotAnnounced},
     {"switch-confirmed-early", PlantedBug::kSwitchConfirmedEarly},
+    {"return-record-late", PlantedBug::kReturnRecordLate},
+    {"return-copies-nothing", PlantedBug::kReturnCopiesNothing},
     {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
     {"whole-before-job-ends", PlantedBug::kWholeBeforeJobEnds},
     {"activity-log-skipped", PlantedBug::kActivityLogSkipped},
@@ -101,7 +104,9 @@ Arguments parse(int count, char** words) {
       arguments.mode = value();
       arguments.hydration = arguments.mode == "hydration";
       arguments.run.bitmaps = arguments.mode == "bitmaps";
-      if (arguments.mode != "any" && !arguments.hydration && !arguments.run.bitmaps) {
+      arguments.run.returns = arguments.mode == "return";
+      const bool special = arguments.hydration || arguments.run.bitmaps || arguments.run.returns;
+      if (arguments.mode != "any" && !special) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
         arguments.run.mode = *mode;
@@ -148,6 +153,7 @@ int main(int count, char** words) {
   std::uint64_t crashes = 0;
   std::uint64_t resumed = 0;
   std::uint64_t recovered = 0;
+  std::uint64_t returns = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
     RunResult result = run_once(arguments);
@@ -161,6 +167,7 @@ int main(int count, char** words) {
     crashes += result.crashes;
     resumed += result.resumed;
     recovered += result.recovered;
+    returns += result.returns;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
     std::printf("replay: %s --seed %llu --mode %s --bug %s --verbose\n", words[0],
@@ -178,11 +185,15 @@ int main(int count, char** words) {
   }
   std::printf(
       "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise, "
-      "%llu points in time checked, %llu crashes, %llu moves resumed, %llu of them from a record\n",
+      "%llu points in time checked, %llu crashes, %llu moves resumed, %llu of them from a record, "
+      "%llu "
+      "moves back\n",
       static_cast<unsigned long long>(arguments.seeds), static_cast<unsigned long long>(requests),
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done),
       static_cast<unsigned long long>(generations), static_cast<unsigned long long>(crashes),
-      static_cast<unsigned long long>(resumed), static_cast<unsigned long long>(recovered));
+      static_cast<unsigned long long>(resumed), static_cast<unsigned long long>(recovered),
+      static_cast<unsigned long long>(returns));
+  if (arguments.run.returns && arguments.seeds >= 100 && returns * 4 < arguments.seeds) return 1;
   // A campaign in which nothing moved would prove nothing.
   return arguments.seeds >= 100 && done * 4 < arguments.seeds ? 1 : 0;
 }

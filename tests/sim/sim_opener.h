@@ -30,13 +30,19 @@ class SimOpener final : public TargetOpener {
     std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
     co_return opened;
   }
-  Task<void> discard() override { co_return; }
+  Task<void> discard() override {
+    discards();
+    co_return;
+  }
+  BitmapKeeper* bitmaps() override { return keeper; }
   DataAtRest* data_at_rest() override { return &at_rest_; }
   void generation_begins(std::uint64_t) override { begins(); }
   Task<Status> generation_complete(std::uint64_t) override {
     completes();
     co_return Status();
   }
+  BitmapKeeper* keeper = nullptr;
+  std::function<void()> discards;
   std::function<void()> begins;
   std::function<void()> completes;
 

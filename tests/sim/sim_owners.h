@@ -62,6 +62,7 @@ class StampedOpener final : public TargetOpener {
   Task<Status> generation_complete(std::uint64_t number) override {
     return inner_->generation_complete(number);
   }
+  BitmapKeeper* bitmaps() override { return inner_->bitmaps(); }
   DataAtRest* data_at_rest() override { return inner_->data_at_rest(); }
   Task<void> discard() override { return inner_->discard(); }
   Task<void> announce_switch() override;

@@ -104,7 +104,7 @@ JobOptions World::draw_options() {
   static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
                                     Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
   // Bitmaps are looked at after crashes, and those of the later modes are HydrationWorld's.
-  const std::size_t modes = options_.bitmaps ? 4 : std::size(kModes);
+  const std::size_t modes = options_.bitmaps || options_.returns ? 4 : std::size(kModes);
   options.mode = options_.mode.value_or(kModes[random_.below(modes)]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
@@ -136,6 +136,10 @@ JobOptions World::draw_options() {
                                                 OnTargetError::kPause, OnTargetError::kFail};
   options.on_target_error = kTroubles[random_.below(4)];
   options.retry_for = std::chrono::milliseconds(random_.below(2000));
+  if (options_.returns) {
+    options.keep_record = !options.point_in_time;
+    if (options.on_stall == OnStall::kPostcopy) options.on_stall = OnStall::kThrottle;
+  }
   return options;
 }
 
@@ -170,6 +174,8 @@ void World::heal() {
 std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> target) {
   auto opener = std::make_unique<SimOpener>(loop_, random_, std::move(target), owner_,
                                             manifests_[owner_->info().name]);
+  opener->keeper = keeper_.get();
+  opener->discards = [this] { held_.reset(); };
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);
     instant_ = history_.begin_read();
@@ -193,7 +199,7 @@ void World::open_daemon(std::uint64_t epoch) {
   disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
                                  "sim:" + owner_->info().name, epoch);
   board_ = std::make_unique<JobBoard>(loop_, journal_);
-  if (!options_.bitmaps) return;
+  if (!options_.bitmaps && !options_.returns) return;
   const Duration interval = std::chrono::microseconds(random_.between(500, 60'000));
   keeper_ =
       std::make_unique<BitmapKeeper>(loop_, journal_, *disk_, interval, 4096u << random_.below(5));
@@ -228,7 +234,7 @@ Task<void> World::story() {
       crashes.spawn(std::move(falls));
     }
   }
-  const std::uint64_t migrations = random_.between(1, 2);
+  const std::uint64_t migrations = options_.returns ? random_.between(2, 4) : random_.between(1, 2);
   for (std::uint64_t i = 0; i < migrations; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
@@ -263,15 +269,25 @@ Task<void> World::story() {
 }
 
 Task<void> World::migrate_once() {
-  target_ = make_store("store-" + std::to_string(stores_.size()));
-  if (random_.chance(1, 2)) {
+  const std::shared_ptr<FaultDevice> left = options_.returns ? find_way_back() : nullptr;
+  target_ = left ? left : make_store("store-" + std::to_string(stores_.size()));
+  if (left) {
+    target_->reopen();
+    target_->mutable_info().zero_initialised = false;
+    held_ = left;
+  } else if (random_.chance(1, 2)) {
     target_->fill(std::byte{0xA5});
   } else {
     target_->mutable_info().zero_initialised = random_.chance(1, 2);
   }
   plan_faults(*target_);
   journal_.save_error_ppm = random_.chance(1, 8) ? 300'000 : 0;
-  const JobOptions options = draw_options();
+  JobOptions options = draw_options();
+  if (left) {
+    options.mode = Mode::kReturn;
+    options.keep_record = random_.chance(3, 4);
+    options.point_in_time = false;
+  }
   target_lies_ = false;
   if (options.verify == Verify::kFull && random_.chance(1, 2)) {
     // A target that lies: only reading it back tells (I13).
@@ -312,6 +328,8 @@ Task<void> World::see_job_through(std::string job) {
   }
   if (status->state == JobState::kDone) {
     ++result_.jobs_done;
+    if (status->mode == Mode::kReturn) ++result_.returns;
+    held_.reset();
     check_digests(*status, planned_[job].options.verify);
     if (!planned_[job].options.point_in_time) owner_ = target_;
   } else {

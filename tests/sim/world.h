@@ -11,6 +11,8 @@
 //             journal knows (I3)
 //   bitmaps   a persistent bitmap has every chunk that differs from when it began, after any crash,
 //             and exactly what it had, after a restart in order (I5)
+//   returns   the record of a store that was left has every chunk where the disk differs from it,
+//             after any crash (I5); a move back ends in equal stores like any other (I4)
 //   liveness  with all faults healed, every job ends
 #pragma once
 
@@ -41,6 +43,7 @@ struct RunOptions {
   std::uint64_t seed = 1;
   std::optional<Mode> mode;  ///< drawn if empty
   bool bitmaps = false;      ///< a persistent bitmap records, in any mode
+  bool returns = false;      ///< moves record the way back, and some take it
   bool verbose = false;
 };
 
@@ -55,6 +58,7 @@ struct RunResult {
   std::uint64_t crashes = 0;
   std::uint64_t resumed = 0;    ///< jobs after a crash
   std::uint64_t recovered = 0;  ///< of these, with something recorded
+  std::uint64_t returns = 0;    ///< moves back that were done
 };
 
 class World final {
@@ -108,6 +112,9 @@ class World final {
   /// Every chunk whose content is not what it was when the bitmap began must be marked.
   void check_bitmap(const std::string& when);
   Task<void> close_bitmap();
+  std::shared_ptr<FaultDevice> find_way_back();
+  void check_way_back(const FaultDevice& left, const DirtyBitmap& changed);
+  Task<void> reopen_records();
   void complain(const std::string& text);
   void note(const std::string& text);
 
@@ -127,6 +134,7 @@ class World final {
   std::unique_ptr<JobBoard> board_;
   std::unique_ptr<BitmapKeeper> keeper_;      ///< with RunOptions::bitmaps
   std::vector<std::byte> bitmap_begun_with_;  ///< the disk's content then; empty: not begun
+  std::shared_ptr<FaultDevice> held_;         ///< by a move back that may not have let go
   std::unique_ptr<Guest> guest_;
   GuestPlan guest_plan_;
   std::uint64_t guest_workers_ = 0;

@@ -149,7 +149,11 @@ Task<void> World::take_up(std::optional<JobRecord> unfinished) {
     if (found.ok()) recovered = std::move(*found);
     if (!recovered.empty()) ++result_.recovered;
   }
-  if (keeper_) co_await reopen_bitmap();
+  if (keeper_ && options_.returns) {
+    co_await reopen_records();
+  } else if (keeper_) {
+    co_await reopen_bitmap();
+  }
   start_guest();
   if (!unfinished) co_return;
   const Duration wait = std::chrono::microseconds(random_.between(0, 20000));
