@@ -70,13 +70,12 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("--to", raw.to, "target store; a folder means the same file name in it")
       ->type_name("STORE")
       ->required();
-  app.add_option("--mode", raw.mode,
-                 "auto, cold, snapshot, dbt, mirror, postcopy, hybrid or shared (default: mirror)")
-      ->type_name("MODE");
+  app.add_option("--mode", raw.mode, kModeHelp)->type_name("MODE");
   app.add_option("--deadline", raw.deadline, "mode auto: how long the move should take")
       ->type_name("TIME");
   app.add_flag("--point-in-time", raw.point_in_time,
                "a consistent copy of this instant; the disk stays where it is (mode snapshot)");
+  app.add_flag("--keep-record", raw.keep_record, kKeepRecordHelp);
   app.add_option("--snapshot-buffer", raw.snapshot_buffer,
                  "mode snapshot: old content kept in memory at most (default: 64MiB)")
       ->type_name("SIZE");

@@ -107,6 +107,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   const std::uint64_t wanted = std::uint64_t{options.copy_depth} * options.copy_request_bytes;
   if (wanted > options.copy_window_bytes) options.copy_window_bytes = wanted;
   options.point_in_time = raw.point_in_time;
+  options.keep_record = raw.keep_record;
   if (raw.point_in_time && raw.mode.empty()) options.mode = Mode::kSnapshot;
   command.mode_given = !raw.mode.empty() || raw.point_in_time;
   command.on_target_error_given = !raw.on_target_error.empty();

@@ -30,6 +30,12 @@ Examples:
 Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
 in the foreground. Daemon options are for that case only; --listen is for both.)";
 
+inline constexpr const char* kModeHelp =
+    "auto, cold, snapshot, dbt, mirror, postcopy, hybrid, shared or return (default: mirror)";
+
+inline constexpr const char* kKeepRecordHelp =
+    "record what changes after the move, so that the disk can go back with --mode return";
+
 inline constexpr const char* kMigrateFooter = R"(
 Examples:
   blockmig migrate vm1 --to /mnt/fast/                     (same file name in that folder)

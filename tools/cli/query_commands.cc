@@ -118,6 +118,15 @@ ExitCode show_disk(const CommandLine& command, ControlHandler& daemon, const Err
   return ExitCode::kOk;
 }
 
+/// Of the disk of a job that has ended, as it is now.
+std::string way_back_after(ControlHandler& daemon, const JobStatus& job) {
+  if (!is_final(job.state)) return "";
+  const Result<std::string> answer = ask(daemon, "GET", disk_path(job.disk));
+  if (!answer) return "";  // it is not served any more
+  const Result<DiskView> disk = disk_from_json(*answer);
+  return disk.ok() ? way_back_line(*disk) : "";
+}
+
 }  // namespace
 
 ExitCode run_status(const CommandLine& command, const CommandContext& context) {
@@ -135,7 +144,7 @@ ExitCode run_status(const CommandLine& command, const CommandContext& context) {
   const Result<JobStatus> job = job_from_json(*answer);
   if (!job) return report(job.error());
   if (command.watch) return watch_job(command, daemon, *job);
-  show(command, *job, job_text(*job));
+  show(command, *job, job_text(*job) + way_back_after(daemon, *job));
   return ExitCode::kOk;
 }
 

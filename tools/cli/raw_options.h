@@ -38,6 +38,7 @@ struct RawOptions {
   std::string mirror_deadline;
   std::string on_stall;
   bool point_in_time = false;
+  bool keep_record = false;
   std::string deadline;
   std::string snapshot_buffer;
   std::string verify;

@@ -50,6 +50,13 @@ std::string facts_text(const std::vector<std::pair<std::string, std::string>>& f
   return text;
 }
 
+/// Empty where it was not asked for.
+std::string way_back_text(const DiskView& disk) {
+  if (!disk.return_lost.empty()) return "lost: " + disk.return_lost;
+  if (disk.return_to.empty()) return "";
+  return format_bytes(disk.return_bytes) + " changed since " + disk.return_to;
+}
+
 }  // namespace
 
 std::string render_table(const Rows& rows) {
@@ -240,6 +247,11 @@ std::string job_text(const JobStatus& job) {
          decisions_text(job);
 }
 
+std::string way_back_line(const DiskView& disk) {
+  const std::string text = way_back_text(disk);
+  return text.empty() ? "" : facts_text({{"way back", text}});
+}
+
 std::string disk_text(const DiskView& disk) {
   std::string uris;
   for (const std::string& uri : disk.uris) uris += (uris.empty() ? "" : ", ") + uri;
@@ -248,6 +260,7 @@ std::string disk_text(const DiskView& disk) {
        {"description", disk.description},
        {"store", disk.store_uri + (disk.read_only ? " (read-only)" : "")},
        {"before", disk.previous_uri},
+       {"way back", way_back_text(disk)},
        {"size", format_bytes(disk.size_bytes) + " (" + std::to_string(disk.size_bytes) + ")"},
        {"epoch", std::to_string(disk.epoch)},
        {"stamp", disk.stamp},

@@ -25,6 +25,8 @@ std::string bitmaps_table(const std::vector<BitmapView>& bitmaps);
 /// One job, a line per fact.
 std::string job_text(const JobStatus& job);
 std::string disk_text(const DiskView& disk);
+/// What mode `return` would copy, in a line of its own; empty where that is not recorded.
+std::string way_back_line(const DiskView& disk);
 std::string overview_text(const Overview& overview, bool wide);
 
 }  // namespace blockmig

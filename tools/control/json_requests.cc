@@ -116,6 +116,7 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("mirror_window_bytes", options.mirror_window_bytes);
   fields.read("deadline_ms", options.deadline);
   fields.read("point_in_time", options.point_in_time);
+  fields.read("keep_record", options.keep_record);
   fields.read("snapshot_buffer_bytes", options.snapshot_buffer_bytes);
   fields.read("max_downtime_ms", options.max_downtime);
   fields.read("target_timeout_ms", options.target_timeout);
@@ -182,6 +183,7 @@ std::string to_json(const MigrateRequest& request) {
   json["copy_window_bytes"] = options.copy_window_bytes;
   json["bwlimit_bytes_per_second"] = options.bwlimit_bytes_per_second;
   json["point_in_time"] = options.point_in_time;
+  json["keep_record"] = options.keep_record;
   json["snapshot_buffer_bytes"] = options.snapshot_buffer_bytes;
   json["deadline_ms"] = milliseconds(options.deadline);
   json["mirror_deadline_ms"] = milliseconds(options.mirror_deadline);

@@ -64,6 +64,9 @@ Result<DiskView> disk_of_json(const Json& json) {
   fields.read("name", disk.name);
   fields.read("store", disk.store_uri);
   fields.read("previous_store", disk.previous_uri);
+  fields.read("return_to", disk.return_to);
+  fields.read("return_bytes", disk.return_bytes);
+  fields.read("return_lost", disk.return_lost);
   fields.read("epoch", disk.epoch);
   fields.read("stamp", disk.stamp);
   fields.read("size_bytes", disk.size_bytes);
@@ -186,6 +189,9 @@ Json json_of(const DiskView& disk) {
   json["name"] = disk.name;
   json["store"] = disk.store_uri;
   json["previous_store"] = disk.previous_uri;
+  json["return_to"] = disk.return_to;
+  json["return_bytes"] = disk.return_bytes;
+  json["return_lost"] = disk.return_lost;
   json["epoch"] = disk.epoch;
   json["stamp"] = disk.stamp;
   json["size_bytes"] = disk.size_bytes;

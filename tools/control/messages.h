@@ -92,6 +92,10 @@ struct DiskView {
   std::string name;
   std::string store_uri;
   std::string previous_uri;
+  /// Where mode `return` would move it back to; empty: what has changed since was not recorded.
+  std::string return_to;
+  std::uint64_t return_bytes = 0;  ///< what it would copy, at least
+  std::string return_lost;         ///< why the record cannot be trusted any more; empty if it can
   std::uint64_t epoch = 0;
   std::string stamp;  ///< "stamped", or why nothing beside the store says whose it is
   std::uint64_t size_bytes = 0;

@@ -12,11 +12,19 @@ BitmapPlan plan_of(const BitmapSpec& spec) {
   return {spec.name, spec.granularity_bytes, spec.persistent, spec.recording};
 }
 
+/// The engine's own are nobody's to use.
+Status check_users(const std::string& disk, const std::string& bitmap) {
+  if (!is_return_record(bitmap)) return {};
+  return Error(ErrorCode::kInvalid, "disk '" + disk + "': bitmaps whose name begins like '" +
+                                        bitmap + "' are blockmig's own (mode return)");
+}
+
 }  // namespace
 
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
   std::vector<BitmapView> views;
   for (const BitmapFacts& facts : disk.bitmaps().bitmaps()) {
+    if (is_return_record(facts.name)) continue;
     BitmapView view;
     view.name = facts.name;
     view.granularity_bytes = facts.granularity_bytes;
@@ -32,6 +40,8 @@ std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
 
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs) {
   for (const BitmapSpec& spec : specs) {
+    const Status users = check_users(disk.name(), spec.name);
+    if (!users) return users;
     BitmapPlan plan = plan_of(spec);
     plan.persistent = false;
     auto bitmap = DirtyBitmap::create(disk.disk().info().size_bytes, spec.granularity_bytes);
@@ -51,12 +61,14 @@ Result<std::vector<BitmapView>> DiskService::bitmaps(const std::string& name) co
 Task<Status> DiskService::add_bitmap(const std::string& name, const BitmapSpec& spec) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
+  const Status users = check_users(name, spec.name);
+  if (!users) co_return users;
   for (const BitmapFacts& facts : (*disk)->bitmaps().bitmaps()) {
     if (facts.name != spec.name) continue;
     co_return Error(ErrorCode::kBusy, "disk '" + name + "' has a bitmap '" + spec.name +
                                           "' already: remove it first");
   }
-  if ((*disk)->bitmaps().bitmaps().size() >= kMaxBitmapsPerDisk) {
+  if (bitmap_views(**disk).size() >= kMaxBitmapsPerDisk) {
     co_return Error(ErrorCode::kPrecondition, "disk '" + name + "' has " +
                                                   std::to_string(kMaxBitmapsPerDisk) +
                                                   " bitmaps already, the most that it may have");
@@ -69,6 +81,8 @@ Task<Status> DiskService::add_bitmap(const std::string& name, const BitmapSpec& 
 Task<Status> DiskService::remove_bitmap(const std::string& name, const std::string& bitmap) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
+  const Status users = check_users(name, bitmap);
+  if (!users) co_return users;
   std::string asked = bitmap;
   const Status removed = co_await (*disk)->bitmaps().remove(std::move(asked));
   if (!removed) co_return removed.error().with_context("disk '" + name + "'");
@@ -81,6 +95,11 @@ Task<Status> DiskService::merge_bitmaps(const std::string& name, const std::stri
   if (!disk) co_return disk.error();
   std::string into = target;
   std::vector<std::string> from = sources;
+  Status users = check_users(name, into);
+  for (const std::string& source : from) {
+    if (users) users = check_users(name, source);
+  }
+  if (!users) co_return users;
   const Status merged = co_await (*disk)->bitmaps().merge(std::move(into), std::move(from));
   if (!merged) co_return merged.error().with_context("disk '" + name + "'");
   co_return merged;

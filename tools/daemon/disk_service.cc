@@ -85,7 +85,9 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   served->remember(request);
   Status published;
   if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk());
-  if (published) published = co_await open_bitmaps(*served, *choice, request.bitmaps);
+  // Whoever has had the image since, or put another one in its place, has not marked anything.
+  const bool same = choice->known && (!claimed.stamped || claimed.verdict.continued);
+  if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
   if (published) published = co_await publish(request, *choice, served, listening);
   if (!published) {
     if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
@@ -107,18 +109,19 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
 
 /// Before its first client, and before the record says that the disk is another: bitmaps that were
 /// recorded of what it was before must not be believed.
-Task<Status> DiskService::open_bitmaps(ServedDisk& disk, const SourceChoice& choice,
+Task<Status> DiskService::open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                                        const std::vector<BitmapSpec>& transient) {
   const std::string uri = choice.uri;
   offload look(loop_, [&uri] { return image_identity(uri); });
   std::string identity = co_await look;
-  const Status opened = co_await disk.bitmaps().open(choice.known, std::move(identity));
+  const Status opened = co_await disk.bitmaps().open(same, std::move(identity));
   if (!opened) co_return opened.error().with_context("the bitmaps of disk '" + disk.name() + "'");
   for (const BitmapFacts& facts : disk.bitmaps().bitmaps()) {
     if (facts.inconsistent.empty()) continue;
     log_.warning("bitmap '" + facts.name + "' is inconsistent: " + facts.inconsistent,
                  {disk.name(), "", choice.epoch});
   }
+  co_await drop_other_records(disk.bitmaps(), choice.epoch);
   co_return add_transient_bitmaps(disk, transient);
 }
 

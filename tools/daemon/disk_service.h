@@ -112,7 +112,8 @@ class DiskService final {
   Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
-  Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice,
+  /// `same`: the store's content is what the journal knows.
+  Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
   Status listen(const std::vector<std::string>& wanted);

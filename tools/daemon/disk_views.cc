@@ -60,6 +60,11 @@ DiskView DiskService::view(ServedDisk& served) const {
   view.store_uri = disk.store_uri();
   view.previous_uri = served.previous_uri();
   view.epoch = disk.epoch();
+  if (const auto back = find_way_back(served.bitmaps(), disk.epoch())) {
+    view.return_lost = back->inconsistent;
+    if (back->changed != nullptr) view.return_to = view.previous_uri;
+    if (back->changed != nullptr) view.return_bytes = back->changed->dirty_bytes();
+  }
   if (owners_ != nullptr && !served.read_only()) view.stamp = owners_->describe(view.store_uri);
   view.size_bytes = disk.info().size_bytes;
   view.read_only = served.read_only();

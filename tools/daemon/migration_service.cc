@@ -7,6 +7,7 @@
 
 #include "blockmig/base/uri.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/return_record.h"
 #include "tools/control/json.h"
 #include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/uri_target.h"
@@ -50,7 +51,8 @@ Task<Status> MigrationService::load_history() {
   co_return numbered;
 }
 
-Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& request) {
+Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& request,
+                                                       bool resumed) {
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
   const Result<StoreUri> target = parse_store_uri(request.target);
@@ -66,6 +68,13 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
   plan.epoch = (*disk)->disk().epoch() + 1;
+  plan.bitmaps = &(*disk)->bitmaps();
+  plan.returning = request.options.mode == Mode::kReturn;
+  plan.resumed = resumed;
+  if (plan.returning) {
+    const Status known = check_way_back(plan.bitmaps, request.disk, plan.epoch - 1);
+    if (!known) co_return known.error();
+  }
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
   const Status checked = co_await offload(loop_, [&plan, size] {
     plan.target = resolve_target(plan);
@@ -83,7 +92,7 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
     co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
                                           running + ": wait for it, or abort it");
   }
-  Result<TargetPlan> plan = co_await plan_target(request);
+  Result<TargetPlan> plan = co_await plan_target(request, false);
   if (!plan) co_return plan.error();
   // The disk may have left while its target was looked at.
   const auto still = disks_.get(request.disk);
@@ -102,7 +111,7 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
                                                RecoveredTracking& recovered) {
   const Result<MigrateRequest> request = migrate_request_from_json(record.request);
   if (!request) co_return request.error();
-  Result<TargetPlan> plan = co_await plan_target(*request);
+  Result<TargetPlan> plan = co_await plan_target(*request, true);
   if (!plan) co_return plan.error();
   const auto disk = disks_.get(request->disk);
   if (!disk) co_return disk.error();

@@ -54,7 +54,7 @@ class MigrationService final {
 
  private:
   /// The target, checked as far as it can be without asking another server.
-  Task<Result<TargetPlan>> plan_target(const MigrateRequest& request);
+  Task<Result<TargetPlan>> plan_target(const MigrateRequest& request, bool resumed);
   /// The id of a job of this daemon that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
   /// Keeps a job's final report, for later daemons to show.

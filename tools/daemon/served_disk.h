@@ -14,6 +14,7 @@
 #include "blockmig/disk/disk.h"
 #include "blockmig/disk/disk_lane.h"
 #include "blockmig/migrate/hydrating_device.h"
+#include "blockmig/migrate/return_record.h"
 #include "nbdserver/export.h"
 #include "tools/control/messages.h"
 
@@ -34,9 +35,14 @@ class ServedDisk final : public Export {
   const std::string& description() const override { return description_; }
   bool read_only() const override { return read_only_; }
   BlockDevice& device() override { return *disk_; }
-  std::vector<std::string> bitmap_names() const override { return disk_->tracking().names(); }
+  /// Those of users; what mode `return` keeps is nobody else's.
+  std::vector<std::string> bitmap_names() const override {
+    std::vector<std::string> names = disk_->tracking().names();
+    std::erase_if(names, is_return_record);
+    return names;
+  }
   const DirtyBitmap* find_bitmap(std::string_view bitmap) const override {
-    return disk_->tracking().find(bitmap);
+    return is_return_record(bitmap) ? nullptr : disk_->tracking().find(bitmap);
   }
 
   std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const override {

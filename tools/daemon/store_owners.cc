@@ -35,6 +35,12 @@ void note_left(OwnerStamp& stamp, const std::string& path) {
   stamp.left_modified_ns = state->modified_ns;
 }
 
+Status judge_return_now(const Stamp& stamp, const Claimant& who, bool resumed) {
+  const auto state = look_at_owned_image(who.image);
+  if (!state) return state.error();
+  return judge_return(stamp, who, state->size_bytes, state->modified_ns, resumed);
+}
+
 }  // namespace
 
 std::string place_of(const std::string& state_dir) {
@@ -220,15 +226,42 @@ Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
   StampChange take = [this, &who, &move, &token](const Stamp& stamp) -> Result<Stamp> {
     const auto known = judge_target(stamp, who);
     if (!known) return known.error();
+    if (move.returning) {
+      const Status returns = judge_return_now(stamp, who, move.resumed);
+      if (!returns) return returns.error();
+    }
     OwnerStamp target = make_stamp(StampState::kTarget, move.disk, move.epoch, move.source.text);
     target.token = token = *known != 0 ? *known : make_stamp_token();
     return Stamp(std::move(target));
   };
   const Result<Stamp> taken = co_await change(move.target, std::move(take));
   if (taken.ok()) co_return token;
-  if (!is_unstampable(taken.error())) co_return taken.error();
+  if (move.returning || !is_unstampable(taken.error())) co_return taken.error();
   note_unstamped(move.target, taken.error(), move.disk);
   co_return std::uint64_t{0};
+}
+
+Status StoreOwners::check_return(const Move& move) const {
+  if (!has_stamps(move.target)) {
+    return Error(ErrorCode::kPrecondition, "nothing beside " + move.target.text +
+                                               " says that it is as disk '" + move.disk +
+                                               "' has left it: move it there with another mode");
+  }
+  const Result<Stamp> stamp = read_stamp(move.target.path);
+  if (!stamp) return stamp.error();
+  return judge_return_now(*stamp, claimant(move.disk, move.target, move.epoch), move.resumed);
+}
+
+Task<void> StoreOwners::leave_again(const Move& move) {
+  StampChange leave = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+    const bool ours = is_of(stamp, id_, move.disk) && stamp->state == StampState::kTarget &&
+                      stamp->epoch == move.epoch;
+    if (!ours) return stamp;
+    OwnerStamp left = make_stamp(StampState::kLeft, move.disk, move.epoch - 1, move.source.text);
+    note_left(left, move.target.path);
+    return Stamp(std::move(left));
+  };
+  co_await change_quietly(move.target, move.disk, std::move(leave));
 }
 
 Task<void> StoreOwners::announce(const Move& move) {

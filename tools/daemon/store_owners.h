@@ -67,9 +67,15 @@ class StoreOwners final {
     StoreUri source;
     StoreUri target;
     std::uint64_t epoch = 0;  ///< of the disk at its target
+    bool returning = false;   ///< to the store that it has left, which must be as it was left
+    bool resumed = false;     ///< after a restart
   };
   /// The target is open. The token of this use of it; 0: it has no stamp.
   Task<Result<std::uint64_t>> claim_target(const Move& move);
+  /// As judge_return(). Blocks.
+  Status check_return(const Move& move) const;
+  /// A move back that came to nothing: the image is left as it is now.
+  Task<void> leave_again(const Move& move);
   Task<void> announce(const Move& move);
   Task<void> confirm(const Move& move, bool source_needed);
   Task<void> withdraw(const Move& move);

@@ -103,6 +103,10 @@ Status sync_folder(const std::string& folder) {
 
 /// Nobody needs what the target holds, by the stamp beside it.
 Status check_owner(const TargetPlan& plan) {
+  if (plan.returning) {
+    if (plan.owners != nullptr) return plan.owners->check_return(move_of(plan));
+    return Error(ErrorCode::kPrecondition, "a copy without a daemon cannot return anywhere");
+  }
   if (plan.owners == nullptr || plan.target.kind != StoreUri::Kind::kFile) return {};
   const auto stamp = read_stamp(plan.target.path);
   if (!stamp) {
@@ -129,6 +133,10 @@ std::string identity_of(const std::string& path) {
 }
 
 }  // namespace
+
+StoreOwners::Move move_of(const TargetPlan& plan) {
+  return {plan.disk, plan.source, plan.target, plan.epoch, plan.returning, plan.resumed};
+}
 
 StoreUri resolve_target(const TargetPlan& plan) {
   struct stat facts {};
@@ -255,6 +263,7 @@ Task<Status> UriTarget::claim() {
   const StoreOwners::Move moving = move();
   const auto token = co_await plan_.owners->claim_target(moving);
   if (!token) co_return token.error();
+  claimed_ = true;
   // What was recorded about it before somebody else had it is not believed.
   if (*token != 0) identity_ += ", use " + std::to_string(*token);
   co_return Status();
@@ -293,6 +302,10 @@ DataAtRest* UriTarget::data_at_rest() {
 }
 
 Task<void> UriTarget::discard() {
+  if (plan_.returning && claimed_) {
+    const StoreOwners::Move moving = move();
+    co_await plan_.owners->leave_again(moving);
+  }
   if (!created_) co_return;
   created_ = false;
   if (plan_.owners != nullptr) {

@@ -31,7 +31,12 @@ struct TargetPlan {
   std::vector<std::string> own_addresses;  ///< where this daemon listens
   StoreOwners* owners = nullptr;           ///< null: nothing is stamped
   std::uint64_t epoch = 0;                 ///< of the disk, once it is at the target
+  BitmapKeeper* bitmaps = nullptr;         ///< the disk's
+  bool returning = false;                  ///< mode `return`
+  bool resumed = false;                    ///< after a restart
 };
+
+StoreOwners::Move move_of(const TargetPlan& plan);
 
 /// If the target is an existing folder: the file of the source's name in it (of the disk's name,
 /// where the source is no file). Otherwise the target itself. Blocks.
@@ -56,6 +61,7 @@ class UriTarget final : public TargetOpener {
   Task<void> withdraw_switch() override;
   Task<void> keep() override;
   std::string identity() const override { return identity_; }
+  BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
   DataAtRest* data_at_rest() override;
 
  private:
@@ -63,12 +69,13 @@ class UriTarget final : public TargetOpener {
   Task<Result<std::unique_ptr<BlockDevice>>> open_file(std::uint64_t size_bytes);
   Task<Status> remember_created();
   Task<Status> claim();
-  StoreOwners::Move move() const { return {plan_.disk, plan_.source, plan_.target, plan_.epoch}; }
+  StoreOwners::Move move() const { return move_of(plan_); }
 
   IoLoop& loop_;
   TargetPlan plan_;
   std::string identity_;
   std::unique_ptr<DataAtRest> at_rest_;
+  bool claimed_ = false;
   bool announced_ = false;
   bool created_ = false;
   std::uint64_t created_device_ = 0;

@@ -121,6 +121,12 @@ TEST(CommandLine, APointInTimeIsCopiedByModeSnapshot) {
   EXPECT_EQ(command.migrate.options.snapshot_buffer_bytes, 8 * kMiB);
 }
 
+TEST(CommandLine, TheWayBackIsRecordedAndTaken) {
+  EXPECT_FALSE(parse("migrate vm1 --to /b").migrate.options.keep_record);
+  EXPECT_TRUE(parse("migrate vm1 --to /b --keep-record").migrate.options.keep_record);
+  EXPECT_EQ(parse("migrate vm1 --to /a --mode return").migrate.options.mode, Mode::kReturn);
+}
+
 TEST(CommandLine, MigrateTakesItsOptions) {
   const CommandLine command = parse(
       "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "

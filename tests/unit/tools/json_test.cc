@@ -149,6 +149,9 @@ TEST(Json, ListsSurviveTheRoundTrip) {
   disk.name = "vm1";
   disk.store_uri = "file:///a";
   disk.previous_uri = "file:///z";
+  disk.return_to = "file:///z";
+  disk.return_bytes = 65536;
+  disk.return_lost = "the disk has another size";
   disk.epoch = 3;
   disk.size_bytes = 100000001;
   disk.read_only = true;

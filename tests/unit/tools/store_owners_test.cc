@@ -2,6 +2,7 @@
 // The stamps that a daemon keeps beside its images, step by step.
 #include "tools/daemon/store_owners.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -125,6 +126,37 @@ TEST_F(StoreOwnersTest, MoveWithoutADecisionLeavesTheSourceItsDisk_I8) {
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "current 4, target 5");
   run_task(*loop_, mine.owners.drop_target(move(5)));
   EXPECT_EQ(state_of(target_), "none");
+}
+
+TEST_F(StoreOwnersTest, DiskReturnsOnlyToWhatIsStillAsItWasLeft_I5) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  run_task(*loop_, mine.owners.announce(move(2)));
+  run_task(*loop_, mine.owners.confirm(move(2), false));
+  const StoreOwners::Move back{"vm1", target_, source_, 3, true, false};
+  ASSERT_TRUE(mine.owners.check_return(back).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(back)).ok());
+  EXPECT_EQ(state_of(source_), "target 3");
+  EXPECT_FALSE(mine.owners.check_return(back).ok());
+  StoreOwners::Move resumed = back;
+  resumed.resumed = true;
+  EXPECT_TRUE(mine.owners.check_return(resumed).ok());
+  // It writes there, and comes to nothing.
+  const timespec written[2] = {{1000, 0}, {1000, 0}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, source_.path.c_str(), written, 0), 0);
+  run_task(*loop_, mine.owners.leave_again(back));
+  EXPECT_EQ(state_of(source_), "left 2");
+  EXPECT_TRUE(mine.owners.check_return(back).ok());
+  // So does somebody else.
+  const timespec changed[2] = {{1000, 0}, {1000, 1}};
+  ASSERT_EQ(::utimensat(AT_FDCWD, source_.path.c_str(), changed, 0), 0);
+  EXPECT_THAT(mine.owners.check_return(back).error().message(), HasSubstr("has changed"));
+  const auto refused = run_task(*loop_, mine.owners.claim_target(back));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(state_of(source_), "left 2");
+  const StoreOwners::Move remote{"vm1", target_, *parse_store_uri("nbd://h/x"), 3, true, false};
+  EXPECT_FALSE(mine.owners.check_return(remote).ok());
 }
 
 TEST_F(StoreOwnersTest, CrashAfterTheDecisionIsMadeUpFor_I7) {
