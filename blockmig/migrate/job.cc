@@ -375,6 +375,8 @@ void Job::capture(JobStatus& status) const {
 JobStatus Job::status() const {
   JobStatus status = migration_.status;
   capture(status);
+  // Not as of the last sample: right after the switchover there has been none.
+  if (migration_.hydrating != nullptr) capture_hydration(migration_, status);
   status.rate_bytes_per_second = ended() ? 0 : copied_rate_.bytes_per_second();
   status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
   // The disk may be gone with the job.
