@@ -181,6 +181,7 @@ Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view 
   if (!reader.at_end()) {
     record.base_generation = reader.number();
     hydrate = reader.number();
+    if (record.base_generation == 0) return damaged(key, "payload");  // then it is left out
   }
   if (!reader.finished() || hydration_key(record.disk) != key || granularity > 0xffffffffU ||
       mirrored > 1 || hydrate > static_cast<std::uint64_t>(Hydrate::kNever)) {
