@@ -3,8 +3,9 @@
 import os
 import struct
 import subprocess
+import time
 
-import moves  # noqa: F401  pylint: disable=unused-import  (finds the module below)
+import moves
 from moves import daemon
 
 BLOCK = 4096
@@ -85,6 +86,55 @@ def writer(server, log, first):
                PATH="/usr/bin:" + os.environ.get("PATH", ""))  # libnbd's module is of that Python
     return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class Move:
+    """A disk under a writer, on its way from a folder's source.img to its target.img."""
+
+    def __init__(self, place, folder, mode, pick):
+        """`place` holds the images and the daemon's state, `folder` what outlives them."""
+        self.target = os.path.join(place, "target.img")
+        self.log = os.path.join(folder, "writes")
+        self.server = Daemon(os.path.join(place, "state"), os.path.join(folder, "blockmigd.log"))
+        self.client = None
+        self._source = make_image(os.path.join(place, "source.img"), 24 * moves.MIB // BLOCK)
+        self._mode = mode
+        self._first = pick.randrange(1, 1000)
+        self._lives = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for process in (self.client, self.server.process):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def begin(self):
+        self.server.start()
+        served = self.server.cli("serve", "vm1", "--source", self._source)
+        assert served.returncode == 0, served.stderr
+        self.client = writer(self.server, self.log, self._first * 1_000_000_000)
+        moved = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", self._mode, "--detach",
+                                "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms")
+        assert moved.returncode == 0, moved.stderr
+
+    def kill(self):
+        self.server.kill()
+        self.client.wait()
+
+    def live_again(self):
+        self.server.start()
+        self.client = writer(self.server, self.log, (1000 + self._lives) * 1_000_000_000)
+        self._lives += 1
+
+    def end(self, power_was_lost=False):
+        """The move ends; the number of blocks that were written, none of which was lost."""
+        self.server.wait_for_end()
+        time.sleep(0.2)  # for writes that only the target gets
+        self.kill()
+        return check(self.log, self.target, power_was_lost)
 
 
 def allowed_numbers(log_path, power_was_lost):

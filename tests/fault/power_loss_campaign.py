@@ -47,39 +47,17 @@ class Medium:
 
 
 def one_round(pick, mode, losses, folder, medium):
-    source = lives.make_image(os.path.join(medium.folder, "source.img"), 24 * moves.MIB // lives.BLOCK)
-    target = os.path.join(medium.folder, "target.img")
-    log = os.path.join(folder, "writes")
-    server = lives.Daemon(os.path.join(medium.folder, "state"), os.path.join(folder, "blockmigd.log"))
-    client = None
-    try:
-        server.start()
-        served = server.cli("serve", "vm1", "--source", source)
-        assert served.returncode == 0, served.stderr
-        client = lives.writer(server, log, pick.randrange(1, 1000) * 1_000_000_000)
-        moved = server.cli("migrate", "vm1", "--to", target, "--mode", mode, "--detach",
-                           "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms")
-        assert moved.returncode == 0, moved.stderr
-        for life in range(losses):
+    with lives.Move(medium.folder, folder, mode, pick) as move:
+        move.begin()
+        for _ in range(losses):
             time.sleep(pick.uniform(0.0, 2.5))
             medium.cut()
-            server.kill()
-            client.wait()
+            move.kill()
             medium.unmount()
             refused = medium.mount()
             assert not refused, refused
-            server.start()
-            client = lives.writer(server, log, (1000 + life) * 1_000_000_000)
-        server.wait_for_end()
-        time.sleep(0.2)
-        server.kill()
-        client.wait()
-        return lives.check(log, target, power_was_lost=True)
-    finally:
-        for process in (client, server.process):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
+            move.live_again()
+        return move.end(power_was_lost=True)
 
 
 def main():
