@@ -30,5 +30,9 @@ std::string format_bytes(std::uint64_t bytes);
 std::string format_rate(std::uint64_t bytes_per_second);
 /// "250 ns", "1.5 ms", "12.3 s", "2 min 5 s", "3 h 4 min"; a minus in front of a negative one.
 std::string format_duration(std::chrono::nanoseconds duration);
+/// Milliseconds, with their fraction, as reports show them.
+constexpr double to_milliseconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 }  // namespace blockmig

@@ -96,6 +96,8 @@ class Disk final : public BlockDevice {
   std::uint64_t guest_bytes_written() const;
   /// The longest that one request took since the last call.
   Duration take_longest_latency();
+  /// stats().latency() when the last move ended; empty: there was none.
+  LatencyHistogram& latency_mark() { return latency_mark_; }
 
   /// Where the guest writes (zeroes included) and reads, lately; by lanes too.
   HeatMap& write_heat() { return write_heat_; }
@@ -108,6 +110,7 @@ class Disk final : public BlockDevice {
   std::string name_;
   std::unique_ptr<BlockDevice> store_;
   std::string store_uri_;
+  LatencyHistogram latency_mark_;
   std::uint64_t epoch_;
   DeviceInfo info_;
   Gate gate_;

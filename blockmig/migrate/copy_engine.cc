@@ -32,6 +32,7 @@ CopyEngine::CopyEngine(const Parts& parts)
       options_(parts.options),
       cancel_(parts.cancel),
       window_(window_limits(parts.options)),
+      depth_(parts.options.copy_depth),
       progress_(parts.loop),
       rate_limit_(parts.loop, parts.options.bwlimit_bytes_per_second),
       on_cancel_(parts.cancel, [this] {
@@ -59,7 +60,7 @@ bool CopyEngine::pass_over(const std::optional<TimePoint>& deadline) const {
 }
 
 bool CopyEngine::has_room() const {
-  return !paused_ && runs_.running() < options_.copy_depth &&
+  return !paused_ && runs_.running() < depth_ &&
          (runs_.running() == 0 || in_flight_bytes_ + run_bytes() <= window_.bytes());
 }
 

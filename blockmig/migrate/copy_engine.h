@@ -9,6 +9,7 @@
 // rule: the disk's loop. Await the end of every pass before destruction: join().
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -74,6 +75,11 @@ class CopyEngine final {
   /// Target answers slower than this make the copier send less at a time. `rate`: what the target
   /// takes, in bytes per second, to begin with a window that fits the goal; 0 = not known.
   void set_latency_goal(Duration goal, std::uint64_t rate);
+  /// Copies in flight at most, from now on; at least 1, at most the options' depth.
+  void set_depth(std::uint32_t depth) {
+    depth_ = std::clamp(depth, 1u, options_.copy_depth);
+    progress_.pulse();
+  }
   /// Changes the copier's rate while it runs; 0 = unlimited.
   TokenBucket& rate_limit() { return rate_limit_; }
   void pause() { paused_ = true; }
@@ -110,6 +116,7 @@ class CopyEngine final {
   const JobOptions& options_;
   CancelSource& cancel_;
   CopyWindow window_;
+  std::uint32_t depth_;
   Duration latency_goal_ = std::chrono::seconds(1);
   std::uint64_t in_flight_bytes_ = 0;
   Event progress_;  ///< pulsed when a run ended, on resume and on cancel

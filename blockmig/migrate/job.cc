@@ -18,11 +18,6 @@ constexpr Duration kSampleInterval = std::chrono::milliseconds(100);
 constexpr Duration kRelaxedLatencyGoal = std::chrono::seconds(1);
 constexpr Duration kGuestIsActive = std::chrono::seconds(2);
 
-double to_ms(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
-
 JobState outcome_of(const Status& result) {
   if (result.ok()) return JobState::kDone;
   return result.error().code() == ErrorCode::kCancelled ? JobState::kAborted : JobState::kFailed;
@@ -58,7 +53,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
       ended_(loop),
       stop_sampling_(loop),
       begun_(loop.now()),
-      latency_before_(disk.stats().latency()) {
+      guest_(disk, options) {
   migration_.request = std::move(request);
   JobStatus& status = migration_.status;
   status.id = std::move(id);
@@ -71,7 +66,6 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   status.epoch = disk.epoch();
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
-  disk.take_longest_latency();
   migration_.begun = begun_;
 }
 
@@ -82,7 +76,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrati
       ended_(loop),
       stop_sampling_(loop),
       begun_(loop.now()),
-      latency_before_(disk.stats().latency()) {
+      guest_(disk, options) {
   const HydrationRecord& record = hydrating.record();
   JobStatus& status = migration_.status;
   status.id = record.job;
@@ -97,7 +91,6 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrati
   status.bytes_total = hydrating.map().absent_bytes();
   migration_.hydrating = &hydrating;
   migration_.decided = true;
-  disk.take_longest_latency();
 }
 
 Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
@@ -125,6 +118,7 @@ Task<void> Job::run() {
   stop_sampling_.set();
   co_await sampler.join();
   ended_at_ = migration_.loop.now();
+  guest_.ended();
   // Recorded first, shown then: who sees a final state may start the next move.
   const std::string state(to_string(outcome_of(result)));
   const Status recorded = co_await record(state);
@@ -155,6 +149,7 @@ Task<Status> Job::migrate() {
   if (migration_.options.mode == Mode::kShared) migration_.at_rest = opener_->data_at_rest();
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
+  set_pace();
   if (migration_.paused_by_user) migration_.engine->pause();
   const Status moved = co_await run_mode(migration_);
   co_return moved;
@@ -278,9 +273,16 @@ Status Job::set_bwlimit(std::uint64_t bytes_per_second) {
     return Error(ErrorCode::kPrecondition, "job " + id() + " has ended");
   }
   migration_.options.bwlimit_bytes_per_second = bytes_per_second;
-  if (migration_.engine) migration_.engine->rate_limit().set_rate(bytes_per_second);
-  if (migration_.push_rate) migration_.push_rate->set_rate(bytes_per_second);
+  set_pace();
   return {};
+}
+
+void Job::set_pace() {
+  const std::uint64_t rate = guest_.rate(migration_.options.bwlimit_bytes_per_second);
+  if (migration_.push_rate) migration_.push_rate->set_rate(rate);
+  if (!migration_.engine) return;
+  migration_.engine->rate_limit().set_rate(rate);
+  migration_.engine->set_depth(guest_.depth());
 }
 
 Task<void> Job::sample() {
@@ -304,8 +306,12 @@ Task<void> Job::record_progress() {
 
 void Job::take_sample() {
   Migration& m = migration_;
-  longest_request_ = std::max(longest_request_, m.disk.take_longest_latency());
-  latency_during_ = m.disk.stats().latency().since(latency_before_);
+  if (guest_.sample(copied_rate_.bytes_per_second())) set_pace();
+  if (guest_.take_helpless()) {
+    note_decision(m, "guest latency",
+                  "its p99 stays above " + format_duration(m.options.max_guest_latency) +
+                      " with the copier at its slowest: it is not the copier");
+  }
   const TimePoint now = m.loop.now();
   if (m.hydrating != nullptr) {
     capture_hydration(m, m.status);
@@ -356,7 +362,7 @@ void Job::capture(JobStatus& status) const {
     status.bytes_mirrored = m.mirror->stats().bytes_mirrored;
     status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
     status.mirror_fallbacks = m.mirror->fallback().times();
-    status.longest_mirror_wait_ms = to_ms(m.mirror->stats().longest_wait);
+    status.longest_mirror_wait_ms = to_milliseconds(m.mirror->stats().longest_wait);
   }
   if (m.replica) {
     status.target_errors = m.replica->errors();
@@ -384,9 +390,7 @@ JobStatus Job::status() const {
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
   status.elapsed_seconds = std::chrono::duration<double>(until - begun_).count();
-  status.longest_request_ms = to_ms(longest_request_);
-  status.guest_p50_ms = to_ms(latency_during_.quantile_ns(0.50));
-  status.guest_p99_ms = to_ms(latency_during_.quantile_ns(0.99));
+  guest_.capture(status);
   return status;
 }
 

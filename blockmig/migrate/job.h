@@ -11,6 +11,7 @@
 
 #include "blockmig/io/event.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/rate_meter.h"
@@ -52,6 +53,7 @@ class Job final {
   Task<void> sample();
   Task<void> record_progress();
   void take_sample();
+  void set_pace();
   void note_fallback();
   Task<void> clean_up(const Status& result);
   void finish(const Status& result);
@@ -65,9 +67,7 @@ class Job final {
   Event stop_sampling_;
   TimePoint begun_;
   TimePoint ended_at_{};
-  LatencyHistogram latency_before_;
-  LatencyHistogram latency_during_;
-  Duration longest_request_{};
+  GuestPace guest_;
   RateMeter copied_rate_;
   RateMeter dirtied_rate_;
   std::uint64_t writes_before_sample_ = 0;

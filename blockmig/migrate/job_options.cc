@@ -180,6 +180,9 @@ Status check_options(const JobOptions& options) {
     return invalid(
         "a way back is not recorded in modes postcopy, hybrid and shared, and of copies");
   }
+  if (options.max_guest_latency < Duration::zero()) {
+    return invalid("the guest's latency must not be negative");
+  }
   if (options.deadline < Duration::zero()) return invalid("the deadline must not be negative");
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
       options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero() ||

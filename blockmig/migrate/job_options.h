@@ -81,6 +81,8 @@ struct JobOptions {
   std::uint64_t bwlimit_bytes_per_second = 0;
   /// A mirrored write is acknowledged from the source alone after this long (I10).
   Duration mirror_deadline = std::chrono::milliseconds(50);
+  /// The copier goes slower and less deep while the guest's p99 exceeds this; 0: it does not look.
+  Duration max_guest_latency{};
   /// Mirrored bytes in flight at most; beyond it, writes are tracked instead (I10).
   std::uint64_t mirror_window_bytes = 64u << 20;
   /// Mode snapshot: stop after the first generation; the disk stays where it is.

@@ -23,6 +23,14 @@ struct Decision {
 /// The first and the latest are kept; what was left out is counted in the last but these.
 inline constexpr std::size_t kMaxDecisions = 64;
 
+/// What requests of the guest took.
+struct GuestLatency {
+  std::uint64_t requests = 0;
+  double p50_ms = 0;
+  double p99_ms = 0;
+  double max_ms = 0;
+};
+
 struct JobStatus {
   std::string id;
   std::string disk;
@@ -87,6 +95,11 @@ struct JobStatus {
   double longest_request_ms = 0;  ///< longest guest request since the job began
   double guest_p50_ms = 0;        ///< guest requests during the job
   double guest_p99_ms = 0;
+  GuestLatency guest_before;  ///< since the disk was served, or its last move ended
+  GuestLatency guest_after;   ///< the first seconds after the job, once they are over
+  /// What --max-guest-latency allows the copier now; 0 and 0 without it, and 0 for no limit.
+  std::uint64_t pace_bytes_per_second = 0;
+  std::uint32_t pace_depth = 0;
 
   std::vector<Decision> decisions;
 

@@ -17,10 +17,6 @@ constexpr Duration kBackOffMax = std::chrono::seconds(1);
 /// Worth another try at once; everything else either lasts or was asked for.
 bool is_transient(const Error& error) { return error.code() == ErrorCode::kIo; }
 
-double to_ms(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 std::uint64_t per_second(std::uint64_t bytes, Duration took) {
   const double seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
   return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
@@ -118,7 +114,7 @@ Judgement judge(Migration& migration, Duration fixed_cost) {
   if (!passes.empty()) passes.back().remaining_bytes = migration.sync->dirty->dirty_bytes();
   const Judgement judgement = judge_convergence(passes, limits);
   migration.status.verdict = judgement.reason;
-  migration.status.predicted_downtime_ms = to_ms(judgement.predicted_downtime);
+  migration.status.predicted_downtime_ms = to_milliseconds(judgement.predicted_downtime);
   return judgement;
 }
 

@@ -8,6 +8,7 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
+#include "blockmig/base/units.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/pivot.h"
@@ -166,10 +167,6 @@ void hand_over(Migration& migration) {
   migration.status.epoch = disk.epoch();
 }
 
-double to_ms(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 }  // namespace
 
 /// The digest of the whole disk at the decision. Chunks that the guest wrote in part were compared
@@ -242,7 +239,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const bool switched = outcome.ok() && *outcome == SwitchOutcome::kSwitched;
   if (switched) hand_over(migration);
   if (gate.state() != Gate::State::kShut) gate.open();
-  const double fence_ms = to_ms(migration.loop.now() - begun);
+  const double fence_ms = to_milliseconds(migration.loop.now() - begun);
   if (switched) {
     migration.status.stall_ms = fence_ms;
     const bool source_needed = migration.pivot != nullptr;

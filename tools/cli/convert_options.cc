@@ -88,6 +88,8 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   take(status, "--snapshot-buffer", raw.snapshot_buffer, options.snapshot_buffer_bytes, parse_size);
   take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
   take(status, "--mirror-deadline", raw.mirror_deadline, options.mirror_deadline, parse_duration);
+  take(status, "--max-guest-latency", raw.max_guest_latency, options.max_guest_latency,
+       parse_duration);
   take(status, "--target-timeout", raw.target_timeout, options.target_timeout, parse_duration);
   take(status, "--reverse-mirror", raw.reverse_mirror, options.reverse_mirror, parse_on_off);
   take(status, "--base-patience", raw.base_patience, options.base_patience, parse_duration);

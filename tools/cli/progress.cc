@@ -146,7 +146,10 @@ std::string summary_text(const JobStatus& job) {
   }
   text += "  stall " + format_duration(from_ms(job.stall_ms)) + ", longest request " +
           format_duration(from_ms(job.longest_request_ms)) + ", request p99 " +
-          format_duration(from_ms(job.guest_p99_ms)) + "\n";
+          format_duration(from_ms(job.guest_p99_ms)) +
+          (job.guest_before.requests == 0
+               ? "\n"
+               : " (before " + format_duration(from_ms(job.guest_before.p99_ms)) + ")\n");
   if (job.switchovers_postponed > 0) {
     text += "  switchovers postponed " + std::to_string(job.switchovers_postponed) +
             ", the gate was closed for " + format_duration(from_ms(job.postponed_ms)) + "\n";

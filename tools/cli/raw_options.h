@@ -36,6 +36,7 @@ struct RawOptions {
   std::string bwlimit;
   std::string max_downtime;
   std::string mirror_deadline;
+  std::string max_guest_latency;
   std::string on_stall;
   bool point_in_time = false;
   bool keep_record = false;

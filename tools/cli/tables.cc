@@ -28,6 +28,19 @@ std::size_t shown_width(const std::string& text) {
 /// Nothing was measured: nothing is shown.
 std::string latency_text(double value) { return value > 0 ? milliseconds(value) : "-"; }
 
+std::string latency_text(const GuestLatency& latency) {
+  if (latency.requests == 0) return "";
+  return "p50 " + milliseconds(latency.p50_ms) + ", p99 " + milliseconds(latency.p99_ms) +
+         ", longest " + milliseconds(latency.max_ms);
+}
+
+std::string pace_text(const JobStatus& job) {
+  if (job.pace_depth == 0) return "";
+  const std::string rate =
+      job.pace_bytes_per_second == 0 ? "any rate" : format_rate(job.pace_bytes_per_second);
+  return rate + ", " + std::to_string(job.pace_depth) + " at a time, for the guest's latency";
+}
+
 std::string rate_text(double bytes_per_second) {
   return format_rate(static_cast<std::uint64_t>(bytes_per_second));
 }
@@ -230,8 +243,11 @@ std::string job_text(const JobStatus& job) {
                                         (job.generations_begun == job.generations_complete
                                              ? ", the target is usable by itself"
                                              : ", the target is a mixture until the next one is")},
+              {"requests before", latency_text(job.guest_before)},
               {"requests",
                "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " + milliseconds(job.guest_p99_ms)},
+              {"requests after", latency_text(job.guest_after)},
+              {"copier's pace", pace_text(job)},
               {"elapsed", seconds(job.elapsed_seconds)},
               {"epoch", std::to_string(job.epoch)},
               {"paused because", job.paused_because},

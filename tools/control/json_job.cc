@@ -68,6 +68,32 @@ void read_decisions(FieldReader& fields, JobStatus& job) {
   }
 }
 
+void read_latency(FieldReader& fields, const char* key, GuestLatency& latency) {
+  const Json* object = fields.find(key);
+  if (object == nullptr) return;
+  if (!object->is_object()) return fields.fail(key, "must be an object");
+  FieldReader inner(*object);
+  inner.read("requests", latency.requests);
+  inner.read("p50_ms", latency.p50_ms);
+  inner.read("p99_ms", latency.p99_ms);
+  inner.read("max_ms", latency.max_ms);
+  if (!inner.status()) fields.fail(key, "must hold what it was written with");
+}
+
+Json latency_json(const GuestLatency& latency) {
+  return {{"requests", latency.requests},
+          {"p50_ms", latency.p50_ms},
+          {"p99_ms", latency.p99_ms},
+          {"max_ms", latency.max_ms}};
+}
+
+void write_guest(Json& json, const JobStatus& job) {
+  json["guest_before"] = latency_json(job.guest_before);
+  json["guest_after"] = latency_json(job.guest_after);
+  json["pace_bytes_per_second"] = job.pace_bytes_per_second;
+  json["pace_depth"] = job.pace_depth;
+}
+
 void read_hydration(FieldReader& fields, JobStatus& job) {
   const Json* object = fields.find("hydration");
   if (object == nullptr) return;
@@ -146,6 +172,7 @@ Json json_of(const JobStatus& job) {
   json["longest_request_ms"] = job.longest_request_ms;
   json["guest_p50_ms"] = job.guest_p50_ms;
   json["guest_p99_ms"] = job.guest_p99_ms;
+  write_guest(json, job);
   json["decisions"] = Json::array();
   for (const Decision& decision : job.decisions) {
     json["decisions"].push_back(
@@ -207,6 +234,10 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("longest_request_ms", job.longest_request_ms);
   fields.read("guest_p50_ms", job.guest_p50_ms);
   fields.read("guest_p99_ms", job.guest_p99_ms);
+  read_latency(fields, "guest_before", job.guest_before);
+  read_latency(fields, "guest_after", job.guest_after);
+  fields.read("pace_bytes_per_second", job.pace_bytes_per_second);
+  fields.read("pace_depth", job.pace_depth);
   read_decisions(fields, job);
   fields.read("switched", job.switched);
   read_hydration(fields, job);

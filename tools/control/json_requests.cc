@@ -113,6 +113,7 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("copy_window_bytes", options.copy_window_bytes);
   fields.read("bwlimit_bytes_per_second", options.bwlimit_bytes_per_second);
   fields.read("mirror_deadline_ms", options.mirror_deadline);
+  fields.read("max_guest_latency_ms", options.max_guest_latency);
   fields.read("mirror_window_bytes", options.mirror_window_bytes);
   fields.read("deadline_ms", options.deadline);
   fields.read("point_in_time", options.point_in_time);
@@ -187,6 +188,7 @@ std::string to_json(const MigrateRequest& request) {
   json["snapshot_buffer_bytes"] = options.snapshot_buffer_bytes;
   json["deadline_ms"] = milliseconds(options.deadline);
   json["mirror_deadline_ms"] = milliseconds(options.mirror_deadline);
+  json["max_guest_latency_ms"] = milliseconds(options.max_guest_latency);
   json["mirror_window_bytes"] = options.mirror_window_bytes;
   json["max_downtime_ms"] = milliseconds(options.max_downtime);
   json["target_timeout_ms"] = milliseconds(options.target_timeout);

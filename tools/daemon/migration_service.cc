@@ -8,12 +8,16 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/guest_pace.h"
 #include "tools/control/json.h"
 #include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/uri_target.h"
 
 namespace blockmig {
 namespace {
+
+/// How long the guest's requests are looked at once a move is over.
+constexpr Duration kAfterMove = std::chrono::seconds(5);
 
 /// What a journal record still says: everything where the final report is there, else the outline.
 /// A job that was running when its daemon ended has ended with it, before its decision (I7).
@@ -146,22 +150,47 @@ Task<void> MigrationService::keep_report(std::string id) {
   const Status saved = co_await journal_.save_job(record);
   // Nothing rests on it: the disk's record is what counts, and the job is still on the board.
   if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
+  const bool looked = co_await look_after(*job);
+  if (!looked) co_return;
+  record.report_json = to_json(completed(*job));
+  const Status again = co_await journal_.save_job(record);
+  static_cast<void>(again);  // the report without these figures is there
 }
 
-Task<void> MigrationService::finish() { co_await reports_.join(); }
+Task<bool> MigrationService::look_after(const JobStatus& job) {
+  const TimePoint later = loop_.now() + kAfterMove;
+  const bool stopped = co_await stopping_.wait_until(later);
+  const auto disk = disks_.get(job.disk);
+  if (stopped || !disk.ok() || !jobs_.job_of(job.disk).empty()) co_return false;
+  Disk& served = (*disk)->disk();
+  std::erase_if(after_, [this](const auto& old) { return !jobs_.status(old.first).ok(); });
+  after_[job.id] = guest_latency(served.stats().latency().since(served.latency_mark()));
+  co_return true;
+}
+
+JobStatus MigrationService::completed(JobStatus job) const {
+  const auto seen = after_.find(job.id);
+  if (seen != after_.end()) job.guest_after = seen->second;
+  return job;
+}
+
+Task<void> MigrationService::finish() {
+  stopping_.set();
+  co_await reports_.join();
+}
 
 std::vector<JobStatus> MigrationService::list() const {
   std::vector<JobStatus> all = history_;
   for (JobStatus& job : jobs_.list()) {
     std::erase_if(all, [&job](const JobStatus& old) { return old.id == job.id; });
-    all.push_back(std::move(job));
+    all.push_back(completed(std::move(job)));
   }
   return all;
 }
 
 Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
   Result<JobStatus> exact = jobs_.status(job_or_disk);
-  if (exact.ok()) return exact;
+  if (exact.ok()) return completed(*std::move(exact));
   const std::string running = jobs_.job_of(job_or_disk);
   if (!running.empty()) return jobs_.status(running);
   std::vector<JobStatus> all = list();

@@ -4,6 +4,7 @@
 // What it refers to outlives it.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -23,7 +24,13 @@ class MigrationService final {
  public:
   MigrationService(IoLoop& loop, Journal& journal, DiskSet& disks, DiskService& service,
                    JobBoard& jobs, Log& log)
-      : loop_(loop), journal_(journal), disks_(disks), service_(service), jobs_(jobs), log_(log) {}
+      : loop_(loop),
+        journal_(journal),
+        disks_(disks),
+        service_(service),
+        jobs_(jobs),
+        log_(log),
+        stopping_(loop) {}
 
   /// Whose stamps the stores of moves get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
@@ -60,6 +67,10 @@ class MigrationService final {
   /// Keeps a job's final report, for later daemons to show.
   Task<void> keep_report(std::string id);
   Result<JobStatus> after(const std::string& id, const Status& done) const;
+  /// What the guest's requests take once the move is over; waits for that.
+  Task<bool> look_after(const JobStatus& job);
+  /// With what look_after() has seen.
+  JobStatus completed(JobStatus job) const;
 
   IoLoop& loop_;
   Journal& journal_;
@@ -69,6 +80,8 @@ class MigrationService final {
   Log& log_;
   StoreOwners* owners_ = nullptr;
   std::vector<JobStatus> history_;
+  std::map<std::string, GuestLatency> after_;  ///< by job of the board
+  Event stopping_;
   TaskScope reports_;
 };
 

@@ -132,7 +132,7 @@ TEST(CommandLine, MigrateTakesItsOptions) {
       "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "
       "--on-stall fail --reverse-mirror off --base-patience 2s --verify full "
       "--granularity 4KiB --copy-depth 64 --copy-size 2MiB --target-timeout 3s --timeout 1min -o "
-      "json --on-target-error pause --retry-for 5s");
+      "json --on-target-error pause --retry-for 5s --max-guest-latency 2ms");
   const JobOptions& options = command.migrate.options;
   EXPECT_EQ(options.mode, Mode::kDbt);
   EXPECT_EQ(options.bwlimit_bytes_per_second, 200 * kMiB);
@@ -149,6 +149,7 @@ TEST(CommandLine, MigrateTakesItsOptions) {
   EXPECT_EQ(options.target_timeout, std::chrono::seconds(3));
   EXPECT_EQ(options.on_target_error, OnTargetError::kPause);
   EXPECT_EQ(options.retry_for, std::chrono::seconds(5));
+  EXPECT_EQ(options.max_guest_latency, std::chrono::milliseconds(2));
   EXPECT_EQ(command.timeout, std::chrono::minutes(1));
   EXPECT_EQ(command.format, OutputFormat::kJson);
   EXPECT_TRUE(command.wait);

@@ -67,6 +67,10 @@ JobStatus sample_job() {
   job.longest_request_ms = 4.5;
   job.guest_p50_ms = 5.5;
   job.guest_p99_ms = 6.5;
+  job.guest_before = {18, 7.5, 8.25, 9.25};
+  job.guest_after = {19, 10.25, 11.25, 12.25};
+  job.pace_bytes_per_second = 20;
+  job.pace_depth = 21;
   job.source_digest = "aa";
   job.target_digest = "bb";
   return job;
@@ -86,6 +90,8 @@ TEST(Json, JobSurvivesTheRoundTripFieldByField) {
   EXPECT_EQ(back->error->message(), "no room at \"b\"\n");
   EXPECT_EQ(back->target_digest, "bb");
   EXPECT_DOUBLE_EQ(back->guest_p99_ms, 6.5);
+  EXPECT_DOUBLE_EQ(back->guest_after.max_ms, 12.25);
+  EXPECT_EQ(back->pace_depth, 21u);
   EXPECT_EQ(back->decisions, job.decisions);
 }
 
@@ -212,6 +218,7 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   request.options.copy_request_bytes = 65536;
   request.options.bwlimit_bytes_per_second = 12345;
   request.options.mirror_deadline = std::chrono::microseconds(1500);
+  request.options.max_guest_latency = std::chrono::microseconds(2500);
   request.options.max_downtime = std::chrono::milliseconds(7);
   request.options.target_timeout = std::chrono::seconds(2);
   request.options.reverse_mirror = false;
@@ -224,6 +231,7 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(to_json(*back), to_json(request));
   EXPECT_EQ(back->options.mirror_deadline, request.options.mirror_deadline);
+  EXPECT_EQ(back->options.max_guest_latency, request.options.max_guest_latency);
   EXPECT_EQ(back->options.verify, Verify::kFull);
 }
 
