@@ -62,6 +62,7 @@ std::vector<BitmapFacts> BitmapKeeper::bitmaps() const {
     const BitmapPlan& plan = kept->plan;
     BitmapFacts facts{plan.name,      plan.granularity_bytes, plan.persistent,
                       plan.recording, kept->inconsistent,     nullptr};
+    facts.id = plan.id;
     if (kept->inconsistent.empty()) facts.bitmap = tracking.find(plan.name);
     all.push_back(std::move(facts));
   }

@@ -46,6 +46,9 @@ struct BitmapPlan {
   std::uint32_t granularity_bytes = kDefaultGranularityBytes;
   bool persistent = true;
   bool recording = true;  ///< false: no write marks it; it is there to be merged into
+  /// What tells its beginning from that of every other bitmap, also of one of the same name: the
+  /// caller's, opaque here. Empty: unknown.
+  std::string id{};
 };
 
 struct BitmapFacts {
@@ -55,6 +58,7 @@ struct BitmapFacts {
   bool recording = false;
   std::string inconsistent;             ///< why; empty if it can be trusted
   const DirtyBitmap* bitmap = nullptr;  ///< null if it is inconsistent
+  std::string id{};                     ///< of the plan
 };
 
 class BitmapKeeper final {

@@ -33,6 +33,7 @@ RegionSetRecord describe(const Disk& disk, const BitmapPlan& plan) {
   record.size_bytes = disk.info().size_bytes;
   record.granularity_bytes = plan.granularity_bytes;
   record.tag = plan.recording ? kRecords : 0;
+  record.note = plan.id;
   return record;
 }
 
@@ -42,6 +43,7 @@ BitmapPlan plan_of(const RegionSetRecord& set) {
   plan.granularity_bytes = set.granularity_bytes;
   plan.persistent = true;
   plan.recording = (set.tag & kRecords) != 0;
+  if (set.kind == kBitmapSet) plan.id = set.note;
   return plan;
 }
 

@@ -62,6 +62,7 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   status.source_uri = disk.store_uri();
   status.target_uri = opener_->uri();
   status.point_in_time = options.point_in_time;
+  status.since_bitmap = options.since_bitmap;
   migration_.opener = opener_;
   status.epoch = disk.epoch();
   status.attempt = 1;

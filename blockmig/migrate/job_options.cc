@@ -169,6 +169,9 @@ Status check_options(const JobOptions& options) {
   if (options.point_in_time && options.mode != Mode::kSnapshot) {
     return invalid("a point in time is copied by mode snapshot");
   }
+  if (!options.since_bitmap.empty() && !options.point_in_time) {
+    return invalid("only a point in time is copied since a bitmap's beginning");
+  }
   if (options.point_in_time && options.verify == Verify::kFull) {
     return invalid(
         "full verification compares with the disk, which goes on: a point in time has digests "

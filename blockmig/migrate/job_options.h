@@ -87,6 +87,9 @@ struct JobOptions {
   std::uint64_t mirror_window_bytes = 64u << 20;
   /// Mode snapshot: stop after the first generation; the disk stays where it is.
   bool point_in_time = false;
+  /// With point_in_time: the named bitmap that marks all in which the target may differ from the
+  /// disk. Only that is copied. Empty: everything.
+  std::string since_bitmap;
   /// Mode snapshot: old content kept for the copier at most, in bytes (I10).
   std::uint64_t snapshot_buffer_bytes = 64u << 20;
   /// What changes after the move is recorded, so that the disk can go back with mode `return`.

@@ -98,10 +98,23 @@ Task<Status> find_allocated(Migration& migration) {
   co_return scanned;
 }
 
+/// The bitmap's marks together with what is written from now on, which the job's bitmap gets by
+/// itself: whatever the instant will be, that is all in which the target differs then (I5). The
+/// named bitmap keeps its marks, so a failure has nothing to give back.
+Status take_marks(Migration& migration) {
+  const std::string& name = migration.options.since_bitmap;
+  const DirtyBitmap* const marks = migration.disk.tracking().find(name);
+  if (marks == nullptr) return Error(ErrorCode::kNotFound, "no bitmap '" + name + "'");
+  migration.sync->dirty->merge(*marks);
+  return {};
+}
+
 /// What is to be copied: everything that is allocated; of a disk that returns what has changed
-/// since it left, and then nothing is known of the chunks in between.
+/// since it left, and then nothing is known of the chunks in between; of a backup since a bitmap
+/// what that marks. With the job's bitmap attached (I17).
 Task<Status> find_different(Migration& migration) {
   SyncState& sync = *migration.sync;
+  if (!migration.options.since_bitmap.empty()) co_return take_marks(migration);
   if (migration.options.mode == Mode::kReturn) {
     if (sync.digests) sync.digests->invalidate(0, sync.dirty->size_bytes());
     co_return mark_changes(migration, *sync.dirty);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// With migrate_options.cc the only source that sees the command line library.
+// The words that select a command; with command_options.cc the only source that sees the command
+// line library.
 #include "tools/cli/command_line.h"
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <set>
 
+#include "tools/cli/command_options.h"
 #include "tools/cli/help_text.h"
-#include "tools/cli/migrate_options.h"
 #include "tools/cli/raw_options.h"
 #include "tools/control/exit_code.h"
 
@@ -16,63 +17,6 @@ namespace {
 
 constexpr const char* kBitmapGroup = "bitmap";
 constexpr const char* kManifestGroup = "manifest";
-
-void add_output(CLI::App& app, RawOptions& raw, const std::string& formats) {
-  app.add_option("-o,--output", raw.output, "output format: " + formats)->type_name("FORMAT");
-}
-
-/// Where the option library puts what was typed for one row of the table.
-CLI::Option* add_process_option(CLI::App& app, RawProcess& raw, const ProcessOption& option) {
-  const std::string name = std::string("--") + option.name;
-  if (const auto* flag = std::get_if<bool RawProcess::*>(&option.place)) {
-    return app.add_flag(name, raw.**flag, option.help);
-  }
-  if (const auto* text = std::get_if<std::string RawProcess::*>(&option.place)) {
-    return app.add_option(name, raw.**text, option.help)->type_name(option.type);
-  }
-  auto& list = raw.*std::get<std::vector<std::string> RawProcess::*>(option.place);
-  return app.add_option(name, list, option.help)->type_name(option.type)->allow_extra_args(false);
-}
-
-void add_process_options(CLI::App& app, RawOptions& raw, bool is_daemon) {
-  for (const ProcessOption& option : process_options()) {
-    if (option.daemon_only && !is_daemon) continue;
-    add_process_option(app, raw.process, option)->group(is_daemon ? "Options" : "Daemon options");
-  }
-}
-
-void add_serve(CLI::App& app, RawOptions& raw) {
-  app.add_option("DISK", raw.subject, "name of the disk, which is its NBD export name")->required();
-  app.add_option("--source", raw.source,
-                 "store with the disk's content (default: where the journal says)")
-      ->type_name("STORE");
-  add_process_options(app, raw, false);
-  app.add_flag("--read-only", raw.read_only, "refuse writes");
-  app.add_option("--cache", raw.cache,
-                 "files: buffered (page cache), map (page cache, mapped) or direct (O_DIRECT)")
-      ->type_name("MODE");
-  app.add_option("--bitmap", raw.bitmaps,
-                 "record changed chunks in a bitmap that clients can query; may be repeated")
-      ->type_name("NAME[:GRANULARITY]")
-      ->allow_extra_args(false);
-  app.add_option("--description", raw.description, "text that clients see")->type_name("TEXT");
-  app.add_option("--create-size", raw.create_size, "create the source file with this size")
-      ->type_name("SIZE");
-  app.add_flag("--force-source", raw.force_source,
-               "use --source though the journal says that the disk lives elsewhere; what was "
-               "written there is given up");
-  app.add_flag("--foreground", raw.foreground,
-               "with a running daemon: stay, and detach the disk when interrupted");
-  app.footer(kServeFooter);
-}
-
-void add_settle(CLI::App& app, RawOptions& raw) {
-  app.add_option("DISK", raw.subject, "a disk that was moved with --mode shared")->required();
-  app.add_flag("--detach", raw.detach, "return when it has begun");
-  app.add_option("--timeout", raw.timeout, "stop waiting after this long; it goes on")
-      ->type_name("TIME");
-  add_output(app, raw, "table, json");
-}
 
 /// All of blockmig's commands over one RawOptions; `verb` is set by the command that was parsed.
 class Parser final {
@@ -91,6 +35,9 @@ class Parser final {
     add_migrate(*command("migrate", "move a disk to another store", Verb::kMigrate), raw_);
     add_settle(*command("settle", "fetch what a disk has at rest in a folder", Verb::kSettle),
                raw_);
+    add_backup(
+        *command("backup", "copy a disk as of one instant, whole or what changed", Verb::kBackup),
+        raw_);
     add_queries();
     add_job_commands();
     add_bitmap_commands();

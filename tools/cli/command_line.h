@@ -17,6 +17,7 @@ namespace blockmig {
 enum class Verb {
   kServe,
   kMigrate,
+  kBackup,
   kSettle,
   kStatus,
   kMetrics,

@@ -27,6 +27,8 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
   switch (command.verb) {
     case Verb::kServe:
       return run_serve(command, context);
+    case Verb::kBackup:
+      return run_backup(command, context);
     case Verb::kMigrate:
       return run_migrate(command, context);
     case Verb::kSettle:

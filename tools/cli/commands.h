@@ -30,6 +30,8 @@ std::string disk_path(const std::string& disk);
 
 ExitCode run_serve(const CommandLine& command, const CommandContext& context);
 ExitCode run_migrate(const CommandLine& command, const CommandContext& context);
+/// The same job, into a file that knows what it is a copy of.
+ExitCode run_backup(const CommandLine& command, const CommandContext& context);
 ExitCode run_settle(const CommandLine& command, const CommandContext& context);
 ExitCode run_verify(const CommandLine& command, const CommandContext& context);
 ExitCode run_status(const CommandLine& command, const CommandContext& context);

@@ -120,6 +120,24 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   return check_options(options);
 }
 
+Status convert_backup(const RawOptions& raw, CommandLine& command) {
+  RawOptions copy = raw;
+  copy.to = raw.object;
+  copy.mode = to_string(Mode::kSnapshot);
+  copy.point_in_time = true;
+  MigrateRequest& backup = command.migrate;
+  backup.backup = true;
+  backup.options.since_bitmap = raw.since;
+  Status status;
+  if (!raw.begins.empty()) {
+    backup.bitmap.emplace();
+    take(status, "--bitmap", raw.begins, *backup.bitmap, parse_bitmap_spec);
+  }
+  if (!status) return status;
+  const Status converted = convert_migrate(copy, command);
+  return converted.ok() ? check_backup(backup) : converted;
+}
+
 Status convert_set(const RawOptions& raw, CommandLine& command) {
   constexpr std::string_view kBwlimit = "bwlimit=";
   Status status;
@@ -174,6 +192,9 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
       break;
     case Verb::kMigrate:
       status = convert_migrate(raw, command);
+      break;
+    case Verb::kBackup:
+      status = convert_backup(raw, command);
       break;
     case Verb::kSettle:
       take(status, "--timeout", raw.timeout, command.timeout, parse_duration);

@@ -46,6 +46,19 @@ Modes: cold holds writers back while it copies; dbt copies in passes until the r
 --max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
 waiting, not the job.)";
 
+inline constexpr const char* kBackupFooter = R"(
+Examples:
+  blockmig backup vm1 /backup/vm1.img --bitmap mon              (everything)
+  blockmig backup vm1 /backup/vm1.img --since mon --bitmap tue  (what changed; then:)
+  blockmig bitmap rm vm1 mon
+
+The copy is the disk of one instant, whatever is written meanwhile; the disk stays where it is.
+TARGET.blockmig-backup says which instant: with --since, TARGET must be a copy about which the
+bitmap says everything that changed, and becomes the disk of the later instant. Until then it is
+'incomplete' there, and no disk of any instant. The bitmap keeps its marks: after a failure the
+same command again completes the copy. To keep the earlier copy, copy both files first, with
+cp -p --reflink=auto. To restore, serve or copy TARGET: it is a raw image.)";
+
 inline constexpr const char* kForceOwnFooter = R"(
 Beside each image lies IMAGE.blockmig-owner, which says whose it is. A daemon that was killed
 takes its images up again by itself; another one is refused, and the refusal names epoch and

@@ -160,6 +160,10 @@ ExitCode run_migrate(const CommandLine& command, const CommandContext& context) 
   return may_be_disk ? migrate_in_daemon(command, *context.daemon) : report(file.error());
 }
 
+ExitCode run_backup(const CommandLine& command, const CommandContext& context) {
+  return migrate_in_daemon(command, *context.daemon);
+}
+
 ExitCode run_settle(const CommandLine& command, const CommandContext& context) {
   StopSignals signals;
   const Result<std::string> answer =

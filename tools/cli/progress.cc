@@ -120,7 +120,8 @@ std::string summary_text(const JobStatus& job) {
   std::string text =
       job.id + " " + std::string(to_string(job.state)) + ": disk '" + job.disk + "' ";
   if (job.point_in_time) {
-    text += "copied as of one instant to " + job.target_uri + "; it stays on " + job.source_uri;
+    text += job.since_bitmap.empty() ? "copied" : "changes since '" + job.since_bitmap + "' copied";
+    text += " as of one instant to " + job.target_uri + "; it stays on " + job.source_uri;
   } else {
     text += "moved from " + job.source_uri + " to " + job.target_uri;
   }

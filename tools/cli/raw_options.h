@@ -58,6 +58,9 @@ struct RawOptions {
   bool detach = false;
   std::string timeout;
 
+  std::string since;   ///< backup
+  std::string begins;  ///< backup --bitmap
+
   bool transient = false;             ///< bitmap add
   bool disabled = false;              ///< bitmap add
   std::vector<std::string> sources;   ///< bitmap merge

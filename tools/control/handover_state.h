@@ -43,6 +43,7 @@ struct HandoverBitmap {
   std::string name;
   std::string frame;  ///< bitmap_codec.h
   bool recording = true;
+  std::string id{};  ///< of its beginning
   friend bool operator==(const HandoverBitmap&, const HandoverBitmap&) = default;
 };
 

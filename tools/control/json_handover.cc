@@ -123,6 +123,7 @@ Status read_disk(const Json& json, HandoverDisk& disk) {
     HandoverBitmap read;
     bitmap.read("name", read.name);
     bitmap.read("recording", read.recording);
+    bitmap.read("id", read.id);
     const Status frame = read_bytes(bitmap, "frame", read.frame);
     if (!frame.ok()) return frame;
     disk.bitmaps.push_back(std::move(read));
@@ -144,8 +145,10 @@ std::string to_json(const HandoverState& state) {
     entry["request"] = Json::parse(to_json(disk.request));
     entry["bitmaps"] = Json::array();
     for (const HandoverBitmap& bitmap : disk.bitmaps) {
-      entry["bitmaps"].push_back(Json{
-          {"name", bitmap.name}, {"recording", bitmap.recording}, {"frame", to_hex(bitmap.frame)}});
+      entry["bitmaps"].push_back(Json{{"name", bitmap.name},
+                                      {"recording", bitmap.recording},
+                                      {"id", bitmap.id},
+                                      {"frame", to_hex(bitmap.frame)}});
     }
     json["disks"].push_back(std::move(entry));
   }

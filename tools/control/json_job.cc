@@ -150,6 +150,7 @@ Json json_of(const JobStatus& job) {
   json["target_errors"] = job.target_errors;
   json["target_losses"] = job.target_losses;
   json["point_in_time"] = job.point_in_time;
+  if (!job.since_bitmap.empty()) json["since"] = job.since_bitmap;
   json["generations_begun"] = job.generations_begun;
   json["generations_complete"] = job.generations_complete;
   json["chunks_kept"] = job.chunks_kept;
@@ -219,6 +220,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("target_errors", job.target_errors);
   fields.read("target_losses", job.target_losses);
   fields.read("point_in_time", job.point_in_time);
+  fields.read("since", job.since_bitmap);
   fields.read("generations_begun", job.generations_begun);
   fields.read("generations_complete", job.generations_complete);
   fields.read("chunks_kept", job.chunks_kept);

@@ -130,6 +130,19 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read_name("hydrate", options.hydrate, parse_hydrate);
 }
 
+Status read_backup(FieldReader& fields, MigrateRequest& request) {
+  fields.read("backup", request.backup);
+  fields.read("since", request.options.since_bitmap);
+  const Json* const fresh = fields.find("bitmap");
+  if (fresh != nullptr) {
+    if (!fresh->is_object()) return Error(ErrorCode::kInvalid, "field 'bitmap' must be an object");
+    const Result<BitmapSpec> bitmap = bitmap_of_json(*fresh);
+    if (!bitmap) return bitmap.error();
+    request.bitmap = *bitmap;
+  }
+  return check_backup(request);
+}
+
 }  // namespace
 
 std::string to_json(const ServeRequest& request) {
@@ -199,6 +212,9 @@ std::string to_json(const MigrateRequest& request) {
   json["on_restart"] = to_string(options.on_restart);
   json["checkpoint_interval_ms"] = milliseconds(options.checkpoint_interval);
   json["hydrate"] = to_string(options.hydrate);
+  if (request.backup) json["backup"] = true;
+  if (!options.since_bitmap.empty()) json["since"] = options.since_bitmap;
+  if (request.bitmap) json["bitmap"] = json_of(*request.bitmap);
   return dump(json, false);
 }
 
@@ -212,8 +228,10 @@ Result<MigrateRequest> migrate_request_from_json(const std::string& text) {
   fields.read("disk", request.disk);
   fields.read("target", request.target);
   read_options(fields, request.options);
+  const Status backup = read_backup(fields, request);
   fields.refuse_unknown();
   if (!fields.status()) return fields.status().error();
+  if (!backup) return backup.error();
   const Status name = check_name("disk", request.disk);
   if (!name) return name.error();
   const Status target = canonicalise(request.target);

@@ -25,6 +25,7 @@ Result<BitmapView> bitmap_of_json(const Json& json) {
   fields.read("persistent", bitmap.persistent);
   fields.read("recording", bitmap.recording);
   fields.read("inconsistent", bitmap.inconsistent);
+  fields.read("id", bitmap.id);
   return finish(fields, bitmap);
 }
 
@@ -168,6 +169,7 @@ Json json_of(const BitmapView& bitmap) {
   json["persistent"] = bitmap.persistent;
   json["recording"] = bitmap.recording;
   if (!bitmap.inconsistent.empty()) json["inconsistent"] = bitmap.inconsistent;
+  if (!bitmap.id.empty()) json["id"] = bitmap.id;
   return json;
 }
 

@@ -34,6 +34,30 @@ Status check_name(const char* what, const std::string& name) {
                                         "neither . nor -");
 }
 
+Status check_backup(const MigrateRequest& request) {
+  const std::string& since = request.options.since_bitmap;
+  if (!request.backup && (!since.empty() || request.bitmap)) {
+    return Error(ErrorCode::kInvalid, "'since' and 'bitmap' are for backups");
+  }
+  if (request.backup && !request.options.point_in_time) {
+    return Error(ErrorCode::kInvalid, "a backup is the copy of a point in time");
+  }
+  if (!since.empty()) {
+    const Status name = check_name("bitmap", since);
+    if (!name) return name;
+  }
+  if (request.bitmap && request.bitmap->name == since) {
+    return Error(ErrorCode::kInvalid,
+                 "bitmap '" + since +
+                     "' cannot begin with a copy that is made since its "
+                     "beginning: it is needed until the copy is whole; name another one");
+  }
+  if (request.bitmap && !request.bitmap->recording) {
+    return Error(ErrorCode::kInvalid, "the bitmap of a backup records from its instant on");
+  }
+  return {};
+}
+
 std::string export_uri(const std::string& address, const std::string& disk, bool tls_required) {
   constexpr std::string_view kUnix = "unix:";
   constexpr std::string_view kTcp = "tcp:";

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,9 @@ struct MigrateRequest {
   std::string
       target;  ///< canonical store URI; a folder stands for a file of the source's name in it
   JobOptions options;
+  /// A point in time into a file that knows what it is a copy of; options.since_bitmap needs it.
+  bool backup = false;
+  std::optional<BitmapSpec> bitmap;  ///< of a backup: begins with it; recording
 };
 
 struct BitmapView {
@@ -61,6 +65,7 @@ struct BitmapView {
   bool persistent = false;
   bool recording = true;
   std::string inconsistent;  ///< why it cannot be trusted; empty if it can
+  std::string id{};          ///< of its beginning; empty: of an older program
   friend bool operator==(const BitmapView&, const BitmapView&) = default;
 };
 
@@ -184,6 +189,9 @@ struct ManifestReport {
 /// with . or -, at most kMaxDiskNameBytes. kInvalid names what is wrong. Bitmaps follow the same
 /// rule.
 Status check_name(const char* what, const std::string& name);
+
+/// kInvalid: what a backup is asked for does not fit together.
+Status check_backup(const MigrateRequest& request);
 
 /// nbd+unix:///DISK?socket=PATH, nbd://HOST:PORT/DISK or nbd+vsock://CID:PORT/DISK for a listening
 /// address in SocketAddress::to_string()'s form. A wildcard host becomes localhost. Where nobody is

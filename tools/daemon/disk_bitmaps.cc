@@ -3,13 +3,14 @@
 #include <utility>
 
 #include "bitmap/bitmap_codec.h"
+#include "blockmig/journal/owner_stamp.h"
 #include "tools/daemon/disk_service.h"
 
 namespace blockmig {
 namespace {
 
 BitmapPlan plan_of(const BitmapSpec& spec) {
-  return {spec.name, spec.granularity_bytes, spec.persistent, spec.recording};
+  return {spec.name, spec.granularity_bytes, spec.persistent, spec.recording, make_owner_id()};
 }
 
 /// The engine's own are nobody's to use.
@@ -33,6 +34,7 @@ std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
     view.persistent = facts.persistent;
     view.recording = facts.recording && facts.bitmap != nullptr;
     view.inconsistent = facts.inconsistent;
+    view.id = facts.id;
     views.push_back(std::move(view));
   }
   return views;

@@ -21,7 +21,7 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
     const std::vector<std::byte> frame = encode_bitmap(*facts.bitmap);
     disk.bitmaps.push_back({facts.name,
                             std::string(reinterpret_cast<const char*>(frame.data()), frame.size()),
-                            facts.recording});
+                            facts.recording, facts.id});
   }
   return disk;
 }
@@ -79,6 +79,7 @@ Task<Status> Engine::resume_disk(const HandoverDisk& disk) {
     plan.granularity_bytes = (*decoded)->granularity_bytes();
     plan.persistent = false;
     plan.recording = bitmap.recording;
+    plan.id = bitmap.id;
     const Status added = (*found)->bitmaps().add_now(std::move(plan), *std::move(decoded));
     if (!added.ok()) co_return added;
   }

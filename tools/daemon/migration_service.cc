@@ -10,6 +10,7 @@
 #include "blockmig/migrate/return_record.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "tools/control/json.h"
+#include "tools/daemon/backup_target.h"
 #include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/uri_target.h"
 
@@ -98,15 +99,19 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   }
   Result<TargetPlan> plan = co_await plan_target(request, false);
   if (!plan) co_return plan.error();
+  // What a restart opens is the file, also where a folder was named.
+  request.target = plan->target.text;
+  auto opening = co_await make_opener(request, *plan, false);
+  if (!opening) co_return opening.error();
   // The disk may have left while its target was looked at.
   const auto still = disks_.get(request.disk);
   if (!still) co_return still.error();
-  // What a restart opens is the file, also where a folder was named.
-  request.target = plan->target.text;
-  auto opener = std::make_unique<UriTarget>(loop_, *std::move(plan));
   const Result<std::string> id =
-      jobs_.start((*still)->disk(), std::move(opener), request.options, to_json(request));
-  if (!id) co_return id.error();
+      jobs_.start((*still)->disk(), std::move(opening->opener), request.options, to_json(request));
+  if (!id) {
+    co_await drop_bitmap(disks_, request.disk, opening->fresh);
+    co_return id.error();
+  }
   reports_.spawn(keep_report(*id));
   co_return jobs_.status(*id);
 }
@@ -117,12 +122,16 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   if (!request) co_return request.error();
   Result<TargetPlan> plan = co_await plan_target(*request, true);
   if (!plan) co_return plan.error();
+  auto opening = co_await make_opener(*request, *plan, true);
+  if (!opening) co_return opening.error();
   const auto disk = disks_.get(request->disk);
   if (!disk) co_return disk.error();
-  auto opener = std::make_unique<UriTarget>(loop_, *std::move(plan));
-  const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opener),
+  const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener),
                                                        request->options, record, recovered);
-  if (!id) co_return id.error();
+  if (!id) {
+    co_await drop_bitmap(disks_, request->disk, opening->fresh);
+    co_return id.error();
+  }
   reports_.spawn(keep_report(*id));
   co_return Status();
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/job_board.h"
+#include "tools/control/backup_record.h"
 #include "tools/control/messages.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/disk_set.h"
@@ -62,6 +64,15 @@ class MigrationService final {
  private:
   /// The target, checked as far as it can be without asking another server.
   Task<Result<TargetPlan>> plan_target(const MigrateRequest& request, bool resumed);
+  /// How a job reaches its target, and what was begun for it (backup_start.cc).
+  struct Opening {
+    std::unique_ptr<TargetOpener> opener;
+    BackupRecord::Bitmap fresh;  ///< begins with a backup; no id if none does
+  };
+  /// `resumed`: an earlier daemon may have begun the bitmap.
+  Task<Result<Opening>> make_opener(const MigrateRequest& request, const TargetPlan& plan,
+                                    bool resumed);
+  Task<Result<BackupRecord::Bitmap>> begin_bitmap(const MigrateRequest& request, bool resumed);
   /// The id of a job of this daemon that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
   /// Keeps a job's final report, for later daemons to show.

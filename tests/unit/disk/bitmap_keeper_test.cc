@@ -100,6 +100,21 @@ class BitmapKeeperTest : public testing::Test {
   std::unique_ptr<BitmapKeeper> keeper_;
 };
 
+TEST_F(BitmapKeeperTest, TheIdOfABeginningOutlivesADeathAndIsNoneOfAnInconsistentOne) {
+  BitmapPlan plan{"b", kChunk, true, true, "its id"};
+  ASSERT_TRUE(run_task(loop_, keeper_->add(std::move(plan))).ok());
+  EXPECT_EQ(facts("b").id, "its id");
+  die();
+  restart("as it is");
+  EXPECT_EQ(facts("b").id, "its id");
+  end_in_order("as it is");
+  restart("changed");
+  EXPECT_NE(facts("b").inconsistent, "");
+  die();
+  restart("changed");
+  EXPECT_EQ(facts("b").id, "") << "what the record says now is why it is inconsistent";
+}
+
 TEST_F(BitmapKeeperTest, ARestartInOrderChangesNothing) {
   write(1);
   ASSERT_TRUE(add("b").ok());

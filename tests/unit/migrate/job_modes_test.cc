@@ -64,6 +64,38 @@ TEST(Auto, AQuietDiskStaysWithDbtAndTheNumbersAreTold) {
   EXPECT_EQ(status.passes, 1u) << "a look is not the end of a pass";
 }
 
+TEST(PointInTime, SinceABitmapCopiesWhatItMarks_I5) {
+  Rig rig;
+  std::vector<std::byte> content(Rig::kSize);
+  rig.source->peek(0, content);
+  rig.target->preload(0, content);
+  rig.target->mutable_info().zero_initialised = false;
+  auto bitmap = DirtyBitmap::create(Rig::kSize, 4096);
+  ASSERT_TRUE(rig.disk.tracking().add("mon", *std::move(bitmap)).ok());
+  ASSERT_TRUE(rig.write(5 * 65536 + 100, std::vector<std::byte>(512, std::byte{1})).ok());
+  JobOptions options = options_for(Mode::kSnapshot);
+  options.point_in_time = true;
+  options.since_bitmap = "mon";
+  const JobStatus status = rig.wait(rig.start(options));
+  ASSERT_EQ(status.state, JobState::kDone);
+  EXPECT_EQ(status.since_bitmap, "mon");
+  EXPECT_EQ(status.bytes_total, 65536u);
+  EXPECT_EQ(status.bytes_copied, 65536u);
+  EXPECT_TRUE(rig.equal());
+  EXPECT_EQ(rig.disk.tracking().find("mon")->dirty_count(), 1u) << "its marks are its user's";
+}
+
+TEST(PointInTime, SinceABitmapThatIsGoneFailsAndTheDiskGoesOn_I8) {
+  Rig rig;
+  JobOptions options = options_for(Mode::kSnapshot);
+  options.point_in_time = true;
+  options.since_bitmap = "mon";
+  const JobStatus status = rig.wait(rig.start(options));
+  ASSERT_EQ(status.state, JobState::kFailed);
+  EXPECT_EQ(status.error->code(), ErrorCode::kNotFound);
+  EXPECT_TRUE(rig.write(0, std::vector<std::byte>(512, std::byte{2})).ok());
+}
+
 TEST(EndedJob, SaysNothingOfADiskThatMayBeGone) {
   Rig rig;
   const std::string job = rig.start(options_for(Mode::kDbt));

@@ -28,6 +28,7 @@ TEST(CommandLine, EveryVerbIsReached) {
   const std::pair<const char*, Verb> cases[] = {
       {"serve vm1 --source /a", Verb::kServe},
       {"migrate vm1 --to /b", Verb::kMigrate},
+      {"backup vm1 /b", Verb::kBackup},
       {"status", Verb::kStatus},
       {"abort job-1", Verb::kAbort},
       {"pause vm1", Verb::kPause},
@@ -125,6 +126,26 @@ TEST(CommandLine, TheWayBackIsRecordedAndTaken) {
   EXPECT_FALSE(parse("migrate vm1 --to /b").migrate.options.keep_record);
   EXPECT_TRUE(parse("migrate vm1 --to /b --keep-record").migrate.options.keep_record);
   EXPECT_EQ(parse("migrate vm1 --to /a --mode return").migrate.options.mode, Mode::kReturn);
+}
+
+TEST(CommandLine, BackupIsAPointInTimeSinceABitmap) {
+  const MigrateRequest full = parse("backup vm1 /b/x.img").migrate;
+  EXPECT_TRUE(full.backup && full.options.point_in_time);
+  EXPECT_EQ(full.options.mode, Mode::kSnapshot);
+  EXPECT_EQ(full.target, "file:///b/x.img");
+  EXPECT_TRUE(full.options.since_bitmap.empty() && !full.bitmap);
+  const CommandLine command =
+      parse("backup vm1 /b --since mon --bitmap tue:4KiB --bwlimit 1MiB/s --detach");
+  EXPECT_EQ(command.migrate.disk, "vm1");
+  EXPECT_EQ(command.migrate.options.since_bitmap, "mon");
+  EXPECT_EQ(command.migrate.bitmap, (BitmapSpec{"tue", 4096}));
+  EXPECT_EQ(command.migrate.options.bwlimit_bytes_per_second, 1048576u);
+  EXPECT_FALSE(command.wait);
+  for (const char* const wrong :
+       {"backup vm1", "backup vm1 /b --since a --bitmap a", "backup vm1 /b --verify full",
+        "backup vm1 /b --bitmap x/y", "backup vm1 /b --mode dbt"}) {
+    EXPECT_FALSE(parse_command_line(words(wrong)).command.has_value()) << wrong;
+  }
 }
 
 TEST(CommandLine, MigrateTakesItsOptions) {

@@ -267,6 +267,22 @@ TEST(Json, BadServeRequestsAreRefusedByName) {
   }
 }
 
+TEST(Json, BackupSurvivesTheRoundTrip) {
+  MigrateRequest request;
+  request.disk = "vm1";
+  request.target = "file:///b";
+  request.backup = true;
+  request.options.mode = Mode::kSnapshot;
+  request.options.point_in_time = true;
+  request.options.since_bitmap = "mon";
+  request.bitmap = BitmapSpec{"tue", 4096};
+  const auto read = migrate_request_from_json(to_json(request));
+  ASSERT_TRUE(read.ok()) << read.error().message();
+  EXPECT_TRUE(read->backup);
+  EXPECT_EQ(read->options.since_bitmap, "mon");
+  EXPECT_EQ(read->bitmap, request.bitmap);
+}
+
 TEST(Json, BadMigrateRequestsAreRefusedByName) {
   const BadRequest cases[] = {
       {R"({"disk":"vm1"})", "'target' is missing"},
@@ -278,6 +294,17 @@ TEST(Json, BadMigrateRequestsAreRefusedByName) {
       {R"({"disk":"vm1","target":"/b","max_downtime_ms":-1})", "from 0 to one year"},
       {R"({"disk":"vm1","target":"/b","max_downtime_ms":1e300})", "from 0 to one year"},
       {R"({"disk":"vm1","target":"/b","max_downtime_ms":0})", "longer than zero"},
+      {R"({"disk":"vm1","target":"/b","since":"mon"})", "are for backups"},
+      {R"({"disk":"vm1","target":"/b","backup":true})", "point in time"},
+      {R"({"disk":"vm1","target":"/b","mode":"snapshot","point_in_time":true,"backup":true,)"
+       R"("since":"a/b"})",
+       "a/b"},
+      {R"({"disk":"vm1","target":"/b","mode":"snapshot","point_in_time":true,"backup":true,)"
+       R"("since":"mon","bitmap":{"name":"mon"}})",
+       "needed until the copy is whole"},
+      {R"({"disk":"vm1","target":"/b","mode":"snapshot","point_in_time":true,"backup":true,)"
+       R"("bitmap":{"name":"mon","recording":false}})",
+       "records from its instant on"},
       {R"({"disk":"vm1","target":"/b","copy_dept":3})", "'copy_dept' is not known"},
   };
   for (const BadRequest& bad : cases) {

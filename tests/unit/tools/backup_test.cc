@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// What lies beside a backup, and which copies an incremental may be applied to.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include "tests/unit/tools/scratch.h"
+#include "tools/daemon/backup_file.h"
+#include "tools/daemon/backup_target.h"
+
+namespace blockmig {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t kSize = 300001;
+
+class Backup : public testing::Test {
+ protected:
+  void SetUp() override { copy_ = scratch_.image("copy.img", kSize); }
+  BackupRecord complete() {
+    BackupRecord record;
+    record.disk = "vm1";
+    record.size_bytes = kSize;
+    record.complete = true;
+    record.bitmaps = {{"mon", "1111"}, {"tue", "2222"}};
+    record.image = *state_of_backup(copy_);
+    return record;
+  }
+  void save(const BackupRecord& record) {
+    const Status saved = save_backup_record(copy_, record);
+    ASSERT_TRUE(saved.ok()) << saved.error().message();
+  }
+  /// Empty where an incremental since `mon` may be applied.
+  std::string refusal(ErrorCode code = ErrorCode::kPrecondition, std::uint64_t size = kSize,
+                      const std::string& id = "1111") {
+    const auto base = check_backup_base(copy_, size, {"mon", id});
+    if (base.ok()) return "";
+    EXPECT_EQ(base.error().code(), code) << base.error().message();
+    return base.error().message();
+  }
+
+  Scratch scratch_;
+  std::string copy_;
+};
+
+TEST_F(Backup, RecordComesBackAsItWas) {
+  BackupRecord record = complete();
+  record.since = "sun";
+  save(record);
+  const auto loaded = load_backup_record(copy_);
+  ASSERT_TRUE(loaded.ok()) << loaded.error().message();
+  EXPECT_EQ(*loaded, record);
+  EXPECT_FALSE(std::filesystem::exists(backup_record_path(copy_) + ".new"));
+  ASSERT_TRUE(remove_backup_record(copy_).ok());
+  EXPECT_EQ(load_backup_record(copy_).error().code(), ErrorCode::kNotFound);
+  EXPECT_TRUE(remove_backup_record(copy_).ok());
+}
+
+TEST_F(Backup, IncrementalFitsTheCopyThatItsBitmapKnows) {
+  save(complete());
+  EXPECT_EQ(refusal(), "");
+  EXPECT_THAT(refusal(ErrorCode::kPrecondition, kSize, "3333"), HasSubstr("'mon', 'tue'"));
+  EXPECT_THAT(refusal(ErrorCode::kPrecondition, kSize + 1), HasSubstr("300001"));
+  std::filesystem::remove(copy_);
+  EXPECT_THAT(refusal(ErrorCode::kNotFound), HasSubstr("there is no copy"));
+}
+
+TEST_F(Backup, FileWithoutARecordIsNoCopy) {
+  EXPECT_THAT(refusal(), HasSubstr("no copy made by 'blockmig backup'"));
+}
+
+TEST_F(Backup, CompleteCopyThatWasChangedIsNone) {
+  save(complete());
+  std::ofstream(copy_, std::ios::in | std::ios::out | std::ios::binary) << "x";
+  const timespec later[2] = {{0, UTIME_OMIT}, {1, 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, copy_.c_str(), later, 0), 0);
+  EXPECT_THAT(refusal(), HasSubstr("was changed since"));
+}
+
+TEST_F(Backup, IncompleteCopyIsCompletedInPlaceOnly) {
+  BackupRecord record = complete();
+  record.complete = false;
+  record.inode = *inode_of_backup(copy_);
+  record.image.clear();
+  save(record);
+  EXPECT_EQ(refusal(), "");
+  record.inode += 1;
+  save(record);
+  EXPECT_THAT(refusal(), HasSubstr("was changed since"));
+  record.bitmaps.clear();
+  save(record);
+  EXPECT_THAT(refusal(), HasSubstr("never complete"));
+}
+
+TEST_F(Backup, RecordOfANewerProgramOrDamagedIsRefused) {
+  const std::string path = backup_record_path(copy_);
+  std::ofstream(path) << R"({"format": 2, "disk": "vm1"})";
+  EXPECT_THAT(refusal(), HasSubstr("newer program"));
+  for (const char* const text :
+       {"", "{}", "[]",
+        R"({"format": 1, "disk": "d", "size_bytes": 1, "state": "done", "bitmaps": []})",
+        R"({"format": 1, "disk": "d", "size_bytes": 1, "state": "complete"})",
+        R"({"format": 1, "disk": "d", "size_bytes": 1, "state": "complete", "bitmaps": [{}]})"}) {
+    std::ofstream(path, std::ios::trunc) << text;
+    EXPECT_THAT(refusal(ErrorCode::kInvalid), HasSubstr(path)) << text;
+  }
+}
+
+TEST_F(Backup, TargetIsARegularFile) {
+  const BackupRecord::Bitmap none;
+  EXPECT_TRUE(check_backup_target(*parse_store_uri(copy_), kSize, none).ok());
+  for (const char* const target : {"nbd://localhost/x", "/dev/null"}) {
+    const Status status = check_backup_target(*parse_store_uri(target), kSize, none);
+    ASSERT_FALSE(status.ok()) << target;
+    EXPECT_THAT(status.error().message(), HasSubstr("regular file"));
+  }
+}
+
+}  // namespace
+}  // namespace blockmig
