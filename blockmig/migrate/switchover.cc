@@ -179,6 +179,8 @@ Task<void> report_digests(Migration& migration) {
   ChunkDigests& digests = *migration.sync->digests;
   // What was copied before a restart was hashed by a process that is gone.
   if (migration.status.attempt > 1) co_return;
+  // Most of the target was not copied now: to hash that costs what an incremental is to spare.
+  if (!migration.options.since_bitmap.empty()) co_return;
   BlockDevice& whole = migration.old_store ? *migration.old_store : migration.replica->target();
   std::vector<std::byte> content;
   unsigned read = 0;

@@ -138,6 +138,17 @@ Status convert_backup(const RawOptions& raw, CommandLine& command) {
   return converted.ok() ? check_backup(backup) : converted;
 }
 
+Status convert_bitmap(const RawOptions& raw, BitmapSpec& bitmap) {
+  Status status;
+  take(status, "bitmap", raw.object, bitmap, parse_bitmap_spec);
+  if (status.ok() && !raw.granularity.empty()) {
+    take(status, "--granularity", raw.granularity, bitmap.granularity_bytes, parse_size_32);
+  }
+  bitmap.persistent = !raw.transient;
+  bitmap.recording = !raw.disabled;
+  return status;
+}
+
 Status convert_set(const RawOptions& raw, CommandLine& command) {
   constexpr std::string_view kBwlimit = "bwlimit=";
   Status status;
@@ -204,13 +215,7 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
       status = convert_set(raw, command);
       break;
     case Verb::kBitmapAdd:
-      take(status, "bitmap", raw.object, command.bitmap, parse_bitmap_spec);
-      if (status.ok() && !raw.granularity.empty()) {
-        take(status, "--granularity", raw.granularity, command.bitmap.granularity_bytes,
-             parse_size_32);
-      }
-      command.bitmap.persistent = !raw.transient;
-      command.bitmap.recording = !raw.disabled;
+      status = convert_bitmap(raw, command.bitmap);
       break;
     case Verb::kBitmapMerge:
       command.merge.sources = raw.sources;
