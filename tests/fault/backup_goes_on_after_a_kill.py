@@ -62,6 +62,7 @@ with daemon.scratch() as folder:
                                      "128KiB/s", "--detach", "-o", "json"))
         assert started["since"] == "mon", started
         daemon.until(lambda: host.job()["bytes_copied"] > 0, "the first bytes")
+        assert host.job()["bytes_total"] == 64 * 65536, "more than what was written"
         host.kill()
         with open(record, encoding="ascii") as f:
             assert json.load(f)["state"] == "incomplete"

@@ -31,7 +31,7 @@ HandoverState sample() {
   HandoverDisk disk;
   disk.request.disk = "vm";
   disk.request.cache = CacheMode::kMap;
-  disk.bitmaps = {{"b", std::string("\1\2\0", 3)}};
+  disk.bitmaps = {{"b", std::string("\1\2\0", 3), true, "its id"}};
   state.disks.push_back(disk);
   return state;
 }
