@@ -80,6 +80,8 @@ with moves.scene("--writes", "100", "--largest", "64k", size=8 * moves.MIB + mov
     assert disk.cli("abort", job).returncode == 0
     assert disk.wait_job(job)["state"] == "aborted"
     assert record(copy)["state"] == "incomplete" and record(copy)["bitmaps"], record(copy)
+    served = disk.cli("serve", "restored", "--source", copy)
+    assert served.returncode == 9 and "incomplete copy" in served.stderr, served.stderr
     assert "wed" not in bitmaps(disk) and bitmaps(disk)["tue"]["dirty_chunks"] >= marked, bitmaps(disk)
     scene.client.resume()
     scene.guest_goes_on()

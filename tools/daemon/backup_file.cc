@@ -123,6 +123,18 @@ Result<std::uint64_t> inode_of_backup(const std::string& image_path) {
   return static_cast<std::uint64_t>(facts.st_ino);
 }
 
+Status check_restorable(const std::string& image_path) {
+  const Result<BackupRecord> record = load_backup_record(image_path);
+  // No record, or none that could be read, says nothing against the image.
+  if (!record || record->complete) return {};
+  const Result<std::uint64_t> inode = inode_of_backup(image_path);
+  if (!inode || *inode != record->inode) return {};
+  return Error(ErrorCode::kPrecondition,
+               "image " + image_path + " is an incomplete copy of disk '" + record->disk +
+                   "', of no instant: complete it with 'blockmig backup', or remove " +
+                   backup_record_path(image_path) + " to use it as it is");
+}
+
 Result<BackupRecord> check_backup_base(const std::string& image_path, std::uint64_t size_bytes,
                                        const BackupRecord::Bitmap& bitmap) {
   const std::string full = ": make a full copy, without --since";

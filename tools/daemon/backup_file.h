@@ -21,6 +21,9 @@ Status remove_backup_record(const std::string& image_path);
 Result<std::string> state_of_backup(const std::string& image_path);
 Result<std::uint64_t> inode_of_backup(const std::string& image_path);
 
+/// kPrecondition: a copy that is incomplete, and so no disk of any instant.
+Status check_restorable(const std::string& image_path);
+
 /// What an incremental is applied to: the record of a copy of a disk of `size_bytes` to which
 /// everything that it may lack is marked in `bitmap`. kNotFound: no image. kPrecondition: it is no
 /// such copy, or was changed since.

@@ -13,6 +13,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydration.h"
 #include "tools/control/json.h"
+#include "tools/daemon/backup_file.h"
 #include "tools/daemon/clipped_device.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/restart_service.h"
@@ -152,6 +153,10 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
     if (is_own_address(*uri, own)) {
       return Error(ErrorCode::kPrecondition, uri->text + " is an export of this daemon itself");
     }
+    // A disk that has moved there since is none of a backup's business.
+    const bool may_be_copy = uri->kind == StoreUri::Kind::kFile && choice.epoch <= 1;
+    const Status whole = may_be_copy ? check_restorable(uri->path) : Status();
+    if (!whole) return whole;
     return check_unused(*uri, used);
   });
   if (!unused) co_return unused.error();

@@ -7,8 +7,8 @@
 
 #include "blockmig/base/uri.h"
 #include "blockmig/io/offload.h"
-#include "blockmig/migrate/return_record.h"
 #include "blockmig/migrate/guest_pace.h"
+#include "blockmig/migrate/return_record.h"
 #include "tools/control/json.h"
 #include "tools/daemon/backup_target.h"
 #include "tools/daemon/folder_at_rest.h"

@@ -59,8 +59,10 @@ TEST_F(Backup, RecordComesBackAsItWas) {
 }
 
 TEST_F(Backup, IncrementalFitsTheCopyThatItsBitmapKnows) {
+  EXPECT_TRUE(check_restorable(copy_).ok()) << "no copy";
   save(complete());
   EXPECT_EQ(refusal(), "");
+  EXPECT_TRUE(check_restorable(copy_).ok());
   EXPECT_THAT(refusal(ErrorCode::kPrecondition, kSize, "3333"), HasSubstr("'mon', 'tue'"));
   EXPECT_THAT(refusal(ErrorCode::kPrecondition, kSize + 1), HasSubstr("300001"));
   std::filesystem::remove(copy_);
@@ -86,8 +88,10 @@ TEST_F(Backup, IncompleteCopyIsCompletedInPlaceOnly) {
   record.image.clear();
   save(record);
   EXPECT_EQ(refusal(), "");
+  EXPECT_THAT(check_restorable(copy_).error().message(), HasSubstr("incomplete copy"));
   record.inode += 1;
   save(record);
+  EXPECT_TRUE(check_restorable(copy_).ok()) << "another file";
   EXPECT_THAT(refusal(), HasSubstr("was changed since"));
   record.bitmaps.clear();
   save(record);
