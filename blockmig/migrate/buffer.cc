@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/buffer.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
+#include <mutex>
 #include <vector>
 
 #include "blockmig/base/check.h"
@@ -15,58 +18,81 @@ namespace {
 constexpr std::size_t kAlignment = 4096;
 constexpr std::size_t kSmallestBits = 12;
 constexpr std::size_t kLargestBits = 22;  // larger ones are not kept
-constexpr std::size_t kKeptBytesPerClass = 8 * kMiB;
+constexpr std::size_t kKeptBytes = 32 * kMiB;
+/// From here on the kernel's, which gets it back at once: in the heap, the holes that a move leaves
+/// behind are not given back, and every move makes other holes.
+constexpr std::size_t kMappedBits = 17;
 
 std::size_t class_bits(std::size_t size) {
   return std::max(kSmallestBits, static_cast<std::size_t>(std::bit_width(size - 1)));
 }
 
-/// Free memory of one thread, by power of two.
-class Store final {
- public:
-  ~Store() {
-    for (auto& kept : kept_) {
-      for (std::byte* memory : kept) std::free(memory);
-      kept.clear();
-    }
-    closed_ = true;
-  }
-  std::byte* take(std::size_t bits) {
-    if (bits <= kLargestBits && !closed_ && !kept_[bits - kSmallestBits].empty()) {
-      std::byte* memory = kept_[bits - kSmallestBits].back();
-      kept_[bits - kSmallestBits].pop_back();
-      return memory;
-    }
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::size_t{1} << bits));
+std::byte* allocate(std::size_t bits) {
+  const std::size_t size = std::size_t{1} << bits;
+  if (bits < kMappedBits) {
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
     BM_CHECK(memory != nullptr);
     return memory;
   }
+  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  BM_CHECK(memory != MAP_FAILED);
+  return static_cast<std::byte*>(memory);
+}
+
+void release(std::byte* memory, std::size_t bits) {
+  if (bits < kMappedBits) return std::free(memory);
+  BM_CHECK(::munmap(memory, std::size_t{1} << bits) == 0);
+}
+
+/// Free memory, by power of two.
+class Store final {
+ public:
+  std::byte* take(std::size_t bits) {
+    if (bits <= kLargestBits) {
+      const std::lock_guard lock(mutex_);
+      std::vector<std::byte*>& kept = kept_[bits - kSmallestBits];
+      if (!kept.empty()) {
+        std::byte* memory = kept.back();
+        kept.pop_back();
+        kept_bytes_ -= std::size_t{1} << bits;
+        return memory;
+      }
+    }
+    return allocate(bits);
+  }
   void give_back(std::byte* memory, std::size_t bits) {
-    if (bits <= kLargestBits && !closed_) {
-      auto& kept = kept_[bits - kSmallestBits];
-      if ((kept.size() + 1) << bits <= kKeptBytesPerClass) {
-        kept.push_back(memory);
+    if (bits <= kLargestBits) {
+      const std::lock_guard lock(mutex_);
+      const std::size_t more = kept_bytes_ + (std::size_t{1} << bits);
+      if (more <= kKeptBytes) {
+        kept_[bits - kSmallestBits].push_back(memory);
+        kept_bytes_ = more;
         return;
       }
     }
-    std::free(memory);
+    release(memory, bits);
   }
 
  private:
+  std::mutex mutex_;
   std::array<std::vector<std::byte*>, kLargestBits - kSmallestBits + 1> kept_;
-  bool closed_ = false;  // buffers freed by destructors that run after the thread's store
+  std::size_t kept_bytes_ = 0;
 };
 
-thread_local Store store;
+/// Never destroyed: buffers may be freed by what ends after it would.
+Store& store() {
+  static Store* const kStore = new Store;
+  return *kStore;
+}
 
 }  // namespace
 
 Buffer::Buffer(std::size_t size) : size_(size) {
-  if (size != 0) memory_ = store.take(class_bits(size));
+  if (size != 0) memory_ = store().take(class_bits(size));
 }
 
 Buffer::~Buffer() {
-  if (memory_ != nullptr) store.give_back(memory_, class_bits(size_));
+  if (memory_ != nullptr) store().give_back(memory_, class_bits(size_));
 }
 
 }  // namespace blockmig
