@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/buffer.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -19,29 +17,15 @@ constexpr std::size_t kAlignment = 4096;
 constexpr std::size_t kSmallestBits = 12;
 constexpr std::size_t kLargestBits = 22;  // larger ones are not kept
 constexpr std::size_t kKeptBytes = 32 * kMiB;
-/// From here on the kernel's, which gets it back at once: in the heap, the holes that a move leaves
-/// behind are not given back, and every move makes other holes.
-constexpr std::size_t kMappedBits = 17;
 
 std::size_t class_bits(std::size_t size) {
   return std::max(kSmallestBits, static_cast<std::size_t>(std::bit_width(size - 1)));
 }
 
 std::byte* allocate(std::size_t bits) {
-  const std::size_t size = std::size_t{1} << bits;
-  if (bits < kMappedBits) {
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
-    BM_CHECK(memory != nullptr);
-    return memory;
-  }
-  void* memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  BM_CHECK(memory != MAP_FAILED);
-  return static_cast<std::byte*>(memory);
-}
-
-void release(std::byte* memory, std::size_t bits) {
-  if (bits < kMappedBits) return std::free(memory);
-  BM_CHECK(::munmap(memory, std::size_t{1} << bits) == 0);
+  auto* memory = static_cast<std::byte*>(std::aligned_alloc(kAlignment, std::size_t{1} << bits));
+  BM_CHECK(memory != nullptr);
+  return memory;
 }
 
 /// Free memory, by power of two.
@@ -70,7 +54,7 @@ class Store final {
         return;
       }
     }
-    release(memory, bits);
+    std::free(memory);
   }
 
  private:
