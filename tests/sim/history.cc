@@ -2,6 +2,7 @@
 #include "history.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "blockmig/base/check.h"
@@ -15,10 +16,14 @@ std::uint64_t mix(std::uint64_t sector, SectorValue value) {
   return z | 1;  // never zero
 }
 
+using Pattern = std::array<std::uint64_t, 2>;
+
 }  // namespace
 
 History::History(std::uint64_t size_bytes)
-    : size_bytes_(size_bytes), sectors_(div_up(size_bytes, kSectorBytes)) {
+    : size_bytes_(size_bytes),
+      sectors_(div_up(size_bytes, kSectorBytes)),
+      is_unsettled_(sectors_.size()) {
   for (auto& writes : sectors_)
     writes.push_back({0, 0, 0, true});  // zeros before anything was written
 }
@@ -48,6 +53,9 @@ void History::end_write(std::uint64_t id, bool certain) {
     });
     BM_CHECK(place != writes.rend());
     place->ended = ended;
+    const std::uint64_t sector = pending.first + i;
+    if (!is_unsettled_[sector]) unsettled_.push_back(sector);
+    is_unsettled_[sector] = true;
   }
 }
 
@@ -61,7 +69,8 @@ void History::end_read(std::uint64_t begun) { active_reads_.erase(active_reads_.
 
 void History::acknowledge_flush(std::uint64_t begun) {
   const std::uint64_t oldest = active_reads_.empty() ? now_ : *active_reads_.begin();
-  for (auto& writes : sectors_) {
+  const auto settle = [&](std::uint64_t sector) {
+    auto& writes = sectors_[sector];
     std::uint64_t newest_settled = 0;
     for (Write& write : writes) {
       if (write.ended < begun) write.flushed = true;
@@ -70,7 +79,13 @@ void History::acknowledge_flush(std::uint64_t begun) {
     }
     // Nobody may ever see again what was overwritten, durably, before any read under way began.
     std::erase_if(writes, [&](const Write& write) { return write.ended < newest_settled; });
-  }
+    is_unsettled_[sector] = std::any_of(writes.begin(), writes.end(), [&](const Write& write) {
+      const bool keeps_others = writes.size() > 1 && write.ended >= oldest;
+      return write.ended != kUnknownEnd && (!write.flushed || keeps_others);
+    });
+    return !is_unsettled_[sector];
+  };
+  std::erase_if(unsettled_, settle);
 }
 
 std::optional<std::string> History::judge(std::uint64_t sector, SectorValue seen,
@@ -120,18 +135,27 @@ void History::encode(std::uint64_t sector, SectorValue value, MutableBytes into)
     std::memset(into.data(), 0, into.size());
     return;
   }
-  const std::uint64_t pattern[2] = {value, mix(sector, value)};
-  for (std::size_t at = 0; at < into.size(); at += sizeof pattern) {
-    std::memcpy(into.data() + at, pattern, std::min(sizeof pattern, into.size() - at));
+  const Pattern pattern = {value, mix(sector, value)};
+  std::size_t at = 0;
+  for (; at + sizeof pattern <= into.size(); at += sizeof pattern) {
+    std::memcpy(into.data() + at, pattern.data(), sizeof pattern);
   }
+  std::memcpy(into.data() + at, pattern.data(), into.size() - at);
 }
 
 std::optional<SectorValue> History::decode(std::uint64_t sector, ConstBytes bytes) const {
   std::uint64_t value = 0;
   std::memcpy(&value, bytes.data(), std::min(sizeof value, bytes.size()));
-  std::byte expected[kSectorBytes];
-  encode(sector, value, MutableBytes(expected, bytes.size()));
-  if (std::memcmp(expected, bytes.data(), bytes.size()) != 0) return std::nullopt;
+  const Pattern pattern = value == 0 ? Pattern{} : Pattern{value, mix(sector, value)};
+  std::uint64_t differing = 0;
+  std::size_t at = 0;
+  for (; at + sizeof pattern <= bytes.size(); at += sizeof pattern) {
+    Pattern found;
+    std::memcpy(found.data(), bytes.data() + at, sizeof found);
+    differing |= (found[0] ^ pattern[0]) | (found[1] ^ pattern[1]);
+  }
+  const bool end_differs = std::memcmp(bytes.data() + at, pattern.data(), bytes.size() - at) != 0;
+  if (differing != 0 || end_differs) return std::nullopt;
   return value;
 }
 

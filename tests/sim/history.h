@@ -76,6 +76,9 @@ class History final {
   std::uint64_t now_ = 0;
   SectorValue last_value_ = 0;
   std::vector<std::vector<Write>> sectors_;
+  /// The sectors of which a flush may settle something: a write has ended there since.
+  std::vector<std::uint64_t> unsettled_;
+  std::vector<bool> is_unsettled_;
   std::vector<Pending> pending_;
   std::multiset<std::uint64_t> active_reads_;
 };
