@@ -16,7 +16,7 @@ namespace {
 constexpr std::size_t kAlignment = 4096;
 constexpr std::size_t kSmallestBits = 12;
 constexpr std::size_t kLargestBits = 22;  // larger ones are not kept
-constexpr std::size_t kKeptBytes = 32 * kMiB;
+constexpr std::size_t kKeptBytes = 16 * kMiB;
 
 std::size_t class_bits(std::size_t size) {
   return std::max(kSmallestBits, static_cast<std::size_t>(std::bit_width(size - 1)));

@@ -3,7 +3,7 @@
 //
 // What goes to the target is owned by its target operation, never borrowed from the guest's
 // request: the operation may outlive the request (I9), and nobody can change the bytes in flight
-// (trap 16). Up to 32 MiB are kept for the process and used again: fresh pages cost more than the
+// (trap 16). Up to 16 MiB are kept for the process and used again: fresh pages cost more than the
 // copy into them. Thread rule: may be made and freed on any thread.
 #pragma once
 
