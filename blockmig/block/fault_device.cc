@@ -48,12 +48,38 @@ const DeviceInfo& FaultDevice::info() const { return visible_.info(); }
 DeviceInfo& FaultDevice::mutable_info() { return visible_.mutable_info(); }
 
 Task<Status> FaultDevice::read(std::uint64_t offset, MutableBytes into) {
+  return read_from(Image::kVisible, offset, into);
+}
+
+Task<Status> FaultDevice::read_medium(std::uint64_t offset, MutableBytes into) {
+  return read_from(Image::kMedium, offset, into);
+}
+
+void FaultDevice::peek_at(Image image, std::uint64_t offset, MutableBytes into) const {
+  if (image == Image::kVisible) return visible_.peek(offset, into);
+  // What is cached is written back first. What a failed flush has dropped stays visible, as the
+  // kernel's pages do, and never gets there.
+  durable_.peek(offset, into);
+  for (const Change& change : cache_) {
+    const std::uint64_t begin = std::max(change.offset, offset);
+    const std::uint64_t end = std::min(change.offset + change.length, offset + into.size());
+    if (begin >= end) continue;
+    const MutableBytes part = into.subspan(begin - offset, end - begin);
+    if (change.data.empty()) {
+      std::memset(part.data(), 0, part.size());
+    } else {
+      std::memcpy(part.data(), change.data.data() + (begin - change.offset), part.size());
+    }
+  }
+}
+
+Task<Status> FaultDevice::read_from(Image image, std::uint64_t offset, MutableBytes into) {
   assert_range(info(), offset, into.size());
   Request request(*this, nullptr);
   // The instant of effect is drawn: before the time it takes, or after.
   const bool early = random_.chance(1, 2);
   std::vector<std::byte> snapshot(early ? into.size() : 0);
-  if (early) visible_.peek(offset, snapshot);
+  if (early) peek_at(image, offset, snapshot);
   const Status timed = co_await take_time(request, into.size());
   if (!timed) co_return timed.error().with_context("read");
   if (draw(plan_.read_error_ppm)) {
@@ -64,7 +90,7 @@ Task<Status> FaultDevice::read(std::uint64_t offset, MutableBytes into) {
   if (early) {
     std::copy(snapshot.begin(), snapshot.end(), into.begin());
   } else {
-    visible_.peek(offset, into);
+    peek_at(image, offset, into);
   }
   co_return Status();
 }

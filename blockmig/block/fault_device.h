@@ -46,6 +46,8 @@ class FaultDevice final : public BlockDevice {
 
   const DeviceInfo& info() const override;
   Task<Status> read(std::uint64_t offset, MutableBytes into) override;
+  /// The durable image with the cache written to it: not what only reads still show.
+  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override;
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override;
   Task<Status> flush() override;
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override;
@@ -104,6 +106,9 @@ class FaultDevice final : public BlockDevice {
   struct Request;
   enum class Fate { kGood, kError, kLost, kTorn, kMisdirected };
 
+  enum class Image { kVisible, kMedium };
+  Task<Status> read_from(Image image, std::uint64_t offset, MutableBytes into);
+  void peek_at(Image image, std::uint64_t offset, MutableBytes into) const;
   Task<Status> take_time(const Request& request, std::uint64_t length);
   Status finish_change(Change change, bool fua);
   Status reserve_space(const Change& change);

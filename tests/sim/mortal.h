@@ -29,6 +29,11 @@ class MortalDevice final : public BlockDevice {
     const Status status = co_await device_->read(offset, into);
     co_return status;
   }
+  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override {
+    if (life_->over) co_return dead();
+    const Status status = co_await device_->read_medium(offset, into);
+    co_return status;
+  }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
     if (life_->over) co_return dead();
     const Status status = co_await device_->write(offset, from, flags);

@@ -18,6 +18,9 @@ class SharedDevice final : public BlockDevice {
   Task<Status> read(std::uint64_t offset, MutableBytes into) override {
     return device_->read(offset, into);
   }
+  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override {
+    return device_->read_medium(offset, into);
+  }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
     return device_->write(offset, from, flags);
   }

@@ -203,6 +203,25 @@ TEST(FaultDevice, AFailedFlushIsStickyAndLosesTheCache_I11) {
   EXPECT_TRUE(rig.sync.flush().ok()) << "opened again";
 }
 
+TEST(FaultDevice, WhatAFailedFlushDroppedIsSeenButNotOnTheMedium_I11) {
+  Rig rig;
+  const auto on_the_medium = [&](std::uint64_t offset) {
+    std::vector<std::byte> found(512);
+    Started read(rig, rig.device.read_medium(offset, found));
+    EXPECT_TRUE(read.finish().ok());
+    return found;
+  };
+  ASSERT_TRUE(rig.sync.write(0, filled(512, 4)).ok());
+  EXPECT_EQ(on_the_medium(0), filled(512, 4)) << "the cache is written back first";
+  rig.device.plan().flush_error_ppm = 1'000'000;
+  EXPECT_FALSE(rig.sync.flush().ok());
+  rig.device.plan().flush_error_ppm = 0;
+  ASSERT_TRUE(rig.sync.write(512, filled(512, 5)).ok());
+  EXPECT_EQ(rig.seen(0, 512), filled(512, 4));
+  EXPECT_EQ(on_the_medium(0), filled(512, 0));
+  EXPECT_EQ(on_the_medium(512), filled(512, 5));
+}
+
 TEST(FaultDevice, AFlushCoversOnlyWhatFinishedBeforeIt) {
   Rig rig;
   rig.device.stall();
