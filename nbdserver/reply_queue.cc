@@ -42,36 +42,62 @@ void ReplyQueue::commit_buffer(BufferRef buffer, ConstBytes bytes) {
   push(std::move(buffer), bytes);
 }
 
-void ReplyQueue::commit_borrowed(std::uint64_t offset, ConstBytes bytes) {
+void ReplyQueue::commit_borrowed(const Request& request, HeaderStyle style,
+                                 std::size_t header_bytes, ConstBytes bytes) {
   BM_CHECK(can_borrow());
   if (bytes.empty()) return;
   pending_.size += bytes.size();
   unsent_bytes_ += bytes.size();
   pending_.borrows = true;
-  pending_.segments.push_back({BufferRef(), bytes, offset});
+  pending_.segments.push_back({BufferRef(), bytes, request.offset, request, style, header_bytes});
 }
 
 void ReplyQueue::copy_borrowed(ByteRange range) {
   if (!pending_.borrows) return;
-  for (Segment& segment : pending_.segments) {
+  for (std::size_t i = 0; i < pending_.segments.size(); ++i) {
+    const Segment& segment = pending_.segments[i];
     const bool apart =
         segment.offset >= range.end() || segment.offset + segment.bytes.size() <= range.offset;
-    if (segment.is_borrowed() && !apart) copy_segment(segment);
+    if (segment.is_borrowed() && !apart) copy_segment(i);
   }
 }
 
-void ReplyQueue::copy_segment(Segment& segment) {
+void ReplyQueue::copy_segment(std::size_t index) {
+  Segment& segment = pending_.segments[index];
   // Together in a batch buffer: one of its own, however small, would cost a slow client's server
   // many times what the client is charged.
   ReplySlot slot = reserve(segment.bytes.size());
   const MutableBytes copy = slot.bytes_;
   if (!copy_guarded(copy, segment.bytes, segment.bytes)) {
+    cancel(std::move(slot));
+    if (refuse_segment(index)) return;
     // The reply has begun and cannot be taken back: the client must not take it for data.
     broken_ = true;
     stream_.shutdown();
+    return;
   }
   segment.buffer = std::move(slot.buffer_);
   segment.bytes = copy;
+}
+
+/// An error in the place of a reply whose header has not left yet. Its data cannot be had.
+bool ReplyQueue::refuse_segment(std::size_t index) {
+  if (index == 0) return false;
+  Segment& before = pending_.segments[index - 1];
+  Segment& segment = pending_.segments[index];
+  if (before.bytes.size() < segment.header_bytes) return false;
+  counters_.errors.add();
+  ReplySlot slot = reserve(kMaxErrorBytes);
+  const std::size_t used =
+      encode_error(slot.data(), segment.request, segment.style, WireError::kIo,
+                   "the disk cannot provide this range", &segment.request.offset);
+  const std::size_t promised = segment.header_bytes + segment.bytes.size();
+  before.bytes = before.bytes.first(before.bytes.size() - segment.header_bytes);
+  segment.bytes = ConstBytes(slot.bytes_).first(used);
+  segment.buffer = std::move(slot.buffer_);
+  pending_.size += used - promised;
+  unsent_bytes_ += used - promised;
+  return true;
 }
 
 void ReplyQueue::push(BufferRef buffer, ConstBytes bytes) {
@@ -85,7 +111,10 @@ void ReplyQueue::push(BufferRef buffer, ConstBytes bytes) {
       return;
     }
   }
-  pending_.segments.push_back({std::move(buffer), bytes, 0});
+  Segment segment;
+  segment.buffer = std::move(buffer);
+  segment.bytes = bytes;
+  pending_.segments.push_back(std::move(segment));
 }
 
 void ReplyQueue::finish(std::uint64_t bytes) {
@@ -115,8 +144,8 @@ bool ReplyQueue::send_at_once() {
   drop_sent(sent);
   // The rest waits for the client, and what lies in the device may change meanwhile.
   if (pending_.borrows) {
-    for (Segment& segment : pending_.segments) {
-      if (segment.is_borrowed()) copy_segment(segment);
+    for (std::size_t i = 0; i < pending_.segments.size(); ++i) {
+      if (pending_.segments[i].is_borrowed()) copy_segment(i);
     }
     pending_.borrows = false;
   }

@@ -22,7 +22,9 @@
 #include "blockmig/io/task.h"
 #include "blockmig/io/task_scope.h"
 #include "nbdserver/buffer_pool.h"
+#include "nbdserver/client_counters.h"
 #include "nbdserver/in_flight.h"
+#include "nbdserver/reply_codec.h"
 
 namespace blockmig::nbd {
 
@@ -55,8 +57,9 @@ class ReplyQueue final {
   static constexpr std::size_t kMaxSlotBytes = 64 * 1024;
   static constexpr std::size_t kBatchBufferBytes = 256 * 1024;
 
-  ReplyQueue(EventLoop& loop, Stream& stream, BufferPool& pool, InFlight& in_flight)
-      : loop_(loop), stream_(stream), pool_(pool), in_flight_(in_flight) {}
+  ReplyQueue(EventLoop& loop, Stream& stream, BufferPool& pool, InFlight& in_flight,
+             ClientCounters& counters)
+      : loop_(loop), stream_(stream), pool_(pool), in_flight_(in_flight), counters_(counters) {}
   ReplyQueue(const ReplyQueue&) = delete;
   ReplyQueue& operator=(const ReplyQueue&) = delete;
 
@@ -69,8 +72,11 @@ class ReplyQueue final {
   /// Sends bytes of a buffer of its own, without copying them.
   void commit_buffer(BufferRef buffer, ConstBytes bytes);
   /// Sends bytes that a device has lent (BlockDevice::borrow_now): before the loop has its next
-  /// turn they are sent or copied. Only while can_borrow().
-  void commit_borrowed(std::uint64_t offset, ConstBytes bytes);
+  /// turn they are sent or copied. Only while can_borrow(), and right after the header of
+  /// `header_bytes` that promises them to `request`: if they cannot be had, an error takes the
+  /// place of both, or the connection ends if the header is on its way already.
+  void commit_borrowed(const Request& request, HeaderStyle style, std::size_t header_bytes,
+                       ConstBytes bytes);
   bool can_borrow() const { return corked_ && !sending_ && !broken_; }
   /// Before the range changes at the device: copies what was borrowed from it and not yet sent.
   void copy_borrowed(ByteRange range);
@@ -94,7 +100,11 @@ class ReplyQueue final {
   struct Segment {
     BufferRef buffer;  ///< empty: the bytes are borrowed
     ConstBytes bytes;
-    std::uint64_t offset = 0;  ///< at the device, of borrowed bytes
+    // Of borrowed bytes:
+    std::uint64_t offset = 0;  ///< at the device
+    Request request;
+    HeaderStyle style = HeaderStyle::kSimple;
+    std::size_t header_bytes = 0;  ///< the end of the segment before, while nothing is sent
 
     bool is_borrowed() const { return !buffer; }
   };
@@ -110,7 +120,8 @@ class ReplyQueue final {
   /// Sends what the stream takes without waiting; true if that was all.
   bool send_at_once();
   void drop_sent(std::size_t bytes);
-  void copy_segment(Segment& segment);
+  void copy_segment(std::size_t index);
+  bool refuse_segment(std::size_t index);
   void release(Batch& batch);
   Task<void> send_all(bool yield_first);
 
@@ -118,6 +129,7 @@ class ReplyQueue final {
   Stream& stream_;
   BufferPool& pool_;
   InFlight& in_flight_;
+  ClientCounters& counters_;
   BufferRef current_;
   std::size_t current_used_ = 0;
   Batch pending_;

@@ -52,7 +52,7 @@ Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Ex
                                                                         ReceiveBuffer::kBytes))),
       in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
                  counters.in_flight, pool.budget()),
-      replies_(loop, stream, pool, in_flight_) {}
+      replies_(loop, stream, pool, in_flight_, counters) {}
 
 Task<void> Transmission::run(ConstBytes leftover) {
   received_.seed(leftover);

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pool, receive buffer and reply queue on their own.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstring>
 
+#include "blockmig/block/fault_guard.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/pipe_stream.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/sim_loop.h"
+#include "blockmig/io/unique_fd.h"
 #include "nbdserver/buffer_pool.h"
 #include "nbdserver/in_flight.h"
 #include "nbdserver/receive_buffer.h"
@@ -132,7 +136,7 @@ struct QueueRig {
     auto [a, b] = make_pipe(loop, {.capacity_bytes = 1 << 20});
     client = std::move(a);
     server = std::move(b);
-    queue = std::make_unique<ReplyQueue>(loop, *server, pool, in_flight);
+    queue = std::make_unique<ReplyQueue>(loop, *server, pool, in_flight, counters);
   }
   ~QueueRig() {
     server->shutdown();
@@ -160,6 +164,7 @@ struct QueueRig {
   BufferPool pool{1 << 20};
   Counter shown;
   InFlight in_flight{loop, 100, 1000000, shown};
+  ClientCounters counters;
   std::unique_ptr<Stream> client;
   std::unique_ptr<Stream> server;
   std::unique_ptr<ReplyQueue> queue;
@@ -226,6 +231,46 @@ TEST(ReplyQueue, BatchMemoryIsReusedOnceItWasSent) {
     EXPECT_EQ(rig.sent(), pattern(30000, static_cast<std::uint8_t>(i)));
   }
   EXPECT_LE(rig.pool.total_bytes(), ReplyQueue::kBatchBufferBytes);
+}
+
+/// What was lent cannot be had any more: its file was cut.
+TEST(ReplyQueue, AnErrorTakesThePlaceOfLentBytesThatAreGone) {
+  install_fault_guard();
+  const UniqueFd file(::memfd_create("cut", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(file.get(), 8192), 0);
+  void* const at = ::mmap(nullptr, 8192, PROT_READ, MAP_SHARED, file.get(), 0);
+  ASSERT_NE(at, MAP_FAILED);
+  const ConstBytes lent(static_cast<std::byte*>(at), 4096);
+  Request request;
+  request.cookie = 77;
+  request.offset = 65536;
+  request.length = lent.size();
+  {
+    QueueRig rig;
+    rig.queue->cork();
+    rig.reply(16, 16, 1);
+    rig.in_flight.take(10);
+    ReplySlot slot = rig.queue->reserve(kMaxHeaderBytes);
+    const std::size_t header = encode_data_header(slot.data(), request, HeaderStyle::kSimple,
+                                                  request.offset, lent.size(), true);
+    rig.queue->commit(std::move(slot), header);
+    rig.queue->commit_borrowed(request, HeaderStyle::kSimple, header, lent);
+    rig.queue->finish(10);
+    rig.reply(16, 16, 3);
+    ASSERT_EQ(::ftruncate(file.get(), 0), 0);
+    rig.queue->copy_borrowed({request.offset, 1});
+    rig.queue->uncork();
+    rig.queue->send_now();
+
+    ByteVector error(kMaxErrorBytes);
+    error.resize(
+        encode_error(error.data(), request, HeaderStyle::kSimple, WireError::kIo, "", nullptr));
+    EXPECT_EQ(rig.sent(), join({pattern(16, 1), error, pattern(16, 3)}));
+    EXPECT_EQ(rig.counters.errors.value(), 1u);
+    EXPECT_EQ(rig.queue->unsent_bytes(), 0u);
+    EXPECT_EQ(rig.in_flight.requests(), 0u);
+  }
+  ::munmap(at, 8192);
 }
 
 TEST(ReplyQueue, AfterTheClientIsGoneEverythingIsGivenBack) {
