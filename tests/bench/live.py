@@ -112,6 +112,7 @@ class OurDisk:
         self._state = os.path.join(folder, "state")
         self._blockmig = blockmig
         self._mode = mode
+        self._source = source
         self.address = "unix:" + os.path.join(folder, "ours.sock")
         command = peers.blockmig_command(servers.program(blockmig), source, self.address, self._state,
                                          ["--cache", "map"])
@@ -158,8 +159,13 @@ class OurDisk:
             return json.loads(connection.getresponse().read())
 
     def stop(self):
+        """The next move is a new disk's: the stamp that says where this one went to goes too."""
         self._server.stop()
         subprocess.run(["rm", "-rf", self._state], check=True)
+        folder, image = os.path.split(self._source)
+        for name in os.listdir(folder):
+            if name.startswith(image + ".") or name.startswith("." + image):
+                os.unlink(os.path.join(folder, name))
 
 
 class QemuDisk:
