@@ -14,6 +14,8 @@ std::uint64_t per_second(std::uint64_t bytes, Duration took) {
                       : static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
 }
 
+constexpr double kShrinking = 0.7;
+
 /// Bandwidth to plan the last copy with: the better of the last two passes. Early passes copy long
 /// runs and say nothing about scattered chunks.
 std::uint64_t bandwidth(const std::vector<PassRecord>& passes) {
@@ -58,6 +60,10 @@ Judgement judge_convergence(const std::vector<PassRecord>& passes,
   }
   if (judgement.predicted_downtime <= limits.max_downtime) {
     judgement.verdict = Verdict::kReady;
+    const bool shrinking =
+        passes.size() > 1 && !no_headway(passes[passes.size() - 2], last, kShrinking);
+    judgement.worth_another_pass = shrinking && judgement.predicted_downtime - limits.fixed_cost >
+                                                    limits.good_enough * limits.max_downtime;
     judgement.reason = "ready to switch: " + numbers;
     return judgement;
   }

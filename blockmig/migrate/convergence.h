@@ -32,6 +32,8 @@ struct ConvergenceLimits {
   unsigned postponed = 0;
   /// A pass makes headway if the remainder fell below this share of what it was before.
   double headway = 0.9;
+  /// kReady is good enough from this part of the downtime budget on.
+  double good_enough = 0.125;
 };
 
 enum class Verdict : unsigned char {
@@ -42,6 +44,9 @@ enum class Verdict : unsigned char {
 
 struct Judgement {
   Verdict verdict = Verdict::kConverging;
+  /// kReady, but the last pass left much less than the one before, and another one, which takes no
+  /// longer than the fence would, spares the guest a good part of it.
+  bool worth_another_pass = false;
   Duration predicted_downtime{};
   std::string reason;  ///< with the numbers, for the user
 };

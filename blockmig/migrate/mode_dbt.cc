@@ -15,6 +15,7 @@ Task<Status> run_dbt(Migration& migration) {
     const Judgement judgement = judge(migration, Duration::zero());
     switch (judgement.verdict) {
       case Verdict::kReady: {
+        if (judgement.worth_another_pass) break;
         const auto outcome = co_await try_switchover(migration);
         if (!outcome.ok()) co_return outcome.error();
         if (*outcome == SwitchOutcome::kSwitched) co_return Status();

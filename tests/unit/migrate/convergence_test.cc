@@ -35,6 +35,25 @@ TEST(Convergence, NothingRemainingIsReadyAtAnyRate) {
   EXPECT_EQ(judge_convergence({pass(0, 0, 0, milliseconds(1))}, {}).verdict, Verdict::kReady);
 }
 
+TEST(Convergence, AnotherPassThatSparesTheGuestMuchIsWorthIt) {
+  ConvergenceLimits limits;
+  limits.max_downtime = milliseconds(100);
+  // 80 ms, but a fifth of what it was.
+  auto judgement = judge_convergence(
+      {pass(1000, 400, 400, seconds(1)), pass(400, 80, 80, milliseconds(400))}, limits);
+  EXPECT_EQ(judgement.verdict, Verdict::kReady);
+  EXPECT_TRUE(judgement.worth_another_pass);
+  // It does not become much less.
+  judgement = judge_convergence(
+      {pass(400, 80, 80, milliseconds(400)), pass(80, 70, 70, milliseconds(80))}, limits);
+  EXPECT_EQ(judgement.verdict, Verdict::kReady);
+  EXPECT_FALSE(judgement.worth_another_pass);
+  // It is little.
+  judgement = judge_convergence(
+      {pass(400, 80, 80, milliseconds(400)), pass(80, 10, 10, milliseconds(80))}, limits);
+  EXPECT_FALSE(judgement.worth_another_pass);
+}
+
 TEST(Convergence, FixedCostsCountAgainstTheBudget) {
   ConvergenceLimits limits;
   limits.fixed_cost = milliseconds(99);
