@@ -125,6 +125,17 @@ std::vector<HeatMap::Region> HeatMap::at_least(double threshold, TimePoint now) 
   return found;
 }
 
+HeatMap::Summary HeatMap::summary(double threshold, TimePoint now) const {
+  Summary summary;
+  visit_hot(now, [&](const Region& region) {
+    summary.all += region.heat;
+    if (region.heat < threshold) return;
+    summary.hot += region.heat;
+    summary.hot_bytes += region.range.length;
+  });
+  return summary;
+}
+
 std::uint64_t HeatMap::memory_bytes() const {
   std::uint64_t bytes = pages_.size() * sizeof(pages_[0]);
   for (const auto& page : pages_) {

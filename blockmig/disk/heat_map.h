@@ -56,6 +56,13 @@ class HeatMap final {
   /// Regions of at least `threshold`, ascending by offset; `threshold` > 0.
   std::vector<Region> at_least(double threshold, TimePoint now) const;
 
+  struct Summary {
+    std::uint64_t hot_bytes = 0;  ///< of the regions of at least the threshold
+    double hot = 0;               ///< their heat
+    double all = 0;               ///< of all regions
+  };
+  Summary summary(double threshold, TimePoint now) const;
+
   std::uint64_t region_bytes() const { return region_bytes_; }
   std::uint64_t regions() const { return regions_; }
   /// Taken so far.

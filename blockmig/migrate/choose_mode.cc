@@ -28,7 +28,8 @@ struct Prediction {
 };
 
 /// Passes shrink by the share of the target that the guest dirties again. Where that is no
-/// shrinking, what remains in the end is what the guest writes again and again.
+/// shrinking, what remains in the end is what the guest writes again and again, and as long as it
+/// writes elsewhere as fast as the target takes it, everything.
 Prediction predict_dbt(const ModeInputs& in) {
   const double ratio = share(in.dirty_rate, in.target_rate);
   Prediction prediction;
@@ -39,6 +40,7 @@ Prediction predict_dbt(const ModeInputs& in) {
     std::uint64_t rest = in.hot_bytes;
     // Not known: as if every write of a second went elsewhere.
     if (!in.heat_is_known) rest = std::max(rest, std::min(in.remaining_bytes, in.dirty_rate));
+    if (share(in.cold_rate, in.target_rate) >= kHeadroom) rest = in.remaining_bytes;
     prediction.downtime = time_for(static_cast<double>(rest), in.target_rate);
   }
   prediction.converges = prediction.downtime <= in.max_downtime && !in.dbt_hopeless;
@@ -104,7 +106,7 @@ bool ModeSwitch::offer(Mode choice, TimePoint now, bool urgent) {
   if (!urgent && (in_a_row_ < 2 || now - since_ < stay_)) return false;
   mode_ = choice;
   since_ = now;
-  stay_ = std::min(2 * stay_, kMostStay);
+  stay_ = std::clamp(2 * stay_, kLeastStay, kMostStay);
   in_a_row_ = 0;
   return true;
 }

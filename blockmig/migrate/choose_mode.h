@@ -4,7 +4,8 @@
 //
 //   dbt     is the cheapest for the guest: its writes never wait for the target. It converges where
 //           the chunks that the guest dirties per second are well below what the target takes, or
-//           where all that it writes again and again fits the downtime budget at once
+//           where all that it writes again and again fits the downtime budget at once, and what it
+//           writes elsewhere fits what the target takes
 //   mirror  converges where the guest's writes fit what the target takes, or can be paced to it
 //
 // The cheapest one that is predicted to meet the limits is chosen. If none is, the one that comes
@@ -24,6 +25,7 @@ struct ModeInputs {
   std::uint64_t write_rate = 0;       ///< of the guest, bytes per second
   std::uint64_t dirty_rate = 0;       ///< chunks that its writes touch, bytes per second
   std::uint64_t hot_bytes = 0;        ///< of regions that it writes again and again
+  std::uint64_t cold_rate = 0;        ///< of dirty_rate, outside of those
   bool heat_is_known = true;          ///< enough was seen to tell; else hot_bytes says little
   std::uint64_t target_rate = 0;      ///< what the target takes, bytes per second
   bool mirror_missed = false;         ///< a mirror was tried, and most writes missed its deadline
@@ -54,7 +56,7 @@ class ModeSwitch final {
  private:
   Mode mode_;
   TimePoint since_;
-  Duration stay_ = kLeastStay;
+  Duration stay_{};  ///< the first mode was a guess
   unsigned in_a_row_ = 0;
 };
 

@@ -56,6 +56,10 @@ TEST(HeatMap, TheHottestComeInOrderAndTheOthersNotAtAll) {
   ASSERT_EQ(warm.size(), 4u);
   EXPECT_EQ(warm.front().range.offset, 70 * kChunk);
   EXPECT_EQ(heat.hottest(1000, kStart).size(), 11u);
+  const HeatMap::Summary summary = heat.summary(71, kStart);
+  EXPECT_EQ(summary.hot_bytes, 3 * kChunk + 17);
+  EXPECT_NEAR(summary.hot, 71 + 81 + 91 + 101, 0.1);
+  EXPECT_NEAR(summary.all, 11 * 51, 0.1);
 }
 
 TEST(HeatMap, MemoryIsBoundedWhateverTheSizeOfTheDisk) {

@@ -72,6 +72,27 @@ TEST(ChooseMode, HeatThatIsNotKnownIsNotTakenForCold) {
   EXPECT_EQ(choose_mode(inputs).mode, Mode::kDbt) << "no more than there is";
 }
 
+TEST(ChooseMode, AStreamOverTheWholeDiskIsNotWrittenAgainAndAgainAndLeavesNothingAll) {
+  ModeInputs inputs;
+  inputs.remaining_bytes = 10'000 * kMiB;
+  inputs.write_rate = inputs.dirty_rate = inputs.cold_rate = 600 * kMiB;
+  inputs.target_rate = 500 * kMiB;
+  inputs.max_downtime = milliseconds(100);
+  EXPECT_EQ(choose_mode(inputs).mode, Mode::kMirror);
+  inputs.hot_bytes = 40 * kMiB;
+  inputs.cold_rate = 60 * kMiB;
+  EXPECT_EQ(choose_mode(inputs).mode, Mode::kDbt) << "what is not hot is little";
+}
+
+TEST(ModeSwitch, TheFirstModeWasAGuessAndMayBeLeftSoon) {
+  const TimePoint start{std::chrono::hours(1)};
+  ModeSwitch mode(Mode::kDbt, start);
+  EXPECT_FALSE(mode.offer(Mode::kMirror, start + milliseconds(100), false));
+  EXPECT_TRUE(mode.offer(Mode::kMirror, start + milliseconds(200), false));
+  EXPECT_FALSE(mode.offer(Mode::kDbt, start + milliseconds(300), false));
+  EXPECT_FALSE(mode.offer(Mode::kDbt, start + milliseconds(400), false)) << "one that was chosen";
+}
+
 TEST(ModeSwitch, ChangesWhenTheSameIsChosenTwiceAndTheModeHadItsTime) {
   const TimePoint start{std::chrono::hours(1)};
   ModeSwitch mode(Mode::kDbt, start);
@@ -81,8 +102,10 @@ TEST(ModeSwitch, ChangesWhenTheSameIsChosenTwiceAndTheModeHadItsTime) {
   EXPECT_TRUE(mode.offer(Mode::kMirror, start + seconds(8), false));
   EXPECT_EQ(mode.mode(), Mode::kMirror);
   EXPECT_FALSE(mode.offer(Mode::kDbt, start + seconds(9), false));
-  EXPECT_FALSE(mode.offer(Mode::kDbt, start + milliseconds(9'900), false)) << "stays longer now";
-  EXPECT_TRUE(mode.offer(Mode::kDbt, start + seconds(10), false));
+  EXPECT_TRUE(mode.offer(Mode::kDbt, start + milliseconds(9'900), false));
+  EXPECT_FALSE(mode.offer(Mode::kMirror, start + seconds(10), false));
+  EXPECT_FALSE(mode.offer(Mode::kMirror, start + milliseconds(11'800), false)) << "longer now";
+  EXPECT_TRUE(mode.offer(Mode::kMirror, start + seconds(12), false));
 }
 
 TEST(ModeSwitch, WhatHasFailedIsLeftAtOnce) {
