@@ -21,6 +21,7 @@ enum class PlantedBug : int {
   kTimedOutWriteLosesRange,  ///< trap 15 / I9: a late target write may land on a newer one
   kCopyFailureNotRemarked,   ///< a lease that was not acknowledged does not mark again
   kFlushSourceOnly,          ///< trap 17: the target is not flushed before the decision
+  kTurnedAwayAcknowledged,   ///< a write that had to leave by the gate again is not made (I1)
   kDeadlineFromSubmission,   ///< the time a mirrored write waited for its turn is not counted (I10)
   kRestKeepsCopied,          ///< shared: a chunk that was written stays at rest as well
   kCopyBufferFlips,          ///< a bit of the copier's buffer flips, and nobody looks (I13)

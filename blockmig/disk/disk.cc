@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/base/planted.h"
 #include "blockmig/disk/disk_lane.h"
 
 namespace blockmig {
@@ -107,23 +108,28 @@ Task<Status> Disk::read(std::uint64_t offset, MutableBytes into) {
 Task<Status> Disk::write(std::uint64_t offset, ConstBytes from, WriteFlags flags) {
   Measured measured(*this, DiskOp::kWrite);
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(from.size());
-  const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return measured.failed(hold.error());
-  if (!tracking_.covers(offset, from.size())) {
-    const Status active = co_await tracking_.activate(offset, from.size());
-    if (!active.ok()) co_return measured.failed(active.error());
+  MirrorVisit visit;
+  for (;;) {
+    const auto hold = co_await gate_.enter();
+    if (!hold.ok()) co_return measured.failed(hold.error());
+    if (!tracking_.covers(offset, from.size())) {
+      const Status active = co_await tracking_.activate(offset, from.size());
+      if (!active.ok()) co_return measured.failed(active.error());
+    }
+    WriteMirror* const mirror = mirror_;
+    const TrackedWrite marks(tracking_, offset, from.size(), mirror != nullptr);
+    Status status;
+    if (mirror != nullptr) {
+      visit.turned_away = false;
+      status = co_await mirror->write(*store_, offset, from, flags, visit);
+      if (visit.turned_away && !planted(PlantedBug::kTurnedAwayAcknowledged)) continue;
+    } else {
+      status = co_await store_->write(offset, from, flags);
+    }
+    written_.record(offset, from.size(), measured.begun());
+    measured.ended(status, from.size());
+    co_return status;
   }
-  WriteMirror* const mirror = mirror_;
-  const TrackedWrite marks(tracking_, offset, from.size(), mirror != nullptr);
-  written_.record(offset, from.size(), measured.begun());
-  Status status;
-  if (mirror != nullptr) {
-    status = co_await mirror->write(*store_, offset, from, flags);
-  } else {
-    status = co_await store_->write(offset, from, flags);
-  }
-  measured.ended(status, from.size());
-  co_return status;
 }
 
 bool Disk::read_now(std::uint64_t offset, MutableBytes into) {
@@ -231,23 +237,28 @@ Task<Status> Disk::trim(std::uint64_t offset, std::uint64_t length, WriteFlags f
 Task<Status> Disk::write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) {
   Measured measured(*this, DiskOp::kZero);
   if (!write_throttle_.unlimited()) co_await write_throttle_.take(0);
-  const auto hold = co_await gate_.enter();
-  if (!hold.ok()) co_return measured.failed(hold.error());
-  if (!tracking_.covers(offset, length)) {
-    const Status active = co_await tracking_.activate(offset, length);
-    if (!active.ok()) co_return measured.failed(active.error());
+  MirrorVisit visit;
+  for (;;) {
+    const auto hold = co_await gate_.enter();
+    if (!hold.ok()) co_return measured.failed(hold.error());
+    if (!tracking_.covers(offset, length)) {
+      const Status active = co_await tracking_.activate(offset, length);
+      if (!active.ok()) co_return measured.failed(active.error());
+    }
+    WriteMirror* const mirror = mirror_;
+    const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
+    Status status;
+    if (mirror != nullptr) {
+      visit.turned_away = false;
+      status = co_await mirror->write_zeroes(*store_, offset, length, flags, visit);
+      if (visit.turned_away && !planted(PlantedBug::kTurnedAwayAcknowledged)) continue;
+    } else {
+      status = co_await store_->write_zeroes(offset, length, flags);
+    }
+    written_.record(offset, length, measured.begun());
+    measured.ended(status, length);
+    co_return status;
   }
-  WriteMirror* const mirror = mirror_;
-  const TrackedWrite marks(tracking_, offset, length, mirror != nullptr);
-  written_.record(offset, length, measured.begun());
-  Status status;
-  if (mirror != nullptr) {
-    status = co_await mirror->write_zeroes(*store_, offset, length, flags);
-  } else {
-    status = co_await store_->write_zeroes(offset, length, flags);
-  }
-  measured.ended(status, length);
-  co_return status;
 }
 
 Task<Result<std::vector<Extent>>> Disk::extents(std::uint64_t offset, std::uint64_t length) {

@@ -12,15 +12,11 @@ namespace blockmig {
 namespace {
 
 constexpr unsigned kRoundsBeforeExclusive = 2;
+constexpr Duration kGoalAlone = std::chrono::milliseconds(100);
+constexpr std::uint64_t kMostForGoalAlone = 4 * kMiB;
 constexpr int kSourceReadAttempts = 3;
+constexpr Duration kBetweenRuns = std::chrono::nanoseconds(1);
 constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
-
-CopyWindow::Limits window_limits(const JobOptions& options) {
-  CopyWindow::Limits limits;
-  limits.min_bytes = options.granularity_bytes;
-  limits.max_bytes = options.copy_window_bytes;
-  return limits;
-}
 
 }  // namespace
 
@@ -31,7 +27,6 @@ CopyEngine::CopyEngine(const Parts& parts)
       sync_(parts.sync),
       options_(parts.options),
       cancel_(parts.cancel),
-      window_(window_limits(parts.options)),
       depth_(parts.options.copy_depth),
       progress_(parts.loop),
       rate_limit_(parts.loop, parts.options.bwlimit_bytes_per_second),
@@ -45,34 +40,54 @@ void CopyEngine::resume() {
   progress_.pulse();
 }
 
-void CopyEngine::set_latency_goal(Duration goal, std::uint64_t rate) {
-  const bool tighter = goal < latency_goal_;
-  latency_goal_ = goal;
-  window_.set_goal(goal);
-  if (!tighter || rate == 0) return;
-  const double bytes = std::chrono::duration<double>(goal).count() * static_cast<double>(rate);
-  window_.cut_to(static_cast<std::uint64_t>(bytes));
-}
-
 bool CopyEngine::pass_over(const std::optional<TimePoint>& deadline) const {
   return stop_pass_ || !failure_.ok() || cancel_.cancelled() ||
          (deadline && loop_.now() >= *deadline);
 }
 
+void CopyEngine::set_mirror(Mirror* mirror) {
+  if (mirror_ != nullptr) mirror_->bulk_waits(nullptr);
+  mirror_ = mirror;
+  progress_.pulse();
+}
+
 bool CopyEngine::has_room() const {
-  return !paused_ && runs_.running() < depth_ &&
-         (runs_.running() == 0 || in_flight_bytes_ + run_bytes() <= window_.bytes());
+  if (paused_ || runs_.running() >= depth_) return false;
+  if (mirror_ != nullptr) return share_fits();
+  return runs_.running() == 0 || in_flight_bytes_ + run_bytes() <= window_bytes();
+}
+
+/// What the mirror leaves of the target.
+bool CopyEngine::share_fits() const {
+  const std::uint64_t bytes = run_bytes();
+  if (runs_.running() > 0 && in_flight_bytes_ + bytes > options_.copy_window_bytes) return false;
+  return mirror_->bulk_fits(bytes);
 }
 
 Task<void> CopyEngine::wait_for_room(std::optional<TimePoint> deadline) {
   const TimePoint never = TimePoint::max();
   while (!has_room() && !pass_over(deadline)) {
+    const bool for_share = mirror_ != nullptr && !paused_ && runs_.running() < depth_;
+    if (mirror_ != nullptr) mirror_->bulk_waits(for_share ? &progress_ : nullptr);
     co_await progress_.wait_until(deadline.value_or(never));
   }
+  if (mirror_ != nullptr) mirror_->bulk_waits(nullptr);
+}
+
+/// Bytes in flight at most: what a mirror would share, and more where nobody waits for that.
+std::uint64_t CopyEngine::window_bytes() const {
+  const TargetShare::Limits limits{options_.mirror_deadline, sync_.dirty->granularity_bytes()};
+  const TargetPace& pace = replica_.pace();
+  const TargetShare::Target target{pace.bytes_per_second(), pace.quickest(), 0, 0};
+  const std::uint64_t least =
+      mirror_ != nullptr ? 0
+                         : std::min(TargetShare::bytes_in(kGoalAlone, target), kMostForGoalAlone);
+  return std::min(std::max(TargetShare(limits).window(target), least), options_.copy_window_bytes);
 }
 
 std::uint64_t CopyEngine::run_bytes() const {
-  std::uint64_t bytes = std::min<std::uint64_t>(options_.copy_request_bytes, window_.bytes());
+  // Two in the window: the target has the next one when it has answered the first.
+  std::uint64_t bytes = std::min<std::uint64_t>(options_.copy_request_bytes, window_bytes() / 2);
   // Under a tight rate limit, requests of a tenth of a second keep the rate even and abort quick.
   if (!rate_limit_.unlimited()) bytes = std::min(bytes, rate_limit_.rate() / 10);
   return std::max<std::uint64_t>(bytes, sync_.dirty->granularity_bytes());
@@ -96,8 +111,11 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
     if (!run) break;
     in_flight_bytes_ += run->range.length;
     stats_.bytes_leased += run->range.length;
+    if (mirror_ != nullptr) mirror_->bulk_sent(run->range.length);
     auto task = copy_run(std::move(*run));
     runs_.spawn(std::move(task));
+    // What is cached is read on the spot: a window full of that would hold up the guest for long.
+    co_await sleep_for(loop_, kBetweenRuns);
   }
   while (runs_.running() > 0) {
     const TimePoint until = deadline.value_or(TimePoint::max());
@@ -160,8 +178,8 @@ std::optional<CopyEngine::Run> CopyEngine::take_run(std::uint64_t& cursor) {
     const auto chunk = static_cast<std::uint32_t>(*next);
     cursor = *next + 1;
     const auto overtaken = rounds_.find(chunk);
-    const bool exclusive =
-        mirroring_ && overtaken != rounds_.end() && overtaken->second >= kRoundsBeforeExclusive;
+    const bool exclusive = mirror_ != nullptr && overtaken != rounds_.end() &&
+                           overtaken->second >= kRoundsBeforeExclusive;
     // A busy chunk stays dirty for the next pass.
     if (sync_.ledger.try_begin_copy(chunk, exclusive)) return take_chunks(*next, cursor);
   }
@@ -176,7 +194,7 @@ CopyEngine::Run CopyEngine::take_chunks(std::uint64_t first, std::uint64_t& curs
   for (std::uint64_t chunk = first + 1; taken.size() < max_chunks; ++chunk) {
     if (chunk >= chunks().chunk_count() || !chunks().is_dirty(chunk) || !in_sweep(chunk)) break;
     // One that writes overtook gets a run of its own, where it may be exclusive.
-    if (mirroring_ && rounds_.contains(static_cast<std::uint32_t>(chunk))) break;
+    if (mirror_ != nullptr && rounds_.contains(static_cast<std::uint32_t>(chunk))) break;
     if (!sync_.ledger.try_begin_copy(static_cast<std::uint32_t>(chunk), false)) break;
     taken.push_back(static_cast<std::uint32_t>(chunk));
     cursor = chunk + 1;
@@ -202,7 +220,7 @@ void CopyEngine::finish_run(Run& run, const Status& status) {
     for (const std::uint32_t chunk : chunks) {
       if (!sync_.dirty->is_dirty(chunk)) {
         if (!rounds_.empty()) rounds_.erase(chunk);
-      } else if (mirroring_) {
+      } else if (mirror_ != nullptr) {
         ++rounds_[chunk];
       }
     }
@@ -299,7 +317,6 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
       result = op->status.error().with_context("writing the target at offset " +
                                                std::to_string(op->offset));
     }
-    if (answered) window_.answered(op->length, op->took);
   }
   co_return result;
 }

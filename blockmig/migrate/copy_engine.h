@@ -3,7 +3,7 @@
 //
 // A pass goes over the disk once, in the sweeps of its ChunkOrder. Runs of neighbouring dirty
 // chunks become one request of at most copy_request_bytes; requests in flight are bounded in number
-// and in bytes (CopyWindow). For each run: lease (which clears the marks), then read the source,
+// and in bytes (TargetShare). For each run: lease (which clears the marks), then read the source,
 // then write the target, then acknowledge; any failure marks again (I6). Zeros do not travel: on a
 // target known to be zero they are skipped, elsewhere they become write_zeroes (trap 9). Thread
 // rule: the disk's loop. Await the end of every pass before destruction: join().
@@ -24,8 +24,8 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/copy_source.h"
-#include "blockmig/migrate/copy_window.h"
 #include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/mirror.h"
 #include "blockmig/migrate/replica.h"
 #include "blockmig/migrate/sync_state.h"
 
@@ -62,9 +62,10 @@ class CopyEngine final {
   /// Waits for copies that a fence left under way.
   Task<void> join();
 
-  /// While a mirror is attached, a chunk that the guest keeps writing is taken exclusively in its
-  /// third round, so that it cannot starve the copy.
-  void set_mirroring(bool mirroring) { mirroring_ = mirroring; }
+  /// While a mirror is attached (null: none is), the target is shared with it (TargetShare), and a
+  /// chunk that the guest keeps writing is taken exclusively in its third round, so that it cannot
+  /// starve the copy.
+  void set_mirror(Mirror* mirror);
 
   /// The order of passes, but not of a fence's; outlives its use. Without one: ascending.
   void set_order(ChunkOrder* order) { order_ = order; }
@@ -72,9 +73,6 @@ class CopyEngine final {
   /// passes.
   void set_source(CopySource* source) { source_ = source; }
 
-  /// Target answers slower than this make the copier send less at a time. `rate`: what the target
-  /// takes, in bytes per second, to begin with a window that fits the goal; 0 = not known.
-  void set_latency_goal(Duration goal, std::uint64_t rate);
   /// Copies in flight at most, from now on; at least 1, at most the options' depth.
   void set_depth(std::uint32_t depth) {
     depth_ = std::clamp(depth, 1u, options_.copy_depth);
@@ -93,6 +91,8 @@ class CopyEngine final {
   };
   bool pass_over(const std::optional<TimePoint>& deadline) const;
   bool has_room() const;
+  bool share_fits() const;
+  std::uint64_t window_bytes() const;
   Task<void> wait_for_room(std::optional<TimePoint> deadline);
   DirtyBitmap& chunks() { return source_ != nullptr ? source_->chunks() : *sync_.dirty; }
   bool in_sweep(std::uint64_t chunk) const;
@@ -115,9 +115,7 @@ class CopyEngine final {
   SyncState& sync_;
   const JobOptions& options_;
   CancelSource& cancel_;
-  CopyWindow window_;
   std::uint32_t depth_;
-  Duration latency_goal_ = std::chrono::seconds(1);
   std::uint64_t in_flight_bytes_ = 0;
   Event progress_;  ///< pulsed when a run ended, on resume and on cancel
   TokenBucket rate_limit_;
@@ -128,7 +126,7 @@ class CopyEngine final {
   ChunkOrder* order_ = nullptr;
   bool ordered_ = false;  ///< the pass that is on goes by the order
   CopySource* source_ = nullptr;
-  bool mirroring_ = false;
+  Mirror* mirror_ = nullptr;
   bool paused_ = false;
   bool stop_pass_ = false;
   CancelSource::Callback on_cancel_;

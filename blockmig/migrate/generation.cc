@@ -136,7 +136,7 @@ Task<void> Generation::preserve(ByteRange range) {
 }
 
 Task<Status> Generation::write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
-                               WriteFlags flags) {
+                               WriteFlags flags, MirrorVisit& /*visit*/) {
   const Inside inside(*this);
   const ByteRange range{offset, from.size()};
   sync_.dirty->mark(offset, range.length);
@@ -147,7 +147,8 @@ Task<Status> Generation::write(BlockDevice& store, std::uint64_t offset, ConstBy
 }
 
 Task<Status> Generation::write_zeroes(BlockDevice& store, std::uint64_t offset,
-                                      std::uint64_t length, ZeroFlags flags) {
+                                      std::uint64_t length, ZeroFlags flags,
+                                      MirrorVisit& /*visit*/) {
   const Inside inside(*this);
   const ByteRange range{offset, length};
   sync_.dirty->mark(offset, length);

@@ -66,10 +66,10 @@ class Generation final : public WriteMirror, public CopySource {
   const GenerationStats& stats() const { return stats_; }
 
   // WriteMirror: the source only.
-  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
-                     WriteFlags flags) override;
+  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from, WriteFlags flags,
+                     MirrorVisit& visit) override;
   Task<Status> write_zeroes(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
-                            ZeroFlags flags) override;
+                            ZeroFlags flags, MirrorVisit& visit) override;
   Task<Status> trim(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
                     WriteFlags flags) override;
   Task<Status> flush(BlockDevice& store) override;

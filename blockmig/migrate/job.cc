@@ -15,8 +15,6 @@ namespace blockmig {
 namespace {
 
 constexpr Duration kSampleInterval = std::chrono::milliseconds(100);
-constexpr Duration kRelaxedLatencyGoal = std::chrono::seconds(1);
-constexpr Duration kGuestIsActive = std::chrono::seconds(2);
 
 JobState outcome_of(const Status& result) {
   if (result.ok()) return JobState::kDone;
@@ -324,15 +322,6 @@ void Job::take_sample() {
   const CopyStats& copy = m.engine->stats();
   copied_rate_.sample(now, copy.bytes_copied);
   dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + copy.bytes_leased);
-  // The copier makes room only for a guest that has written lately, under a mirror.
-  const std::uint64_t writes =
-      m.mirror ? m.mirror->stats().writes_mirrored + m.mirror->stats().writes_tracked : 0;
-  if (writes != writes_before_sample_) guest_wrote_at_ = now;
-  writes_before_sample_ = writes;
-  const bool make_room = m.mirror && now - guest_wrote_at_ < kGuestIsActive;
-  const Duration room = std::min(m.options.mirror_deadline / 2, m.options.max_downtime);
-  m.engine->set_latency_goal(make_room ? room : kRelaxedLatencyGoal,
-                             copied_rate_.bytes_per_second());
 }
 
 /// The mirror changes by itself between mirroring and tracking; here it is told.

@@ -70,8 +70,6 @@ class Job final {
   GuestPace guest_;
   RateMeter copied_rate_;
   RateMeter dirtied_rate_;
-  std::uint64_t writes_before_sample_ = 0;
-  TimePoint guest_wrote_at_{};
 };
 
 }  // namespace blockmig

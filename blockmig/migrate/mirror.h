@@ -16,29 +16,36 @@
 // (I9, I10).
 //
 // Within the deadline the target sets the guest's pace; that is what makes the mirror converge. So
-// little is wasted on a slow target: what is sent at once follows its answer time (CopyWindow), the
-// rest waits its turn here in order of arrival, and a write whose turn comes too late to be
-// answered in time is not sent at all. Where that does not suffice, pace() slows the writes into
-// dirty chunks too, within the same deadline. A guest with more bytes outstanding than the target
-// takes within the deadline cannot be paced this way; if most writes miss, they are tracked without
+// little is wasted on a slow target: little is sent at once (TargetShare), the rest waits its turn
+// here in order of arrival, and a write whose turn comes too late to be answered in time is not
+// sent at all. As long as the target takes more than such writes leave to be copied again, even
+// their waiting makes headway. Where that does not suffice, pace() slows the writes into dirty
+// chunks too, within the same deadline. A guest with more bytes outstanding than the target takes
+// within the deadline cannot be paced this way; if most writes miss, they are tracked without
 // waiting for a while (MirrorFallback). After four deadlines of silence none waits either, until
-// the target answers again. Thread rule: the disk's loop.
+// the target answers again.
+//
+// Before the switchover, approach() lets what is under way at the target become little, and from
+// turn_away() on whoever still waits leaves through the gate, so that the fence waits for nobody's
+// turn. Thread rule: the disk's loop.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <vector>
 
+#include "blockmig/base/planted.h"
 #include "blockmig/disk/write_mirror.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
-#include "blockmig/migrate/copy_window.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/mirror_fallback.h"
+#include "blockmig/migrate/recent_rate.h"
 #include "blockmig/migrate/replica.h"
 #include "blockmig/migrate/sync_state.h"
+#include "blockmig/migrate/target_share.h"
 
 namespace blockmig {
 
@@ -46,7 +53,9 @@ struct MirrorStats {
   std::uint64_t bytes_mirrored = 0;
   std::uint64_t writes_mirrored = 0;
   std::uint64_t writes_tracked = 0;   ///< source only
+  std::uint64_t writes_held = 0;      ///< that waited for their turn or their pace
   std::uint64_t deadline_misses = 0;  ///< of writes whose chunks were equal
+  std::uint64_t turned_away = 0;      ///< that waited when a switchover began
   std::uint64_t target_errors = 0;
   Duration longest_wait{};  ///< that the mirror added to one write; never more than the deadline
 };
@@ -56,10 +65,10 @@ class Mirror final : public WriteMirror {
   Mirror(EventLoop& loop, Replica& replica, SyncState& sync, const JobOptions& options);
   ~Mirror() override;
 
-  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
-                     WriteFlags flags) override;
+  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from, WriteFlags flags,
+                     MirrorVisit& visit) override;
   Task<Status> write_zeroes(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
-                            ZeroFlags flags) override;
+                            ZeroFlags flags, MirrorVisit& visit) override;
   /// The source only, and marked: what a trimmed range reads as is the source's choice, so it is
   /// copied.
   Task<Status> trim(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
@@ -72,6 +81,18 @@ class Mirror final : public WriteMirror {
   /// which otherwise do not wait: as far as each one's deadline allows. 0 = not.
   void pace(std::uint64_t bytes_per_second) { pace_ = bytes_per_second; }
   std::uint64_t paced_to() const { return pace_; }
+
+  /// Waits until no more is under way at the target than it takes within `drain`, and sends it no
+  /// more than that from now on; false at the deadline. Ended by turn_away(false).
+  Task<bool> approach(Duration drain, TimePoint deadline);
+  /// Writes that wait for their turn, and those to come that would, are turned away (MirrorVisit).
+  void turn_away(bool on);
+
+  /// For the copier, which shares the target: may it send `length` more; that it did; that it waits
+  /// to (`wake` is pulsed when it may have a turn; null: it does not wait).
+  bool bulk_fits(std::uint64_t length) const { return share_.bulk_fits(length, target_now()); }
+  void bulk_sent(std::uint64_t length);
+  void bulk_waits(Event* wake);
 
   const MirrorStats& stats() const { return stats_; }
   /// Most writes missed the deadline: they are tracked without waiting, for a while.
@@ -96,8 +117,18 @@ class Mirror final : public WriteMirror {
   };
   Route route(ByteRange range, std::uint64_t arrival) const;
   std::vector<Part> plan(ByteRange range, std::uint64_t arrival) const;
+  TargetShare::Target target_now() const;
+  void turn_changed();
+  bool has_room(std::uint64_t length) const;
   Task<std::vector<Part>> settle_plan(ByteRange range, TimePoint arrived);
   Task<std::vector<Part>> take_turn(ByteRange range, TimePoint arrived);
+  bool leaving() const {
+    // With that bug planted it would come in again at once, and again.
+    return turning_away_.is_set() && !planted(PlantedBug::kWriteBypassesClosedGate);
+  }
+  Task<void> wait_unless_turned_away(TimePoint until);
+  std::vector<Part> miss(std::vector<Part> parts);
+  bool worth_waiting() const;
   std::shared_ptr<Pair> submit(std::shared_ptr<TargetOp> op, ByteRange range);
   std::vector<std::shared_ptr<Pair>> submit_parts(const std::vector<Part>& parts, ByteRange whole,
                                                   const ConstBytes* content, bool fua);
@@ -105,6 +136,7 @@ class Mirror final : public WriteMirror {
                       Status source_status, Clocks clocks);
   Task<void> await_target(std::shared_ptr<Pair> pair, TimePoint arrived);
   void note_wait(Duration waited);
+  void let_out(MirrorVisit& visit, TimePoint arrived);
   bool target_gone() const {
     return replica_.abandoned() || replica_.trouble() ||
            replica_.stuck(kSilencesOfHope * options_.mirror_deadline);
@@ -117,14 +149,19 @@ class Mirror final : public WriteMirror {
   SyncState& sync_;
   const JobOptions& options_;
   MirrorStats stats_;
-  CopyWindow window_;
   MirrorFallback fallback_;
   Duration typical_answer_{};  ///< of the target, moving average
   std::uint64_t in_flight_bytes_ = 0;
+  std::optional<std::uint64_t> most_in_flight_;  ///< since approach()
+  RecentRate missed_;                            ///< bytes to copy again, of writes without a turn
   std::uint64_t arrivals_ = 0;
   std::uint64_t pace_ = 0;
-  TimePoint pace_free_at_{};                  ///< when the writes admitted so far are paid for
-  std::set<std::uint64_t> waiting_for_room_;  ///< by arrival: the first has the next turn
+  TimePoint pace_free_at_{};  ///< when the writes admitted so far are paid for
+  /// Their bytes by arrival: the first has the next turn.
+  std::map<std::uint64_t, std::uint64_t> waiting_for_room_;
+  TargetShare share_;
+  Event* bulk_wake_ = nullptr;
+  Event turning_away_;
   std::uint64_t inside_ = 0;
   Event left_;
 };

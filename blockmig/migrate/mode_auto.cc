@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // auto: begins like dbt, measures, and goes on in the mode that meets the limits at the least cost
-// for the guest (choose_mode.h). It looks again about once a second, in the middle of a pass too,
+// for the guest (choose_mode.h). It looks again about once a second, at first more often, in the
+// middle of a pass too,
 // and changes in either direction; what is equal stays equal, so nothing is copied again for it.
 // Every decision and the numbers it rests on are in the job's report.
 #include <algorithm>
@@ -14,6 +15,9 @@ namespace blockmig {
 namespace {
 
 constexpr Duration kLookInterval = std::chrono::seconds(1);
+/// At first, when little is known, and a fast target takes a disk within that second.
+constexpr Duration kFirstLooksInterval = std::chrono::milliseconds(100);
+constexpr Duration kFirstLooks = std::chrono::seconds(1);
 /// The first look: so much has been copied, or so long it took.
 constexpr std::uint64_t kProbeBytes = kMiB;
 constexpr Duration kProbeStep = std::chrono::milliseconds(10);
@@ -46,6 +50,7 @@ struct Counters {
   std::uint64_t written = 0;
   std::uint64_t writes = 0;
   std::uint64_t dirtied = 0;  ///< chunks' bytes, but for a constant
+  std::uint64_t held = 0;     ///< writes that the mirror let wait
 };
 
 struct Course {
@@ -68,7 +73,10 @@ Counters count(const Migration& migration) {
   now.at = migration.loop.now();
   const CopyStats& copy = migration.engine->stats();
   now.taken = copy.bytes_copied;
-  if (migration.mirror) now.taken += migration.mirror->stats().bytes_mirrored;
+  if (migration.mirror) {
+    now.taken += migration.mirror->stats().bytes_mirrored;
+    now.held = migration.mirror->stats().writes_held;
+  }
   const RequestStats guest = migration.disk.stats();
   now.written = guest.bytes_written();
   now.writes = guest.requests(DiskOp::kWrite) + guest.requests(DiskOp::kZero);
@@ -86,10 +94,14 @@ void measure(Migration& migration, Course& course) {
   const Counters& last = course.last;
   const double seconds = std::chrono::duration<double>(now.at - last.at).count();
   ModeInputs& in = course.inputs;
+  const ModeInputs before = in;
   in.remaining_bytes = migration.sync->dirty->dirty_bytes();
   in.write_rate = rate(last.written, now.written, seconds);
   // A target with little to do shows little: what it could do is forgotten slowly.
   in.target_rate = std::max(rate(last.taken, now.taken, seconds), in.target_rate / 10 * 9);
+  // Between two looks few large requests may end, or many.
+  const std::uint64_t pace = migration.replica->pace().bytes_per_second();
+  if (pace != 0) in.target_rate = std::min(in.target_rate, pace);
   // Where most is dirty, few chunks become dirty, and where writes are mirrored, none: then what
   // the writes could touch at most.
   const std::uint64_t total = std::max<std::uint64_t>(migration.status.bytes_total, 1);
@@ -99,13 +111,19 @@ void measure(Migration& migration, Course& course) {
     in.dirty_rate = static_cast<std::uint64_t>(
         static_cast<double>(rate(last.dirtied, now.dirtied, seconds)) / clean);
   } else {
-    in.dirty_rate = in.write_rate +
-                    rate(last.writes, now.writes, seconds) * migration.options.granularity_bytes;
+    in.dirty_rate = std::max(in.write_rate, rate(last.writes, now.writes, seconds) *
+                                                migration.options.granularity_bytes);
   }
-  in.hot_bytes = 0;
-  for (const auto& region : migration.disk.write_heat().at_least(kHotRequests, now.at)) {
-    in.hot_bytes += region.range.length;
+  if (course.mode.mode() == Mode::kMirror &&
+      now.held - last.held > (now.writes - last.writes) / 8) {
+    // The mirror sets its pace: what it would do without one is what it did before.
+    in.write_rate = std::max(in.write_rate, before.write_rate);
+    in.dirty_rate = std::max(in.dirty_rate, before.dirty_rate);
   }
+  const HeatMap::Summary heat = migration.disk.write_heat().summary(kHotRequests, now.at);
+  in.hot_bytes = heat.hot_bytes;
+  const double cold = heat.all > 0 ? 1 - heat.hot / heat.all : 1;
+  in.cold_rate = static_cast<std::uint64_t>(static_cast<double>(in.dirty_rate) * cold);
   in.heat_is_known = now.writes >= kWritesToKnow;
   in.max_downtime = migration.options.max_downtime;
   if (migration.options.deadline > Duration::zero()) {
@@ -128,11 +146,11 @@ void change_mode(Migration& migration, Mode mode) {
                                                   *migration.sync, migration.options);
     }
     enter_phase(migration.status.phase, Phase::kMirroring);
-    migration.engine->set_mirroring(true);
+    migration.engine->set_mirror(migration.mirror.get());
     migration.disk.set_mirror(migration.mirror.get());
   } else {
     migration.disk.set_mirror(nullptr);
-    migration.engine->set_mirroring(false);
+    migration.engine->set_mirror(nullptr);
     enter_phase(migration.status.phase, Phase::kCopying);
   }
   migration.status.active_mode = mode;
@@ -199,6 +217,7 @@ void look(Migration& migration, Course& course) {
 /// Looks while passes go on; a mirror is attached and detached in the middle of one.
 Task<void> keep_looking(Migration& migration, Course& course, Event& ended) {
   const TimePoint probe_ends = migration.loop.now() + kProbeLongest;
+  const TimePoint first_looks_end = migration.loop.now() + kFirstLooks;
   bool over = false;
   while (!over && !course.looked && migration.loop.now() < probe_ends &&
          migration.engine->stats().bytes_copied < kProbeBytes) {
@@ -208,7 +227,8 @@ Task<void> keep_looking(Migration& migration, Course& course, Event& ended) {
   while (!over) {
     // At the fence there is nothing to choose.
     if (migration.status.phase != Phase::kSwitching && !course.over) look(migration, course);
-    const TimePoint next = migration.loop.now() + kLookInterval;
+    const TimePoint now = migration.loop.now();
+    const TimePoint next = now + (now < first_looks_end ? kFirstLooksInterval : kLookInterval);
     over = co_await ended.wait_until(next);
   }
 }
@@ -221,7 +241,7 @@ Task<Status> copy_until_switched(Migration& migration, Course& course) {
                                                 : migration.status.catch_up_rounds);
     if (!course.looked) look(migration, course);
     const Judgement judgement = judge(migration, Duration::zero());
-    if (judgement.verdict == Verdict::kReady) {
+    if (judgement.verdict == Verdict::kReady && !judgement.worth_another_pass) {
       const auto outcome = co_await try_switchover(migration);
       if (!outcome.ok()) co_return outcome.error();
       if (*outcome == SwitchOutcome::kSwitched) co_return Status();

@@ -27,7 +27,7 @@ Task<Status> run_mirror(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kMirroring);
   migration.mirror = std::make_unique<Mirror>(migration.loop, *migration.replica, *migration.sync,
                                               migration.options);
-  migration.engine->set_mirroring(true);
+  migration.engine->set_mirror(migration.mirror.get());
   migration.disk.set_mirror(migration.mirror.get());
   migration.postponed = 0;
   unsigned tries = 0;
@@ -46,7 +46,7 @@ Task<Status> run_mirror(Migration& migration) {
       const Status acted = act_on_stall(migration, judgement, pace_steps);
       if (!acted.ok()) co_return acted;
     }
-    if (judgement.verdict != Verdict::kReady) continue;
+    if (judgement.verdict != Verdict::kReady || judgement.worth_another_pass) continue;
     const auto outcome = co_await try_switchover(migration);
     if (!outcome.ok()) co_return outcome.error();
     if (*outcome == SwitchOutcome::kSwitched) co_return Status();

@@ -44,7 +44,10 @@ void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   if (ops_.empty()) progress_at_ = op->submitted;
   op->number = ++last_number_;
   ops_.emplace(op->number, op);
-  if (op->bulk) bulk_submitted_.insert(op->submitted);
+  if (op->bulk) {
+    bulk_submitted_.insert(op->submitted);
+    bulk_in_flight_bytes_ += op->length;
+  }
   in_flight_bytes_ += op->length;
   if (unflushed_ && op->kind == TargetOpKind::kFlush) op->flush = unflushed_->flush_begins();
   idle_.reset();
@@ -97,8 +100,12 @@ Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
 }
 
 void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
-  progress_at_ = loop_.now();
-  op->took = progress_at_ - op->submitted;
+  const TimePoint now = loop_.now();
+  op->took = now - op->submitted;
+  if (op->kind == TargetOpKind::kWrite) {
+    pace_.answered(op->length, op->took, now - progress_at_);
+  }
+  progress_at_ = now;
   judge(*op, status);
   if (!op->done.is_set()) {
     op->status = std::move(status);
@@ -106,7 +113,10 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
     op->done.set();
   }
   in_flight_bytes_ -= op->length;
-  if (op->bulk) bulk_submitted_.erase(bulk_submitted_.find(op->submitted));
+  if (op->bulk) {
+    bulk_submitted_.erase(bulk_submitted_.find(op->submitted));
+    bulk_in_flight_bytes_ -= op->length;
+  }
   ops_.erase(op->number);
   if (ops_.empty()) idle_.set();
 }

@@ -29,6 +29,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/buffer.h"
+#include "blockmig/migrate/target_pace.h"
 #include "blockmig/migrate/unflushed_writes.h"
 
 namespace blockmig {
@@ -76,6 +77,9 @@ class Replica final {
   BlockDevice& target() { return *target_; }
   std::uint64_t in_flight() const { return ops_.size(); }
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
+  std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
+  /// Of what is written to it.
+  const TargetPace& pace() const { return pace_; }
   /// A bulk request has been in flight for longer than `patience`: others should leave it room.
   bool bulk_waits(Duration patience) const {
     return !bulk_submitted_.empty() && loop_.now() - *bulk_submitted_.begin() > patience;
@@ -127,6 +131,8 @@ class Replica final {
   std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
   std::uint64_t last_number_ = 0;
   std::uint64_t in_flight_bytes_ = 0;
+  std::uint64_t bulk_in_flight_bytes_ = 0;
+  TargetPace pace_;
   std::multiset<TimePoint> bulk_submitted_;
   TimePoint progress_at_{};  ///< the last answer, or when the first op in flight was submitted
   Event idle_;

@@ -20,6 +20,9 @@ namespace blockmig {
 namespace {
 
 constexpr int kPreFlushes = 3;
+/// Of the fence, what is under way at the target when it begins may take.
+constexpr int kDrainsPerFence = 4;
+constexpr int kApproachDeadlines = 2;
 /// Chunks that are read and hashed in one go after the decision, about 0.2 ms: guests come first.
 constexpr unsigned kDigestsAtOnce = 8;
 constexpr Duration kBetweenDigests = std::chrono::microseconds(1);
@@ -44,6 +47,33 @@ Task<Status> pre_flush(Migration& migration) {
     if (migration.flush_cost * 4 < migration.options.max_downtime) break;
   }
   co_return Status();
+}
+
+/// Lets what is under way at the target become so little that the fence has time for it, before the
+/// guest has to wait. False: not soon.
+Task<bool> approach_fence(Migration& migration) {
+  if (!migration.mirror) co_return true;
+  const Duration drain = migration.options.max_downtime / kDrainsPerFence;
+  const TimePoint deadline =
+      migration.loop.now() + kApproachDeadlines * migration.options.mirror_deadline;
+  const bool near = co_await migration.mirror->approach(drain, deadline);
+  if (!near) migration.mirror->turn_away(false);
+  co_return near;
+}
+
+/// A flush that queues behind mirrored writes says nothing about one under the fence, which has
+/// none before it: measured again without them, where it is not cheap.
+Task<Status> measure_quiet_flush(Migration& migration) {
+  if (!migration.mirror || migration.flush_cost * 4 < migration.options.max_downtime) {
+    co_return Status();
+  }
+  const bool near = co_await approach_fence(migration);
+  if (!near) co_return Status();
+  const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
+  const Status flushed = co_await flush_target(migration, deadline);
+  migration.mirror->turn_away(false);
+  const bool late = !flushed.ok() && flushed.error().code() == ErrorCode::kTimedOut;
+  co_return late ? Status() : flushed;
 }
 
 DiskRecord record_of(const Migration& migration, bool after) {
@@ -167,6 +197,20 @@ void hand_over(Migration& migration) {
   migration.status.epoch = disk.epoch();
 }
 
+/// Closes the gate, and opens it again on whoever owns the disk then.
+Task<Result<SwitchOutcome>> pass_fence(Migration& migration) {
+  Gate& gate = migration.disk.gate();
+  const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
+  if (migration.mirror) migration.mirror->turn_away(true);
+  const bool drained = co_await gate.close_until(deadline);
+  Result<SwitchOutcome> outcome = SwitchOutcome::kPostponed;
+  if (drained) outcome = co_await switch_under_fence(migration, deadline);
+  if (outcome.ok() && *outcome == SwitchOutcome::kSwitched) hand_over(migration);
+  if (migration.mirror) migration.mirror->turn_away(false);
+  if (gate.state() != Gate::State::kShut) gate.open();
+  co_return outcome;
+}
+
 }  // namespace
 
 /// The digest of the whole disk at the decision. Chunks that the guest wrote in part were compared
@@ -222,6 +266,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   }
   const Status flushed = co_await pre_flush(migration);
   if (!flushed.ok()) co_return flushed.error();
+  const Status measured = co_await measure_quiet_flush(migration);
+  if (!measured.ok()) co_return measured.error();
   const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
   if (too_much_now && copies_all_dirty(migration) && migration.status.mode != Mode::kCold)
     co_return SwitchOutcome::kPostponed;
@@ -232,15 +278,11 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Phase before = migration.status.phase;
   enter_phase(migration.status.phase, Phase::kSwitching);
   ++migration.status.switchover_attempts;
-  Gate& gate = migration.disk.gate();
-  const TimePoint begun = migration.loop.now();
-  const TimePoint deadline = begun + migration.options.max_downtime;
-  const bool drained = co_await gate.close_until(deadline);
   Result<SwitchOutcome> outcome = SwitchOutcome::kPostponed;
-  if (drained) outcome = co_await switch_under_fence(migration, deadline);
+  const bool near = co_await approach_fence(migration);
+  const TimePoint begun = migration.loop.now();
+  if (near) outcome = co_await pass_fence(migration);
   const bool switched = outcome.ok() && *outcome == SwitchOutcome::kSwitched;
-  if (switched) hand_over(migration);
-  if (gate.state() != Gate::State::kShut) gate.open();
   const double fence_ms = to_milliseconds(migration.loop.now() - begun);
   if (switched) {
     migration.status.stall_ms = fence_ms;

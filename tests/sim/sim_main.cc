@@ -37,6 +37,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"timed-out-write-loses-range", PlantedBug::kTimedOutWriteLosesRange},
     {"copy-failure-not-remarked", PlantedBug::kCopyFailureNotRemarked},
     {"flush-source-only", PlantedBug::kFlushSourceOnly},
+    {"turned-away-acknowledged", PlantedBug::kTurnedAwayAcknowledged},
     {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
     {"rest-keeps-copied", PlantedBug::kRestKeepsCopied},
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},

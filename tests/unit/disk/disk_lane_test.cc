@@ -90,13 +90,14 @@ class SharedMemory final : public BlockDevice {
 /// Counts, and writes to the source only: what a job would copy stays its own business.
 class CountingMirror final : public WriteMirror {
  public:
-  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
-                     WriteFlags flags) override {
+  Task<Status> write(BlockDevice& store, std::uint64_t offset, ConstBytes from, WriteFlags flags,
+                     MirrorVisit& /*visit*/) override {
     ++writes;
     const Status status = co_await store.write(offset, from, flags);
     co_return status;
   }
-  Task<Status> write_zeroes(BlockDevice&, std::uint64_t, std::uint64_t, ZeroFlags) override {
+  Task<Status> write_zeroes(BlockDevice&, std::uint64_t, std::uint64_t, ZeroFlags,
+                            MirrorVisit&) override {
     co_return Status();
   }
   Task<Status> trim(BlockDevice&, std::uint64_t, std::uint64_t, WriteFlags) override {

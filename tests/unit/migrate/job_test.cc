@@ -123,7 +123,7 @@ TEST_P(EveryMode, AFullTargetFailsWithNoSpaceWhenToldTo) {
 
 TEST_P(EveryMode, FullVerificationCatchesALostTargetWriteAndNamesTheOffset_I13) {
   Rig rig;
-  rig.target->plan().lost_write_ppm = 200'000;
+  rig.target->plan().lost_write_ppm = 500'000;
   JobOptions options = options_for(GetParam());
   options.verify = Verify::kFull;
   const JobStatus status = rig.wait(rig.start(options));

@@ -39,7 +39,8 @@ class MirrorTest : public testing::Test {
     const ConstBytes from(buffer_);
     const WriteFlags flags{};
     const TimePoint begun = loop_.now();
-    const Status status = run_task(loop_, mirror_.write(store_, offset, from, flags));
+    MirrorVisit visit;
+    const Status status = run_task(loop_, mirror_.write(store_, offset, from, flags, visit));
     took_ = loop_.now() - begun;
     return status;
   }
@@ -154,7 +155,8 @@ TEST_F(MirrorTest, OverlappingWritesGoOneAfterTheOther_Trap14) {
                        const std::vector<std::byte>& bytes) -> Task<void> {
     const ConstBytes from(bytes);
     const WriteFlags flags{};
-    const Status status = co_await mirror.write(store, offset, from, flags);
+    MirrorVisit visit;
+    const Status status = co_await mirror.write(store, offset, from, flags, visit);
     EXPECT_TRUE(status.ok());
   };
   guest.spawn(body(mirror_, store_, 0, large));
@@ -170,7 +172,8 @@ TEST_F(MirrorTest, OverlappingWritesGoOneAfterTheOther_Trap14) {
 TEST_F(MirrorTest, ZeroesAreMirroredAndTrimIsTracked_Trap10) {
   ASSERT_TRUE(write(0, 65536).ok());
   const ZeroFlags zero{};
-  ASSERT_TRUE(run_task(loop_, mirror_.write_zeroes(store_, 0, 4096, zero)).ok());
+  MirrorVisit visit;
+  ASSERT_TRUE(run_task(loop_, mirror_.write_zeroes(store_, 0, 4096, zero, visit)).ok());
   EXPECT_EQ(at(*target_, 0), std::byte{0});
   EXPECT_EQ(sync_.dirty->dirty_count(), 0u);
   const WriteFlags flags{};
@@ -211,7 +214,8 @@ class MirrorGuest final {
     const ConstBytes from(bytes);
     const WriteFlags flags{};
     const TimePoint begun = loop_.now();
-    const Status status = co_await mirror_.write(store_, offset, from, flags);
+    MirrorVisit visit;
+    const Status status = co_await mirror_.write(store_, offset, from, flags, visit);
     EXPECT_TRUE(status.ok());
     into = loop_.now() - begun;
   }
@@ -275,6 +279,114 @@ TEST_F(MirrorTest, PacedWritesIntoDirtyChunksWaitButNeverBeyondTheDeadline_I10) 
   mirror_.pace(0);
   ASSERT_TRUE(write(0, 4096).ok());
   EXPECT_EQ(took_, Duration::zero());
+}
+
+/// A write that the switchover may turn away.
+class Visitor final {
+ public:
+  Visitor(Mirror& mirror, BlockDevice& store) : mirror_(mirror), store_(store) {}
+  void start(std::uint64_t offset) {
+    done = false;
+    scope_.spawn(write(offset));
+  }
+
+  MirrorVisit visit;
+  bool done = false;
+
+ private:
+  Task<void> write(std::uint64_t offset) {
+    static const std::vector<std::byte> bytes(65536, std::byte{9});
+    const ConstBytes from(bytes);
+    const WriteFlags flags{};
+    const Status status = co_await mirror_.write(store_, offset, from, flags, visit);
+    EXPECT_TRUE(status.ok());
+    done = true;
+  }
+
+  Mirror& mirror_;
+  BlockDevice& store_;
+  TaskScope scope_;
+};
+
+TEST_F(MirrorTest, WhoWaitsForATurnWhenTheSwitchoverComesIsTurnedAwayUndone_I10) {
+  target_->plan().bytes_per_second = kMiB;  // 64 KiB in 62.5 ms
+  Visitor sent(mirror_, store_);
+  Visitor waiting(mirror_, store_);
+  sent.start(0);
+  waiting.start(0);  // the same range: behind the first
+  advance(milliseconds(20));
+  EXPECT_FALSE(waiting.done);
+  mirror_.turn_away(true);
+  advance(milliseconds(1));
+  ASSERT_TRUE(waiting.done);
+  EXPECT_TRUE(waiting.visit.turned_away);
+  EXPECT_GE(waiting.visit.waited, milliseconds(20));
+  EXPECT_FALSE(sent.done) << "what was begun is ended";
+  EXPECT_EQ(mirror_.stats().turned_away, 1u);
+  mirror_.turn_away(false);
+  // What it has waited counts when it comes again: 30 ms are left.
+  waiting.visit.turned_away = false;
+  sync_.dirty->clear(0, kSize);
+  waiting.start(0);
+  advance(milliseconds(31));
+  EXPECT_TRUE(waiting.done);
+  EXPECT_FALSE(waiting.visit.turned_away);
+  EXPECT_LE(mirror_.stats().longest_wait, options_.mirror_deadline);
+  advance(std::chrono::seconds(1));
+}
+
+TEST_F(MirrorTest, APacedWriteIsTurnedAwayToo) {
+  sync_.dirty->mark(0, kSize);
+  mirror_.pace(100 * kKiB);
+  Visitor first(mirror_, store_);
+  Visitor paced(mirror_, store_);
+  first.start(0);
+  paced.start(65536);
+  advance(milliseconds(1));
+  EXPECT_FALSE(paced.done);
+  mirror_.turn_away(true);
+  advance(milliseconds(1));
+  EXPECT_TRUE(paced.visit.turned_away);
+  EXPECT_EQ(at(store_, 65536), std::byte{0});
+  mirror_.turn_away(false);
+}
+
+TEST_F(MirrorTest, BeforeTheSwitchoverLittleIsUnderWay) {
+  target_->plan().bytes_per_second = 8 * kMiB;  // 64 KiB in 7.8 ms
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(write(i * 65536, 65536).ok());
+  Visitor sent(mirror_, store_);
+  sent.start(0);
+  advance(milliseconds(1));
+  TaskScope scope;
+  bool near = false;
+  const auto approach = [](Mirror& mirror, TimePoint deadline, bool& result) -> Task<void> {
+    result = co_await mirror.approach(milliseconds(1), deadline);
+  };
+  scope.spawn(approach(mirror_, loop_.now() + milliseconds(100), near));
+  Visitor late(mirror_, store_);
+  late.start(4 * 65536);
+  advance(milliseconds(4));
+  EXPECT_FALSE(near) << "64 KiB do not fit a millisecond";
+  advance(milliseconds(20));
+  EXPECT_TRUE(near);
+  EXPECT_TRUE(sent.done);
+  EXPECT_FALSE(late.done) << "nothing more is sent";
+  mirror_.turn_away(false);
+  advance(milliseconds(30));
+  EXPECT_TRUE(late.done);
+  EXPECT_FALSE(sync_.dirty->is_dirty(4));
+}
+
+TEST_F(MirrorTest, AnApproachGivesUpOnATargetThatDoesNotAnswer) {
+  target_->stall();
+  Visitor sent(mirror_, store_);
+  sent.start(0);
+  const TimePoint deadline = loop_.now() + milliseconds(20);
+  EXPECT_FALSE(run_task(loop_, mirror_.approach(milliseconds(1), deadline)));
+  EXPECT_EQ(loop_.now(), deadline);
+  mirror_.turn_away(false);
+  target_->unstall();
+  advance(milliseconds(100));
 }
 
 }  // namespace

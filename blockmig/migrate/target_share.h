@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+// TargetShare: how a target is shared between the copier and the guest's mirrored writes. Pure: no
+// I/O, no clock of its own.
+//
+// Both together keep no more under way than the target answers within a small part of the mirror's
+// deadline: what is under way at a slow target is what every later write queues behind. Where the
+// target's own answer takes longer than that (a long way), twice its quickest answer is the
+// measure: with less under way it would be idle.
+//
+// Whose turn it is when both wait: the guest's writes get the part of the target that they need to
+// be answered by their deadline, the copier the rest, and each at least a quarter, so that neither
+// starves the other. Who does not wait is not waited for.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "blockmig/io/event_loop.h"
+
+namespace blockmig {
+
+class TargetShare final {
+ public:
+  struct Limits {
+    Duration deadline = std::chrono::milliseconds(50);  ///< of a mirrored write
+    std::uint64_t least_bytes = 64 * 1024;              ///< of either side under way
+  };
+  /// What is known of the target now, and what is under way there, in bytes.
+  struct Target {
+    std::uint64_t bytes_per_second = 0;  ///< that it takes; 0: not known yet
+    Duration quickest{};                 ///< answer
+    std::uint64_t mirrored = 0;          ///< of the guest
+    std::uint64_t bulk = 0;              ///< the copier's
+  };
+
+  explicit TargetShare(const Limits& limits) : limits_(limits) {}
+
+  /// Bytes under way of both together.
+  std::uint64_t window(const Target& target) const {
+    if (target.bytes_per_second == 0) return kLeastAtFirst * limits_.least_bytes;
+    const Duration goal = std::max(limits_.deadline / kGoalsPerDeadline, 2 * target.quickest);
+    return std::max(bytes_in(goal, target), 2 * limits_.least_bytes);
+  }
+  /// `length` more bytes may be sent.
+  bool guest_fits(std::uint64_t length, const Target& target) const {
+    if (bulk_waits_ && ahead_ > 0) return false;
+    return target.mirrored == 0 || target.mirrored + target.bulk + length <= window(target);
+  }
+  bool bulk_fits(std::uint64_t length, const Target& target) const {
+    if (guest_waiting_ > 0 && ahead_ < 0) return false;
+    return target.bulk == 0 || target.mirrored + target.bulk + length <= window(target);
+  }
+  void guest_sent(std::uint64_t length, const Target& target) {
+    move_ahead(static_cast<double>(length) * (1 - guest_part(target)), target);
+  }
+  void bulk_sent(std::uint64_t length, const Target& target) {
+    move_ahead(-static_cast<double>(length) * guest_part(target), target);
+  }
+  /// Who has something to send that did not fit; the guest in bytes.
+  void guest_waits(std::uint64_t bytes) { guest_waiting_ = bytes; }
+  void bulk_waits(bool waits) { bulk_waits_ = waits; }
+  /// The copy is nearly done: from now on the guest's writes need wait only half as long.
+  void near_end(bool near) { near_end_ = near; }
+  std::uint64_t guest_waiting() const { return guest_waiting_; }
+  bool bulk_waiting() const { return bulk_waits_; }
+
+  /// What the target takes within `time`, as far as is known.
+  static std::uint64_t bytes_in(Duration time, const Target& target) {
+    const double bytes =
+        std::chrono::duration<double>(time).count() * static_cast<double>(target.bytes_per_second);
+    return static_cast<std::uint64_t>(std::min(bytes, 1e15));
+  }
+
+ private:
+  static constexpr int kGoalsPerDeadline = 25;
+  static constexpr std::uint64_t kLeastAtFirst = 4;
+  static constexpr double kLeastPart = 0.25;
+
+  /// Of what the target takes.
+  double guest_part(const Target& target) const {
+    // Four fifths of the deadline: the rest is for answers that take longer than most.
+    const Duration wait = limits_.deadline / 5 * (near_end_ ? 2 : 4);
+    const auto in_time = static_cast<double>(bytes_in(wait, target));
+    const auto wanted = static_cast<double>(target.mirrored + guest_waiting_);
+    return std::clamp(wanted / std::max(in_time, 1.0), kLeastPart, 1 - kLeastPart);
+  }
+  /// What was not used for long is not owed for ever: no more than a window.
+  void move_ahead(double bytes, const Target& target) {
+    const auto most = static_cast<double>(window(target));
+    ahead_ = std::clamp(ahead_ + bytes, -most, most);
+  }
+
+  Limits limits_;
+  double ahead_ = 0;  ///< bytes that the guest has had more than its part
+  std::uint64_t guest_waiting_ = 0;
+  bool bulk_waits_ = false;
+  bool near_end_ = false;
+};
+
+}  // namespace blockmig
