@@ -2,17 +2,13 @@
 #include "blockmig/migrate/job_board.h"
 
 #include <algorithm>
-#include <charconv>
-#include <string_view>
 #include <utility>
 
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/job.h"
+#include "blockmig/migrate/last_jobs.h"
 
 namespace blockmig {
-namespace {
-constexpr std::string_view kIdPrefix = "job-";
-}  // namespace
 
 JobBoard::JobBoard(EventLoop& loop, Journal& journal) : loop_(loop), journal_(journal) {}
 JobBoard::~JobBoard() = default;
@@ -21,10 +17,7 @@ Task<Status> JobBoard::load() {
   const auto records = co_await journal_.load_jobs();
   if (!records.ok()) co_return records.error();
   for (const JobRecord& record : *records) {
-    std::uint64_t number = 0;
-    const char* const digits = record.id.data() + std::min(kIdPrefix.size(), record.id.size());
-    std::from_chars(digits, record.id.data() + record.id.size(), number);
-    next_id_ = std::max(next_id_, number + 1);
+    next_id_ = std::max(next_id_, job_number(record.id) + 1);
   }
   co_return Status();
 }
@@ -59,7 +52,7 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
                                     const JobOptions& options, std::string request) {
   const Status allowed = check_start(disk, options);
   if (!allowed.ok()) return allowed.error();
-  std::string id = std::string(kIdPrefix) + std::to_string(next_id_++);
+  std::string id = std::string(kJobIdPrefix) + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);
   launch(std::make_shared<Job>(loop_, journal_, disk, std::move(opener), id, options,
                                std::move(request), scope_));

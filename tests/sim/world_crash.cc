@@ -9,6 +9,7 @@
 
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/last_jobs.h"
 #include "blockmig/migrate/pivot.h"
 #include "sim_at_rest.h"
 #include "world.h"
@@ -129,10 +130,10 @@ Task<void> World::restart() {
 
 std::optional<JobRecord> World::find_unfinished(const std::vector<JobRecord>& jobs) {
   std::optional<JobRecord> unfinished;
-  for (const JobRecord& job : jobs) {
+  for (const auto& [disk, job] : last_jobs(jobs)) {
     if (job.state != "running" && job.state != "paused") continue;
     if (job.target_uri == "sim:" + owner_->info().name) {
-      complain("a job whose target owns the disk is not recorded as done (I7)");
+      complain(job.id + ", whose target owns the disk, is recorded as " + job.state + " (I7)");
     }
     unfinished = job;
   }

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/migrate/last_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/migration_service.h"
@@ -27,8 +28,8 @@ bool goes_on(const JobRecord& record) {
 Task<Status> RestartService::load() {
   const auto jobs = co_await journal_.load_jobs();
   if (!jobs) co_return jobs.error();
-  for (const JobRecord& record : *jobs) {
-    if (!has_ended(record)) unfinished_[record.disk].record = record;
+  for (auto& [disk, record] : last_jobs(*jobs)) {
+    if (!has_ended(record)) unfinished_[disk].record = record;
   }
   co_return Status();
 }
