@@ -220,6 +220,9 @@ Task<Status> FaultDevice::revive() {
   co_await sleep_for(loop_, handshake);
   if (abandoned_ || !reachable_) co_return disconnected("not to be reached");
   connected_ = true;
+  // Opened anew, with nothing remembered: what a failed flush has dropped is not seen any more.
+  visible_.assign(durable_);
+  for (const Change& change : cache_) apply_to(visible_, change);
   flush_failed_ = false;
   co_return Status();
 }

@@ -63,6 +63,15 @@ Task<Status> find_written(Migration& migration) {
   Replica& replica = *migration.replica;
   DirtyBitmap& written = *migration.sync->written;
   if (replica.info().zero_initialised) co_return Status();
+  // What it shows may be the rest of an earlier move whose flush failed, and not be there (I11).
+  auto flush = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
+  const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
+  const Status durable = co_await replica.perform(flush, deadline);
+  if (!durable.ok() && durable.error().code() == ErrorCode::kCancelled) co_return durable;
+  if (!durable.ok() && durable.error().code() != ErrorCode::kNotSupported) {
+    written.mark_all();
+    co_return Status();  // a pass sees to its trouble
+  }
   const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
     if (!extent.zero) written.mark(extent.offset, extent.length);
   };
