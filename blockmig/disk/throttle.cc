@@ -32,11 +32,14 @@ Task<void> TokenBucket::take(std::uint64_t bytes) {
     const TimePoint until = held_ ? TimePoint::max() : free_at_;
     co_await rate_changed_.wait_until(until);
   }
-  const TimePoint now = loop_.now();
-  waited_ += now - entered;
-  if (rate_ == 0) co_return;
+  waited_ += loop_.now() - entered;
+  charge(bytes);
+}
+
+void TokenBucket::charge(std::uint64_t bytes) {
+  if (rate_ == 0) return;
   const double seconds = static_cast<double>(bytes) / static_cast<double>(rate_.load());
-  free_at_ = std::max(free_at_, now) +
+  free_at_ = std::max(free_at_, loop_.now()) +
              std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
 }
 

@@ -32,6 +32,9 @@ class TokenBucket final {
   void set_rate(std::uint64_t bytes_per_second);
   /// Waits until `bytes` may go.
   Task<void> take(std::uint64_t bytes);
+  /// `bytes` have gone, without a wait: those after them pay. After take(0) as take(bytes), for who
+  /// learns only then how many there are.
+  void charge(std::uint64_t bytes);
   /// Time that tasks have waited here, added up.
   Duration waited() const { return waited_; }
 

@@ -27,11 +27,13 @@ CopyEngine::CopyEngine(const Parts& parts)
       sync_(parts.sync),
       options_(parts.options),
       cancel_(parts.cancel),
+      bandwidth_(parts.share),
       depth_(parts.options.copy_depth),
       progress_(parts.loop),
       rate_limit_(parts.loop, parts.options.bwlimit_bytes_per_second),
       on_cancel_(parts.cancel, [this] {
         rate_limit_.set_rate(0);
+        bandwidth_.release();
         progress_.pulse();
       }) {}
 
@@ -52,9 +54,13 @@ void CopyEngine::set_mirror(Mirror* mirror) {
 }
 
 bool CopyEngine::has_room() const {
-  if (paused_ || runs_.running() >= depth_) return false;
+  if (paused_ || runs_.running() >= most_runs()) return false;
   if (mirror_ != nullptr) return share_fits();
   return runs_.running() == 0 || in_flight_bytes_ + run_bytes() <= window_bytes();
+}
+
+std::uint32_t CopyEngine::most_runs() const {
+  return std::min(depth_, bandwidth_.depth(options_.copy_depth));
 }
 
 /// What the mirror leaves of the target.
@@ -67,7 +73,7 @@ bool CopyEngine::share_fits() const {
 Task<void> CopyEngine::wait_for_room(std::optional<TimePoint> deadline) {
   const TimePoint never = TimePoint::max();
   while (!has_room() && !pass_over(deadline)) {
-    const bool for_share = mirror_ != nullptr && !paused_ && runs_.running() < depth_;
+    const bool for_share = mirror_ != nullptr && !paused_ && runs_.running() < most_runs();
     if (mirror_ != nullptr) mirror_->bulk_waits(for_share ? &progress_ : nullptr);
     co_await progress_.wait_until(deadline.value_or(never));
   }
@@ -85,11 +91,20 @@ std::uint64_t CopyEngine::window_bytes() const {
   return std::min(std::max(TargetShare(limits).window(target), least), options_.copy_window_bytes);
 }
 
+/// Until the next run may go; it is charged when its length is known. A guest waits behind a fence:
+/// what is copied there is not held up by other jobs.
+Task<void> CopyEngine::wait_for_rate(std::optional<TimePoint> deadline, std::uint64_t& cursor) {
+  if (!rate_limit_.unlimited() && next_in_pass(cursor)) co_await rate_limit_.take(0);
+  if (deadline || !bandwidth_.limited() || pass_over(deadline)) co_return;
+  if (next_in_pass(cursor)) co_await bandwidth_.wait_turn();
+}
+
 std::uint64_t CopyEngine::run_bytes() const {
   // Two in the window: the target has the next one when it has answered the first.
   std::uint64_t bytes = std::min<std::uint64_t>(options_.copy_request_bytes, window_bytes() / 2);
   // Under a tight rate limit, requests of a tenth of a second keep the rate even and abort quick.
   if (!rate_limit_.unlimited()) bytes = std::min(bytes, rate_limit_.rate() / 10);
+  bytes = std::min(bytes, bandwidth_.turn_bytes());
   return std::max<std::uint64_t>(bytes, sync_.dirty->granularity_bytes());
 }
 
@@ -102,13 +117,12 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
   for (;;) {
     co_await wait_for_room(deadline);
     if (pass_over(deadline)) break;
-    if (!rate_limit_.unlimited() && next_in_pass(cursor)) {
-      const std::uint64_t bytes = run_bytes();
-      co_await rate_limit_.take(bytes);
-      if (pass_over(deadline)) break;
-    }
+    co_await wait_for_rate(deadline, cursor);
+    if (pass_over(deadline)) break;
     auto run = take_run(cursor);
     if (!run) break;
+    rate_limit_.charge(run->range.length);
+    bandwidth_.charge(run->range.length);
     in_flight_bytes_ += run->range.length;
     stats_.bytes_leased += run->range.length;
     if (mirror_ != nullptr) mirror_->bulk_sent(run->range.length);

@@ -22,6 +22,7 @@
 #include "blockmig/disk/throttle.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/bandwidth_pool.h"
 #include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/copy_source.h"
 #include "blockmig/migrate/job_options.h"
@@ -47,6 +48,7 @@ class CopyEngine final {
     SyncState& sync;
     const JobOptions& options;
     CancelSource& cancel;
+    BandwidthShare& share;
   };
   explicit CopyEngine(const Parts& parts);
 
@@ -91,9 +93,11 @@ class CopyEngine final {
   };
   bool pass_over(const std::optional<TimePoint>& deadline) const;
   bool has_room() const;
+  std::uint32_t most_runs() const;
   bool share_fits() const;
   std::uint64_t window_bytes() const;
   Task<void> wait_for_room(std::optional<TimePoint> deadline);
+  Task<void> wait_for_rate(std::optional<TimePoint> deadline, std::uint64_t& cursor);
   DirtyBitmap& chunks() { return source_ != nullptr ? source_->chunks() : *sync_.dirty; }
   bool in_sweep(std::uint64_t chunk) const;
   std::optional<std::uint64_t> next_in_sweep(std::uint64_t cursor);
@@ -115,6 +119,7 @@ class CopyEngine final {
   SyncState& sync_;
   const JobOptions& options_;
   CancelSource& cancel_;
+  BandwidthShare& bandwidth_;
   std::uint32_t depth_;
   std::uint64_t in_flight_bytes_ = 0;
   Event progress_;  ///< pulsed when a run ended, on resume and on cancel

@@ -56,7 +56,10 @@ Task<void> push_all(Migration& migration) {
       TokenBucket& rate = *migration.push_rate;
       std::uint64_t most = migration.options.copy_request_bytes;
       if (!rate.unlimited()) most = std::min(most, rate.rate() / 10);
+      if (migration.share.limited()) co_await migration.share.wait_turn();
+      most = std::min(most, migration.share.turn_bytes());
       started = device.push(cursor, most);
+      migration.share.charge(started);
       if (started > 0 && !rate.unlimited()) co_await rate.take(started);
     }
     if (device.pull_failures() > 0 && !device.stats().last_error.empty()) {

@@ -43,9 +43,10 @@ Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
 
 }  // namespace
 
-Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
-         std::string id, const JobOptions& options, std::string request, TaskScope& leftovers)
-    : migration_(loop, disk, journal, options),
+Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
+         std::shared_ptr<TargetOpener> opener, std::string id, const JobOptions& options,
+         std::string request, TaskScope& leftovers)
+    : migration_(loop, disk, journal, bandwidth, options),
       opener_(std::move(opener)),
       leftovers_(leftovers),
       ended_(loop),
@@ -68,9 +69,9 @@ Job::Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOp
   migration_.begun = begun_;
 }
 
-Job::Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrating,
-         const JobOptions& options, TaskScope& leftovers)
-    : migration_(loop, disk, journal, options),
+Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
+         HydratingDevice& hydrating, const JobOptions& options, TaskScope& leftovers)
+    : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
@@ -116,6 +117,7 @@ Task<void> Job::run() {
   co_await clean_up(result);
   stop_sampling_.set();
   co_await sampler.join();
+  migration_.share.release();
   ended_at_ = migration_.loop.now();
   guest_.ended();
   // Recorded first, shown then: who sees a final state may start the next move.
@@ -267,11 +269,12 @@ Status Job::resume() {
   return {};
 }
 
-Status Job::set_bwlimit(std::uint64_t bytes_per_second) {
+Status Job::change(const JobChange& change) {
   if (is_final(migration_.status.state)) {
     return Error(ErrorCode::kPrecondition, "job " + id() + " has ended");
   }
-  migration_.options.bwlimit_bytes_per_second = bytes_per_second;
+  change.apply_to(migration_.options);
+  migration_.share.set_priority(migration_.options.priority);
   set_pace();
   return {};
 }
@@ -378,6 +381,7 @@ JobStatus Job::status() const {
   // The disk may be gone with the job.
   status.throttle_bytes_per_second = ended() ? 0 : migration_.disk.write_throttle().rate();
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
+  status.priority = migration_.options.priority;
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
   status.elapsed_seconds = std::chrono::duration<double>(until - begun_).count();
   guest_.capture(status);

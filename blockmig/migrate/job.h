@@ -23,24 +23,28 @@ class Job final {
  public:
   /// `leftovers` outlives the job: what a frozen target still holds ends there.
   /// `request`: what a restart starts it again with.
-  Job(EventLoop& loop, Journal& journal, Disk& disk, std::shared_ptr<TargetOpener> opener,
-      std::string id, const JobOptions& options, std::string request, TaskScope& leftovers);
+  Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
+      std::shared_ptr<TargetOpener> opener, std::string id, const JobOptions& options,
+      std::string request, TaskScope& leftovers);
   /// A job that a restart finds in mid-hydration: the disk's store is `hydrating`.
-  Job(EventLoop& loop, Journal& journal, Disk& disk, HydratingDevice& hydrating,
-      const JobOptions& options, TaskScope& leftovers);
+  Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
+      HydratingDevice& hydrating, const JobOptions& options, TaskScope& leftovers);
   ~Job();
 
   /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
   void go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused);
   Task<void> run();
   /// The daemon stops: a hydration ends here and goes on when the disk is served again.
-  void interrupt() { migration_.interrupt.set(); }
+  void interrupt() {
+    migration_.share.release();
+    migration_.interrupt.set();
+  }
 
   /// kPrecondition when the decision has been made, or the job has ended.
   Status abort();
   Status pause();
   Status resume();
-  Status set_bwlimit(std::uint64_t bytes_per_second);
+  Status change(const JobChange& change);
 
   const std::string& id() const { return migration_.status.id; }
   const std::string& disk_name() const { return migration_.status.disk; }

@@ -6,11 +6,11 @@
 
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/job.h"
-#include "blockmig/migrate/last_jobs.h"
+#include "blockmig/migrate/unfinished_jobs.h"
 
 namespace blockmig {
-
-JobBoard::JobBoard(EventLoop& loop, Journal& journal) : loop_(loop), journal_(journal) {}
+JobBoard::JobBoard(EventLoop& loop, Journal& journal)
+    : loop_(loop), journal_(journal), bandwidth_(loop) {}
 JobBoard::~JobBoard() = default;
 
 Task<Status> JobBoard::load() {
@@ -52,9 +52,9 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
                                     const JobOptions& options, std::string request) {
   const Status allowed = check_start(disk, options);
   if (!allowed.ok()) return allowed.error();
-  std::string id = std::string(kJobIdPrefix) + std::to_string(next_id_++);
+  std::string id = kJobIdPrefix + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);
-  launch(std::make_shared<Job>(loop_, journal_, disk, std::move(opener), id, options,
+  launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), id, options,
                                std::move(request), scope_));
   return id;
 }
@@ -66,7 +66,7 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
   std::erase_if(jobs_, [&hydrating](const auto& job) {
     return job->ended() && job->id() == hydrating.record().job;
   });
-  launch(std::make_shared<Job>(loop_, journal_, disk, hydrating, options, scope_));
+  launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options, scope_));
   return jobs_.back()->id();
 }
 
@@ -76,8 +76,8 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   const Status allowed = check_start(disk, options);
   if (!allowed.ok()) return allowed.error();
   std::shared_ptr<TargetOpener> opener = std::move(target);
-  auto job = std::make_shared<Job>(loop_, journal_, disk, std::move(opener), record.id, options,
-                                   record.request, scope_);
+  auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
+                                   options, record.request, scope_);
   job->go_on(std::move(recovered), record.attempt + 1, options.on_restart == OnRestart::kPause);
   launch(std::move(job));
   return record.id;
@@ -115,9 +115,9 @@ Status JobBoard::resume(const std::string& id) {
   return job != nullptr ? job->resume() : no_such_job(id);
 }
 
-Status JobBoard::set_bwlimit(const std::string& id, std::uint64_t bytes_per_second) {
+Status JobBoard::change(const std::string& id, const JobChange& change) {
   Job* job = find(id);
-  return job != nullptr ? job->set_bwlimit(bytes_per_second) : no_such_job(id);
+  return job != nullptr ? job->change(change) : no_such_job(id);
 }
 
 Result<JobStatus> JobBoard::status(const std::string& id) const {

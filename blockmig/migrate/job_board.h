@@ -15,6 +15,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/bandwidth_pool.h"
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
@@ -54,7 +55,10 @@ class JobBoard final {
   Status abort(const std::string& id);
   Status pause(const std::string& id);
   Status resume(const std::string& id);
-  Status set_bwlimit(const std::string& id, std::uint64_t bytes_per_second);
+  Status change(const std::string& id, const JobChange& change);
+  /// What the copiers of all jobs may do together.
+  BandwidthPool& bandwidth() { return bandwidth_; }
+  const BandwidthPool& bandwidth() const { return bandwidth_; }
 
   Result<JobStatus> status(const std::string& id) const;
   /// Newest last; of those that have ended the last kEndedJobsKept.
@@ -77,6 +81,7 @@ class JobBoard final {
 
   EventLoop& loop_;
   Journal& journal_;
+  BandwidthPool bandwidth_;
   TaskScope scope_;
   std::vector<std::shared_ptr<Job>> jobs_;  ///< shared with who waits for them
   std::uint64_t next_id_ = 1;

@@ -92,6 +92,23 @@ Result<OnStall> parse_on_stall(const std::string& text) {
       std::array{OnStall::kMirror, OnStall::kThrottle, OnStall::kPostcopy, OnStall::kFail});
 }
 
+std::string_view to_string(Priority priority) {
+  switch (priority) {
+    case Priority::kLow:
+      return "low";
+    case Priority::kNormal:
+      return "normal";
+    case Priority::kHigh:
+      return "high";
+  }
+  return "unknown";
+}
+
+Result<Priority> parse_priority(const std::string& text) {
+  return parse_name("priority", text,
+                    std::array{Priority::kLow, Priority::kNormal, Priority::kHigh});
+}
+
 std::string_view to_string(OnTargetError action) {
   switch (action) {
     case OnTargetError::kRetry:
@@ -141,6 +158,11 @@ std::string_view to_string(Verify verify) {
 Result<Verify> parse_verify(const std::string& text) {
   return parse_name("verification", text,
                     std::array{Verify::kNone, Verify::kDigest, Verify::kFull});
+}
+
+void JobChange::apply_to(JobOptions& options) const {
+  if (bwlimit_bytes_per_second) options.bwlimit_bytes_per_second = *bwlimit_bytes_per_second;
+  if (priority) options.priority = *priority;
 }
 
 Status check_options(const JobOptions& options) {

@@ -68,6 +68,11 @@ enum class OnTargetError : unsigned char {
 std::string_view to_string(OnTargetError action);
 Result<OnTargetError> parse_on_target_error(const std::string& text);
 
+/// Against the other jobs of this daemon: BandwidthPool.
+enum class Priority : unsigned char { kLow, kNormal, kHigh };
+std::string_view to_string(Priority priority);
+Result<Priority> parse_priority(const std::string& text);
+
 struct JobOptions {
   Mode mode = Mode::kMirror;
   OnStall on_stall = OnStall::kMirror;
@@ -79,6 +84,8 @@ struct JobOptions {
   std::uint64_t copy_window_bytes = 16u << 20;
   /// Copier's rate; 0 = unlimited. Changeable while running.
   std::uint64_t bwlimit_bytes_per_second = 0;
+  /// Changeable while running.
+  Priority priority = Priority::kNormal;
   /// A mirrored write is acknowledged from the source alone after this long (I10).
   Duration mirror_deadline = std::chrono::milliseconds(50);
   /// The copier goes slower and less deep while the guest's p99 exceeds this; 0: it does not look.
@@ -116,6 +123,13 @@ struct JobOptions {
   Duration checkpoint_interval = std::chrono::seconds(10);
   /// Unit of the activity log, a power of two; 0: ActivityLog::default_region_bytes().
   std::uint64_t activity_region_bytes = 0;
+};
+
+/// What can be changed of a running job; what is not there stays.
+struct JobChange {
+  std::optional<std::uint64_t> bwlimit_bytes_per_second;
+  std::optional<Priority> priority;
+  void apply_to(JobOptions& options) const;
 };
 
 /// kInvalid naming the field: zero sizes, granularity out of range.

@@ -16,6 +16,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/bandwidth_pool.h"
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/convergence.h"
@@ -47,13 +48,14 @@ struct TroubleRecord {
 };
 
 struct Migration {
-  Migration(EventLoop& event_loop, Disk& migrated_disk, Journal& disk_journal,
+  Migration(EventLoop& event_loop, Disk& migrated_disk, Journal& disk_journal, BandwidthPool& pool,
             const JobOptions& job_options)
       : loop(event_loop),
         disk(migrated_disk),
         journal(disk_journal),
         options(job_options),
         cancel(event_loop),
+        share(pool, job_options.priority),
         interrupt(event_loop),
         wake(event_loop) {}
 
@@ -62,6 +64,7 @@ struct Migration {
   Journal& journal;
   JobOptions options;
   CancelSource cancel;
+  BandwidthShare share;  ///< of what all jobs may copy
   JobStatus status;
 
   std::unique_ptr<Replica> replica;

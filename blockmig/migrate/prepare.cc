@@ -190,7 +190,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   }
   migration.engine = std::make_unique<CopyEngine>(
       CopyEngine::Parts{migration.loop, migration.disk, *migration.replica, *migration.sync,
-                        migration.options, migration.cancel});
+                        migration.options, migration.cancel, migration.share});
   if (migration.options.mode == Mode::kCold) {
     migration.order = make_sequential_order();
   } else {

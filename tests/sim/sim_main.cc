@@ -75,6 +75,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly},
     {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed},
     {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
+    {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };

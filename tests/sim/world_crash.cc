@@ -9,8 +9,8 @@
 
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/hydration.h"
-#include "blockmig/migrate/last_jobs.h"
 #include "blockmig/migrate/pivot.h"
+#include "blockmig/migrate/unfinished_jobs.h"
 #include "sim_at_rest.h"
 #include "world.h"
 
@@ -129,15 +129,13 @@ Task<void> World::restart() {
 }
 
 std::optional<JobRecord> World::find_unfinished(const std::vector<JobRecord>& jobs) {
-  std::optional<JobRecord> unfinished;
-  for (const auto& [disk, job] : last_jobs(jobs)) {
-    if (job.state != "running" && job.state != "paused") continue;
+  for (const JobRecord& job : blockmig::find_unfinished(jobs).open) {
     if (job.target_uri == "sim:" + owner_->info().name) {
       complain(job.id + ", whose target owns the disk, is recorded as " + job.state + " (I7)");
     }
-    unfinished = job;
+    return job;
   }
-  return unfinished;
+  return std::nullopt;
 }
 
 /// Serves the disk, and goes on with the move that the crash interrupted.

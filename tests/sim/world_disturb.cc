@@ -32,7 +32,11 @@ Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) 
         break;
       }
       case 2: {
-        const Status limited = board_->set_bwlimit(job, random_.between(100, 100'000) * kKiB);
+        const std::uint64_t rate = random_.between(100, 100'000) * kKiB;
+        const JobChange change{rate, rate % 2 == 0 ? Priority::kLow : Priority::kHigh};
+        const Status limited = board_->change(job, change);
+        // The daemon's own limit comes and goes.
+        board_->bandwidth().set_rate(rate % 3 == 0 ? rate / 2 : 0);
         if (!limited.ok()) note("ended before the limit changed");
         break;
       }

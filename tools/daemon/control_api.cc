@@ -153,7 +153,7 @@ ControlResponse ControlApi::answer_job_command(const ControlRequest& request, co
   if (command != "set") return no_such_path(request);
   const Result<std::uint64_t> rate = bwlimit_from_json(request.body);
   if (!rate) return error_response(rate.error());
-  return respond(jobs_.set_bwlimit(job, *rate));
+  return respond(jobs_.change(job, {.bwlimit_bytes_per_second = *rate, .priority = {}}));
 }
 
 ControlResponse ControlApi::answer_clients(const ControlRequest& request, const Path& path) {

@@ -247,11 +247,11 @@ Result<JobStatus> MigrationService::resume(const std::string& job_or_disk) {
   return after(*id, jobs_.resume(*id));
 }
 
-Result<JobStatus> MigrationService::set_bwlimit(const std::string& job_or_disk,
-                                                std::uint64_t bytes_per_second) {
+Result<JobStatus> MigrationService::change(const std::string& job_or_disk,
+                                           const JobChange& change) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) return id.error();
-  return after(*id, jobs_.set_bwlimit(*id, bytes_per_second));
+  return after(*id, jobs_.change(*id, change));
 }
 
 }  // namespace blockmig

@@ -59,7 +59,7 @@ class MigrationService final {
   Result<JobStatus> abort(const std::string& job_or_disk);
   Result<JobStatus> pause(const std::string& job_or_disk);
   Result<JobStatus> resume(const std::string& job_or_disk);
-  Result<JobStatus> set_bwlimit(const std::string& job_or_disk, std::uint64_t bytes_per_second);
+  Result<JobStatus> change(const std::string& job_or_disk, const JobChange& change);
 
  private:
   /// The target, checked as far as it can be without asking another server.

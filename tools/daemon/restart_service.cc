@@ -5,18 +5,13 @@
 #include <utility>
 #include <vector>
 
-#include "blockmig/migrate/last_jobs.h"
+#include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/migration_service.h"
 
 namespace blockmig {
 namespace {
-
-bool has_ended(const JobRecord& record) {
-  return record.state != to_string(JobState::kRunning) &&
-         record.state != to_string(JobState::kPaused);
-}
 
 bool goes_on(const JobRecord& record) {
   const Result<OnRestart> action = parse_on_restart(record.on_restart);
@@ -28,8 +23,11 @@ bool goes_on(const JobRecord& record) {
 Task<Status> RestartService::load() {
   const auto jobs = co_await journal_.load_jobs();
   if (!jobs) co_return jobs.error();
-  for (auto& [disk, record] : last_jobs(*jobs)) {
-    if (!has_ended(record)) unfinished_[disk].record = record;
+  const UnfinishedJobs found = find_unfinished(*jobs);
+  for (const JobRecord& record : found.open) unfinished_[record.disk].record = record;
+  for (const JobRecord& record : found.stale) {
+    const Status ended = co_await record_end(record);
+    if (!ended) co_return ended;
   }
   co_return Status();
 }
