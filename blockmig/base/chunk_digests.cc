@@ -125,6 +125,24 @@ void ChunkDigests::set_digest(std::uint64_t chunk, const Digest& digest) {
   change(chunk, Known::kDigest);
 }
 
+void ChunkDigests::set_zeros(std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t end = offset + length;
+  while (offset < end) {
+    const std::uint64_t chunk = offset / kChunkBytes;
+    if (find_page(chunk) == nullptr) {
+      offset = (chunk / kPageChunks + 1) * kPageChunks * kChunkBytes;
+      continue;
+    }
+    const ByteRange whole = chunk_range(chunk);
+    if (offset == whole.offset && end >= whole.end()) {
+      set_zero(chunk);
+    } else if (!is_zero(chunk)) {
+      change(chunk, Known::kUnknown);
+    }
+    offset = whole.end();
+  }
+}
+
 void ChunkDigests::set_zero(std::uint64_t chunk) {
   BM_CHECK(chunk < chunk_count());
   if (find_page(chunk) != nullptr) change(chunk, Known::kZero);

@@ -57,6 +57,8 @@ class ChunkDigests final {
   /// The digest of a chunk that was hashed elsewhere. `chunk` < chunk_count(), as everywhere here.
   void set_digest(std::uint64_t chunk, const Digest& digest);
   void set_zero(std::uint64_t chunk);
+  /// The range holds zeros: as set(), quick over what was never set.
+  void set_zeros(std::uint64_t offset, std::uint64_t length);
   /// Of a chunk of zeros that of zeros; nothing where it is not known.
   std::optional<Digest> find(std::uint64_t chunk) const;
   bool is_zero(std::uint64_t chunk) const;

@@ -52,6 +52,7 @@ enum class PlantedBug : int {
                              ///< there
   kWholeBeforeJobEnds,       ///< I7: that the new store is whole is recorded without the job's end
   kFsyncRetriedAndBelieved,  ///< I11: a flush that works after one that failed is believed
+  kHolesNotAskedAgain,       ///< a hole that the guest has written to since is zeroed at the target
   kStaleJobsComeBack,        ///< I7: an older job whose end was not recorded is taken up again
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };

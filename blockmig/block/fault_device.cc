@@ -214,6 +214,11 @@ void FaultDevice::disconnect() {
   crash();
 }
 
+std::optional<Error> FaultDevice::lost() const {
+  if (connected_) return std::nullopt;
+  return disconnected("disconnected");
+}
+
 Task<Status> FaultDevice::revive() {
   BM_CHECK(requests_.empty());
   const Duration handshake = plan_.max_delay;

@@ -20,6 +20,7 @@
 #include "blockmig/base/random.h"
 #include "blockmig/block/block_device.h"
 #include "blockmig/block/memory_device.h"
+#include "blockmig/block/store_health.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
 
@@ -39,7 +40,7 @@ struct FaultPlan {
   std::uint64_t space_bytes = UINT64_MAX;   ///< allocated bytes before ENOSPC
 };
 
-class FaultDevice final : public BlockDevice {
+class FaultDevice final : public BlockDevice, public StoreHealth {
  public:
   FaultDevice(EventLoop& loop, Random& random, std::string name, std::uint64_t size_bytes);
   ~FaultDevice() override;
@@ -72,6 +73,7 @@ class FaultDevice final : public BlockDevice {
   void disconnect();
   void reconnect() { reachable_ = true; }
   bool connected() const { return connected_; }
+  std::optional<Error> lost() const override;
   Task<Status> revive() override;
   /// After abandon(): opened again, by a new owner.
   void reopen() {

@@ -8,6 +8,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/block/nbd_connect.h"
 #include "blockmig/block/nbd_connection.h"
+#include "blockmig/block/store_health.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/semaphore.h"
 
@@ -28,7 +29,7 @@ struct Opened {
 };
 Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& options);
 
-class NbdDevice final : public BlockDevice {
+class NbdDevice final : public BlockDevice, public StoreHealth {
  public:
   NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts, const NbdDeviceOptions& options)
       : loop_(loop), info_(std::move(info)), facts_(facts), options_(options) {}
@@ -45,6 +46,7 @@ class NbdDevice final : public BlockDevice {
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
   void abandon() override;
+  std::optional<Error> lost() const override;
   Task<Status> revive() override;
   Task<Status> close() override;
 
@@ -80,6 +82,12 @@ Status NbdDevice::usable(bool for_writing) const {
     return Error(ErrorCode::kReadOnly, info_.name + ": opened read-only");
   }
   return {};
+}
+
+std::optional<Error> NbdDevice::lost() const {
+  const Status ready = usable(false);
+  if (ready.ok()) return std::nullopt;
+  return ready.error();
 }
 
 Task<Status> NbdDevice::run_one(NbdCommand command) {

@@ -99,7 +99,7 @@ void BandwidthShare::charge(std::uint64_t bytes) {
   // Who has not waited does not move the others.
   if (turn_) pool_.virtual_time_ = std::max(pool_.virtual_time_, from);
   turn_ = false;
-  finish_ = from + static_cast<double>(bytes) / weight_of(priority_);
+  finish_ = std::max(finish_, from) + static_cast<double>(bytes) / weight_of(priority_);
   pool_.add_debt(bytes);
 }
 

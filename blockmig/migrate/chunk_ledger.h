@@ -46,12 +46,17 @@ class ChunkLedger final {
   bool try_begin_copy(std::uint32_t chunk, bool exclusive);
   void end_copy(std::uint32_t chunk);
 
+  /// As many chunks from `first` on as nobody is at work in, at most `count`; 0 if the first is
+  /// busy. Cheap whatever the count. Ended as one.
+  std::uint64_t try_begin_run(std::uint32_t first, std::uint64_t count);
+  void end_run(std::uint32_t first, std::uint64_t count);
+
   /// Any chunk of the range is being copied (or copied exclusively).
   bool copying(ByteRange range) const;
   bool copying_exclusively(ByteRange range) const;
   /// A mirrored write under way touches one of the range's bytes.
   bool overlaps_mirrored(ByteRange range) const;
-  bool idle() const { return entries_.empty(); }
+  bool idle() const { return entries_.empty() && runs_.empty(); }
   /// The chunks that somebody is at work in.
   std::vector<std::uint32_t> busy() const;
 
@@ -71,12 +76,19 @@ class ChunkLedger final {
   std::uint32_t last_chunk(ByteRange range) const {
     return static_cast<std::uint32_t>((range.end() - 1) / granularity_bytes_);
   }
+  /// Of chunks, claimed as one.
+  struct Run {
+    std::uint64_t first = 0;
+    std::uint64_t end = 0;
+  };
+  bool in_run(std::uint64_t first, std::uint64_t last) const;
   template <typename Predicate>
   bool any_entry(ByteRange range, Predicate predicate) const;
 
   std::uint32_t granularity_bytes_;
   Event changed_;
   std::unordered_map<std::uint32_t, Entry> entries_;
+  std::vector<Run> runs_;  ///< few, and apart from `entries_`
 };
 
 }  // namespace blockmig

@@ -121,11 +121,12 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
     if (pass_over(deadline)) break;
     auto run = take_run(cursor);
     if (!run) break;
-    rate_limit_.charge(run->range.length);
-    bandwidth_.charge(run->range.length);
-    in_flight_bytes_ += run->range.length;
+    const std::uint64_t travels = run->holes ? 0 : run->range.length;
+    rate_limit_.charge(travels);
+    bandwidth_.charge(travels);
+    in_flight_bytes_ += run->memory;
     stats_.bytes_leased += run->range.length;
-    if (mirror_ != nullptr) mirror_->bulk_sent(run->range.length);
+    if (mirror_ != nullptr) mirror_->bulk_sent(travels);
     auto task = copy_run(std::move(*run));
     runs_.spawn(std::move(task));
     // What is cached is read on the spot: a window full of that would hold up the guest for long.
@@ -147,8 +148,9 @@ Task<Status> CopyEngine::copy_one() {
   for (auto next = chunks().next_dirty(0); next; next = chunks().next_dirty(*next + 1)) {
     const auto chunk = static_cast<std::uint32_t>(*next);
     if (!sync_.ledger.try_begin_copy(chunk, false)) continue;
-    Run run{chunks().lease_chunks({chunk}), chunks().chunk_range(chunk)};
-    in_flight_bytes_ += run.range.length;
+    const ByteRange range = chunks().chunk_range(chunk);
+    Run run{chunks().lease_chunks({chunk}), range, false, range.length};
+    in_flight_bytes_ += run.memory;
     stats_.bytes_leased += run.range.length;
     auto task = copy_run(std::move(run));
     runs_.spawn(std::move(task));
@@ -194,6 +196,8 @@ std::optional<CopyEngine::Run> CopyEngine::take_run(std::uint64_t& cursor) {
     const auto overtaken = rounds_.find(chunk);
     const bool exclusive = mirror_ != nullptr && overtaken != rounds_.end() &&
                            overtaken->second >= kRoundsBeforeExclusive;
+    auto holes = take_holes(*next, cursor);
+    if (holes) return holes;
     // A busy chunk stays dirty for the next pass.
     if (sync_.ledger.try_begin_copy(chunk, exclusive)) return take_chunks(*next, cursor);
   }
@@ -207,6 +211,7 @@ CopyEngine::Run CopyEngine::take_chunks(std::uint64_t first, std::uint64_t& curs
   std::vector<std::uint32_t> taken{static_cast<std::uint32_t>(first)};
   for (std::uint64_t chunk = first + 1; taken.size() < max_chunks; ++chunk) {
     if (chunk >= chunks().chunk_count() || !chunks().is_dirty(chunk) || !in_sweep(chunk)) break;
+    if (sync_.holes && source_ == nullptr && sync_.holes->is_dirty(chunk)) break;
     // One that writes overtook gets a run of its own, where it may be exclusive.
     if (mirror_ != nullptr && rounds_.contains(static_cast<std::uint32_t>(chunk))) break;
     if (!sync_.ledger.try_begin_copy(static_cast<std::uint32_t>(chunk), false)) break;
@@ -215,11 +220,16 @@ CopyEngine::Run CopyEngine::take_chunks(std::uint64_t first, std::uint64_t& curs
   }
   const std::uint64_t begin = chunks().chunk_range(taken.front()).offset;
   const std::uint64_t end = chunks().chunk_range(taken.back()).end();
-  return Run{chunks().lease_chunks(taken), {begin, end - begin}};
+  return Run{chunks().lease_chunks(taken), {begin, end - begin}, false, end - begin};
 }
 
 Task<void> CopyEngine::copy_run(Run run) {
-  const Status status = co_await copy_range(run.range);
+  Status status;
+  if (run.holes) {
+    status = co_await copy_holes(run.range);
+  } else {
+    status = co_await copy_range(run.range);
+  }
   finish_run(run, status);
 }
 
@@ -232,6 +242,7 @@ void CopyEngine::finish_run(Run& run, const Status& status) {
     if (source_ != nullptr) source_->copied(chunks);
     stats_.bytes_copied += run.range.length;
     for (const std::uint32_t chunk : chunks) {
+      if (run.holes) break;  // none was overtaken before
       if (!sync_.dirty->is_dirty(chunk)) {
         if (!rounds_.empty()) rounds_.erase(chunk);
       } else if (mirror_ != nullptr) {
@@ -243,8 +254,8 @@ void CopyEngine::finish_run(Run& run, const Status& status) {
   }
   const std::vector<std::uint32_t> claimed = chunks;
   run.lease = DirtyLease();  // marks what was not acknowledged, before anybody may take the chunks
-  for (const std::uint32_t chunk : claimed) sync_.ledger.end_copy(chunk);
-  in_flight_bytes_ -= run.range.length;
+  end_claims(run, claimed);
+  in_flight_bytes_ -= run.memory;
   progress_.pulse();
 }
 
@@ -320,19 +331,22 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
   // Every part is awaited, and the first error wins: a later success does not hide it (trap 12).
   Status result;
   for (const auto& op : ops) {
-    const TimePoint deadline = op->submitted + options_.target_timeout;
-    const bool answered = co_await op->done.wait_until(deadline);
-    if (!answered && result.ok()) {
-      result = Error(ErrorCode::kTimedOut, "target " + replica_.info().name +
-                                               " did not answer a write at offset " +
-                                               std::to_string(op->offset) + " in time");
-      replica_.note_trouble(result.error());
-    } else if (answered && !op->status.ok() && result.ok()) {
-      result = op->status.error().with_context("writing the target at offset " +
-                                               std::to_string(op->offset));
-    }
+    const Status done = co_await await_op(*op, "a write");
+    if (!done.ok() && result.ok()) result = done;
   }
   co_return result;
+}
+
+Task<Status> CopyEngine::await_op(TargetOp& op, const char* what) {
+  const TimePoint deadline = op.submitted + options_.target_timeout;
+  const bool answered = co_await op.done.wait_until(deadline);
+  const std::string where = std::to_string(op.offset);
+  if (answered && op.status.ok()) co_return Status();
+  if (answered) co_return op.status.error().with_context("writing the target at offset " + where);
+  const Error silence(ErrorCode::kTimedOut, "target " + replica_.info().name + " did not answer " +
+                                                what + " at offset " + where + " in time");
+  replica_.note_trouble(silence);
+  co_return silence;
 }
 
 }  // namespace blockmig

@@ -5,8 +5,10 @@
 // chunks become one request of at most copy_request_bytes; requests in flight are bounded in number
 // and in bytes (TargetShare). For each run: lease (which clears the marks), then read the source,
 // then write the target, then acknowledge; any failure marks again (I6). Zeros do not travel: on a
-// target known to be zero they are skipped, elsewhere they become write_zeroes (trap 9). Thread
-// rule: the disk's loop. Await the end of every pass before destruction: join().
+// target known to be zero they are skipped, elsewhere they become write_zeroes (trap 9). Where the
+// source had holes it is asked again instead of read, and runs of holes are zeroed in large pieces
+// (copy_holes.cc). Thread rule: the disk's loop. Await the end of every pass before destruction:
+// join().
 #pragma once
 
 #include <algorithm>
@@ -25,6 +27,7 @@
 #include "blockmig/migrate/bandwidth_pool.h"
 #include "blockmig/migrate/chunk_order.h"
 #include "blockmig/migrate/copy_source.h"
+#include "blockmig/migrate/hole_step.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/mirror.h"
 #include "blockmig/migrate/replica.h"
@@ -37,6 +40,7 @@ struct CopyStats {
   std::uint64_t bytes_copied = 0;   ///< acknowledged, zeros included
   std::uint64_t bytes_written = 0;  ///< travelled as data
   std::uint64_t bytes_zero = 0;     ///< did not travel
+  std::uint64_t bytes_holes = 0;    ///< of these: not even read
 };
 
 class CopyEngine final {
@@ -90,6 +94,8 @@ class CopyEngine final {
   struct Run {
     DirtyLease lease;
     ByteRange range;
+    bool holes = false;        ///< of the source, when it was looked at
+    std::uint64_t memory = 0;  ///< bytes that it holds at most
   };
   bool pass_over(const std::optional<TimePoint>& deadline) const;
   bool has_room() const;
@@ -104,9 +110,18 @@ class CopyEngine final {
   std::optional<std::uint64_t> next_in_pass(std::uint64_t& cursor);
   std::optional<Run> take_run(std::uint64_t& cursor);
   Run take_chunks(std::uint64_t first, std::uint64_t& cursor);
+  /// Null: the chunk is no hole, or busy.
+  std::optional<Run> take_holes(std::uint64_t first, std::uint64_t& cursor);
+  void end_claims(const Run& run, const std::vector<std::uint32_t>& chunks);
   std::uint64_t run_bytes() const;
   Task<void> copy_run(Run run);
   Task<Status> copy_range(ByteRange range);
+  /// What is still a hole is zeroed, the rest copied.
+  Task<Status> copy_holes(ByteRange range);
+  /// The whole chunks at the beginning of the range that read as zeros now.
+  Task<std::uint64_t> zeros_of_source(ByteRange range);
+  Task<Status> zero_target(ByteRange range);
+  Task<Status> await_op(TargetOp& op, const char* what);
   /// The digests of chunks tell whether a copy of this range changed on its way.
   bool judged_by_chunk(ByteRange range) const;
   Task<Status> read_source(ByteRange range, MutableBytes into);
@@ -121,6 +136,7 @@ class CopyEngine final {
   CancelSource& cancel_;
   BandwidthShare& bandwidth_;
   std::uint32_t depth_;
+  HoleStep hole_step_;
   std::uint64_t in_flight_bytes_ = 0;
   Event progress_;  ///< pulsed when a run ended, on resume and on cancel
   TokenBucket rate_limit_;

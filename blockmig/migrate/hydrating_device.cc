@@ -68,6 +68,7 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
   ++readers_waiting_;
   bool in_time = true;
   while (in_time && !core_.stop.is_set() && !core_.map->all_present(range)) {
+    mend_base();
     puller_.want(range, PullKind::kDemand);
     const std::uint64_t ahead =
         std::min<std::uint64_t>(core_.options.read_ahead_bytes, info_.size_bytes - range.end());
@@ -111,6 +112,7 @@ Task<Status> HydratingDevice::read_through(ByteRange range, MutableBytes into) {
     if (!status.ok() && runs.front().dirty) {
       ++core_.stats.base_errors;
       core_.stats.last_error = status.error().message();
+      mend_base();
       co_return Error(ErrorCode::kIo, status.error().message());
     }
     if (!status.ok()) co_return status;
@@ -223,6 +225,7 @@ void HydratingDevice::abandon() {
 }
 
 std::uint64_t HydratingDevice::push(std::uint64_t& cursor, std::uint64_t max_bytes) {
+  mend_base();
   ByteRange ahead;
   for (auto zeros = ChunkPuller::Zeros::kDone; zeros == ChunkPuller::Zeros::kDone;) {
     const auto next = core_.map->next_absent(cursor / core_.map->granularity_bytes());
@@ -259,6 +262,7 @@ Task<Status> HydratingDevice::close() {
     const bool idle = co_await core_.base->idle_until(grace);
     if (!idle) core_.base->abandon();
     co_await puller_.join();
+    co_await mender_.join();
     co_await core_.base->drain();
     const Status closed = co_await core_.base->close();
     static_cast<void>(closed);  // nothing of it was promised here that was not flushed before

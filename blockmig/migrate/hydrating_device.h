@@ -27,13 +27,14 @@
 #include <vector>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_health.h"
 #include "blockmig/migrate/chunk_puller.h"
 #include "blockmig/migrate/hydration_core.h"
 #include "blockmig/migrate/presence_keeper.h"
 
 namespace blockmig {
 
-class HydratingDevice final : public BlockDevice {
+class HydratingDevice final : public BlockDevice, public StoreHealth {
  public:
   struct Parts {
     EventLoop& loop;
@@ -82,6 +83,9 @@ class HydratingDevice final : public BlockDevice {
   /// Requests of the guest wait for pulls: the background should leave them the stores.
   bool guest_waits() const { return readers_waiting_ > 0 || puller_.demanded_bytes() > 0; }
   unsigned pull_failures() const { return puller_.failures(); }
+  /// Makes durable what the base has from before; then its connection may be made anew.
+  Task<void> settle_base();
+  std::string trouble() const override;
   /// Pulsed when a chunk became present or a pull ended.
   Event& changed() { return core_.changed; }
   /// Makes durable what is present now.
@@ -110,6 +114,10 @@ class HydratingDevice final : public BlockDevice {
   std::shared_ptr<TargetOp> submit_to_base(const Change& change);
   Task<bool> wait_for_base(std::shared_ptr<TargetOp> op, bool needed);
   void give_up_mirror(const std::string& why);
+  /// Brings back a base whose connection was lost, where only what is durable there matters.
+  void mend_base();
+  Task<void> mend();
+  bool may_mend() const { return !base_only_unflushed_ && !base_uncertain_; }
   void filled(ByteRange part, bool by_write);
   Task<Status> flush_both();
   bool served_alone(std::uint64_t offset, std::uint64_t length) const {
@@ -126,6 +134,11 @@ class HydratingDevice final : public BlockDevice {
   /// wrote before the switchover, or a life before this one.
   bool base_only_unflushed_ = true;
   std::uint64_t base_only_count_ = 0;
+  unsigned base_only_inside_ = 0;  ///< such writes under way
+  /// One of them has failed, or was late: a server that has lost us may still do it (I2).
+  bool base_uncertain_ = false;
+  bool mending_ = false;
+  TaskScope mender_;
   unsigned readers_waiting_ = 0;
   unsigned inside_ = 0;
 };

@@ -57,10 +57,12 @@ ByteRange HydratingDevice::part_for_local(ByteRange range) const {
 Task<Status> HydratingDevice::change_both(const Change& change) {
   const ByteRange local_part = part_for_local(change.range);
   const bool base_only = local_part.length < change.range.length;
+  if (base_only) ++base_only_inside_;
   const auto op = submit_to_base(change);
   Status local;
   if (!local_part.empty()) local = co_await apply_local(change, local_part, false);
   const bool in_base = co_await wait_for_base(op, base_only);
+  if (base_only) --base_only_inside_;
   if (in_base) {
     if (base_only && !change.fua) {
       base_only_unflushed_ = true;
@@ -71,6 +73,7 @@ Task<Status> HydratingDevice::change_both(const Change& change) {
   }
   give_up_mirror("writing to the base failed");
   if (base_only) {
+    base_uncertain_ = true;
     co_return Error(ErrorCode::kIo,
                     "writing into a chunk that is still in the base: " + core_.stats.last_error);
   }

@@ -141,8 +141,8 @@ HydrationOptions hydration_options(const JobOptions& options) {
   return hydration;
 }
 
-JobOptions options_of(const HydrationRecord& record) {
-  JobOptions options;
+JobOptions options_of(const HydrationRecord& record, const JobOptions& asked) {
+  JobOptions options = asked;
   options.mode = record.base_generation != 0 ? Mode::kShared : Mode::kPostcopy;
   options.hydrate = record.hydrate;
   options.granularity_bytes = record.granularity_bytes;
@@ -192,6 +192,7 @@ Task<Status> run_hydration(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kHydrating);
   migration.push_rate =
       std::make_unique<TokenBucket>(migration.loop, migration.options.bwlimit_bytes_per_second);
+  co_await migration.hydrating->settle_base();
   co_await push_all(migration);
   if (interrupted(migration)) co_return interruption();
   const Status recorded = co_await record_whole(migration);

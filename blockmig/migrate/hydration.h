@@ -22,7 +22,8 @@ namespace blockmig {
 HydrationOptions hydration_options(const JobOptions& options);
 
 /// What the job of a hydration was asked for, as far as it still matters.
-JobOptions options_of(const HydrationRecord& record);
+/// `asked`: what the job was asked for, where that is known.
+JobOptions options_of(const HydrationRecord& record, const JobOptions& asked = {});
 
 /// The hydration that a disk's record names. kProtocol: it is not there, or another one.
 Task<Result<HydrationRecord>> load_rest(Journal& journal, const DiskRecord& disk);

@@ -10,6 +10,7 @@
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/prepare.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
@@ -70,13 +71,15 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
 }
 
 Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
-         HydratingDevice& hydrating, const JobOptions& options, TaskScope& leftovers)
+         HydratingDevice& hydrating, const JobOptions& options, std::string request,
+         TaskScope& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
       begun_(loop.now()),
       guest_(disk, options) {
+  migration_.request = std::move(request);
   const HydrationRecord& record = hydrating.record();
   JobStatus& status = migration_.status;
   status.id = record.job;
@@ -136,7 +139,7 @@ Task<Status> Job::migrate() {
     co_return hydrated;
   }
   if (!recorded.ok()) co_return recorded;
-  auto target = co_await open_target(migration_, opener_, leftovers_);
+  auto target = co_await reach_target(migration_, opener_, leftovers_);
   if (!target.ok()) co_return target.error();
   const Status fit = check_target(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
@@ -325,67 +328,6 @@ void Job::take_sample() {
   const CopyStats& copy = m.engine->stats();
   copied_rate_.sample(now, copy.bytes_copied);
   dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + copy.bytes_leased);
-}
-
-/// The mirror changes by itself between mirroring and tracking; here it is told.
-void Job::note_fallback() {
-  Migration& m = migration_;
-  if (!m.mirror || m.status.phase != Phase::kMirroring) return;
-  const bool tracking = m.mirror->tracking_only();
-  if (tracking == (m.status.active_mode == Mode::kDbt)) return;
-  m.status.active_mode = tracking ? Mode::kDbt : Mode::kMirror;
-  const MirrorStats& stats = m.mirror->stats();
-  note_decision(m, tracking ? "mirror -> dbt" : "dbt -> mirror",
-                tracking ? "most writes missed the mirror's deadline of " +
-                               format_duration(m.options.mirror_deadline) + " (" +
-                               std::to_string(stats.deadline_misses) + " so far, " +
-                               std::to_string(stats.writes_mirrored) + " were mirrored)"
-                         : "the target has had time to recover");
-}
-
-void Job::capture(JobStatus& status) const {
-  const Migration& m = migration_;
-  if (m.engine) {
-    const CopyStats& copy = m.engine->stats();
-    status.bytes_copied = copy.bytes_copied;
-    status.bytes_zero = copy.bytes_zero;
-    if (m.passes.empty()) status.bytes_copied_first_pass = copy.bytes_copied;
-  }
-  if (m.mirror) {
-    status.bytes_mirrored = m.mirror->stats().bytes_mirrored;
-    status.mirror_deadline_misses = m.mirror->stats().deadline_misses;
-    status.mirror_fallbacks = m.mirror->fallback().times();
-    status.longest_mirror_wait_ms = to_milliseconds(m.mirror->stats().longest_wait);
-  }
-  if (m.replica) {
-    status.target_errors = m.replica->errors();
-    status.target_losses = m.replica->losses();
-  }
-  if (m.checkpoint) {
-    status.checkpoints = m.checkpoint->checkpoints();
-    status.active_regions = m.checkpoint->active_regions();
-  }
-  status.switched = m.decided;
-  const bool left_behind = m.pivot && m.decided;
-  if (m.sync && !left_behind) status.remaining_bytes = m.sync->dirty->dirty_bytes();
-  capture_hydration(m, status);
-}
-
-JobStatus Job::status() const {
-  JobStatus status = migration_.status;
-  capture(status);
-  // Not as of the last sample: right after the switchover there has been none.
-  if (migration_.hydrating != nullptr) capture_hydration(migration_, status);
-  status.rate_bytes_per_second = ended() ? 0 : copied_rate_.bytes_per_second();
-  status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
-  // The disk may be gone with the job.
-  status.throttle_bytes_per_second = ended() ? 0 : migration_.disk.write_throttle().rate();
-  status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
-  status.priority = migration_.options.priority;
-  const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
-  status.elapsed_seconds = std::chrono::duration<double>(until - begun_).count();
-  guest_.capture(status);
-  return status;
 }
 
 }  // namespace blockmig

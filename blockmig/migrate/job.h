@@ -28,7 +28,8 @@ class Job final {
       std::string request, TaskScope& leftovers);
   /// A job that a restart finds in mid-hydration: the disk's store is `hydrating`.
   Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
-      HydratingDevice& hydrating, const JobOptions& options, TaskScope& leftovers);
+      HydratingDevice& hydrating, const JobOptions& options, std::string request,
+      TaskScope& leftovers);
   ~Job();
 
   /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
@@ -46,6 +47,7 @@ class Job final {
   Status resume();
   Status change(const JobChange& change);
 
+  const std::string& request() const { return migration_.request; }
   const std::string& id() const { return migration_.status.id; }
   const std::string& disk_name() const { return migration_.status.disk; }
   bool ended() const { return ended_.is_set(); }

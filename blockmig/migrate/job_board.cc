@@ -60,13 +60,14 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
 }
 
 Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
-                                      const JobOptions& options) {
+                                      const JobOptions& options, std::string request) {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   // The job of an earlier opening of the same disk has ended.
   std::erase_if(jobs_, [&hydrating](const auto& job) {
     return job->ended() && job->id() == hydrating.record().job;
   });
-  launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options, scope_));
+  launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options,
+                               std::move(request), scope_));
   return jobs_.back()->id();
 }
 
@@ -124,6 +125,11 @@ Result<JobStatus> JobBoard::status(const std::string& id) const {
   const Job* job = find(id);
   if (job == nullptr) return no_such_job(id);
   return job->status();
+}
+
+std::string JobBoard::request_of(const std::string& id) const {
+  const Job* job = find(id);
+  return job != nullptr ? job->request() : std::string();
 }
 
 std::vector<JobStatus> JobBoard::list() const {

@@ -46,7 +46,9 @@ class JobBoard final {
                                       RecoveredTracking& recovered);
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
-  Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options);
+  /// `request` as at start().
+  Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options,
+                              std::string request = {});
 
   /// Ends a hydration for now; it goes on with hydrate(). Nothing where there is none.
   void interrupt(const std::string& id);
@@ -61,6 +63,8 @@ class JobBoard final {
   const BandwidthPool& bandwidth() const { return bandwidth_; }
 
   Result<JobStatus> status(const std::string& id) const;
+  /// As given at the start; empty where there is no such job.
+  std::string request_of(const std::string& id) const;
   /// Newest last; of those that have ended the last kEndedJobsKept.
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.

@@ -11,6 +11,8 @@
 namespace blockmig {
 namespace {
 
+constexpr std::size_t kMaxRuns = 1024;
+
 struct Opening {
   explicit Opening(EventLoop& loop) : changed(loop) {}
   Event changed;
@@ -83,6 +85,43 @@ Task<Status> find_written(Migration& migration) {
   co_return Status();
 }
 
+/// Zeros at the source must become zeros at the target wherever it may hold something else.
+void mark_where_written(SyncState& sync, ByteRange zeros) {
+  for (std::uint64_t at = zeros.offset; at < zeros.end();) {
+    for (const auto& run : sync.written->runs(at, zeros.end() - at, kMaxRuns)) {
+      at = run.range.end();
+      if (run.dirty) sync.dirty->mark(run.range.offset, run.range.length);
+    }
+  }
+}
+
+/// Of what the source calls zero the chunks that are zero as a whole.
+void note_hole(SyncState& sync, ByteRange zeros) {
+  const std::uint64_t granularity = sync.holes->granularity_bytes();
+  const std::uint64_t begin = align_up(zeros.offset, granularity);
+  const bool last = zeros.end() == sync.holes->size_bytes();
+  const std::uint64_t end = last ? zeros.end() : align_down(zeros.end(), granularity);
+  if (begin < end) sync.holes->mark(begin, end - begin);
+}
+
+/// Where the target may hold something, the source's holes are noted: by the scan of what is
+/// allocated, or here, where what is dirty is known from an earlier life.
+Task<Status> prepare_holes(Migration& migration, bool resumed) {
+  SyncState& sync = *migration.sync;
+  if (sync.written->dirty_count() == 0) co_return Status();
+  auto holes = DirtyBitmap::create(sync.dirty->size_bytes(), sync.dirty->granularity_bytes());
+  if (!holes.ok()) co_return holes.error();
+  sync.holes = std::move(*holes);
+  if (!resumed) co_return Status();
+  const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
+    if (extent.zero) note_hole(sync, {extent.offset, extent.length});
+  };
+  const Status scanned =
+      co_await for_each_extent(migration, migration.disk.store(), sync.dirty->size_bytes(), visit);
+  if (scanned.ok() || scanned.error().code() == ErrorCode::kCancelled) co_return scanned;
+  co_return Status();
+}
+
 Task<Status> find_allocated(Migration& migration) {
   SyncState& sync = *migration.sync;
   const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
@@ -90,13 +129,8 @@ Task<Status> find_allocated(Migration& migration) {
       sync.dirty->mark(extent.offset, extent.length);
       return;
     }
-    // Zeros at the source must become zeros at the target wherever it may hold something else.
-    auto chunk = sync.written->next_dirty(extent.offset / sync.written->granularity_bytes());
-    while (chunk && *chunk * sync.written->granularity_bytes() < extent.offset + extent.length) {
-      const ByteRange range = sync.written->chunk_range(*chunk);
-      sync.dirty->mark(range.offset, range.length);
-      chunk = sync.written->next_dirty(*chunk + 1);
-    }
+    mark_where_written(sync, {extent.offset, extent.length});
+    if (sync.holes) note_hole(sync, {extent.offset, extent.length});
   };
   const Status scanned =
       co_await for_each_extent(migration, migration.disk.store(), sync.dirty->size_bytes(), visit);
@@ -214,6 +248,8 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   const Status written_found = co_await find_written(migration);
   if (!written_found.ok()) co_return written_found;
   SyncState& sync = *migration.sync;
+  const Status noted = co_await prepare_holes(migration, resumed);
+  if (!noted.ok()) co_return noted;
   if (!resumed) {
     migration.disk.tracking().attach_job(sync.dirty.get());
     const Status found = co_await find_different(migration);

@@ -25,6 +25,9 @@ std::string what_of(const TargetOp& op) {
   return "the target";
 }
 
+/// Bytes that a request keeps under way: zeros do not travel, however many.
+std::uint64_t load_of(const TargetOp& op) { return op.kind == TargetOpKind::kZero ? 0 : op.length; }
+
 }  // namespace
 
 Replica::Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target)
@@ -46,9 +49,9 @@ void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   ops_.emplace(op->number, op);
   if (op->bulk) {
     bulk_submitted_.insert(op->submitted);
-    bulk_in_flight_bytes_ += op->length;
+    bulk_in_flight_bytes_ += load_of(*op);
   }
-  in_flight_bytes_ += op->length;
+  in_flight_bytes_ += load_of(*op);
   if (unflushed_ && op->kind == TargetOpKind::kFlush) op->flush = unflushed_->flush_begins();
   idle_.reset();
   scope_.spawn(run(op));
@@ -112,10 +115,10 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
     if (op->on_answer) std::exchange(op->on_answer, nullptr)(*op);
     op->done.set();
   }
-  in_flight_bytes_ -= op->length;
+  in_flight_bytes_ -= load_of(*op);
   if (op->bulk) {
     bulk_submitted_.erase(bulk_submitted_.find(op->submitted));
-    bulk_in_flight_bytes_ -= op->length;
+    bulk_in_flight_bytes_ -= load_of(*op);
   }
   ops_.erase(op->number);
   if (ops_.empty()) idle_.set();
@@ -123,7 +126,11 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
 
 /// Before anybody hears of the answer: what it says about what the target holds.
 void Replica::judge(const TargetOp& op, const Status& status) {
-  if (!unflushed_ || abandoned_) return;
+  if (abandoned_) return;
+  if (!status.ok() && status.error().code() == ErrorCode::kDisconnected) {
+    to_revive_ = disconnected_ = true;
+  }
+  if (!unflushed_) return;
   const bool flush = op.kind == TargetOpKind::kFlush;
   if (flush) {
     if (status.ok()) unflushed_->flush_worked(op.flush);
@@ -136,7 +143,6 @@ void Replica::judge(const TargetOp& op, const Status& status) {
   ++errors_;
   note_trouble(status.error().with_context(what_of(op)));
   if (status.error().code() == ErrorCode::kDisconnected) {
-    to_revive_ = true;
     if (!planted(PlantedBug::kReconnectKeepsUnflushedClean)) lose();
   } else if (flush || op.fua) {
     to_revive_ = true;
@@ -167,9 +173,9 @@ Task<Status> Replica::revive() {
   // What was answered after the loss was noticed is not believed either.
   const bool keeps = planted(PlantedBug::kReconnectKeepsUnflushedClean) ||
                      planted(PlantedBug::kFsyncRetriedAndBelieved);
-  if (!keeps && unflushed_->bytes() > 0) lose();
+  if (!keeps && unflushed_ && unflushed_->bytes() > 0) lose();
   const Status revived = co_await target_->revive();
-  if (revived.ok()) to_revive_ = false;
+  if (revived.ok()) to_revive_ = disconnected_ = false;
   co_return revived;
 }
 

@@ -108,6 +108,8 @@ class Replica final {
   /// looks whether this changed meanwhile.
   std::uint64_t losses() const { return losses_; }
   std::uint64_t errors() const { return errors_; }
+  /// The connection to it was lost, and revive() has not brought it back.
+  bool disconnected() const { return disconnected_; }
   /// Opens the target anew if it lost something (BlockDevice::revive). Requires in_flight() == 0.
   Task<Status> revive();
 
@@ -142,6 +144,7 @@ class Replica final {
   std::uint64_t losses_ = 0;
   std::uint64_t errors_ = 0;
   bool to_revive_ = false;
+  bool disconnected_ = false;
   bool abandoned_ = false;
 };
 

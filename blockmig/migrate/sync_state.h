@@ -30,6 +30,9 @@ struct SyncState {
   /// Mode `shared`: chunks that stay where they are, unless they are copied after all. Null
   /// elsewhere.
   std::unique_ptr<DirtyBitmap> rest;
+  /// Chunks that were holes of the source when it was looked at: a hint to ask again before they
+  /// are read. Null: none, or the target is known to be zero.
+  std::unique_ptr<DirtyBitmap> holes;
   ChunkLedger ledger;
   /// Of what was read or written at the source and sent to the target, found unchanged when the
   /// target had answered; absent where verification is off.

@@ -7,6 +7,7 @@
 
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/migration.h"
+#include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
 namespace {
@@ -78,7 +79,7 @@ void hold(Migration& migration, const Error& reason) {
 void end_trouble(Migration& migration) {
   TroubleRecord& trouble = migration.trouble;
   trouble.ended = migration.loop.now();
-  migration.replica->forget_trouble();
+  if (migration.replica) migration.replica->forget_trouble();
   migration.status.error.reset();
   if (!migration.held) return;
   migration.held = false;
@@ -128,6 +129,11 @@ bool is_trouble(const Error& error) {
   return false;
 }
 
+bool may_come_back(const Error& error) {
+  return is_trouble(error) || error.code() == ErrorCode::kNotFound ||
+         error.code() == ErrorCode::kBusy;
+}
+
 TroubleStep next_step(OnTargetError action, ErrorCode code, Duration lasted, Duration retry_for) {
   switch (action) {
     case OnTargetError::kFail:
@@ -145,6 +151,30 @@ TroubleStep next_step(OnTargetError action, ErrorCode code, Duration lasted, Dur
 Duration retry_delay(unsigned failures, bool paused) {
   const Duration longest = paused ? kLongestDelayPaused : kLongestDelay;
   return std::min<Duration>(kFirstDelay * (1u << std::min(failures, 10u)), longest);
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> reach_target(Migration& migration,
+                                                        std::shared_ptr<TargetOpener> opener,
+                                                        TaskScope& leftovers) {
+  const OnTargetError action = migration.options.on_target_error;
+  const CancelSource::Callback on_cancel(migration.cancel,
+                                         [&migration] { migration.wake.pulse(); });
+  for (bool away = false;; away = true) {
+    auto target = co_await open_target(migration, opener, leftovers);
+    if (target.ok() && away) end_trouble(migration);
+    const bool waits = migration.status.attempt > 1 && action != OnTargetError::kFail;
+    if (target.ok() || !waits || !may_come_back(target.error())) {
+      co_return std::move(target);
+    }
+    const Error reason = target.error();
+    if (!away) begin_trouble(migration, reason);
+    migration.status.error = reason;
+    const Duration lasted = migration.loop.now() - migration.trouble.began;
+    const TroubleStep step = next_step(action, reason.code(), lasted, migration.options.retry_for);
+    if (step == TroubleStep::kPause && !migration.held) hold(migration, reason);
+    if (!migration.cancel.cancelled()) co_await wait_for_next_try(migration);
+    if (migration.cancel.cancelled()) co_return cancellation();
+  }
 }
 
 Task<Status> outlast_trouble(Migration& migration) {

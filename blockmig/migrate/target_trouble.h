@@ -16,6 +16,8 @@
 // before the last of them has ended (I9).
 #pragma once
 
+#include <memory>
+
 #include "blockmig/base/error.h"
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task.h"
@@ -23,6 +25,9 @@
 
 namespace blockmig {
 
+class BlockDevice;
+class TargetOpener;
+class TaskScope;
 struct Migration;
 
 /// The device's or the way to it: it may pass. Not: what is wrong with the request, or a
@@ -34,6 +39,17 @@ enum class TroubleStep : unsigned char { kRetry, kPause, kFail };
 TroubleStep next_step(OnTargetError action, ErrorCode code, Duration lasted, Duration retry_for);
 /// Before the next try, after `failures` of them; longer in a job that is paused. Pure.
 Duration retry_delay(unsigned failures, bool paused);
+
+/// A target that cannot be opened for this reason may be there later: trouble, or who has it, or
+/// where it should be, is not as it was yet. Pure.
+bool may_come_back(const Error& error);
+
+/// As open_target(). In a job that goes on after a restart, a target that was there when it began
+/// and is away now is waited for, as the options say of one in trouble: kCancelled; else what
+/// lasts.
+Task<Result<std::unique_ptr<BlockDevice>>> reach_target(Migration& migration,
+                                                        std::shared_ptr<TargetOpener> opener,
+                                                        TaskScope& leftovers);
 
 /// Returns when the target, which is in trouble, works again; what it lost is dirty. kCancelled;
 /// else the target's error, where the options say that it ends the job.

@@ -12,7 +12,9 @@ namespace blockmig::sim {
 
 class SharedDevice final : public BlockDevice {
  public:
-  explicit SharedDevice(std::shared_ptr<FaultDevice> device) : device_(std::move(device)) {}
+  /// `mute`: it cannot say what it has allocated, as some NBD servers cannot.
+  explicit SharedDevice(std::shared_ptr<FaultDevice> device, bool mute = false)
+      : device_(std::move(device)), mute_(mute) {}
 
   const DeviceInfo& info() const override { return device_->info(); }
   Task<Status> read(std::uint64_t offset, MutableBytes into) override {
@@ -32,6 +34,7 @@ class SharedDevice final : public BlockDevice {
     return device_->write_zeroes(offset, length, flags);
   }
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
+    if (mute_) return say_nothing(offset, length);
     return device_->extents(offset, length);
   }
   void abandon() override { device_->abandon(); }
@@ -39,7 +42,12 @@ class SharedDevice final : public BlockDevice {
   Task<Status> close() override { return device_->close(); }
 
  private:
+  static Task<Result<std::vector<Extent>>> say_nothing(std::uint64_t offset, std::uint64_t length) {
+    co_return std::vector<Extent>(1, Extent{offset, length, false, false});
+  }
+
   std::shared_ptr<FaultDevice> device_;
+  bool mute_;
 };
 
 }  // namespace blockmig::sim

@@ -75,6 +75,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly},
     {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed},
     {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
+    {"holes-not-asked-again", PlantedBug::kHolesNotAskedAgain},
     {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
@@ -92,10 +93,11 @@ struct Arguments {
 };
 
 [[noreturn]] void usage(const std::string& problem) {
-  std::fprintf(stderr,
-               "sim: %s\nusage: sim [--seed S | --first S --seeds N] [--mode M] [--bug B]"
-               " [--expect-found] [--twice] [--verbose]\n",
-               problem.c_str());
+  std::fprintf(
+      stderr,
+      "sim: %s\nusage: sim [--seed S | --first S --seeds N] [--mode M] [--verify V] [--bug B]"
+      " [--expect-found] [--twice] [--verbose]\n",
+      problem.c_str());
   std::exit(2);
 }
 
@@ -122,6 +124,10 @@ Arguments parse(int count, char** words) {
         if (!mode.ok()) usage(mode.error().message());
         arguments.run.mode = *mode;
       }
+    } else if (word == "--verify") {
+      const auto verify = blockmig::parse_verify(value());
+      if (!verify.ok()) usage(verify.error().message());
+      arguments.run.verify = *verify;
     } else if (word == "--bug") {
       arguments.bug = value();
       if (!kBugs.contains(arguments.bug)) usage("no planted bug '" + arguments.bug + "'");

@@ -27,7 +27,11 @@ class SimOpener final : public TargetOpener {
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
-    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
+    if (away > 0) {
+      --away;
+      co_return Error(ErrorCode::kDisconnected, uri_ + " is away");
+    }
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_, mute);
     co_return opened;
   }
   Task<void> discard() override {
@@ -42,6 +46,8 @@ class SimOpener final : public TargetOpener {
     co_return Status();
   }
   BitmapKeeper* keeper = nullptr;
+  unsigned away = 0;  ///< so often it cannot be opened
+  bool mute = false;  ///< the target cannot say what it has allocated
   std::function<void()> discards;
   std::function<void()> begins;
   std::function<void()> completes;

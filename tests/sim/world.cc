@@ -124,6 +124,7 @@ JobOptions World::draw_options() {
   options.mirror_window_bytes = random_.between(1, 64) * 16 * kKiB;
   static constexpr Verify kLevels[] = {Verify::kNone, Verify::kDigest, Verify::kFull};
   options.verify = kLevels[random_.below(3)];
+  if (options_.verify) options.verify = *options_.verify;
   options.snapshot_buffer_bytes = options.granularity_bytes * random_.between(1, 64);
   options.point_in_time = options.mode == Mode::kSnapshot && random_.chance(1, 2);
   if (options.point_in_time && options.verify == Verify::kFull) options.verify = Verify::kDigest;
@@ -175,6 +176,8 @@ std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> ta
   auto opener = std::make_unique<SimOpener>(loop_, random_, std::move(target), owner_,
                                             manifests_[owner_->info().name]);
   opener->keeper = keeper_.get();
+  opener->mute = options_.seed % 4 == 3;
+  opener->away = std::exchange(away_, 0);
   opener->discards = [this] { held_.reset(); };
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);

@@ -41,9 +41,10 @@ namespace blockmig::sim {
 
 struct RunOptions {
   std::uint64_t seed = 1;
-  std::optional<Mode> mode;  ///< drawn if empty
-  bool bitmaps = false;      ///< a persistent bitmap records, in any mode
-  bool returns = false;      ///< moves record the way back, and some take it
+  std::optional<Mode> mode;      ///< drawn if empty
+  std::optional<Verify> verify;  ///< drawn if empty
+  bool bitmaps = false;          ///< a persistent bitmap records, in any mode
+  bool returns = false;          ///< moves record the way back, and some take it
   bool verbose = false;
 };
 
@@ -150,6 +151,7 @@ class World final {
   bool power_lost_ = false;
   bool switched_ = false;  ///< the target's faults may be the guest's
   bool ended_ = false;     ///< too late for a crash
+  unsigned away_ = 0;      ///< how often the next target cannot be opened
   TaskScope scope_;
   TaskScope disturbances_;
   RunResult result_;

@@ -223,6 +223,7 @@ Task<void> World::resume_job(JobRecord record, RecoveredTracking recovered) {
   target_ = planned.target;
   target_->mutable_info().zero_initialised = false;  // it was written to
   plan_faults(*target_);
+  if (options_.seed % 5 == 2) away_ = 3;
   auto opener = make_opener(target_);
   const auto job =
       board_->resume_recorded(*disk_, std::move(opener), planned.options, record, recovered);

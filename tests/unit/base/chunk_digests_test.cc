@@ -122,5 +122,20 @@ TEST(ChunkDigests, AlikeCountsNeighboursOfOneKind) {
   EXPECT_EQ(digests.alike(3002, 5000), 1998u);
 }
 
+TEST(ChunkDigests, ARangeOfZerosIsAsIfItsBytesHadBeenGiven) {
+  constexpr std::uint64_t kChunk = ChunkDigests::kChunkBytes;
+  ChunkDigests digests(4000 * kChunk + 5);
+  const std::vector<std::byte> data(3 * kChunk, std::byte{1});
+  digests.set(kChunk, data);
+  digests.set_zeros(0, 2 * kChunk);
+  EXPECT_TRUE(digests.is_zero(1));
+  EXPECT_FALSE(digests.is_zero(2));
+  digests.set_zeros(2 * kChunk + 1, kChunk - 1);  // a part of a chunk that was not zero
+  EXPECT_EQ(digests.unknown_chunks(), 1u);
+  digests.set_zeros(3 * kChunk, digests.size_bytes() - 3 * kChunk);
+  digests.set_zeros(2 * kChunk, kChunk);
+  EXPECT_EQ(digests.image(), ChunkDigests(digests.size_bytes()).image());
+}
+
 }  // namespace
 }  // namespace blockmig

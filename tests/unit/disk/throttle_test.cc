@@ -71,5 +71,12 @@ TEST_F(TokenBucketTest, HeldNothingPassesWhateverTheRate) {
   EXPECT_EQ(scope.running(), 0u);
 }
 
+TEST_F(TokenBucketTest, WhatIsChargedAfterwardsIsPaidForByTheNext) {
+  TokenBucket bucket(loop_, kMiB);
+  EXPECT_EQ(time_to_take(bucket, 3, 0), Duration::zero());
+  bucket.charge(2 * kMiB);
+  EXPECT_GE(time_to_take(bucket, 1, 0), milliseconds(1999));
+}
+
 }  // namespace
 }  // namespace blockmig

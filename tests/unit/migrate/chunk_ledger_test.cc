@@ -54,5 +54,22 @@ TEST_F(ChunkLedgerTest, OnlyAnExclusiveCopyMakesWritesWait) {
   EXPECT_TRUE(ledger_.copying_exclusively({kChunk - 1, 2}));
 }
 
+TEST_F(ChunkLedgerTest, ARunIsClaimedUpToWhereSomebodyIsAtWork) {
+  const RangeGuard guard(ledger_, ByteRange{5 * kChunk, 512});
+  EXPECT_EQ(ledger_.try_begin_run(2, 100), 3u);
+  EXPECT_TRUE(ledger_.copying({4 * kChunk, 1}));
+  EXPECT_FALSE(ledger_.copying({5 * kChunk, 1}));
+  EXPECT_FALSE(ledger_.copying_exclusively({2 * kChunk, kChunk}));
+  EXPECT_FALSE(ledger_.try_begin_copy(3, false));
+  EXPECT_EQ(ledger_.try_begin_run(3, 1), 0u);
+  EXPECT_EQ(ledger_.try_begin_run(5, 2), 0u);
+  EXPECT_EQ(ledger_.try_begin_run(0, 10), 2u);
+  EXPECT_EQ(ledger_.busy().size(), 6u);
+  ledger_.end_run(2, 3);
+  ledger_.end_run(0, 2);
+  EXPECT_TRUE(ledger_.try_begin_copy(3, false));
+  ledger_.end_copy(3);
+}
+
 }  // namespace
 }  // namespace blockmig

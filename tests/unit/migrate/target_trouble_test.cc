@@ -239,5 +239,100 @@ TEST(PointInTime, WhatTheTargetLostIsALaterInstantAndNotAMixture_I11) {
   EXPECT_EQ(source, durable);
 }
 
+/// Not to be opened for a while.
+class AwayOpener final : public TargetOpener {
+ public:
+  AwayOpener(std::shared_ptr<FaultDevice> device, ErrorCode why, unsigned times)
+      : device_(std::move(device)), why_(why), times_(times) {}
+  const std::string& uri() const override { return uri_; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
+    if (times_ > 0) {
+      --times_;
+      co_return Error(why_, "target test:away is away");
+    }
+    std::unique_ptr<BlockDevice> opened = std::make_unique<Borrowed>(device_);
+    co_return opened;
+  }
+  Task<void> discard() override { co_return; }
+
+ private:
+  std::shared_ptr<FaultDevice> device_;
+  ErrorCode why_;
+  unsigned times_;
+  std::string uri_ = "test:away";
+};
+
+/// A job that a restart goes on with, or (`first`) one that begins.
+std::string start_away(Rig& rig, ErrorCode why, unsigned times, JobOptions options = {},
+                       bool first = false) {
+  auto opener = std::make_unique<AwayOpener>(rig.target, why, times);
+  options.mode = Mode::kDbt;
+  if (first) return *rig.board.start(rig.disk, std::move(opener), options);
+  JobRecord record;
+  record.id = "job-7";
+  record.disk = "vm1";
+  record.attempt = 1;
+  RecoveredTracking nothing;
+  return *rig.board.resume_recorded(rig.disk, std::move(opener), options, record, nothing);
+}
+
+TEST(AwayTarget, IsWaitedForByAJobThatGoesOn) {
+  for (const ErrorCode why : {ErrorCode::kDisconnected, ErrorCode::kNotFound, ErrorCode::kBusy}) {
+    Rig rig;
+    const JobStatus job = rig.wait(start_away(rig, why, 20));
+    EXPECT_EQ(job.state, JobState::kDone) << to_string(why);
+    EXPECT_FALSE(job.error);
+    EXPECT_TRUE(rig.equal());
+  }
+}
+
+TEST(AwayTarget, AfterAWhileTheJobPausesWithTheReasonAndGoesOnByItself) {
+  Rig rig;
+  JobOptions options;
+  options.retry_for = seconds(2);
+  const std::string id = start_away(rig, ErrorCode::kNotFound, 8, options);
+  rig.advance(seconds(1));
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kRunning);
+  ASSERT_TRUE(rig.board.status(id)->error);
+  rig.advance(seconds(3));
+  const JobStatus held = *rig.board.status(id);
+  EXPECT_EQ(held.state, JobState::kPaused);
+  EXPECT_EQ(held.phase, Phase::kPreparing);
+  EXPECT_NE(held.paused_because.find("is away"), std::string::npos);
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
+TEST(AwayTarget, CanBeAbortedAndAskedForAtOnce) {
+  Rig rig;
+  JobOptions options;
+  options.on_target_error = OnTargetError::kPause;
+  const std::string id = start_away(rig, ErrorCode::kNotFound, 1000, options);
+  rig.advance(seconds(100));
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kPaused);
+  ASSERT_TRUE(rig.board.abort(id).ok());
+  const TimePoint begun = rig.loop.now();
+  EXPECT_EQ(rig.wait(id).state, JobState::kAborted);
+  EXPECT_LT(rig.loop.now() - begun, milliseconds(10));
+}
+
+TEST(AwayTarget, WhatLastsEndsTheJobAndSoDoesAnyErrorAtAFirstStart) {
+  {
+    Rig rig;
+    const JobStatus job = rig.wait(start_away(rig, ErrorCode::kPrecondition, 1));
+    EXPECT_EQ(job.state, JobState::kFailed);
+  }
+  {
+    Rig rig;
+    JobOptions options;
+    options.on_target_error = OnTargetError::kFail;
+    const JobStatus job = rig.wait(start_away(rig, ErrorCode::kNotFound, 1, options));
+    EXPECT_EQ(job.state, JobState::kFailed);
+  }
+  Rig rig;
+  const JobStatus job = rig.wait(start_away(rig, ErrorCode::kNotFound, 1, {}, true));
+  EXPECT_EQ(job.state, JobState::kFailed);
+}
+
 }  // namespace
 }  // namespace blockmig

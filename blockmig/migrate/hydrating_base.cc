@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a HydratingDevice keeps its base: a connection that was lost is made anew where nothing that
+// matters can have been lost with it.
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "blockmig/base/planted.h"
+#include "blockmig/migrate/hydrating_device.h"
+
+namespace blockmig {
+namespace {
+
+constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
+constexpr Duration kLongestDelay = std::chrono::seconds(1);
+
+}  // namespace
+
+Task<void> HydratingDevice::settle_base() {
+  if (!base_only_unflushed_ || planted(PlantedBug::kBaseNotFlushed)) co_return;
+  const std::uint64_t base_only = base_only_count_;
+  ++inside_;
+  auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kFlush);
+  core_.base->submit(op);
+  const bool flushed = co_await wait_for_base(op, true);
+  --inside_;
+  if (flushed && base_only == base_only_count_) base_only_unflushed_ = false;
+}
+
+std::string HydratingDevice::trouble() const {
+  if (core_.base && core_.base->disconnected()) {
+    const std::string what = "the old store is away: " + core_.stats.last_error;
+    return !may_mend() ? what +
+                             "; what only it has was not flushed, so it is not "
+                             "connected again: serve the disk anew"
+                       : what + "; being connected again";
+  }
+  const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
+  return base.empty() ? trouble_of(*core_.local) : "the old store: " + base;
+}
+
+/// What only the base has is durable there, so a server that was restarted has it still. What the
+/// mirror has sent and not flushed may be gone: it ends, and the base is only read from then on.
+void HydratingDevice::mend_base() {
+  const bool lost = core_.base && core_.base->disconnected();
+  if (!lost || mending_ || !may_mend() || base_only_inside_ > 0 || core_.stop.is_set()) return;
+  mending_ = true;
+  give_up_mirror("the connection to the base was lost");
+  auto task = mend();
+  mender_.spawn(std::move(task));
+}
+
+Task<void> HydratingDevice::mend() {
+  Duration pause = kFirstDelay;
+  while (!core_.stop.is_set() && may_mend()) {
+    const TimePoint next = core_.loop.now() + pause;
+    const bool idle = co_await core_.base->idle_until(next);
+    if (core_.stop.is_set()) break;
+    if (idle && core_.base->in_flight() == 0 && base_only_inside_ == 0 && may_mend()) {
+      const Status revived = co_await core_.base->revive();
+      if (revived.ok()) break;
+      core_.stats.last_error = revived.error().message();
+    }
+    co_await core_.stop.wait_until(next);
+    pause = std::min(2 * pause, kLongestDelay);
+  }
+  mending_ = false;
+  core_.changed.pulse();
+}
+
+}  // namespace blockmig

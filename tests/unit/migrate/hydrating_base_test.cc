@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A base whose connection is lost in mid-hydration, and comes back.
+#include "hydrating_rig.h"
+
+namespace blockmig {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+class HydratingBase : public HydratingRig {
+ protected:
+  void settle() { run_task(loop, device->settle_base()); }
+  void advance(Duration time) { run_task(loop, sleep_for(loop, time)); }
+  static Task<void> reconnect_later(EventLoop& event_loop, FaultDevice& store, Duration after) {
+    co_await sleep_for(event_loop, after);
+    store.reconnect();
+  }
+  void lose_base_for(Duration time) {
+    base->disconnect();
+    returning.spawn(reconnect_later(loop, *base, time));
+  }
+  TaskScope returning;
+};
+
+TEST_F(HydratingBase, ThatHasNothingToLoseIsConnectedAgainAndReadsWait) {
+  open(false);
+  settle();
+  lose_base_for(seconds(2));
+  const TimePoint begun = loop.now();
+  expect_content(0, 4096);
+  EXPECT_GE(loop.now() - begun, seconds(2));
+  EXPECT_LE(loop.now() - begun, seconds(4));
+  EXPECT_EQ(device->trouble(), "");
+  push_until_whole();
+  expect_content(0, kSize);
+}
+
+TEST_F(HydratingBase, TheBackgroundGoesOnWithItToo) {
+  open(false);
+  settle();
+  lose_base_for(seconds(2));
+  push_until_whole();
+  expect_content(0, kSize);
+}
+
+TEST_F(HydratingBase, WhatTheMirrorHadNotFlushedEndsTheMirrorAndNothingElse_I12) {
+  open(true);
+  settle();
+  ASSERT_TRUE(write(0, kChunk, 7).ok());  // both stores; unflushed at the base
+  lose_base_for(seconds(1));
+  expect_content(8 * kChunk, 4096);
+  EXPECT_FALSE(device->mirrors_back());
+  EXPECT_FALSE(device->record().reverse_mirror);
+  push_until_whole();
+  expect_content(0, kSize);
+}
+
+TEST_F(HydratingBase, WhatOnlyItHasAndHasNotFlushedKeepsItAway_I1) {
+  open(true);
+  settle();
+  ASSERT_TRUE(write(100, 512, 7).ok());  // a part of an absent chunk: the base alone has it
+  lose_base_for(milliseconds(100));
+  EXPECT_FALSE(read(0, 4096).ok());
+  advance(seconds(30));
+  EXPECT_FALSE(read(0, 4096).ok());
+  EXPECT_FALSE(read(8 * kChunk, 4096).ok());
+  EXPECT_NE(device->trouble().find("serve the disk anew"), std::string::npos) << device->trouble();
+}
+
+TEST_F(HydratingBase, FlushedItMayComeBack_I1) {
+  open(true);
+  settle();
+  ASSERT_TRUE(write(100, 512, 7).ok());
+  ASSERT_TRUE(flush().ok());
+  lose_base_for(seconds(1));
+  expect_content(0, 4096);
+}
+
+TEST_F(HydratingBase, WhatWasThereBeforeTheSwitchoverCountsAsUnflushed_I1) {
+  open(false);
+  lose_base_for(milliseconds(100));  // settle_base() has not been there
+  EXPECT_FALSE(read(0, 4096).ok());
+}
+
+TEST_F(HydratingBase, AWriteThatFailedWithTheConnectionMayStillHappenThere_I2) {
+  open(true);
+  settle();
+  base->disconnect();
+  EXPECT_FALSE(write(100, 512, 7).ok());
+  base->reconnect();
+  advance(seconds(5));
+  EXPECT_FALSE(read(0, 4096).ok());
+}
+
+TEST_F(HydratingBase, ItIsLookedForUntilTheDiskIsClosed) {
+  open(false);
+  settle();
+  base->disconnect();
+  EXPECT_FALSE(read(0, 4096).ok());
+  EXPECT_NE(device->trouble().find("being connected again"), std::string::npos);
+  advance(seconds(60));
+  EXPECT_TRUE(close().ok());
+}
+
+}  // namespace
+}  // namespace blockmig
