@@ -92,9 +92,13 @@ class Parser final {
     command("resume", "go on with a paused job", Verb::kResume)
         ->add_option("JOB", raw_.subject, job)
         ->required();
-    CLI::App* set = command("set", "change a running job: bwlimit=RATE, bwlimit=none", Verb::kSet);
+    CLI::App* set = command("set", "change a running job, or the daemon", Verb::kSet);
     set->add_option("JOB", raw_.subject, job)->required();
-    set->add_option("SETTING", raw_.settings, "bwlimit=RATE or bwlimit=none")->required();
+    set->add_option("SETTING", raw_.settings,
+                    "bwlimit=RATE, bwlimit=none, priority=low|normal|high");
+    set->add_flag("--daemon", raw_.for_daemon,
+                  "instead of a job: bwlimit=RATE or none, of all jobs together");
+    set->footer(kSetFooter);
   }
 
   void add_bitmap_commands() {

@@ -65,7 +65,8 @@ struct CommandLine {
   bool wait = true;
   Duration timeout{};  ///< of waiting; zero: none
 
-  std::uint64_t bwlimit_bytes_per_second = 0;
+  JobChange change;         ///< set
+  bool for_daemon = false;  ///< set: not of a job
   BitmapSpec bitmap;
   BitmapMerge merge;
   bool forget = false;

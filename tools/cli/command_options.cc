@@ -30,6 +30,9 @@ void add_copying(CLI::App& app, RawOptions& raw) {
       ->type_name("SIZE");
   app.add_option("--bwlimit", raw.bwlimit, "at most this fast (default: unlimited)")
       ->type_name("RATE");
+  app.add_option("--priority", raw.priority,
+                 "against the daemon's other jobs: low, normal or high (default: normal)")
+      ->type_name("PRIORITY");
   app.add_option("--mirror-deadline", raw.mirror_deadline,
                  "longest that a write waits for the target, from its arrival (default: 50ms)")
       ->type_name("TIME");
@@ -105,9 +108,10 @@ void add_serve(CLI::App& app, RawOptions& raw) {
 
 void add_migrate(CLI::App& app, RawOptions& raw) {
   app.add_option("DISK", raw.subject, "a disk of the daemon, or else a file to copy")->required();
-  app.add_option("--to", raw.to, "target store; a folder means the same file name in it")
-      ->type_name("STORE")
-      ->required();
+  app.add_option("--to", raw.to,
+                 "target store; a folder means the same file name in it (mode return: the one that "
+                 "the disk has left)")
+      ->type_name("STORE");
   app.add_option("--mode", raw.mode, kModeHelp)->type_name("MODE");
   app.add_option("--deadline", raw.deadline, "mode auto: how long the move should take")
       ->type_name("TIME");

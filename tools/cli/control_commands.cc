@@ -18,7 +18,8 @@ std::string effect_text(Verb verb, const JobStatus& job) {
   }
   if (verb == Verb::kSet) {
     const std::uint64_t rate = job.bwlimit_bytes_per_second;
-    return state_text(job) + ", bwlimit " + (rate == 0 ? "none" : format_rate(rate)) + "\n";
+    return state_text(job) + ", bwlimit " + (rate == 0 ? "none" : format_rate(rate)) +
+           ", priority " + std::string(to_string(job.priority)) + "\n";
   }
   return state_text(job) + "\n";
 }
@@ -33,6 +34,12 @@ ExitCode settle(const Result<std::string>& answer, const std::string& text) {
 }  // namespace
 
 ExitCode run_job_command(const CommandLine& command, const CommandContext& context) {
+  if (command.verb == Verb::kSet && command.for_daemon) {
+    const std::uint64_t rate = *command.change.bwlimit_bytes_per_second;
+    return settle(ask(*context.daemon, "POST", "/v1/daemon/set", bwlimit_to_json(rate)),
+                  rate == 0 ? "the daemon's jobs copy without a limit"
+                            : "the daemon's jobs copy at most " + format_rate(rate) + " together");
+  }
   const Status name = check_name("job or disk", command.subject);
   if (!name) return report(name.error());
   std::string verb = "abort";
@@ -41,7 +48,7 @@ ExitCode run_job_command(const CommandLine& command, const CommandContext& conte
   if (command.verb == Verb::kResume) verb = "resume";
   if (command.verb == Verb::kSet) {
     verb = "set";
-    body = bwlimit_to_json(command.bwlimit_bytes_per_second);
+    body = to_json(command.change);
   }
   const Result<std::string> answer =
       ask(*context.daemon, "POST", job_path(command.subject, verb), body);

@@ -32,11 +32,6 @@ Result<std::string> parse_uri(const std::string& text) {
   return uri->text;
 }
 
-Result<std::uint64_t> parse_limit(const std::string& text) {
-  if (text == "none" || text == "unlimited") return std::uint64_t{0};
-  return parse_rate(text);
-}
-
 Status convert_serve(const RawOptions& raw, CommandLine& command) {
   ServeRequest& serve = command.serve;
   serve.disk = raw.subject;
@@ -79,11 +74,15 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   JobOptions& options = migrate.options;
   migrate.disk = raw.subject;
   Status status;
+  if (raw.to.empty() && raw.mode != to_string(Mode::kReturn)) {
+    return usage("--to is required: the store to move to");
+  }
   take(status, "--to", raw.to, migrate.target, parse_uri);
   take(status, "--mode", raw.mode, options.mode, parse_mode);
   take(status, "--on-stall", raw.on_stall, options.on_stall, parse_on_stall);
   take(status, "--verify", raw.verify, options.verify, parse_verify);
   take(status, "--bwlimit", raw.bwlimit, options.bwlimit_bytes_per_second, parse_limit);
+  take(status, "--priority", raw.priority, options.priority, parse_priority);
   take(status, "--deadline", raw.deadline, options.deadline, parse_duration);
   take(status, "--snapshot-buffer", raw.snapshot_buffer, options.snapshot_buffer_bytes, parse_size);
   take(status, "--max-downtime", raw.max_downtime, options.max_downtime, parse_duration);
@@ -149,17 +148,43 @@ Status convert_bitmap(const RawOptions& raw, BitmapSpec& bitmap) {
   return status;
 }
 
-Status convert_set(const RawOptions& raw, CommandLine& command) {
-  constexpr std::string_view kBwlimit = "bwlimit=";
+/// "NAME=VALUE" as one of what a job or, with --daemon, the daemon can be told.
+Status convert_setting(const std::string& setting, CommandLine& command) {
+  const std::size_t equals = setting.find('=');
+  const std::string name = setting.substr(0, equals);
+  const std::string value = equals == std::string::npos ? "" : setting.substr(equals + 1);
+  JobChange& change = command.change;
   Status status;
-  for (const std::string& setting : raw.settings) {
-    if (!setting.starts_with(kBwlimit) || setting.size() == kBwlimit.size()) {
-      return usage("set: '" + setting + "' is not known: bwlimit=RATE can be set");
-    }
-    take(status, "bwlimit", setting.substr(kBwlimit.size()), command.bwlimit_bytes_per_second,
-         parse_limit);
+  if (name == "bwlimit" && !value.empty()) {
+    std::uint64_t rate = 0;
+    take(status, "bwlimit", value, rate, parse_limit);
+    change.bwlimit_bytes_per_second = rate;
+    return status;
   }
-  return status;
+  if (name == "priority" && !value.empty() && !command.for_daemon) {
+    Priority priority = Priority::kNormal;
+    take(status, "priority", value, priority, parse_priority);
+    change.priority = priority;
+    return status;
+  }
+  return usage("set: '" + setting + "' is not known: " +
+               (command.for_daemon ? "bwlimit=RATE can be set of the daemon"
+                                   : "bwlimit=RATE and priority=low|normal|high can be set"));
+}
+
+Status convert_set(const RawOptions& raw, CommandLine& command) {
+  command.for_daemon = raw.for_daemon;
+  std::vector<std::string> settings = raw.settings;
+  if (raw.for_daemon && !raw.subject.empty()) {
+    settings.insert(settings.begin(), raw.subject);  // there is no job to name
+    command.subject.clear();
+  }
+  if (settings.empty()) return usage("set: nothing to set: bwlimit=RATE, for example");
+  for (const std::string& setting : settings) {
+    const Status taken = convert_setting(setting, command);
+    if (!taken.ok()) return taken;
+  }
+  return {};
 }
 
 }  // namespace

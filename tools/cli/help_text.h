@@ -8,6 +8,17 @@ inline constexpr const char* kDescription =
     "Moves live disks between stores: files, block devices, NBD servers.\n"
     "Clients stay attached by NBD and keep reading and writing while their disk moves.";
 
+inline constexpr const char* kSetFooter = R"(
+Both are remembered over a restart of the daemon, until the job ends.
+
+With a limit of the daemon, jobs that copy share it by priority, 1:4:16, and what one leaves is
+the others'. Without one, a job has fewer copies in flight while jobs of higher priority copy: a
+quarter of --copy-depth below one step, a sixteenth below two.
+
+  blockmig set vm1 bwlimit=50MiB/s priority=low
+  blockmig set --daemon bwlimit=200MiB/s
+)";
+
 inline constexpr const char* kFooter = R"(
 Try it, nothing to configure:
   blockmig serve vm1 --source /srv/a/vm1.img

@@ -75,9 +75,27 @@ ExitCode follow_job(const CommandLine& command, ControlHandler& daemon, StopSign
   return ExitCode::kFailed;
 }
 
+/// Without --to a disk returns to the store that it has left.
+Status find_way_back(ControlHandler& daemon, MigrateRequest& request) {
+  if (!request.target.empty()) return {};
+  const Result<std::string> answer = ask(daemon, "GET", disk_path(request.disk));
+  if (!answer) return answer.error();
+  const Result<DiskView> disk = disk_from_json(*answer);
+  if (!disk) return disk.error();
+  request.target = disk->return_to;
+  if (!request.target.empty()) return {};
+  return Error(ErrorCode::kPrecondition,
+               "disk '" + request.disk + "' has no recorded way back" +
+                   (disk->return_lost.empty() ? "" : ": " + disk->return_lost) +
+                   ": name a store with --to and another mode");
+}
+
 ExitCode migrate_in_daemon(const CommandLine& command, ControlHandler& daemon) {
   StopSignals signals;
-  const Result<JobStatus> job = start_job(daemon, command.migrate);
+  MigrateRequest request = command.migrate;
+  const Status way = find_way_back(daemon, request);
+  if (!way) return report(way.error());
+  const Result<JobStatus> job = start_job(daemon, request);
   return follow_job(command, daemon, signals, job);
 }
 

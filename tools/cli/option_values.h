@@ -48,6 +48,12 @@ inline Result<std::uint32_t> parse_size_32(const std::string& text) {
   return static_cast<std::uint32_t>(*size);
 }
 
+/// A rate, or none: 0.
+inline Result<std::uint64_t> parse_limit(const std::string& text) {
+  if (text == "none" || text == "unlimited") return std::uint64_t{0};
+  return parse_rate(text);
+}
+
 inline Result<std::uint32_t> parse_count(const std::string& text) {
   for (const char c : text) {
     if (c < '0' || c > '9') return usage("'" + text + "' is not a whole number");

@@ -68,6 +68,10 @@ const std::array kOptions = {
     ProcessOption{"threads", "N",
                   "threads that serve clients (default: one per processor, at most 4)",
                   &RawProcess::threads},
+    ProcessOption{"bwlimit", "RATE",
+                  "what all jobs may copy together, shared by their priorities; or none (default: "
+                  "as 'blockmig set --daemon' has left it)",
+                  &RawProcess::bwlimit},
     ProcessOption{"loop", "KIND", "event loop: auto, io_uring, portable", &RawProcess::loop, false},
     ProcessOption{"log", "FORM", "log on stderr: auto (text on a terminal), text, json, systemd",
                   &RawProcess::log, false},
@@ -106,6 +110,12 @@ Result<std::optional<SocketAddress>> parse_metrics(const std::string& text) {
     return usage("'" + text + "' is no TCP address, such as tcp:127.0.0.1:9464");
   }
   return std::optional(*address);
+}
+
+Result<std::optional<std::uint64_t>> parse_bwlimit(const std::string& text) {
+  const Result<std::uint64_t> rate = parse_limit(text);
+  if (!rate) return rate.error();
+  return std::optional(*rate);
 }
 
 Result<unsigned> parse_threads(const std::string& text) {
@@ -204,6 +214,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   take(status, "--log", raw.log, settings.log, parse_log);
   take(status, "--log-level", raw.log_level, settings.log_level, parse_log_level);
   take(status, "--metrics", raw.metrics, settings.metrics, parse_metrics);
+  take(status, "--bwlimit", raw.bwlimit, settings.bwlimit_bytes_per_second, parse_bwlimit);
   take(status, "--threads", raw.threads, settings.threads, parse_threads);
   take(status, "--socket-mode", raw.socket_mode, settings.unix_sockets.mode, parse_socket_mode);
   take(status, "--socket-group", raw.socket_group, settings.unix_sockets.gid, parse_group);

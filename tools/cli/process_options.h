@@ -25,6 +25,7 @@ struct RawProcess {
   std::string log;
   std::string log_level;
   std::string metrics;
+  std::string bwlimit;
   std::string threads;
   std::vector<std::string> listen;
   std::string socket_mode;
@@ -71,8 +72,9 @@ struct ProcessSettings {
   LoopKind loop = LoopKind::kAuto;
   LogForm log = LogForm::kAuto;
   LogLevel log_level = LogLevel::kInfo;
-  std::optional<SocketAddress> metrics;  ///< TCP; where scrapes are answered too
-  unsigned threads = 0;                  ///< 0: as many as there are processors, within reason
+  std::optional<SocketAddress> metrics;                   ///< TCP; where scrapes are answered too
+  std::optional<std::uint64_t> bwlimit_bytes_per_second;  ///< of all jobs together; 0: none
+  unsigned threads = 0;  ///< 0: as many as there are processors, within reason
   std::vector<std::string> listen;
   UnixSocketOptions unix_sockets;
   PeerRules peers;

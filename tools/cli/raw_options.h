@@ -34,6 +34,7 @@ struct RawOptions {
   std::string to;
   std::string mode;
   std::string bwlimit;
+  std::string priority;
   std::string max_downtime;
   std::string mirror_deadline;
   std::string max_guest_latency;
@@ -65,6 +66,7 @@ struct RawOptions {
   bool disabled = false;              ///< bitmap add
   std::vector<std::string> sources;   ///< bitmap merge
   std::vector<std::string> settings;  ///< set JOB NAME=VALUE…
+  bool for_daemon = false;            ///< set --daemon NAME=VALUE…
   bool forget = false;
   bool force = false;
   bool adopt = false;

@@ -280,6 +280,7 @@ std::string disk_text(const DiskView& disk) {
        {"size", format_bytes(disk.size_bytes) + " (" + std::to_string(disk.size_bytes) + ")"},
        {"epoch", std::to_string(disk.epoch)},
        {"stamp", disk.stamp},
+       {"trouble", disk.trouble},
        {"job", disk.job},
        {"clients", std::to_string(disk.clients)},
        {"at", uris},
@@ -299,8 +300,11 @@ std::string overview_text(const Overview& overview, bool wide) {
   const DaemonView& daemon = overview.daemon;
   std::string text = "daemon " + daemon.version + ", process " + std::to_string(daemon.pid) +
                      ", up " + seconds(daemon.uptime_seconds) + ", loop " + daemon.loop +
-                     ", state folder " + daemon.state_dir + "\n\n" +
-                     disks_table(overview.disks, wide);
+                     ", state folder " + daemon.state_dir;
+  if (daemon.bwlimit_bytes_per_second != 0) {
+    text += ", copies at most " + format_rate(daemon.bwlimit_bytes_per_second);
+  }
+  text += "\n\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);
   if (!overview.jobs.empty()) text += "\n" + jobs_table(overview.jobs, wide);

@@ -57,7 +57,10 @@ Result<BitmapSpec> bitmap_from_json(const std::string& text);
 std::string to_json(const BitmapMerge& merge);
 Result<BitmapMerge> bitmap_merge_from_json(const std::string& text);
 
-/// The body of POST /v1/jobs/ID/set.
+/// The body of POST /v1/jobs/ID/set: at least one of its fields.
+std::string to_json(const JobChange& change);
+Result<JobChange> job_change_from_json(const std::string& text);
+/// The body of POST /v1/daemon/set.
 std::string bwlimit_to_json(std::uint64_t bytes_per_second);
 Result<std::uint64_t> bwlimit_from_json(const std::string& text);
 

@@ -144,6 +144,7 @@ Json json_of(const JobStatus& job) {
   json["dirty_rate_bytes_per_second"] = job.dirty_rate_bytes_per_second;
   json["throttle_bytes_per_second"] = job.throttle_bytes_per_second;
   json["bwlimit_bytes_per_second"] = job.bwlimit_bytes_per_second;
+  json["priority"] = to_string(job.priority);
   json["mirror_deadline_misses"] = job.mirror_deadline_misses;
   json["mirror_fallbacks"] = job.mirror_fallbacks;
   json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
@@ -214,6 +215,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("dirty_rate_bytes_per_second", job.dirty_rate_bytes_per_second);
   fields.read("throttle_bytes_per_second", job.throttle_bytes_per_second);
   fields.read("bwlimit_bytes_per_second", job.bwlimit_bytes_per_second);
+  fields.read_name("priority", job.priority, parse_priority);
   fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
   fields.read("mirror_fallbacks", job.mirror_fallbacks);
   fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);

@@ -112,6 +112,7 @@ void read_options(FieldReader& fields, JobOptions& options) {
   fields.read("copy_request_bytes", options.copy_request_bytes);
   fields.read("copy_window_bytes", options.copy_window_bytes);
   fields.read("bwlimit_bytes_per_second", options.bwlimit_bytes_per_second);
+  fields.read_name("priority", options.priority, parse_priority);
   fields.read("mirror_deadline_ms", options.mirror_deadline);
   fields.read("max_guest_latency_ms", options.max_guest_latency);
   fields.read("mirror_window_bytes", options.mirror_window_bytes);
@@ -196,6 +197,7 @@ std::string to_json(const MigrateRequest& request) {
   json["copy_request_bytes"] = options.copy_request_bytes;
   json["copy_window_bytes"] = options.copy_window_bytes;
   json["bwlimit_bytes_per_second"] = options.bwlimit_bytes_per_second;
+  json["priority"] = to_string(options.priority);
   json["point_in_time"] = options.point_in_time;
   json["keep_record"] = options.keep_record;
   json["snapshot_buffer_bytes"] = options.snapshot_buffer_bytes;
@@ -267,6 +269,32 @@ Result<BitmapMerge> bitmap_merge_from_json(const std::string& text) {
                                           std::to_string(kMaxBitmapsPerDisk) + " bitmaps");
   }
   return merge;
+}
+
+std::string to_json(const JobChange& change) {
+  Json json = Json::object();
+  if (change.bwlimit_bytes_per_second) {
+    json["bwlimit_bytes_per_second"] = *change.bwlimit_bytes_per_second;
+  }
+  if (change.priority) json["priority"] = to_string(*change.priority);
+  return dump(json, false);
+}
+
+Result<JobChange> job_change_from_json(const std::string& text) {
+  const Result<Json> json = parse_object(text);
+  if (!json) return json.error();
+  JobChange change;
+  FieldReader fields(*json);
+  std::uint64_t rate = 0;
+  Priority priority = Priority::kNormal;
+  fields.read("bwlimit_bytes_per_second", rate);
+  fields.read_name("priority", priority, parse_priority);
+  fields.refuse_unknown();
+  if (!fields.status()) return fields.status().error();
+  if (fields.find("bwlimit_bytes_per_second") != nullptr) change.bwlimit_bytes_per_second = rate;
+  if (fields.find("priority") != nullptr) change.priority = priority;
+  if (change.bwlimit_bytes_per_second || change.priority) return change;
+  return Error(ErrorCode::kInvalid, "nothing to change: bwlimit_bytes_per_second or priority");
 }
 
 std::string bwlimit_to_json(std::uint64_t bytes_per_second) {

@@ -70,6 +70,7 @@ Result<DiskView> disk_of_json(const Json& json) {
   fields.read("return_lost", disk.return_lost);
   fields.read("epoch", disk.epoch);
   fields.read("stamp", disk.stamp);
+  fields.read("trouble", disk.trouble);
   fields.read("size_bytes", disk.size_bytes);
   fields.read("read_only", disk.read_only);
   fields.read("description", disk.description);
@@ -124,6 +125,7 @@ Json json_of(const DaemonView& daemon) {
   json["loop"] = daemon.loop;
   json["uptime_seconds"] = daemon.uptime_seconds;
   json["listen"] = daemon.listen;
+  json["bwlimit_bytes_per_second"] = daemon.bwlimit_bytes_per_second;
   return json;
 }
 
@@ -155,6 +157,7 @@ Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   inner.read("loop", daemon.loop);
   inner.read("uptime_seconds", daemon.uptime_seconds);
   inner.read("listen", daemon.listen);
+  inner.read("bwlimit_bytes_per_second", daemon.bwlimit_bytes_per_second);
   return inner.status();
 }
 
@@ -196,6 +199,7 @@ Json json_of(const DiskView& disk) {
   json["return_lost"] = disk.return_lost;
   json["epoch"] = disk.epoch;
   json["stamp"] = disk.stamp;
+  json["trouble"] = disk.trouble;
   json["size_bytes"] = disk.size_bytes;
   json["read_only"] = disk.read_only;
   json["description"] = disk.description;

@@ -102,7 +102,8 @@ struct DiskView {
   std::uint64_t return_bytes = 0;  ///< what it would copy, at least
   std::string return_lost;         ///< why the record cannot be trusted any more; empty if it can
   std::uint64_t epoch = 0;
-  std::string stamp;  ///< "stamped", or why nothing beside the store says whose it is
+  std::string stamp;    ///< "stamped", or why nothing beside the store says whose it is
+  std::string trouble;  ///< why requests wait for the store, or fail for good; empty: they do not
   std::uint64_t size_bytes = 0;
   bool read_only = false;
   std::string description;
@@ -150,6 +151,7 @@ struct DaemonView {
   double uptime_seconds = 0;
   std::vector<std::string> listen;
   std::string owner{};  ///< identity of the state folder, as in the stamps beside its images
+  std::uint64_t bwlimit_bytes_per_second = 0;  ///< of all jobs together; 0: none
   friend bool operator==(const DaemonView&, const DaemonView&) = default;
 };
 

@@ -45,8 +45,10 @@ Task<Result<MigrationService::Opening>> MigrationService::make_opener(const Migr
   }
   // Said at once where it can be; the target looks again when it is open.
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
-  const Status fit = co_await offload(
-      loop_, [&plan, &since, size] { return check_backup_target(plan.target, size, since); });
+  const Status fit = co_await offload(loop_, [&plan, &since, size, resumed]() -> Status {
+    if (resumed) return {};
+    return check_backup_target(plan.target, size, since);
+  });
   if (!fit) co_return fit.error();
   const auto fresh = co_await begin_bitmap(request, resumed);
   if (!fresh) co_return fresh.error();

@@ -9,10 +9,11 @@
 #include <utility>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_health.h"
 
 namespace blockmig {
 
-class ClippedDevice final : public BlockDevice {
+class ClippedDevice final : public BlockDevice, public StoreHealth {
  public:
   /// `size_bytes` at most the device's size, and a multiple of its min_io_bytes.
   ClippedDevice(std::unique_ptr<BlockDevice> below, std::uint64_t size_bytes);
@@ -44,6 +45,8 @@ class ClippedDevice final : public BlockDevice {
     return below_->extents(offset, length);
   }
   void abandon() override { below_->abandon(); }
+  std::optional<Error> lost() const override { return lost_of(*below_); }
+  std::string trouble() const override { return trouble_of(*below_); }
   Task<Status> revive() override { return below_->revive(); }
   Task<Status> close() override { return below_->close(); }
 

@@ -60,6 +60,12 @@ Task<ControlResponse> ControlApi::answer(ControlRequest request) {
     const Overview overview{daemon_(), disks_.views(), jobs_.list(), disks_.clients()};
     co_return ControlResponse{200, to_json(overview)};
   }
+  if (what == "daemon" && path.size() == 3 && path[2] == "set" && request.method == "POST") {
+    const Result<std::uint64_t> rate = bwlimit_from_json(request.body);
+    if (!rate) co_return error_response(rate.error());
+    co_await jobs_.set_daemon_rate(*rate);
+    co_return done();
+  }
   if (what == "stop" && path.size() == 2 && request.method == "POST") {
     request_stop_();
     co_return done();
@@ -140,6 +146,12 @@ Task<ControlResponse> ControlApi::answer_jobs(const ControlRequest& request, con
     co_return respond(started);
   }
   if (path.size() == 3 && request.method == "GET") co_return respond(jobs_.find(path[2]));
+  if (path.size() == 4 && path[3] == "set" && request.method == "POST") {
+    const Result<JobChange> change = job_change_from_json(request.body);
+    if (!change) co_return error_response(change.error());
+    const Result<JobStatus> changed = co_await jobs_.change(path[2], *change);
+    co_return respond(changed);
+  }
   if (path.size() == 4 && request.method == "POST") co_return answer_job_command(request, path);
   co_return no_such_path(request);
 }
@@ -150,10 +162,7 @@ ControlResponse ControlApi::answer_job_command(const ControlRequest& request, co
   if (command == "abort") return respond(jobs_.abort(job));
   if (command == "pause") return respond(jobs_.pause(job));
   if (command == "resume") return respond(jobs_.resume(job));
-  if (command != "set") return no_such_path(request);
-  const Result<std::uint64_t> rate = bwlimit_from_json(request.body);
-  if (!rate) return error_response(rate.error());
-  return respond(jobs_.change(job, {.bwlimit_bytes_per_second = *rate, .priority = {}}));
+  return no_such_path(request);
 }
 
 ControlResponse ControlApi::answer_clients(const ControlRequest& request, const Path& path) {

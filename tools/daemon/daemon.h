@@ -49,6 +49,8 @@ struct DaemonOptions {
   std::shared_ptr<const NbdSecurity> security;  ///< null: no TLS, every export for everybody
   /// TCP: where scrapes are answered beside the control socket; for whoever owns the sockets.
   std::optional<SocketAddress> metrics;
+  /// What the copiers of all jobs may do together; 0: no limit. Empty: what was last set.
+  std::optional<std::uint64_t> bwlimit_bytes_per_second;
   LogLevel log_level = LogLevel::kInfo;  ///< for whoever makes the log
   /// What open_inherited() serves; null: nothing. With it the default socket is not opened.
   std::shared_ptr<InheritedClients> inherited;

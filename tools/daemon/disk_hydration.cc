@@ -6,8 +6,10 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
+#include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/folder_at_rest.h"
+#include "tools/daemon/job_changes.h"
 
 namespace blockmig {
 
@@ -141,15 +143,23 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
 Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk) {
   auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
   BM_CHECK(hydrating != nullptr);
-  JobOptions options = options_of(hydrating->record());
+  const HydrationRecord rest = hydrating->record();
+  JobOptions options = options_of(rest);
+  std::string request;
   const auto jobs = co_await journal_.load_jobs();
   if (jobs.ok()) {
     for (const JobRecord& job : *jobs) {
+      if (job.id != rest.job) continue;
+      request = job.request;
+      const auto asked = migrate_request_from_json(request);
+      if (asked.ok()) options = options_of(rest, asked->options);
       const Result<Mode> mode = parse_mode(job.mode);
-      if (job.id == hydrating->record().job && mode.ok()) options.mode = *mode;
+      if (mode.ok()) options.mode = *mode;
     }
   }
-  co_return jobs_.hydrate(disk->disk(), *hydrating, options);
+  const Status changed = co_await apply_job_change(journal_, rest.job, options);
+  if (!changed) log_.warning(changed.error().message(), {disk->name(), rest.job, 0});
+  co_return jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request));
 }
 
 }  // namespace blockmig

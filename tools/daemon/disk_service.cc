@@ -10,6 +10,7 @@
 #include "blockmig/block/file_device.h"
 #include "blockmig/block/nbd_device.h"
 #include "blockmig/block/open_store.h"
+#include "blockmig/block/reconnecting_device.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydration.h"
 #include "tools/control/json.h"
@@ -189,7 +190,11 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRe
   options.read_only = request.read_only;
   options.connect_timeout = kSourceConnectTimeout;
   Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop_, uri.text, options);
-  co_return std::move(remote);
+  if (!remote) co_return remote.error();
+  auto lasting = std::make_unique<ReconnectingDevice>(loop_, *std::move(remote));
+  lasting->outlast();
+  std::unique_ptr<BlockDevice> device = std::move(lasting);
+  co_return std::move(device);
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(

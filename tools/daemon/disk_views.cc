@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/uri.h"
+#include "blockmig/block/store_health.h"
 #include "tools/daemon/disk_service.h"
 
 namespace blockmig {
@@ -58,6 +59,7 @@ DiskView DiskService::view(ServedDisk& served) const {
   DiskView view;
   view.name = disk.name();
   view.store_uri = disk.store_uri();
+  view.trouble = trouble_of(served.disk().store());
   view.previous_uri = served.previous_uri();
   view.epoch = disk.epoch();
   if (const auto back = find_way_back(served.bitmaps(), disk.epoch())) {

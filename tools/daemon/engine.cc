@@ -66,7 +66,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
           on_stop_request, options.on_handover_request),
       on_stop_request_(std::move(on_stop_request)),
-      report_(loop, migrations_, connections_, disk_service_.rates(), log),
+      report_(loop, migrations_, disks_, connections_, disk_service_.rates(), log),
       report_end_(loop) {}
 
 Task<Status> Engine::open() {
@@ -75,8 +75,11 @@ Task<Status> Engine::open() {
   disks_.set_owners(&owners_);
   disk_service_.set_owners(&owners_);
   migrations_.set_owners(&owners_);
+  restarts_.set_owners(&owners_);
   const Status history = co_await migrations_.load_history();
   if (!history) co_return history;
+  const Status rated = co_await migrations_.load_daemon_rate(options_.bwlimit_bytes_per_second);
+  if (!rated) co_return rated;
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
@@ -151,6 +154,7 @@ DaemonView Engine::describe() const {
   view.owner = owners_.id();
   view.uptime_seconds = std::chrono::duration<double>(loop_.now() - started_).count();
   view.listen = disk_service_.addresses();
+  view.bwlimit_bytes_per_second = jobs_.bandwidth().rate();
   return view;
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "blockmig/base/units.h"
+#include "blockmig/block/store_health.h"
 
 namespace blockmig {
 namespace {
@@ -38,6 +39,22 @@ void EventReport::look() {
   connections_.tick();
   rates_.sample(loop_.now());
   for (const JobStatus& job : jobs_.list()) look_at_job(job);
+  for (const auto& disk : disks_.disks()) look_at_store(*disk);
+}
+
+void EventReport::look_at_store(ServedDisk& disk) {
+  const std::string trouble = trouble_of(disk.disk().store());
+  std::string& seen = seen_trouble_[disk.name()];
+  if (trouble == seen) return;
+  LogFields fields;
+  fields.disk = disk.name();
+  fields.epoch = disk.disk().epoch();
+  if (trouble.empty()) {
+    log_.info("the store answers again", fields);
+  } else {
+    log_.warning("store: " + trouble, fields);
+  }
+  seen = trouble;
 }
 
 void EventReport::look_at_job(const JobStatus& job) {

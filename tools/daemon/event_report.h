@@ -11,6 +11,7 @@
 #include "blockmig/io/cancel.h"
 #include "tools/daemon/connection_log.h"
 #include "tools/daemon/disk_rates.h"
+#include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
 #include "tools/daemon/migration_service.h"
 
@@ -18,9 +19,14 @@ namespace blockmig {
 
 class EventReport final {
  public:
-  EventReport(EventLoop& loop, const MigrationService& jobs, ConnectionLog& connections,
-              DiskRates& rates, Log& log)
-      : loop_(loop), jobs_(jobs), connections_(connections), rates_(rates), log_(log) {}
+  EventReport(EventLoop& loop, const MigrationService& jobs, const DiskSet& disks,
+              ConnectionLog& connections, DiskRates& rates, Log& log)
+      : loop_(loop),
+        jobs_(jobs),
+        disks_(disks),
+        connections_(connections),
+        rates_(rates),
+        log_(log) {}
 
   Task<void> run(CancelSource& cancel);
   /// Compares now.
@@ -34,13 +40,16 @@ class EventReport final {
   };
 
   void look_at_job(const JobStatus& job);
+  void look_at_store(ServedDisk& disk);
 
   EventLoop& loop_;
   const MigrationService& jobs_;
+  const DiskSet& disks_;
   ConnectionLog& connections_;
   DiskRates& rates_;
   Log& log_;
   std::map<std::string, SeenJob> seen_jobs_;
+  std::map<std::string, std::string> seen_trouble_;  ///< of a store, by disk
 };
 
 }  // namespace blockmig

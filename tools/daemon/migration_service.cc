@@ -12,6 +12,7 @@
 #include "tools/control/json.h"
 #include "tools/daemon/backup_target.h"
 #include "tools/daemon/folder_at_rest.h"
+#include "tools/daemon/job_changes.h"
 #include "tools/daemon/uri_target.h"
 
 namespace blockmig {
@@ -80,6 +81,8 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
     const Status known = check_way_back(plan.bitmaps, request.disk, plan.epoch - 1);
     if (!known) co_return known.error();
   }
+  // The job looks itself, and waits where the target may come back.
+  if (resumed) co_return plan;
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
   const Status checked = co_await offload(loop_, [&plan, size] {
     plan.target = resolve_target(plan);
@@ -124,10 +127,13 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   if (!plan) co_return plan.error();
   auto opening = co_await make_opener(*request, *plan, true);
   if (!opening) co_return opening.error();
+  JobOptions options = request->options;
+  const Status changed = co_await apply_job_change(journal_, record.id, options);
+  if (!changed) log_.warning(changed.error().message(), {record.disk, record.id, 0});
   const auto disk = disks_.get(request->disk);
   if (!disk) co_return disk.error();
   const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener),
-                                                       request->options, record, recovered);
+                                                       options, record, recovered);
   if (!id) {
     co_await drop_bitmap(disks_, request->disk, opening->fresh);
     co_return id.error();
@@ -156,9 +162,14 @@ Task<void> MigrationService::keep_report(std::string id) {
   record.state = to_string(job->state);
   record.attempt = job->attempt;
   record.report_json = to_json(*job);
+  record.request = jobs_.request_of(id);  // for a hydration that goes on later
   const Status saved = co_await journal_.save_job(record);
   // Nothing rests on it: the disk's record is what counts, and the job is still on the board.
   if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
+  if (job->state == JobState::kDone || !job->switched) {
+    const Status forgotten = co_await forget_job_change(journal_, id);
+    if (!forgotten) log_.warning(forgotten.error().message(), {job->disk, id, job->epoch});
+  }
   const bool looked = co_await look_after(*job);
   if (!looked) co_return;
   record.report_json = to_json(completed(*job));
@@ -247,11 +258,28 @@ Result<JobStatus> MigrationService::resume(const std::string& job_or_disk) {
   return after(*id, jobs_.resume(*id));
 }
 
-Result<JobStatus> MigrationService::change(const std::string& job_or_disk,
-                                           const JobChange& change) {
+Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {
   const Result<std::string> id = resolve(job_or_disk);
-  if (!id) return id.error();
-  return after(*id, jobs_.change(*id, change));
+  if (!id) co_return id.error();
+  const Result<JobStatus> changed = after(*id, jobs_.change(*id, change));
+  if (!changed) co_return changed.error();
+  const Status saved = co_await save_job_change(journal_, *changed);
+  if (!saved) log_.warning(saved.error().message(), {changed->disk, *id, changed->epoch});
+  co_return changed;
+}
+
+Task<void> MigrationService::set_daemon_rate(std::uint64_t bytes_per_second) {
+  jobs_.bandwidth().set_rate(bytes_per_second);
+  const Status saved = co_await save_daemon_rate(journal_, bytes_per_second);
+  if (!saved) log_.warning("the daemon's bwlimit is not remembered: " + saved.error().message());
+}
+
+Task<Status> MigrationService::load_daemon_rate(std::optional<std::uint64_t> given) {
+  auto rate = Result<std::uint64_t>(given.value_or(0));
+  if (!given) rate = co_await blockmig::load_daemon_rate(journal_);
+  if (!rate) co_return rate.error();
+  jobs_.bandwidth().set_rate(*rate);
+  co_return Status();
 }
 
 }  // namespace blockmig

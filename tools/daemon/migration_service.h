@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,7 +60,12 @@ class MigrationService final {
   Result<JobStatus> abort(const std::string& job_or_disk);
   Result<JobStatus> pause(const std::string& job_or_disk);
   Result<JobStatus> resume(const std::string& job_or_disk);
-  Result<JobStatus> change(const std::string& job_or_disk, const JobChange& change);
+  /// Effective at once, and remembered for a restart.
+  Task<Result<JobStatus>> change(std::string job_or_disk, JobChange change);
+  /// What all copiers may do together, in bytes per second; 0: no limit. As above.
+  Task<void> set_daemon_rate(std::uint64_t bytes_per_second);
+  /// The one that was set last, unless `given`.
+  Task<Status> load_daemon_rate(std::optional<std::uint64_t> given);
 
  private:
   /// The target, checked as far as it can be without asking another server.

@@ -9,6 +9,7 @@
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/migration_service.h"
+#include "tools/daemon/store_owners.h"
 
 namespace blockmig {
 namespace {
@@ -83,7 +84,13 @@ Task<Status> RestartService::prepare(Disk& disk) {
     co_return Status();
   }
   // Nobody tracks it any more: what is recorded must not be believed later.
-  const Status ended = co_await record_end(job.record);
+  const JobRecord record = job.record;
+  const Status ended = co_await record_end(record);
+  // What a disk has left is left still, and may be returned to.
+  const bool returns = record.mode == to_string(Mode::kReturn);
+  if (ended && owners_ != nullptr && !returns) {
+    co_await owners_->forget_target(record.disk, record.target_uri);
+  }
   if (ended) unfinished_.erase(disk.name());
   co_return ended;
 }

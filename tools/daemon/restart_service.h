@@ -27,6 +27,7 @@ namespace blockmig {
 
 class DiskService;
 class MigrationService;
+class StoreOwners;
 
 class RestartService final {
  public:
@@ -34,6 +35,8 @@ class RestartService final {
                  Log& log)
       : loop_(loop), journal_(journal), disks_(disks), migrations_(migrations), log_(log) {}
 
+  /// Whose stamps the targets of moves have that do not go on; null: nobody's.
+  void set_owners(StoreOwners* owners) { owners_ = owners; }
   Task<Status> load();
   Task<void> serve_recorded(DiskService& service, std::vector<std::string> except);
 
@@ -58,6 +61,7 @@ class RestartService final {
   DiskSet& disks_;
   MigrationService& migrations_;
   Log& log_;
+  StoreOwners* owners_ = nullptr;
   std::map<std::string, Unfinished> unfinished_;  ///< by disk
   TaskScope resuming_;
 };

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/daemon/store_owners.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <utility>
 
 #include "blockmig/io/offload.h"
+#include "blockmig/io/unique_fd.h"
 
 namespace blockmig {
 namespace {
@@ -27,8 +29,11 @@ bool is_of(const Stamp& stamp, const std::string& owner, const std::string& disk
   return stamp && stamp->owner == owner && stamp->disk == disk;
 }
 
-/// The image as it is left: later changes are somebody else's.
+/// The image as it is left: later changes are somebody else's. Synced first: a power loss would
+/// take back a time of change that was not, and the image would look like another one.
 void note_left(OwnerStamp& stamp, const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd) static_cast<void>(::fsync(fd.get()));  // else a return may be refused, needlessly
   const auto state = look_at_owned_image(path);
   if (!state) return;
   stamp.left_size_bytes = state->size_bytes;
@@ -326,6 +331,23 @@ Task<void> StoreOwners::drop_target(const Move& move) {
     return ours ? Stamp() : stamp;
   };
   co_await change_quietly(move.target, move.disk, std::move(drop));
+}
+
+Task<void> StoreOwners::forget_target(const std::string& disk, const std::string& target_uri) {
+  const Result<StoreUri> target = parse_store_uri(target_uri);
+  if (!target || !has_stamps(*target)) co_return;
+  const std::string& path = target->path;
+  // Looked at first: where there is none, none shall be made.
+  const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
+  const auto unfinished = [this, &disk](const Stamp& stamp) {
+    return is_of(stamp, id_, disk) &&
+           (stamp->state == StampState::kTarget || stamp->state == StampState::kTaking);
+  };
+  if (!found || !unfinished(*found)) co_return;
+  StampChange forget = [&unfinished](const Stamp& stamp) -> Result<Stamp> {
+    return unfinished(stamp) ? Stamp() : stamp;
+  };
+  co_await change_quietly(*target, disk, std::move(forget));
 }
 
 Task<void> StoreOwners::leave_base(const std::string& disk, const std::string& base_uri) {

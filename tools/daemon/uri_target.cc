@@ -14,6 +14,7 @@
 #include "blockmig/block/free_space.h"
 #include "blockmig/block/image_lock.h"
 #include "blockmig/block/nbd_device.h"
+#include "blockmig/block/reconnecting_device.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/clipped_device.h"
@@ -217,7 +218,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_store(std::uint64_t s
   NbdDeviceOptions options;
   const std::string uri = plan_.target.text;
   Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop_, uri, options);
-  co_return std::move(remote);
+  if (!remote) co_return remote.error();
+  // The job outlasts the target's troubles; it is the device's business from the switchover on.
+  auto lasting = std::make_unique<ReconnectingDevice>(loop_, *std::move(remote));
+  reconnecting_ = lasting.get();
+  std::unique_ptr<BlockDevice> device = std::move(lasting);
+  co_return std::move(device);
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_file(std::uint64_t size_bytes) {
@@ -277,6 +283,7 @@ Task<void> UriTarget::announce_switch() {
 }
 
 Task<void> UriTarget::confirm_switch(bool source_needed) {
+  if (reconnecting_ != nullptr) reconnecting_->outlast();
   if (plan_.owners == nullptr) co_return;
   const StoreOwners::Move moving = move();
   co_await plan_.owners->confirm(moving, source_needed);

@@ -21,6 +21,8 @@
 
 namespace blockmig {
 
+class ReconnectingDevice;
+
 struct TargetPlan {
   StoreUri target;
   StoreUri source;
@@ -75,6 +77,7 @@ class UriTarget final : public TargetOpener {
   TargetPlan plan_;
   std::string identity_;
   std::unique_ptr<DataAtRest> at_rest_;
+  ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover
   bool claimed_ = false;
   bool announced_ = false;
   bool created_ = false;

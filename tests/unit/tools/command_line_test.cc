@@ -186,8 +186,16 @@ TEST(CommandLine, DefaultsAreTheEnginesOwn) {
 }
 
 TEST(CommandLine, SetTakesARateOrNone) {
-  EXPECT_EQ(parse("set job-1 bwlimit=1MiB/s").bwlimit_bytes_per_second, kMiB);
-  EXPECT_EQ(parse("set job-1 bwlimit=none").bwlimit_bytes_per_second, 0u);
+  EXPECT_EQ(parse("set job-1 bwlimit=1MiB/s").change.bwlimit_bytes_per_second, kMiB);
+  EXPECT_EQ(parse("set job-1 bwlimit=none").change.bwlimit_bytes_per_second, 0u);
+  const CommandLine both = parse("set vm1 priority=high bwlimit=none");
+  EXPECT_EQ(both.change.priority, Priority::kHigh);
+  EXPECT_EQ(both.change.bwlimit_bytes_per_second, 0u);
+  EXPECT_FALSE(parse("set vm1 priority=low").change.bwlimit_bytes_per_second);
+  const CommandLine daemon = parse("set --daemon bwlimit=3MiB/s");
+  EXPECT_TRUE(daemon.for_daemon);
+  EXPECT_EQ(daemon.subject, "");
+  EXPECT_EQ(daemon.change.bwlimit_bytes_per_second, 3 * kMiB);
 }
 
 TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
@@ -208,6 +216,11 @@ TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
       {"migrate vm1", "--to is required"},
       {"migrate vm1 --to /b --mode warp", "--mode"},
       {"migrate vm1 --to /b --bwlimit fast", "--bwlimit"},
+      {"migrate vm1 --to /b --priority urgent", "--priority"},
+      {"set vm1 priority=", "priority"},
+      {"set vm1 priority=urgent", "priority"},
+      {"set vm1", "nothing to set"},
+      {"set --daemon priority=low", "daemon"},
       {"migrate vm1 --to /b --max-downtime 100", "--max-downtime"},
       {"migrate vm1 --to /b --granularity 5000", "granularity"},
       {"migrate vm1 --to /b --copy-depth 1k", "--copy-depth"},

@@ -156,7 +156,16 @@ TEST_F(DaemonTest, AbortByDiskRemovesTheHalfTarget_I8) {
   EXPECT_EQ(refusal("DELETE", "/v1/disks/vm1").code(), ErrorCode::kBusy);
   EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/pause").ok());
   EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/resume").ok());
-  EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/set", bwlimit_to_json(128 * kKiB)).ok());
+  JobChange change;
+  change.bwlimit_bytes_per_second = 128 * kKiB;
+  change.priority = Priority::kLow;
+  EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/set", to_json(change)).ok());
+  const Result<JobStatus> changed = job_from_json(ask("GET", "/v1/jobs/vm1").body);
+  ASSERT_TRUE(changed.ok());
+  EXPECT_EQ(changed->bwlimit_bytes_per_second, 128 * kKiB);
+  EXPECT_EQ(changed->priority, Priority::kLow);
+  EXPECT_EQ(refusal("POST", "/v1/jobs/vm1/set", "{}").code(), ErrorCode::kInvalid);
+  EXPECT_TRUE(ask("POST", "/v1/daemon/set", bwlimit_to_json(256 * kKiB)).ok());
   EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/abort").ok());
   EXPECT_EQ(wait(job->id).state, JobState::kAborted);
   stop();  // waits until what the job left behind is cleared away

@@ -37,6 +37,7 @@ JobStatus sample_job() {
   job.dirty_rate_bytes_per_second = 8;
   job.throttle_bytes_per_second = 9;
   job.bwlimit_bytes_per_second = 10;
+  job.priority = Priority::kHigh;
   job.mirror_deadline_misses = 11;
   job.point_in_time = true;
   job.generations_begun = 16;
@@ -217,6 +218,7 @@ TEST(Json, MigrateRequestSurvivesTheRoundTrip) {
   request.options.copy_depth = 3;
   request.options.copy_request_bytes = 65536;
   request.options.bwlimit_bytes_per_second = 12345;
+  request.options.priority = Priority::kLow;
   request.options.mirror_deadline = std::chrono::microseconds(1500);
   request.options.max_guest_latency = std::chrono::microseconds(2500);
   request.options.max_downtime = std::chrono::milliseconds(7);

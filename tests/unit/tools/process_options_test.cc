@@ -53,6 +53,10 @@ TEST(ProcessOptions, AreTakenFromTheCommandLine) {
   EXPECT_EQ(given.limits.max_connections, 9u);
   EXPECT_EQ(given.limits.handshake_timeout, std::chrono::seconds(2));
   EXPECT_EQ(given.threads, 3u);
+  EXPECT_FALSE(given.bwlimit_bytes_per_second);
+  EXPECT_EQ(settings("--bwlimit 5MiB/s").bwlimit_bytes_per_second, 5u << 20);
+  EXPECT_EQ(settings("--bwlimit none").bwlimit_bytes_per_second, 0u);
+  EXPECT_THAT(complaint("--bwlimit fast"), HasSubstr("--bwlimit"));
   EXPECT_EQ(given.loop, LoopKind::kPortable);
   EXPECT_EQ(given.log, LogForm::kJson);
   EXPECT_TRUE(given.stdio);

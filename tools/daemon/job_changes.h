@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was set while the daemon ran, as notes of the journal, for the daemon after it: of a job
+// until it ends, of the daemon until it is set again. Thread rule: the loop.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "blockmig/io/task.h"
+#include "blockmig/journal/journal.h"
+#include "blockmig/migrate/job_options.h"
+#include "blockmig/migrate/job_status.h"
+
+namespace blockmig {
+
+/// What of `job` can be changed, as it is now.
+Task<Status> save_job_change(Journal& journal, const JobStatus& job);
+/// Puts what was set of job `id` into `options`; nothing where nothing was.
+Task<Status> apply_job_change(Journal& journal, const std::string& id, JobOptions& options);
+/// The job has ended.
+Task<Status> forget_job_change(Journal& journal, const std::string& id);
+
+/// In bytes per second; 0: none, also where nothing was ever set.
+Task<Status> save_daemon_rate(Journal& journal, std::uint64_t bytes_per_second);
+Task<Result<std::uint64_t>> load_daemon_rate(Journal& journal);
+
+}  // namespace blockmig
