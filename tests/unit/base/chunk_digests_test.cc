@@ -123,7 +123,6 @@ TEST(ChunkDigests, AlikeCountsNeighboursOfOneKind) {
 }
 
 TEST(ChunkDigests, ARangeOfZerosIsAsIfItsBytesHadBeenGiven) {
-  constexpr std::uint64_t kChunk = ChunkDigests::kChunkBytes;
   ChunkDigests digests(4000 * kChunk + 5);
   const std::vector<std::byte> data(3 * kChunk, std::byte{1});
   digests.set(kChunk, data);

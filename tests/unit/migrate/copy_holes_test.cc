@@ -2,7 +2,7 @@
 // Holes of the source on a target that cannot say what it holds (trap 9).
 #include <gtest/gtest.h>
 
-#include "blockmig/migrate/copy_window.h"
+#include "blockmig/migrate/hole_step.h"
 #include "rig.h"
 
 namespace blockmig {
