@@ -12,6 +12,9 @@ namespace {
 
 constexpr Duration kFirstDelay = std::chrono::milliseconds(50);
 constexpr Duration kLongestDelay = std::chrono::seconds(2);
+/// Connections that one request may lose. A server that breaks with each answer to it would have it
+/// asked for ever.
+constexpr int kMaxLosses = 5;
 
 class Counted final {
  public:
@@ -102,6 +105,7 @@ Task<bool> ReconnectingDevice::wait_back(TimePoint deadline) {
 
 Task<Status> ReconnectingDevice::read_as(Read how, std::uint64_t offset, MutableBytes into) {
   const TimePoint deadline = loop_.now() + patience_;
+  int losses = 0;
   for (;;) {
     if (away_) co_await wait_back(deadline);
     Status status;
@@ -119,7 +123,7 @@ Task<Status> ReconnectingDevice::read_as(Read how, std::uint64_t offset, Mutable
           break;
       }
     }
-    if (!is_loss(status)) co_return status;
+    if (!is_loss(status) || ++losses == kMaxLosses) co_return status;
     const bool back = co_await wait_back(deadline);
     if (!back) co_return status;
   }
@@ -143,13 +147,14 @@ Task<Status> ReconnectingDevice::read_medium(std::uint64_t offset, MutableBytes 
 Task<Result<std::vector<Extent>>> ReconnectingDevice::extents(std::uint64_t offset,
                                                               std::uint64_t length) {
   const TimePoint deadline = loop_.now() + patience_;
+  int losses = 0;
   for (;;) {
     if (away_) co_await wait_back(deadline);
     ++inside_;
     auto found = co_await device_->extents(offset, length);
     if (--inside_ == 0) changed_.pulse();
     const Status status = found.ok() ? Status() : Status(found.error());
-    if (!is_loss(status)) co_return std::move(found);
+    if (!is_loss(status) || ++losses == kMaxLosses) co_return std::move(found);
     const bool back = co_await wait_back(deadline);
     if (!back) co_return status.error();
   }
@@ -220,6 +225,7 @@ Task<Status> ReconnectingDevice::write_zeroes(std::uint64_t offset, std::uint64_
 
 Task<Status> ReconnectingDevice::flush() {
   const TimePoint deadline = loop_.now() + patience_;
+  int losses = 0;
   for (;;) {
     if (away_) co_await wait_back(deadline);
     const std::uint64_t changes = changes_;
@@ -230,7 +236,7 @@ Task<Status> ReconnectingDevice::flush() {
       status = co_await device_->flush();
     }
     if (status.ok() && quiet && changes == changes_) unflushed_ = false;
-    if (!is_loss(status)) co_return status;
+    if (!is_loss(status) || ++losses == kMaxLosses) co_return status;
     const bool back = co_await wait_back(deadline);
     if (!back) co_return status;
   }

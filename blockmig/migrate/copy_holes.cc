@@ -43,8 +43,8 @@ void CopyEngine::end_claims(const Run& run, const std::vector<std::uint32_t>& ch
 Task<Status> CopyEngine::copy_holes(ByteRange range) {
   while (!range.empty()) {
     const std::uint64_t zeros = co_await zeros_of_source(range);
-    const ByteRange piece{range.offset,
-                          zeros > 0 ? zeros : std::min<std::uint64_t>(run_bytes(), range.length)};
+    const std::uint64_t chunk = sync_.dirty->granularity_bytes();
+    const ByteRange piece{range.offset, zeros > 0 ? zeros : std::min(chunk, range.length)};
     Status done;
     if (zeros > 0) {
       done = co_await zero_target(piece);

@@ -162,10 +162,7 @@ class OurDisk:
         """The next move is a new disk's: the stamp that says where this one went to goes too."""
         self._server.stop()
         subprocess.run(["rm", "-rf", self._state], check=True)
-        folder, image = os.path.split(self._source)
-        for name in os.listdir(folder):
-            if name.startswith(image + ".") or name.startswith("." + image):
-                os.unlink(os.path.join(folder, name))
+        moving.forget_stamps(self._source)
 
 
 class QemuDisk:

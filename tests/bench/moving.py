@@ -122,6 +122,14 @@ def move_cp(_folder, source, target):
     return time.monotonic() - begin
 
 
+def forget_stamps(image):
+    """The next move of the image is a new disk's: what says where this one went to goes."""
+    folder, name = os.path.split(image)
+    for other in os.listdir(folder):
+        if other.startswith((name + ".", "." + name)):
+            os.unlink(os.path.join(folder, other))
+
+
 def move_blockmig(blockmig, mode):
     """A function like the two above, for one mode of ours."""
     def move(folder, source, target):
@@ -142,6 +150,8 @@ def move_blockmig(blockmig, mode):
         if run.returncode != 0:
             raise RuntimeError(f"blockmig migrate --mode {mode}: {run.stderr or run.stdout}")
         subprocess.run(["rm", "-rf", state], check=True)
+        forget_stamps(source)
+        forget_stamps(target)
         return seconds
     return move
 

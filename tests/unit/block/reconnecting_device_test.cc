@@ -54,6 +54,16 @@ class Reconnecting : public testing::Test {
     co_await sleep_for(loop, after);
     store.reconnect();
   }
+  /// Longer than a handshake, shorter than a read.
+  static Task<void> break_often(EventLoop& loop, FaultDevice& store, const bool& stop) {
+    while (!stop) {
+      co_await sleep_for(loop, milliseconds(1));
+      if (!store.connected()) continue;
+      co_await sleep_for(loop, milliseconds(5));
+      store.disconnect();
+      store.reconnect();
+    }
+  }
   /// The store goes away for `time`.
   void lose_for(Duration time) {
     store_->disconnect();
@@ -149,6 +159,18 @@ TEST_F(Reconnecting, PatienceEndsAndTheStoreIsStillLookedFor) {
   EXPECT_NE(device_->trouble().find("being connected again"), std::string::npos);
   EXPECT_FALSE(write().ok());  // never sent: that waited as long
   advance(seconds(60));
+  EXPECT_TRUE(read().ok());
+}
+
+TEST_F(Reconnecting, AServerThatBreaksWithEachAnswerIsNotAskedForEver) {
+  serve();
+  store_->plan().min_delay = store_->plan().max_delay = milliseconds(20);
+  bool stop = false;
+  scope_->spawn(break_often(loop_, *store_, stop));
+  const TimePoint begun = loop_.now();
+  EXPECT_EQ(read().error().code(), ErrorCode::kDisconnected);
+  EXPECT_LT(loop_.now() - begun, seconds(10));  // simulated time, and far below its patience
+  stop = true;
   EXPECT_TRUE(read().ok());
 }
 
