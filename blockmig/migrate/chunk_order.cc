@@ -18,9 +18,10 @@ class Sequential final : public ChunkOrder {
   bool next_sweep() override { return false; }
 };
 
-class HotLast final : public ChunkOrder {
+/// Ascending, the hot ones after the others, or not at all.
+class ByHeat final : public ChunkOrder {
  public:
-  explicit HotLast(const HeatMap& heat) : heat_(heat) {}
+  ByHeat(const HeatMap& heat, bool takes_hot) : heat_(heat), takes_hot_(takes_hot) {}
 
   void begin_pass(TimePoint now) override {
     hot_.assign(heat_.regions(), false);
@@ -38,7 +39,7 @@ class HotLast final : public ChunkOrder {
     return is_hot(chunk) == hot_sweep_;
   }
   bool next_sweep() override {
-    if (!any_hot_ || hot_sweep_) return false;
+    if (!any_hot_ || hot_sweep_ || !takes_hot_) return false;
     hot_sweep_ = true;
     return true;
   }
@@ -53,6 +54,7 @@ class HotLast final : public ChunkOrder {
   }
 
   const HeatMap& heat_;
+  bool takes_hot_;
   std::vector<bool> hot_;  ///< by region, as at the beginning of the pass
   bool any_hot_ = false;
   bool hot_sweep_ = false;
@@ -63,7 +65,11 @@ class HotLast final : public ChunkOrder {
 std::unique_ptr<ChunkOrder> make_sequential_order() { return std::make_unique<Sequential>(); }
 
 std::unique_ptr<ChunkOrder> make_hot_last_order(const HeatMap& heat) {
-  return std::make_unique<HotLast>(heat);
+  return std::make_unique<ByHeat>(heat, true);
+}
+
+std::unique_ptr<ChunkOrder> make_cold_only_order(const HeatMap& heat) {
+  return std::make_unique<ByHeat>(heat, false);
 }
 
 double hot_threshold(const std::vector<HeatMap::Region>& warm, std::uint64_t regions) {

@@ -32,6 +32,9 @@ std::unique_ptr<ChunkOrder> make_sequential_order();
 /// before the pass has ended. `heat` outlives the order.
 std::unique_ptr<ChunkOrder> make_hot_last_order(const HeatMap& heat);
 
+/// The same without the hot ones: they stay dirty. For a move that leaves them behind.
+std::unique_ptr<ChunkOrder> make_cold_only_order(const HeatMap& heat);
+
 /// From which heat on a region is hot, of a disk with `regions` of them: well above what it would
 /// have if the heat were spread evenly, and at least a few requests. Pure.
 double hot_threshold(const std::vector<HeatMap::Region>& warm, std::uint64_t regions);

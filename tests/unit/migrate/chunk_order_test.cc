@@ -35,6 +35,13 @@ TEST(ChunkOrder, HotChunksComeLastAndEachChunkOnce) {
   EXPECT_EQ(pass(*order), (std::vector<std::uint64_t>{0, 1, 3, 4, 5, 6, 7, 2})) << "every pass";
 }
 
+TEST(ChunkOrder, ColdOnlyLeavesTheHotOnes) {
+  HeatMap heat(8 * kChunk);
+  EXPECT_EQ(pass(*make_cold_only_order(heat)).size(), 8u);
+  heat.record(2 * kChunk, 1, kNow, 500);
+  EXPECT_EQ(pass(*make_cold_only_order(heat)), (std::vector<std::uint64_t>{0, 1, 3, 4, 5, 6, 7}));
+}
+
 TEST(ChunkOrder, ChunksOfOneRegionShareItsHeat) {
   HeatMap heat(8 * kChunk);
   heat.record(kChunk + 4096, 1, kNow, 500);
