@@ -54,6 +54,8 @@ enum class PlantedBug : int {
   kFsyncRetriedAndBelieved,  ///< I11: a flush that works after one that failed is believed
   kHolesNotAskedAgain,       ///< a hole that the guest has written to since is zeroed at the target
   kStaleJobsComeBack,        ///< I7: an older job whose end was not recorded is taken up again
+  kPullBufferFlips,          ///< a bit of what was fetched flips, and nobody looks (I13)
+  kDigestMissesWrites,       ///< I13: what the guest writes while it hydrates is not hashed again
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };
 

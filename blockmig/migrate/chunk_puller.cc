@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "blockmig/base/digest.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/migrate/copy_plan.h"
 
@@ -174,13 +175,25 @@ Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> int
 }
 
 Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content) {
+  const bool compare = core_.options.compare && !planted(PlantedBug::kPullBufferFlips);
+  const Digest read = compare ? digest_of(content->bytes()) : Digest();
+  if (planted(PlantedBug::kPullBufferFlips) && range.offset % 3 == 0) {
+    content->bytes()[0] ^= std::byte{1};
+  }
   const Status written = co_await write_local(range, content->bytes());
   if (!written.ok()) co_return written;
+  // The store has taken what is in the buffer now: is it what was read (I13)?
+  if (compare && digest_of(content->bytes()) != read) {
+    core_.stats.last_error = "what was fetched of offset " + std::to_string(range.offset) +
+                             " changed in memory on its way";
+    co_return Error(ErrorCode::kMismatch, core_.stats.last_error);
+  }
   if (core_.options.read_back) {
     const Status compared = co_await read_back(range, content->bytes());
     if (!compared.ok()) co_return compared;
   }
   core_.map->set_present(range);
+  if (core_.on_pulled) core_.on_pulled(range, content->bytes());
   core_.changed.pulse();
   co_return Status();
 }

@@ -66,6 +66,7 @@ Task<Status> ChunkPuller::pull_zeros(Pull& pull) {
     if (!filled.ok()) co_return filled;
     overtaken(pull.range);
     core_.map->set_present(pull.range);
+    if (core_.on_pulled) core_.on_pulled(pull.range, {});
     ++core_.stats.pulls[static_cast<std::size_t>(PullKind::kPush)];
     core_.stats.bytes_pulled[static_cast<std::size_t>(PullKind::kPush)] += pull.range.length;
     core_.stats.bytes_zero += pull.range.length;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "bitmap/dirty_bitmap.h"
+#include "blockmig/base/chunk_digests.h"
 #include "blockmig/base/error.h"
 #include "blockmig/block/block_device.h"
 #include "blockmig/io/cancel.h"
@@ -32,6 +33,8 @@ class DataAtRest {
   virtual Task<Status> publish() = 0;
   /// Names what publish() makes durable: a restart asks for just that. After hash().
   virtual std::uint64_t generation() const = 0;
+  /// What publish() has described; null before.
+  virtual const ChunkDigests* digests() const = 0;
   /// Once, after the decision.
   virtual std::unique_ptr<BlockDevice> take_base() = 0;
   /// There was no decision, or nothing was taken.

@@ -22,6 +22,7 @@
 // Thread rule: one loop; the *_now() calls only while not shared between threads.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -76,7 +77,13 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   bool mirrors_back() const { return reverse_; }
   /// The base is an image at rest: only read.
   bool at_rest() const { return record().base_generation != 0; }
+  /// The new store; for who looks at what is there, not at what the disk reads as.
+  BlockDevice& local() { return *core_.local; }
   std::string base_name() const { return core_.base ? core_.base->info().name : std::string(); }
+  /// As HydrationCore::on_pulled; empty: nobody wants to know any more.
+  void set_on_pulled(std::function<void(ByteRange range, ConstBytes content)> tell) {
+    core_.on_pulled = std::move(tell);
+  }
   /// Starts to pull absent chunks at or after `cursor` in the background, at most `max_bytes`,
   /// and moves the cursor behind them. Bytes started; 0: no room, or nothing there.
   std::uint64_t push(std::uint64_t& cursor, std::uint64_t max_bytes);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/planted.h"
+#include "blockmig/io/offload.h"
 #include "blockmig/migrate/pivot.h"
 
 namespace blockmig {
@@ -14,6 +15,11 @@ namespace {
 constexpr std::uint64_t kSaveEveryBytes = 64 * kMiB;
 constexpr Duration kLookAgain = std::chrono::milliseconds(100);
 constexpr Duration kBackOffMax = std::chrono::seconds(1);
+/// Passes over what was written meanwhile that left more than half of it.
+constexpr unsigned kIdlePasses = 3;
+/// Fences at the end, and what they may take for what was written last.
+constexpr unsigned kHashTries = 10;
+constexpr Duration kHashUnderFence = std::chrono::milliseconds(5);
 
 bool interrupted(const Migration& migration) { return migration.interrupt.is_set(); }
 
@@ -105,29 +111,99 @@ Task<Status> record_whole(Migration& migration) {
   co_return interruption();
 }
 
-/// Takes the layer away from under the guest, who waits for the requests under way at most.
+/// Hashes what nobody has hashed yet, until little is left or a guest keeps up with it.
+Task<void> hash_rest(Migration& migration) {
+  HydrationDigests& digests = *migration.hydration_digests;
+  unsigned stuck = 0;
+  while (!interrupted(migration) && stuck < kIdlePasses) {
+    const std::uint64_t before = digests.unknown_bytes();
+    if (before <= HydrationDigests::kUnderFenceBytes) co_return;
+    const Status hashed = co_await digests.run_pass(migration.interrupt);
+    if (!hashed.ok()) co_return;  // what cannot be known is not reported
+    if (digests.unknown_bytes() > before / 2) ++stuck;
+  }
+}
+
+/// With the gate closed. False: not yet, and it is worth another try. The last one may take what a
+/// switchover may.
+Task<bool> know_all(Migration& migration, unsigned tries) {
+  if (!migration.hydration_digests) co_return true;
+  const bool last = tries + 1 >= kHashTries;
+  const Duration limit = migration.options.max_downtime;
+  const Duration budget = last ? limit : std::min(limit, kHashUnderFence);
+  const bool known = co_await migration.hydration_digests->finish(budget);
+  if (!known && !last) co_return false;
+  migration.hydration_digests->detach();
+  if (!known) {
+    migration.hydration_digests.reset();
+    note_decision(migration, "no digest of the whole disk",
+                  "the guest writes faster than it can be read, or it cannot be read");
+  }
+  co_return true;
+}
+
+/// Takes the layer away from under the guest, who waits for the requests under way, and for the
+/// last chunks to be hashed.
 Task<Status> unwrap(Migration& migration) {
   Disk& disk = migration.disk;
-  bool drained = false;
-  while (!drained && !interrupted(migration)) {
+  bool over = false;
+  for (unsigned tries = 0; !over && !interrupted(migration);) {
+    if (migration.hydration_digests) co_await hash_rest(migration);
     const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
-    drained = co_await disk.gate().close_until(deadline);
-    if (drained) {
+    const bool drained = co_await disk.gate().close_until(deadline);
+    if (drained) over = co_await know_all(migration, tries++);
+    if (over) {
+      migration.hydrating->set_on_pulled({});
       auto local = migration.hydrating->release_local();
       migration.old_store = disk.swap_layer(std::move(local));
     }
     disk.gate().open();
-    if (drained) break;
+    if (over) break;
     const TimePoint until = migration.loop.now() + kLookAgain;
     co_await migration.interrupt.wait_until(until);
   }
-  if (!drained) co_return interruption();
+  if (!over) co_return interruption();
   co_return Status();
+}
+
+/// After a restart nothing is known of what is in the new store.
+Task<void> begin_digests_anew(Migration& migration) {
+  const bool wanted = migration.options.verify != Verify::kNone;
+  if (migration.hydration_digests || !wanted) co_return;
+  auto created = HydrationDigests::create(migration.loop, migration.disk);
+  if (!created.ok()) co_return;  // the report will have none
+  migration.hydration_digests = std::move(*created);
+  hash_what_is_pulled(migration);
+  BlockDevice& local = migration.hydrating->local();
+  co_await migration.hydration_digests->begin_from(local);
+}
+
+/// The disk's digest at the instant when its store was whole and alone.
+Task<void> report_digest(Migration& migration) {
+  if (!migration.hydration_digests) co_return;
+  const ChunkDigests& digests = migration.hydration_digests->digests();
+  const Digest image = co_await offload(migration.loop, [&digests] { return digests.image(); });
+  migration.status.source_digest = image.hex();
+  migration.status.target_digest = image.hex();
+  migration.hydration_digests.reset();
+}
+
+/// The job ends before its hydration has.
+Status stop_digests(Migration& migration, const Status& why) {
+  migration.hydrating->set_on_pulled({});
+  migration.hydration_digests.reset();
+  return why;
 }
 
 double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
 
 }  // namespace
+
+void hash_what_is_pulled(Migration& migration) {
+  HydrationDigests* const digests = migration.hydration_digests.get();
+  migration.hydrating->set_on_pulled(
+      [digests](ByteRange range, ConstBytes content) { digests->pulled(range, content); });
+}
 
 HydrationOptions hydration_options(const JobOptions& options) {
   HydrationOptions hydration;
@@ -136,6 +212,7 @@ HydrationOptions hydration_options(const JobOptions& options) {
       std::min<Duration>(20 * options.mirror_deadline, options.base_patience);
   hydration.window_bytes = options.copy_window_bytes;
   hydration.pull_bytes = options.copy_request_bytes;
+  hydration.compare = options.verify != Verify::kNone;
   hydration.read_back = options.verify == Verify::kFull;
   hydration.keep_reads = options.mode != Mode::kShared || options.hydrate != Hydrate::kNever;
   return hydration;
@@ -193,19 +270,21 @@ Task<Status> run_hydration(Migration& migration) {
   migration.push_rate =
       std::make_unique<TokenBucket>(migration.loop, migration.options.bwlimit_bytes_per_second);
   co_await migration.hydrating->settle_base();
+  co_await begin_digests_anew(migration);
   co_await push_all(migration);
-  if (interrupted(migration)) co_return interruption();
+  if (interrupted(migration)) co_return stop_digests(migration, interruption());
   const Status recorded = co_await record_whole(migration);
-  if (!recorded.ok()) co_return recorded;
+  if (!recorded.ok()) co_return stop_digests(migration, recorded);
   const HydrationRecord record = migration.hydrating->record();
   capture_hydration(migration, migration.status);
   const Status unwrapped = co_await unwrap(migration);
-  if (!unwrapped.ok()) co_return unwrapped;
+  if (!unwrapped.ok()) co_return stop_digests(migration, unwrapped);
   migration.hydrating = nullptr;
   migration.status.remaining_bytes = 0;
   migration.status.depends_on.clear();
   migration.status.reverse_mirror = false;
   co_await forget_rest(migration.journal, record);
+  co_await report_digest(migration);
   co_return Status();
 }
 

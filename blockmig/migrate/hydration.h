@@ -35,6 +35,9 @@ Task<Result<std::unique_ptr<HydratingDevice>>> open_hydrating(EventLoop& loop, J
                                                               std::unique_ptr<BlockDevice>& base,
                                                               const JobOptions& options);
 
+/// From here on pulls tell migration.hydration_digests what they have put there.
+void hash_what_is_pulled(Migration& migration);
+
 /// Success: the new store is whole, and the base in migration.old_store. kShutdown: interrupted.
 Task<Status> run_hydration(Migration& migration);
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -29,6 +30,7 @@ struct HydrationOptions {
   std::uint32_t pull_bytes = 1024 * 1024;       ///< of one pull at most; at least one chunk
   std::uint32_t read_ahead_bytes = 512 * 1024;  ///< what follows a demanded chunk comes with it
   bool keep_reads = true;                       ///< what is read from the base is kept
+  bool compare = true;     ///< what was fetched is hashed before and after it is stored (I13)
   bool read_back = false;  ///< a chunk counts as present after it was read back and compared
 };
 
@@ -73,6 +75,8 @@ struct HydrationCore {
   Event changed;  ///< pulsed when a chunk became present or a pull ended
   Event stop;     ///< set when the device is closed: nobody waits for the base any more
   HydrationStats stats;
+  /// A pull has put `content`, or zeros where that is empty, into the new store. May be empty.
+  std::function<void(ByteRange range, ConstBytes content)> on_pulled;
 };
 
 }  // namespace blockmig

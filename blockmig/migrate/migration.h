@@ -23,6 +23,7 @@
 #include "blockmig/migrate/copy_engine.h"
 #include "blockmig/migrate/generation.h"
 #include "blockmig/migrate/hydrating_device.h"
+#include "blockmig/migrate/hydration_digests.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/mirror.h"
@@ -88,6 +89,8 @@ struct Migration {
   DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
   HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
   std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
+  /// While the disk hydrates, if it is verified.
+  std::unique_ptr<HydrationDigests> hydration_digests;
   Event interrupt;  ///< the daemon stops: hydration goes on when the disk is served again
   TroubleRecord trouble;
   std::uint64_t losses_seen = 0;  ///< of the replica's, that the mode has acted on
@@ -128,6 +131,15 @@ bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& step
 /// Under --on-stall throttle: the next step against a guest that writes faster than the target
 /// takes it, from what the last pass measured.
 void throttle_guest(Migration& migration);
+
+/// Passes make no headway: what the user chose for that. `mode`: its name, for the report. True:
+/// another mode has taken over and switched; false: go on.
+Task<Result<bool>> act_on_stall(Migration& migration, std::string mode, std::string reason);
+
+/// Passes until it has switched over, where neither a mirror (of part of a disk is none) nor a
+/// switchover ahead of time (what was written cannot stay behind) is possible: a guest that is too
+/// fast is held back, or the job ends.
+Task<Status> copy_without_mirror(Migration& migration);
 
 /// Waits a little, longer each time, before the next try of something that did not work out;
 /// returns early when cancelled.

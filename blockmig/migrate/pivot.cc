@@ -53,6 +53,24 @@ Result<std::unique_ptr<PresenceMap>> map_of_rest(const Migration& migration) {
   return map;
 }
 
+/// With the gate closed: what is known of the chunks that are not left behind.
+void begin_digests(Migration& migration) {
+  const bool hydrates =
+      migration.at_rest == nullptr || migration.options.hydrate == Hydrate::kBackground;
+  if (!hydrates || !migration.sync->digests) return;
+  auto created = HydrationDigests::create(migration.loop, migration.disk);
+  if (!created.ok()) return;  // the report will have none
+  ChunkDigests known = std::move(*migration.sync->digests);
+  const PresenceMap& map = migration.hydrating->map();
+  for (const DirtyBitmap::Run& run : map.runs({0, known.size_bytes()}, SIZE_MAX)) {
+    if (run.dirty) known.invalidate(run.range.offset, run.range.length);
+  }
+  migration.sync->digests.reset();
+  migration.hydration_digests = std::move(*created);
+  migration.hydration_digests->begin_with(std::move(known));
+  hash_what_is_pulled(migration);
+}
+
 }  // namespace
 
 void begin_pivot(Migration& migration) {
@@ -124,6 +142,7 @@ void swap_to_hydrating(Migration& migration, std::unique_ptr<BlockDevice> target
     migration.old_store = std::exchange(base, migration.at_rest->take_base());
   }
   migration.hydrating->attach_base(std::move(base));
+  begin_digests(migration);
 }
 
 Task<void> forget_rest(Journal& journal, HydrationRecord record) {

@@ -122,6 +122,24 @@ Task<Status> prepare_holes(Migration& migration, bool resumed) {
   co_return Status();
 }
 
+/// Nobody has hashed what an earlier life, or an earlier move, has made equal: it is read after the
+/// decision, as far as it is allocated. What is a hole now, and written later, is copied and
+/// hashed.
+Task<Status> forget_digests(Migration& migration) {
+  SyncState& sync = *migration.sync;
+  if (!sync.digests) co_return Status();
+  const std::function<void(const Extent&)> visit = [&sync](const Extent& extent) {
+    if (!extent.zero) sync.digests->invalidate(extent.offset, extent.length);
+  };
+  const Status scanned =
+      co_await for_each_extent(migration, migration.disk.store(), sync.dirty->size_bytes(), visit);
+  if (!scanned.ok() && scanned.error().code() != ErrorCode::kCancelled) {
+    sync.digests->invalidate(0, sync.dirty->size_bytes());
+    co_return Status();
+  }
+  co_return scanned;
+}
+
 Task<Status> find_allocated(Migration& migration) {
   SyncState& sync = *migration.sync;
   const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
@@ -159,7 +177,8 @@ Task<Status> find_different(Migration& migration) {
   SyncState& sync = *migration.sync;
   if (!migration.options.since_bitmap.empty()) co_return take_marks(migration);
   if (migration.options.mode == Mode::kReturn) {
-    if (sync.digests) sync.digests->invalidate(0, sync.dirty->size_bytes());
+    const Status forgotten = co_await forget_digests(migration);
+    if (!forgotten.ok()) co_return forgotten;
     co_return mark_changes(migration, *sync.dirty);
   }
   const Status found = co_await find_allocated(migration);
@@ -243,7 +262,8 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     // The bitmap is attached since before the disk's first client, and has all that differs.
     migration.checkpoint->arm();
     migration.status.resumed = true;
-    if (migration.sync->digests) migration.sync->digests->invalidate(0, size);
+    const Status forgotten = co_await forget_digests(migration);
+    if (!forgotten.ok()) co_return forgotten;
   }
   const Status written_found = co_await find_written(migration);
   if (!written_found.ok()) co_return written_found;

@@ -4,13 +4,10 @@
 #include <algorithm>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
-#include "blockmig/io/cancel.h"
-#include "blockmig/io/offload.h"
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/read_back.h"
 #include "blockmig/migrate/return_record.h"
@@ -23,9 +20,6 @@ constexpr int kPreFlushes = 3;
 /// Of the fence, what is under way at the target when it begins may take.
 constexpr int kDrainsPerFence = 4;
 constexpr int kApproachDeadlines = 2;
-/// Chunks that are read and hashed in one go after the decision, about 0.2 ms: guests come first.
-constexpr unsigned kDigestsAtOnce = 8;
-constexpr Duration kBetweenDigests = std::chrono::microseconds(1);
 
 Task<Status> flush_target(Migration& migration, TimePoint deadline) {
   const TimePoint begun = migration.loop.now();
@@ -210,39 +204,6 @@ Task<Result<SwitchOutcome>> pass_fence(Migration& migration) {
   if (gate.state() != Gate::State::kShut) gate.open();
   co_return outcome;
 }
-
-}  // namespace
-
-/// The digest of the whole disk at the decision. Chunks that the guest wrote in part were compared
-/// piece by piece; what the whole is, the old store still holds, since nobody writes it any more
-/// (of a point in time: the target).
-/// The image's digest is made off the loop: a large disk has many chunks, and the guest is running
-/// again.
-Task<void> report_digests(Migration& migration) {
-  if (migration.pivot || !migration.sync->digests) co_return;
-  ChunkDigests& digests = *migration.sync->digests;
-  // What was copied before a restart was hashed by a process that is gone.
-  if (migration.status.attempt > 1) co_return;
-  // Most of the target was not copied now: to hash that costs what an incremental is to spare.
-  if (!migration.options.since_bitmap.empty()) co_return;
-  BlockDevice& whole = migration.old_store ? *migration.old_store : migration.replica->target();
-  std::vector<std::byte> content;
-  unsigned read = 0;
-  for (auto range = digests.next_unknown(0); range; range = digests.next_unknown(range->end())) {
-    content.resize(range->length);
-    const MutableBytes into(content);
-    const Status status = co_await whole.read(range->offset, into);
-    if (!status.ok()) co_return;  // the move is done; what cannot be known is not reported
-    digests.set(range->offset, into);
-    // What is in the page cache is read without a pause; thousands of chunks would hold the loop.
-    if (++read % kDigestsAtOnce == 0) co_await sleep_for(migration.loop, kBetweenDigests);
-  }
-  const Digest image = co_await offload(migration.loop, [&digests] { return digests.image(); });
-  migration.status.source_digest = image.hex();
-  migration.status.target_digest = image.hex();
-}
-
-namespace {
 
 Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status sound = judge_corruption(migration);

@@ -28,7 +28,8 @@ enum class SwitchOutcome : unsigned char {
 /// kMismatch.
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration);
 
-/// Puts the digest of the whole target into the report, where every chunk's is known.
+/// Puts the digest of the whole disk into the report, where every chunk's is known or can be read
+/// (report_digests.cc).
 Task<void> report_digests(Migration& migration);
 
 }  // namespace blockmig

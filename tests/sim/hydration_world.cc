@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "blockmig/base/chunk_digests.h"
 #include "blockmig/migrate/hydration.h"
 
 namespace blockmig::sim {
@@ -179,6 +180,15 @@ Task<void> HydrationWorld::pass_time(Duration span, JobBoard& board, Guest& gues
   }
 }
 
+/// No guest writes any more: the report's digest is the store's.
+Task<void> HydrationWorld::end_quietly(Duration span, JobBoard& board, Guest& guest, Disk& disk,
+                                       Verify verify) {
+  if (dynamic_cast<HydratingDevice*>(&disk.store()) == nullptr) co_return;
+  const std::string job = board.job_of(kDisk);
+  co_await pass_time(span, board, guest);
+  if (!job.empty()) check_digest(*board.status(job), verify);
+}
+
 /// The instant of death. A dead daemon acknowledges nothing: what its tasks still say on their way
 /// out was not heard.
 void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
@@ -237,6 +247,13 @@ Task<void> HydrationWorld::live(Death death) {
   const Duration span = death == Death::kNone
                             ? kPatienceForEnd
                             : Duration(std::chrono::microseconds(random_.between(1, 150'000)));
+  if (death == Death::kNone && random_.chance(1, 2)) {
+    const Duration active = std::chrono::microseconds(random_.between(1, 50'000));
+    co_await pass_time(active, board, guest);
+    guest.stop();
+    co_await workers.join();
+    co_await end_quietly(span, board, guest, disk, options.verify);
+  }
   co_await pass_time(span, board, guest);
   const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
   const bool hydrated = layer == nullptr;
@@ -259,6 +276,20 @@ Task<void> HydrationWorld::live(Death death) {
   }
   co_await disturbances_.join();
   co_await die(death);
+}
+
+/// Of a job that has ended with nobody writing any more (I13).
+void HydrationWorld::check_digest(const JobStatus& status, Verify verify) {
+  if (status.state != JobState::kDone || verify == Verify::kNone) return;
+  std::vector<std::byte> whole(size_bytes_);
+  local_->peek(0, whole);
+  ImageDigest digest;
+  digest.append(whole);
+  const std::string is = digest.finish().hex();
+  if (status.target_digest != is || status.source_digest != is) {
+    complain("the report's digest is " + status.target_digest + ", the store's is " + is +
+             " (I13)");
+  }
 }
 
 Task<void> HydrationWorld::die(Death death) {

@@ -32,7 +32,9 @@ class HydrationWorld final {
   JobOptions draw_options();
   Task<void> pass_time(Duration span, JobBoard& board, Guest& guest);
   Task<void> live(Death death);
+  Task<void> end_quietly(Duration span, JobBoard& board, Guest& guest, Disk& disk, Verify verify);
   void strike(Death death, Life& life, Guest& guest);
+  void check_digest(const JobStatus& status, Verify verify);
   Task<void> die(Death death);
   Task<void> disturb(std::shared_ptr<Life> life);
   void plan_faults(bool power_loss);

@@ -66,6 +66,7 @@ class SimAtRest final : public DataAtRest {
     co_return opened;
   }
   std::uint64_t generation() const override { return 1; }
+  const ChunkDigests* digests() const override { return described_.get(); }
   std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
   Task<void> discard() override {
     if (!base_) co_return;

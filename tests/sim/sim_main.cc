@@ -77,6 +77,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
     {"holes-not-asked-again", PlantedBug::kHolesNotAskedAgain},
     {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack},
+    {"pull-buffer-flips", PlantedBug::kPullBufferFlips},
+    {"digest-misses-writes", PlantedBug::kDigestMissesWrites},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };

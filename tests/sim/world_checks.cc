@@ -77,7 +77,6 @@ void World::check_digests(const JobStatus& status, Verify verify) {
   // Nobody knew all of it at the decision. A point in time has none.
   if (!status.point_in_time && !hydration_.empty()) return;
   if (verify == Verify::kNone || (source_may_fail_ && status.source_digest.empty())) return;
-  if (status.attempt > 1 && status.source_digest.empty()) return;
   // Of a point in time, chunks copied in parts are read from the target, which may fail.
   if (status.point_in_time && status.source_digest.empty()) return;
   if (status.source_digest != decided_digest_ || status.target_digest != decided_digest_) {

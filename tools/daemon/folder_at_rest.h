@@ -27,6 +27,7 @@ class FolderAtRest final : public DataAtRest {
                        std::uint64_t epoch) override;
   Task<Status> publish() override;
   std::uint64_t generation() const override { return generation_; }
+  const ChunkDigests* digests() const override { return described_.get(); }
   std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
   Task<void> discard() override;
 

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "blockmig/base/chunk_digests.h"
 #include "tests/unit/migrate/rig.h"
 
 namespace blockmig {
@@ -80,6 +81,114 @@ TEST(Hydration, HybridLeavesOnlyWhatWasWrittenMeanwhile) {
   EXPECT_EQ(ended.bytes_hydrated, 65536U);
   EXPECT_EQ(ended.passes, 1U);
   EXPECT_TRUE(rig.equal());
+}
+
+TEST(Hydration, HybridLeavesTheHotChunksBehindAtOnce) {
+  Rig rig;
+  rig.disk.write_heat().record(5 * 65536, 4096, rig.loop.now(), 5000);
+  JobOptions options = postcopy();
+  options.mode = Mode::kHybrid;
+  const JobStatus ended = rig.wait(rig.start(options));
+  EXPECT_EQ(ended.state, JobState::kDone);
+  EXPECT_EQ(ended.bytes_hydrated, 65536U);
+  EXPECT_EQ(ended.bytes_copied, Rig::kSize - 65536);
+  EXPECT_EQ(ended.passes, 1U);
+  ASSERT_FALSE(ended.decisions.empty());
+  EXPECT_EQ(ended.decisions.back().what, "hybrid -> postcopy");
+  EXPECT_TRUE(rig.equal());
+}
+
+std::string digest_of_store(const FaultDevice& store) {
+  std::vector<std::byte> whole(store.info().size_bytes);
+  store.peek(0, whole);
+  ImageDigest digest;
+  digest.append(whole);
+  return digest.finish().hex();
+}
+
+TEST(Hydration, TheReportHasTheDigestOfTheWholeDisk_I13) {
+  for (const Mode mode : {Mode::kPostcopy, Mode::kHybrid}) {
+    for (const bool reverse : {true, false}) {
+      Rig rig;
+      JobOptions options = postcopy(1 << 20);
+      options.mode = mode;
+      options.reverse_mirror = reverse;
+      const std::string id = rig.start(options);
+      // Whole chunks, parts of absent and of present ones, zeros.
+      for (std::uint64_t i = 0; i < 40; ++i) {
+        rig.advance(std::chrono::milliseconds(20));
+        const std::size_t length = i % 3 == 0 ? 65536 : 4096 + i * 512;
+        const std::uint64_t offset = i * 91 % 60 * 65536 + (i % 3 == 0 ? 0 : 512);
+        const std::vector<std::byte> bytes(length, static_cast<std::byte>(i % 5));
+        ASSERT_TRUE(rig.write(offset, bytes).ok());
+      }
+      ASSERT_EQ(rig.board.status(id)->state, JobState::kRunning);
+      const JobStatus ended = rig.wait(id);
+      ASSERT_EQ(ended.state, JobState::kDone);
+      EXPECT_EQ(ended.target_digest, digest_of_store(*rig.target));
+      EXPECT_EQ(ended.source_digest, ended.target_digest);
+      EXPECT_EQ(rig.disk.tracking().job(), nullptr);
+    }
+  }
+}
+
+TEST(Hydration, AChunkThatTheStoreHasLostIsNotInItsDigest_I13) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.target->plan().lost_write_ppm = 100'000;
+  const JobStatus ended = rig.wait(id);
+  ASSERT_EQ(ended.state, JobState::kDone);
+  EXPECT_NE(ended.target_digest, "");
+  EXPECT_FALSE(rig.equal());
+  EXPECT_EQ(ended.target_digest, digest_of_store(*rig.source)) << "what was fetched";
+  EXPECT_NE(ended.target_digest, digest_of_store(*rig.target)) << "what verify will find";
+}
+
+/// Writes all over the disk until told to stop.
+Task<void> write_on(Rig& rig, std::uint64_t seed, const bool& stop) {
+  Random random(seed);
+  const std::vector<std::byte> bytes(512, std::byte{9});
+  while (!stop) {
+    const std::uint64_t offset = random.below(Rig::kSize / 512) * 512;
+    const ConstBytes from(bytes);
+    const WriteFlags flags{};
+    const Status written = co_await rig.disk.write(offset, from, flags);
+    EXPECT_TRUE(written.ok());
+    co_await sleep_for(rig.loop, std::chrono::microseconds(100));
+  }
+}
+
+TEST(Hydration, AGuestThatIsFasterThanTheHashDoesNotKeepItFromItsEnd_I10) {
+  Rig rig;
+  JobOptions options = postcopy(4 << 20);
+  options.reverse_mirror = false;
+  options.max_downtime = std::chrono::milliseconds(20);
+  const std::string id = rig.start(options);
+  rig.advance(std::chrono::milliseconds(20));
+  bool stop = false;
+  TaskScope guests;
+  for (std::uint64_t i = 0; i < 64; ++i) {
+    auto guest = write_on(rig, i + 1, stop);
+    guests.spawn(std::move(guest));
+  }
+  rig.target->plan().min_delay = rig.target->plan().max_delay = std::chrono::milliseconds(5);
+  const JobStatus ended = rig.wait(id);
+  stop = true;
+  rig.advance(std::chrono::seconds(1));
+  EXPECT_EQ(ended.state, JobState::kDone);
+  EXPECT_EQ(ended.target_digest, "");
+  ASSERT_FALSE(ended.decisions.empty());
+  EXPECT_EQ(ended.decisions.back().what, "no digest of the whole disk");
+}
+
+TEST(Hydration, WithoutVerificationThereIsNoDigest) {
+  Rig rig;
+  JobOptions options = postcopy();
+  options.verify = Verify::kNone;
+  EXPECT_EQ(rig.wait(rig.start(options)).target_digest, "");
 }
 
 TEST(Hydration, AnAbortBeforeTheDecisionLeavesNothingBehind_I8) {
