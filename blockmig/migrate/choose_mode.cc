@@ -58,12 +58,27 @@ Prediction predict_mirror(const ModeInputs& in) {
   return prediction;
 }
 
+/// Each chunk travels once, whatever the guest writes.
+Prediction predict_postcopy(const ModeInputs& in) {
+  Prediction prediction;
+  prediction.total = time_for(static_cast<double>(in.remaining_bytes), in.target_rate);
+  prediction.converges = in.postcopy_allowed;
+  return prediction;
+}
+
 std::string numbers_of(const ModeInputs& in, const Prediction& dbt) {
-  return "the guest writes " + format_rate(in.write_rate) + " and dirties " +
-         format_rate(in.dirty_rate) + ", " + format_bytes(in.hot_bytes) +
-         " again and again, the target takes " + format_rate(in.target_rate) +
-         ", dbt would stop the guest for " + format_duration(dbt.downtime) + " of at most " +
-         format_duration(in.max_downtime);
+  std::string text = "the guest writes " + format_rate(in.write_rate) + " and dirties " +
+                     format_rate(in.dirty_rate) + ", " + format_bytes(in.hot_bytes) +
+                     " again and again, the target takes " + format_rate(in.target_rate) +
+                     ", dbt would stop the guest for " + format_duration(dbt.downtime) +
+                     " of at most " + format_duration(in.max_downtime);
+  if (in.dbt_hopeless) text += ", and has made no headway";
+  if (in.mirror_missed) text += ", a mirror misses its deadline";
+  if (in.mirror_slow) {
+    text += ", a mirror makes more than 1 % of the writes wait longer than " +
+            format_duration(in.max_guest_latency);
+  }
+  return text;
 }
 
 std::string unmet_time(const ModeInputs& in, Duration total) {
@@ -79,16 +94,31 @@ ModeChoice choose_mode(const ModeInputs& inputs) {
   const Prediction mirror = predict_mirror(inputs);
   ModeChoice choice;
   choice.why = numbers_of(inputs, dbt);
-  const bool dbt_is_late = !unmet_time(inputs, dbt.total).empty();
-  const bool mirror_is_late = !unmet_time(inputs, mirror.total).empty();
-  if (dbt.converges && (!dbt_is_late || mirror_is_late || !mirror.converges)) {
+  const Prediction postcopy = predict_postcopy(inputs);
+  const std::string dbt_is_late = unmet_time(inputs, dbt.total);
+  const std::string mirror_is_late = unmet_time(inputs, mirror.total);
+  const bool mirror_converges = mirror.converges && !inputs.mirror_slow;
+  if (dbt.converges && dbt_is_late.empty()) {
     choice.mode = Mode::kDbt;
-    choice.unmet = unmet_time(inputs, dbt.total);
+  } else if (mirror_converges && mirror_is_late.empty()) {
+    choice.mode = Mode::kMirror;
+  } else if (postcopy.converges) {
+    choice.mode = Mode::kPostcopy;
+    choice.unmet = unmet_time(inputs, postcopy.total);
+  } else if (dbt.converges) {
+    choice.mode = Mode::kDbt;
+    choice.unmet = dbt_is_late;
   } else if (mirror.converges) {
     choice.mode = Mode::kMirror;
-    choice.unmet = unmet_time(inputs, mirror.total);
+    choice.unmet = mirror_is_late;
+    if (inputs.mirror_slow) {
+      choice.unmet =
+          "the guest's latency: the mirror makes more than 1 % of the writes wait for "
+          "longer than " +
+          format_duration(inputs.max_guest_latency);
+    }
   } else {
-    // Neither: then the guest at least does not wait.
+    // None: then the guest at least does not wait.
     choice.mode = Mode::kDbt;
     choice.unmet = "the downtime: " + format_duration(dbt.downtime) + " are predicted, " +
                    format_duration(inputs.max_downtime) +

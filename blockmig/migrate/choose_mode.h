@@ -6,10 +6,13 @@
 //           the chunks that the guest dirties per second are well below what the target takes, or
 //           where all that it writes again and again fits the downtime budget at once, and what it
 //           writes elsewhere fits what the target takes
-//   mirror  converges where the guest's writes fit what the target takes, or can be paced to it
+//   mirror  converges where the guest's writes fit what the target takes, or can be paced to it,
+//           and costs each write the target's answer, which --max-guest-latency may not allow
+//   postcopy  converges always, at once, and sends nothing twice; but reads wait for the old store,
+//           and there is no way back. Only where the user allows it
 //
-// The cheapest one that is predicted to meet the limits is chosen. If none is, the one that comes
-// closest, and the limit that will not be met is named.
+// The cheapest one, in this order, that is predicted to meet the limits is chosen. If none is, the
+// one that comes closest, and the limit that will not be met is named.
 #pragma once
 
 #include <cstdint>
@@ -30,12 +33,17 @@ struct ModeInputs {
   std::uint64_t target_rate = 0;      ///< what the target takes, bytes per second
   bool mirror_missed = false;         ///< a mirror was tried, and most writes missed its deadline
   bool dbt_hopeless = false;          ///< passes were made, without headway
+  /// A mirror was tried, and more than one write in a hundred waited for it longer than
+  /// `max_guest_latency`, which is a limit of the p99; zero = none.
+  bool mirror_slow = false;
+  Duration max_guest_latency{};
+  bool postcopy_allowed = false;  ///< --on-stall postcopy
   Duration max_downtime{};
   Duration time_left{};  ///< until the move should have ended; zero = no limit
 };
 
 struct ModeChoice {
-  Mode mode = Mode::kDbt;  ///< kDbt or kMirror
+  Mode mode = Mode::kDbt;  ///< kDbt, kMirror or kPostcopy
   std::string why;         ///< with the numbers
   std::string unmet;       ///< the limit that is not expected to be met; empty if all are
 };

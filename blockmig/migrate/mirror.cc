@@ -130,6 +130,8 @@ Task<Status> Mirror::finish(std::vector<Part> parts, std::vector<std::shared_ptr
 
 void Mirror::note_wait(Duration waited) {
   stats_.longest_wait = std::max(stats_.longest_wait, waited);
+  const Duration limit = options_.max_guest_latency;
+  if (limit > Duration::zero() && waited > limit) ++stats_.writes_slow;
 }
 
 Task<void> Mirror::await_target(std::shared_ptr<Pair> pair, TimePoint arrived) {

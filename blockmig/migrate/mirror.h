@@ -57,6 +57,7 @@ struct MirrorStats {
   std::uint64_t deadline_misses = 0;  ///< of writes whose chunks were equal
   std::uint64_t turned_away = 0;      ///< that waited when a switchover began
   std::uint64_t target_errors = 0;
+  std::uint64_t writes_slow = 0;  ///< that it made wait longer than --max-guest-latency
   Duration longest_wait{};  ///< that the mirror added to one write; never more than the deadline
 };
 

@@ -27,6 +27,8 @@ constexpr Duration kFailureHold = std::chrono::seconds(10);
 constexpr Duration kFailureHoldMost = std::chrono::seconds(120);
 /// Of the disk, ever: fewer say little about where it is hot, of one in eight of them at that.
 constexpr std::uint64_t kWritesToKnow = 1000;
+/// Mirrored writes: fewer have no p99.
+constexpr std::uint64_t kMirroredToJudge = 100;
 /// Regions that are written again and again: two samples within the heat's half-life.
 constexpr double kHotRequests = 2.0 * HeatSampler::kOneIn;
 
@@ -51,14 +53,18 @@ struct Counters {
   std::uint64_t writes = 0;
   std::uint64_t dirtied = 0;  ///< chunks' bytes, but for a constant
   std::uint64_t held = 0;     ///< writes that the mirror let wait
+  std::uint64_t mirrored = 0;
+  std::uint64_t slow = 0;  ///< writes that it let wait longer than --max-guest-latency
 };
 
 struct Course {
   explicit Course(TimePoint now) : mode(Mode::kDbt, now) {}
   ModeSwitch mode;
   Counters last;
+  Counters judged;  ///< when the mirror's p99 was last looked at
   ModeInputs inputs;
   Failure mirror_missed;
+  Failure mirror_slow;
   Failure dbt_hopeless;
   std::uint64_t fallbacks = 0;
   unsigned pace_steps = 0;
@@ -76,6 +82,8 @@ Counters count(const Migration& migration) {
   if (migration.mirror) {
     now.taken += migration.mirror->stats().bytes_mirrored;
     now.held = migration.mirror->stats().writes_held;
+    now.mirrored = migration.mirror->stats().writes_mirrored;
+    now.slow = migration.mirror->stats().writes_slow;
   }
   const RequestStats guest = migration.disk.stats();
   now.written = guest.bytes_written();
@@ -136,6 +144,14 @@ void measure(Migration& migration, Course& course) {
   }
   in.mirror_missed = course.mirror_missed.holds(now.at);
   in.dbt_hopeless = course.dbt_hopeless.holds(now.at);
+  in.postcopy_allowed = migration.options.on_stall == OnStall::kPostcopy;
+  in.max_guest_latency = migration.options.max_guest_latency;
+  const std::uint64_t mirrored = now.mirrored - course.judged.mirrored;
+  if (mirrored >= kMirroredToJudge) {
+    if ((now.slow - course.judged.slow) * 100 > mirrored) course.mirror_slow.happened(now.at);
+    course.judged = now;
+  }
+  in.mirror_slow = course.mirror_slow.holds(now.at);
   course.last = now;
 }
 
@@ -153,7 +169,12 @@ void change_mode(Migration& migration, Mode mode) {
     migration.engine->set_mirror(nullptr);
     enter_phase(migration.status.phase, Phase::kCopying);
   }
-  migration.status.active_mode = mode;
+  // What is left is not copied any more, but left behind.
+  if (mode == Mode::kPostcopy) {
+    migration.engine->stop_pass();
+  } else {
+    migration.status.active_mode = mode;
+  }
 }
 
 /// Chooses anew; `urgent` when the mode that is on has just failed.
@@ -169,7 +190,9 @@ void choose(Migration& migration, Course& course, bool urgent) {
   }
   course.unmet = choice.unmet;
   const Mode before = course.mode.mode();
-  if (!course.mode.offer(choice.mode, migration.loop.now(), first || urgent)) return;
+  // A first look may be mistaken, and from postcopy there is no way back.
+  const bool at_once = urgent || (first && choice.mode != Mode::kPostcopy);
+  if (!course.mode.offer(choice.mode, migration.loop.now(), at_once)) return;
   note_decision(migration,
                 std::string(to_string(before)) + " -> " + std::string(to_string(choice.mode)),
                 choice.why);
@@ -180,6 +203,7 @@ void choose(Migration& migration, Course& course, bool urgent) {
   course.pace_steps = 0;
   migration.postponed = 0;
   change_mode(migration, choice.mode);
+  course.over = choice.mode == Mode::kPostcopy;  // there is no way back
 }
 
 /// The mode that is on makes no headway. What is left when no mode does is the user's to say.
@@ -203,7 +227,7 @@ Status fail_mode(Migration& migration, Course& course, const Judgement& judgemen
       throttle_guest(migration);
       break;
     case OnStall::kMirror:
-    case OnStall::kPostcopy:  // copy_until_switched() does it
+    case OnStall::kPostcopy:  // choose_mode() does it
       break;
   }
   return {};
@@ -235,11 +259,17 @@ Task<void> keep_looking(Migration& migration, Course& course, Event& ended) {
 
 Task<Status> copy_until_switched(Migration& migration, Course& course) {
   for (bool bulk = true;; bulk = false) {
-    const Status copied = co_await copy_pass(migration);
-    if (!copied.ok()) co_return copied;
+    if (!course.over) {
+      const Status copied = co_await copy_pass(migration);
+      if (!copied.ok()) co_return copied;
+    }
     ++(bulk || course.mode.mode() == Mode::kDbt ? migration.status.passes
                                                 : migration.status.catch_up_rounds);
-    if (!course.looked) look(migration, course);
+    if (!course.looked && !course.over) look(migration, course);
+    if (course.over) {
+      const Status hydrated = co_await run_postcopy(migration);
+      co_return hydrated;
+    }
     const Judgement judgement = judge(migration, Duration::zero());
     if (judgement.verdict == Verdict::kReady && !judgement.worth_another_pass) {
       const auto outcome = co_await try_switchover(migration);
@@ -251,14 +281,11 @@ Task<Status> copy_until_switched(Migration& migration, Course& course) {
     if (judgement.verdict == Verdict::kNotConverging) {
       const Status failed = fail_mode(migration, course, judgement);
       if (!failed.ok()) co_return failed;
-      const bool neither = course.inputs.dbt_hopeless && course.inputs.mirror_missed;
-      if (neither && migration.options.on_stall == OnStall::kPostcopy) {
-        course.over = true;
-        note_decision(migration, "auto -> postcopy", judgement.reason);
+      choose(migration, course, true);
+      if (course.over) {
         const Status hydrated = co_await run_postcopy(migration);
         co_return hydrated;
       }
-      choose(migration, course, true);
     }
   }
 }

@@ -24,26 +24,12 @@ Task<Status> run_dbt(Migration& migration) {
       }
       case Verdict::kConverging:
         break;
-      case Verdict::kNotConverging:
-        migration.postponed = 0;
-        switch (migration.options.on_stall) {
-          case OnStall::kFail:
-            co_return Error(ErrorCode::kNotConverging, judgement.reason);
-          case OnStall::kThrottle:
-            throttle_guest(migration);
-            break;
-          case OnStall::kPostcopy: {
-            note_decision(migration, "dbt -> postcopy", judgement.reason);
-            const Status hydrated = co_await run_postcopy(migration);
-            co_return hydrated;
-          }
-          case OnStall::kMirror: {
-            note_decision(migration, "dbt -> mirror", judgement.reason);
-            const Status mirrored = co_await run_mirror(migration);
-            co_return mirrored;
-          }
-        }
+      case Verdict::kNotConverging: {
+        const auto over = co_await act_on_stall(migration, "dbt", judgement.reason);
+        if (!over.ok()) co_return over.error();
+        if (*over) co_return Status();
         break;
+      }
     }
   }
 }

@@ -10,7 +10,6 @@
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/pivot.h"
-#include "blockmig/migrate/switchover.h"
 
 namespace blockmig {
 namespace {
@@ -45,29 +44,6 @@ Status choose_working_set(Migration& migration) {
   return {};
 }
 
-/// Passes over the working set, and what the guest adds to it, until it has switched over.
-Task<Status> copy_working_set(Migration& migration) {
-  for (;;) {
-    const Status copied = co_await copy_pass(migration);
-    if (!copied.ok()) co_return copied;
-    ++migration.status.passes;
-    const Judgement judgement = judge(migration, Duration::zero());
-    if (judgement.verdict == Verdict::kReady) {
-      const auto outcome = co_await try_switchover(migration);
-      if (!outcome.ok()) co_return outcome.error();
-      if (*outcome == SwitchOutcome::kSwitched) co_return Status();
-      co_await back_off(migration, migration.postponed++);
-    } else if (judgement.verdict == Verdict::kNotConverging) {
-      migration.postponed = 0;
-      if (migration.options.on_stall == OnStall::kFail) {
-        co_return Error(ErrorCode::kNotConverging, judgement.reason);
-      }
-      // What was written cannot stay behind, and a mirror of part of a disk is none.
-      throttle_guest(migration);
-    }
-  }
-}
-
 }  // namespace
 
 Task<Status> run_shared(Migration& migration) {
@@ -88,7 +64,7 @@ Task<Status> run_shared(Migration& migration) {
   record.reverse_mirror = false;
   record.base_generation = migration.at_rest->generation();
   record.hydrate = migration.options.hydrate;
-  const Status moved = co_await copy_working_set(migration);
+  const Status moved = co_await copy_without_mirror(migration);
   if (!moved.ok() || migration.options.hydrate != Hydrate::kBackground) co_return moved;
   const Status hydrated = co_await run_hydration(migration);
   co_return hydrated;

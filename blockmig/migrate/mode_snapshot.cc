@@ -132,24 +132,9 @@ Task<Status> run_snapshot(Migration& migration) {
       co_await back_off(migration, migration.postponed++);
       continue;
     }
-    migration.postponed = 0;
-    switch (migration.options.on_stall) {
-      case OnStall::kFail:
-        co_return Error(ErrorCode::kNotConverging, judgement.reason);
-      case OnStall::kThrottle:
-        throttle_guest(migration);
-        break;
-      case OnStall::kPostcopy: {
-        note_decision(migration, "snapshot -> postcopy", judgement.reason);
-        const Status hydrated = co_await run_postcopy(migration);
-        co_return hydrated;
-      }
-      case OnStall::kMirror: {
-        note_decision(migration, "snapshot -> mirror", judgement.reason);
-        const Status mirrored = co_await run_mirror(migration);
-        co_return mirrored;
-      }
-    }
+    const auto over = co_await act_on_stall(migration, "snapshot", judgement.reason);
+    if (!over.ok()) co_return over.error();
+    if (*over) co_return Status();
   }
 }
 

@@ -60,6 +60,50 @@ TEST(ChooseMode, Table) {
   }
 }
 
+/// --on-stall postcopy.
+TEST(ChooseMode, PostcopyIsTheLastResortAndOnlyWhereItIsAllowed) {
+  for (const Row& row : kRows) {
+    ModeInputs inputs;
+    inputs.remaining_bytes = row.remaining_mib * kMiB;
+    inputs.write_rate = row.write_mib * kMiB;
+    inputs.dirty_rate = row.dirty_mib * kMiB;
+    inputs.hot_bytes = row.hot_mib * kMiB;
+    inputs.target_rate = row.target_mib * kMiB;
+    inputs.mirror_missed = row.mirror_missed;
+    inputs.dbt_hopeless = row.dbt_hopeless;
+    inputs.max_downtime = milliseconds(100);
+    inputs.time_left = seconds(row.time_left_seconds);
+    inputs.postcopy_allowed = true;
+    const ModeChoice choice = choose_mode(inputs);
+    const Mode expected = *row.unmet == '\0' ? row.mode : Mode::kPostcopy;
+    EXPECT_EQ(to_string(choice.mode), to_string(expected)) << row.what << ": " << choice.why;
+    // What it needs at least, 20 s here, can still be too much.
+    EXPECT_EQ(choice.unmet.empty(), row.time_left_seconds != 10) << row.what;
+  }
+}
+
+TEST(ChooseMode, AMirrorThatMakesTheGuestWaitTooLongIsNoChoice) {
+  ModeInputs inputs;
+  inputs.remaining_bytes = 10'000 * kMiB;
+  inputs.write_rate = inputs.dirty_rate = 450 * kMiB;
+  inputs.hot_bytes = 2'000 * kMiB;
+  inputs.target_rate = 500 * kMiB;
+  inputs.max_downtime = milliseconds(100);
+  inputs.max_guest_latency = milliseconds(5);
+  EXPECT_EQ(choose_mode(inputs).mode, Mode::kMirror) << "it has not been tried";
+  inputs.mirror_slow = true;
+  const ModeChoice forced = choose_mode(inputs);
+  EXPECT_EQ(forced.mode, Mode::kMirror);
+  EXPECT_TRUE(forced.unmet.starts_with("the guest's latency")) << forced.unmet;
+  inputs.postcopy_allowed = true;
+  const ModeChoice choice = choose_mode(inputs);
+  EXPECT_EQ(choice.mode, Mode::kPostcopy);
+  EXPECT_EQ(choice.unmet, "");
+  EXPECT_NE(choice.why.find("longer than 5"), std::string::npos) << choice.why;
+  inputs.dirty_rate = 10 * kMiB;
+  EXPECT_EQ(choose_mode(inputs).mode, Mode::kDbt) << "there is a way that is cheaper";
+}
+
 TEST(ChooseMode, HeatThatIsNotKnownIsNotTakenForCold) {
   ModeInputs inputs;
   inputs.remaining_bytes = 10'000 * kMiB;

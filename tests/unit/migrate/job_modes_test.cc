@@ -164,6 +164,62 @@ TEST(Auto, ADeadlineThatCannotBeMetIsSaidFirst) {
   EXPECT_TRUE(said) << told(status);
 }
 
+TEST(Auto, WhereNeitherModeIsInTimePostcopyIsWhatIsAllowed) {
+  for (const OnStall on_stall : {OnStall::kPostcopy, OnStall::kMirror}) {
+    Rig rig;
+    rig.target->plan().bytes_per_second = 3 * kMiB;
+    TaskScope guest;
+    bool stop = false;
+    Duration longest{};
+    guest.spawn(overwrite(rig.loop, rig.disk, milliseconds(5), stop, longest));
+    JobOptions options = options_for(Mode::kAuto);
+    options.deadline = milliseconds(700);
+    options.on_stall = on_stall;
+    const bool allowed = on_stall == OnStall::kPostcopy;
+    const std::string id = rig.start(options);
+    const JobStatus status = rig.wait(id);
+    stop = true;
+    rig.advance(milliseconds(100));
+    ASSERT_EQ(status.state, JobState::kDone) << told(status);
+    EXPECT_EQ(decided(status, "dbt -> postcopy") || decided(status, "mirror -> postcopy"), allowed)
+        << told(status);
+    EXPECT_EQ(status.active_mode == Mode::kPostcopy, allowed) << told(status);
+    EXPECT_TRUE(decided(status, "a limit cannot be met")) << told(status);
+    if (allowed) {
+      EXPECT_LE(status.bytes_copied + status.bytes_hydrated, 2 * Rig::kSize);
+    }
+    std::vector<std::byte> target(Rig::kSize);
+    rig.target->peek(0, target);
+    for (std::uint64_t chunk = 0; chunk < 64; ++chunk) {
+      EXPECT_EQ(target[chunk * 65536], std::byte{0x5a}) << chunk;
+    }
+  }
+}
+
+TEST(Auto, AMirrorThatKeepsTheGuestWaitingForTooLongIsSaidOrLeft) {
+  for (const OnStall on_stall : {OnStall::kPostcopy, OnStall::kMirror}) {
+    Rig rig;
+    rig.target->plan().bytes_per_second = 2 * kMiB;
+    rig.target->plan().min_delay = rig.target->plan().max_delay = milliseconds(8);
+    TaskScope guest;
+    bool stop = false;
+    Duration longest{};
+    guest.spawn(overwrite(rig.loop, rig.disk, milliseconds(2), stop, longest));
+    JobOptions options = options_for(Mode::kAuto);
+    options.max_guest_latency = milliseconds(3);
+    options.on_stall = on_stall;
+    const JobStatus status = rig.wait(rig.start(options));
+    stop = true;
+    rig.advance(milliseconds(100));
+    ASSERT_EQ(status.state, JobState::kDone) << told(status);
+    EXPECT_TRUE(decided(status, "dbt -> mirror")) << told(status);
+    EXPECT_EQ(decided(status, "mirror -> postcopy"), on_stall == OnStall::kPostcopy)
+        << told(status);
+    EXPECT_EQ(decided(status, "a limit cannot be met"), on_stall == OnStall::kMirror)
+        << told(status);
+  }
+}
+
 JobOptions point_in_time() {
   JobOptions options = options_for(Mode::kSnapshot);
   options.point_in_time = true;
