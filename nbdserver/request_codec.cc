@@ -30,6 +30,20 @@ std::uint64_t payload_bytes(const Request& request, HeaderStyle style) {
   return request.command == Command::kWrite ? request.length : 0;
 }
 
+std::uint32_t count_requests(ConstBytes bytes, HeaderStyle style, std::uint32_t most) {
+  const std::size_t header_bytes = request_header_bytes(style);
+  std::uint32_t count = 0;
+  while (count < most && bytes.size() >= header_bytes) {
+    const auto request = decode_request(bytes, style);
+    if (!request) break;
+    const std::uint64_t payload = payload_bytes(*request, style);
+    if (payload > bytes.size() - header_bytes) break;
+    bytes = bytes.subspan(header_bytes + static_cast<std::size_t>(payload));
+    ++count;
+  }
+  return count;
+}
+
 std::optional<StatusFilter> decode_status_filter(ConstBytes payload) {
   if (payload.size() < 12 || (payload.size() - 8) % 4 != 0) return std::nullopt;
   StatusFilter filter;

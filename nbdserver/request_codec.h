@@ -37,6 +37,9 @@ std::optional<Request> decode_request(ConstBytes header, HeaderStyle style);
 /// nothing.
 std::uint64_t payload_bytes(const Request& request, HeaderStyle style);
 
+/// The whole requests, with their payload, at the beginning of `bytes`; `most` at most.
+std::uint32_t count_requests(ConstBytes bytes, HeaderStyle style, std::uint32_t most);
+
 /// The payload of a BLOCK_STATUS with PAYLOAD_LEN (EXTENDED_HEADERS).
 struct StatusFilter {
   std::uint64_t effect_length = 0;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "nbdserver/early_replies.h"
 #include "nbdserver/yield_to_loop.h"
 
 namespace blockmig::nbd {
@@ -17,11 +18,6 @@ namespace {
 /// connections.
 constexpr std::uint32_t kWorkPerTurn = 1024;
 constexpr std::uint64_t kBytesPerWork = 16 * 1024;
-/// Replies of this size are sent before the batch is finished, so that the client works meanwhile.
-constexpr std::size_t kEarlySendBytes = 128 * 1024;
-/// A short batch is sent in quarters, since its client would wait for us as long as we for it: it
-/// is woken once and kept busy. Of a long one, more sends than two cost more than they gain.
-constexpr std::size_t kShortBatchHeaders = 24;
 /// What a status reply may take, for one context.
 constexpr std::uint64_t kMaxStatusBytes = 16 * BlockDevice::kMaxExtents;
 /// While a send is waiting for the client and this much is unsent, reading further ahead would only
@@ -111,21 +107,13 @@ Task<void> Transmission::take_requests() {
 }
 
 Transmission::Step Transmission::start_requests() {
-  const std::size_t batch_bytes = received_.available().size();
-  const bool is_short = batch_bytes <= kShortBatchHeaders * header_bytes_;
-  const std::uint32_t least_replies = is_short ? 3 : 8;
-  const std::size_t piece = batch_bytes / (is_short ? 4 : 2);
-  std::size_t send_below = batch_bytes - piece;
+  EarlyReplies early(received_.available(), rules_.style);
   Step step = Step::kNext;
   replies_.cork();
   while (step == Step::kNext && work_ < kWorkPerTurn) {
     step = start_one();
     const std::size_t left = received_.available().size();
-    const bool piece_done = left < send_below && replies_.pending_replies() >= least_replies;
-    if (piece_done || replies_.pending_bytes() >= kEarlySendBytes) {
-      if (piece_done) send_below = left > piece ? left - piece : 0;
-      replies_.send_now();
-    }
+    if (early.due(replies_.pending_replies(), replies_.pending_bytes(), left)) replies_.send_now();
   }
   replies_.uncork();
   replies_.send_now();

@@ -6,6 +6,7 @@
 
 #include "blockmig/base/random.h"
 #include "nbdserver/block_status.h"
+#include "nbdserver/early_replies.h"
 #include "nbdserver/reply_codec.h"
 #include "nbdserver/request_codec.h"
 #include "nbdserver/wire_error.h"
@@ -54,6 +55,49 @@ TEST(RequestCodec, TheMagicOfTheOtherStyleIsWrong) {
   EXPECT_FALSE(decode_request(join({request(0, 0, 1, 2, 3), pattern(4, 0)}), kExtendedStyle));
   EXPECT_FALSE(decode_request(extended_request(0, 0, 1, 2, 3), kSimpleStyle));
   EXPECT_FALSE(decode_request(pattern(28, 0xff), kStructuredStyle));
+}
+
+TEST(RequestCodec, WholeRequestsAreCountedWithTheirPayload) {
+  const ByteVector read = request(0, 0, 1, 0, 4096);
+  const ByteVector write = join({request(0, 1, 2, 0, 100), pattern(100, 1)});
+  EXPECT_EQ(count_requests(join({read, write, read}), kStructuredStyle, 9), 3u);
+  EXPECT_EQ(count_requests(join({read, write, read}), kStructuredStyle, 2), 2u);
+  const ByteVector cut = join({read, request(0, 1, 2, 0, 100), pattern(99, 1)});
+  EXPECT_EQ(count_requests(cut, kStructuredStyle, 9), 1u);
+  EXPECT_EQ(count_requests(join({read, pattern(28, 0xff)}), kStructuredStyle, 9), 1u);
+  EXPECT_EQ(count_requests(ByteVector(), kStructuredStyle, 9), 0u);
+  const ByteVector extended = extended_request(32, 1, 7, 8, 0xfffffffffffffff0);
+  EXPECT_EQ(count_requests(extended, kExtendedStyle, 9), 0u);
+}
+
+/// After how many of `count` reads replies were sent.
+std::vector<std::uint32_t> sends(std::uint32_t count) {
+  ByteVector batch;
+  for (std::uint32_t i = 0; i < count; ++i) batch = join({batch, request(0, 0, i, 0, 4096)});
+  EarlyReplies early(batch, kStructuredStyle);
+  std::vector<std::uint32_t> after;
+  std::uint32_t pending = 0;
+  for (std::uint32_t served = 1; served <= count; ++served) {
+    ++pending;
+    if (!early.due(pending, pending * std::size_t{20}, (count - served) * std::size_t{28}))
+      continue;
+    after.push_back(served);
+    pending = 0;
+  }
+  return after;
+}
+
+TEST(EarlyReplies, AShortBatchGoesInQuartersALongOneInHalves) {
+  EXPECT_EQ(sends(1), (std::vector<std::uint32_t>{}));
+  EXPECT_EQ(sends(8), (std::vector<std::uint32_t>{3, 6}));
+  EXPECT_EQ(sends(16), (std::vector<std::uint32_t>{4, 8, 12, 16}));
+  EXPECT_EQ(sends(40), (std::vector<std::uint32_t>{21}));
+}
+
+TEST(EarlyReplies, MuchDataIsNotHeldBack) {
+  EarlyReplies early(ByteVector(28), kStructuredStyle);
+  EXPECT_FALSE(early.due(1, EarlyReplies::kBytes - 1, 0));
+  EXPECT_TRUE(early.due(1, EarlyReplies::kBytes, 0));
 }
 
 TEST(RequestCodec, PayloadFollowsCompactWritesAndExtendedPayloadLenOnly) {
