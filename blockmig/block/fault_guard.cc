@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "blockmig/base/check.h"
+#include "blockmig/block/stream_copy.h"
 
 namespace blockmig {
 namespace {
@@ -88,7 +89,11 @@ __attribute__((noinline)) bool copy_guarded(MutableBytes into, ConstBytes from,
   current_guard = &guard;
   // The compiler must not move the copy past the guard.
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  std::memcpy(into.data(), from.data(), from.size());
+  if (into.data() >= guard.begin && into.data() < guard.end) {
+    stream_copy(into, from);
+  } else {
+    std::memcpy(into.data(), from.data(), from.size());
+  }
   std::atomic_signal_fence(std::memory_order_seq_cst);
   current_guard = nullptr;
   return true;

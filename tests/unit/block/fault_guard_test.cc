@@ -5,11 +5,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <thread>
 #include <vector>
 
+#include "blockmig/block/stream_copy.h"
 #include "blockmig/io/unique_fd.h"
 #include "tests/unit/block/store_fixture.h"
 
@@ -55,6 +57,24 @@ TEST(FaultGuard, ACopyToWhereTheFileEndedFails) {
   const CutFile file;
   EXPECT_FALSE(copy_guarded(file.bytes(), filled(kSize, 9), file.bytes()));
   EXPECT_TRUE(copy_guarded(file.bytes().first(10), filled(10, 9), file.bytes()));
+}
+
+TEST(StreamCopy, CopiesEachByteAndNoOther) {
+  const Bytes from = filled(3 * kMinStreamedBytes, 5);
+  Bytes area(4 * kMinStreamedBytes);
+  const std::size_t line =
+      kCacheLineBytes - reinterpret_cast<std::uintptr_t>(area.data()) % kCacheLineBytes;
+  for (const std::size_t offset : {line, line + 1, line + 512}) {
+    for (const std::size_t size :
+         {std::size_t{1}, kMinStreamedBytes - kCacheLineBytes, kMinStreamedBytes,
+          kMinStreamedBytes + 1, kMinStreamedBytes + kCacheLineBytes, 2 * kMinStreamedBytes}) {
+      std::fill(area.begin(), area.end(), std::byte{0xee});
+      stream_copy(MutableBytes(area).subspan(offset, size), ConstBytes(from).subspan(3, size));
+      Bytes expected(area.size(), std::byte{0xee});
+      std::copy_n(from.begin() + 3, size, expected.begin() + static_cast<std::ptrdiff_t>(offset));
+      ASSERT_EQ(area, expected) << offset << " " << size;
+    }
+  }
 }
 
 TEST(FaultGuard, EachThreadHasItsOwn) {
