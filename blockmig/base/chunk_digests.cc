@@ -163,6 +163,20 @@ std::optional<Digest> ChunkDigests::find(std::uint64_t chunk) const {
   return std::nullopt;
 }
 
+void ChunkDigests::take(const ChunkDigests& from, ByteRange range) {
+  for (std::uint64_t at = range.offset; at < range.end(); at += kChunkBytes) {
+    const std::uint64_t chunk = at / kChunkBytes;
+    const auto digest = from.find(chunk);
+    if (from.is_zero(chunk)) {
+      set_zero(chunk);
+    } else if (digest) {
+      set_digest(chunk, *digest);
+    } else {
+      invalidate(at, 1);
+    }
+  }
+}
+
 bool ChunkDigests::is_zero(std::uint64_t chunk) const {
   BM_CHECK(chunk < chunk_count());
   const Page* const its_page = find_page(chunk);

@@ -57,6 +57,8 @@ class ChunkDigests final {
   /// The digest of a chunk that was hashed elsewhere. `chunk` < chunk_count(), as everywhere here.
   void set_digest(std::uint64_t chunk, const Digest& digest);
   void set_zero(std::uint64_t chunk);
+  /// What `from`, of an image of the same size, knows of the range's chunks, and what it does not.
+  void take(const ChunkDigests& from, ByteRange range);
   /// The range holds zeros: as set(), quick over what was never set.
   void set_zeros(std::uint64_t offset, std::uint64_t length);
   /// Of a chunk of zeros that of zeros; nothing where it is not known.

@@ -15,21 +15,6 @@ constexpr std::uint64_t kChunkBytes = ChunkDigests::kChunkBytes;
 constexpr std::uint64_t kReadBytes = 8 * kChunkBytes;
 constexpr Duration kBetweenReads = std::chrono::microseconds(1);
 
-/// What `from` knows of the range's chunks, and what it does not know.
-void take_digests(const ChunkDigests& from, ByteRange range, ChunkDigests& into) {
-  for (std::uint64_t at = range.offset; at < range.end(); at += kChunkBytes) {
-    const std::uint64_t chunk = at / kChunkBytes;
-    const auto digest = from.find(chunk);
-    if (from.is_zero(chunk)) {
-      into.set_zero(chunk);
-    } else if (digest) {
-      into.set_digest(chunk, *digest);
-    } else {
-      into.invalidate(at, 1);
-    }
-  }
-}
-
 /// What stays at rest was hashed where it lies.
 void know_what_rests(Migration& migration) {
   const ChunkDigests* const rest = migration.at_rest->digests();
@@ -37,7 +22,7 @@ void know_what_rests(Migration& migration) {
   ChunkDigests& digests = *migration.sync->digests;
   const PresenceMap& map = migration.hydrating->map();
   for (const DirtyBitmap::Run& run : map.runs({0, digests.size_bytes()}, SIZE_MAX)) {
-    if (run.dirty) take_digests(*rest, run.range, digests);
+    if (run.dirty) digests.take(*rest, run.range);
   }
 }
 

@@ -112,6 +112,21 @@ TEST(ChunkDigests, RunsAndSingleDigestsAreWhatWasSet) {
   EXPECT_TRUE(digests.is_zero(1023));
 }
 
+TEST(ChunkDigests, WhatAnotherKnowsOfARangeIsTaken) {
+  const auto content = noise(4 * kChunk, 9);
+  ChunkDigests from(content.size());
+  from.set(0, ConstBytes(content).first(3 * kChunk));
+  from.invalidate(2 * kChunk, 1);
+  ChunkDigests into(content.size());
+  into.set(0, noise(4 * kChunk, 10));
+  const Digest first = *into.find(0);
+  into.take(from, {kChunk, 3 * kChunk});
+  EXPECT_EQ(into.find(0), first) << "not of the range";
+  EXPECT_EQ(into.find(1), from.find(1));
+  EXPECT_FALSE(into.find(2)) << "not known there";
+  EXPECT_TRUE(into.is_zero(3));
+}
+
 TEST(ChunkDigests, AlikeCountsNeighboursOfOneKind) {
   ChunkDigests digests(5000 * kChunk);
   digests.set_digest(3000, {1, 2});
