@@ -16,18 +16,25 @@ Status check_expected(const std::string& path, const FolderImage::Expected& expe
   if (found->size_bytes != expected.size_bytes || found->identity.inode != expected.inode) {
     return Error(ErrorCode::kMismatch, "image " + path + " was replaced by another file");
   }
-  const Result<std::uint64_t> generation = load_generation(path);
-  if (!generation) return generation.error();
-  if (*generation != expected.generation) {
-    return Error(ErrorCode::kMismatch, "image " + path + " is at generation " +
-                                           std::to_string(*generation) + ", needed is " +
-                                           std::to_string(expected.generation) +
-                                           ": somebody else has used it");
+  const Result<ManifestHeader> header = load_manifest_header(path);
+  if (!header) return header.error();
+  if (FolderImage::is_meant(expected, header->generation, header->owner, header->owner_epoch)) {
+    return {};
   }
-  return {};
+  return Error(ErrorCode::kMismatch, "image " + path + " is at generation " +
+                                         std::to_string(header->generation) + ", needed is " +
+                                         std::to_string(expected.generation) +
+                                         ": somebody else has used it");
 }
 
 }  // namespace
+
+bool FolderImage::is_meant(const Expected& expected, std::uint64_t generation,
+                           const std::string& owner, std::uint64_t owner_epoch) {
+  if (generation == expected.generation) return true;
+  return generation > expected.generation && !expected.owner.empty() && owner == expected.owner &&
+         owner_epoch == expected.owner_epoch;
+}
 
 Task<Status> FolderImage::check() {
   const std::string& path = path_;

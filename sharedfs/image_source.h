@@ -31,7 +31,15 @@ class FolderImage final : public ImageSource {
     std::uint64_t generation = 0;  ///< of the manifest
     std::uint64_t inode = 0;
     std::uint64_t size_bytes = 0;
+    /// Not empty: later generations of this owner and epoch will do. They are its own doing, on its
+    /// way back into the image; what it has nowhere else stays as it was.
+    std::string owner{};
+    std::uint64_t owner_epoch = 0;
   };
+  /// Whether a manifest is the one that was meant.
+  static bool is_meant(const Expected& expected, std::uint64_t generation, const std::string& owner,
+                       std::uint64_t owner_epoch);
+
   FolderImage(IoLoop& loop, std::string path, Expected expected)
       : loop_(loop), path_(std::move(path)), expected_(expected) {}
 

@@ -39,7 +39,8 @@ Status check_header(ConstBytes bytes) {
                                                " is newer than " + std::to_string(kVersion));
   }
   if (version != kVersion) return damaged("version 0");
-  if (field<std::uint16_t>(bytes, kFlagsAt) != 0) return damaged("unknown flags");
+  const auto flags = field<std::uint16_t>(bytes, kFlagsAt);
+  if ((flags & ~kChanging) != 0) return damaged("unknown flags");
   const auto granularity = field<std::uint32_t>(bytes, kGranularityAt);
   if (granularity != ChunkDigests::kChunkBytes) {
     return damaged("granularity " + std::to_string(granularity));
@@ -105,7 +106,7 @@ std::vector<std::byte> encode_manifest(const Manifest& manifest) {
   std::byte* const header = bytes.data();
   std::memcpy(header + kMagicAt, kMagic.data(), kMagic.size());
   store_le<std::uint16_t>(header + kVersionAt, kVersion);
-  store_le<std::uint16_t>(header + kFlagsAt, 0);
+  store_le<std::uint16_t>(header + kFlagsAt, manifest.changing ? kChanging : std::uint16_t{0});
   store_le<std::uint32_t>(header + kGranularityAt,
                           static_cast<std::uint32_t>(ChunkDigests::kChunkBytes));
   store_le<std::uint64_t>(header + kSizeAt, manifest.size_bytes());
@@ -136,6 +137,7 @@ Result<Manifest> decode_manifest(ConstBytes bytes) {
   }
   manifest.generation = field<std::uint64_t>(bytes, kGenerationAt);
   manifest.owner_epoch = field<std::uint64_t>(bytes, kOwnerEpochAt);
+  manifest.changing = (field<std::uint16_t>(bytes, kFlagsAt) & kChanging) != 0;
   manifest.image.inode = field<std::uint64_t>(bytes, kInodeAt);
   manifest.image.modified_ns = static_cast<std::int64_t>(field<std::uint64_t>(bytes, kModifiedAt));
   const auto owner_bytes = field<std::uint32_t>(bytes, kOwnerBytesAt);

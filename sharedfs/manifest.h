@@ -18,10 +18,10 @@ namespace blockmig {
 
 /// Which file of the folder's filesystem the image is, and when its content last changed. The
 /// device number is left out: it differs between the hosts that mount the folder.
-struct ImageIdentity {
+struct RestIdentity {
   std::uint64_t inode = 0;
   std::int64_t modified_ns = 0;  ///< since 1970
-  friend bool operator==(const ImageIdentity&, const ImageIdentity&) = default;
+  friend bool operator==(const RestIdentity&, const RestIdentity&) = default;
 };
 
 struct Manifest {
@@ -30,7 +30,10 @@ struct Manifest {
   std::uint64_t generation = 1;   ///< grows whenever the manifest is replaced
   std::uint64_t owner_epoch = 0;  ///< of the disk that the image belongs to; 0: nobody's
   std::string owner;              ///< that disk's name
-  ImageIdentity image;
+  /// The owner is on its way back into the image: where the owner has chunks elsewhere, the image
+  /// may hold anything. Nobody else may use it.
+  bool changing = false;
+  RestIdentity image;
   ChunkDigests digests;
 
   std::uint64_t size_bytes() const { return digests.size_bytes(); }

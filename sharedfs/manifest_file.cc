@@ -83,18 +83,29 @@ Result<Manifest> load_manifest(const std::string& image_path) {
   return manifest;
 }
 
-Result<std::uint64_t> load_generation(const std::string& image_path) {
+Result<ManifestHeader> load_manifest_header(const std::string& image_path) {
+  namespace format = manifest_format;
   const auto fd = open_manifest(image_path);
   if (!fd) return fd.error();
   const std::string path = manifest_path(image_path);
-  std::array<std::byte, manifest_format::kHeaderBytes> header;
-  const auto read = read_fully(fd->get(), header, 0);
+  std::array<std::byte, format::kHeaderBytes + format::kMaxOwnerBytes> bytes;
+  const auto read = read_fully(fd->get(), bytes, 0);
   if (!read) return read.error().with_context("reading " + path);
-  const auto& magic = manifest_format::kMagic;
-  if (*read != header.size() || std::memcmp(header.data(), magic.data(), magic.size()) != 0) {
-    return Error(ErrorCode::kProtocol, path + " is no manifest");
+  const Error none(ErrorCode::kProtocol, path + " is no manifest");
+  const bool whole = *read >= format::kHeaderBytes;
+  if (!whole || std::memcmp(bytes.data(), format::kMagic.data(), format::kMagic.size()) != 0) {
+    return none;
   }
-  return load_le<std::uint64_t>(header.data() + manifest_format::kGenerationAt);
+  const auto owner_bytes = load_le<std::uint32_t>(bytes.data() + format::kOwnerBytesAt);
+  if (owner_bytes > format::kMaxOwnerBytes || format::kHeaderBytes + owner_bytes > *read) {
+    return none;
+  }
+  ManifestHeader header;
+  header.generation = load_le<std::uint64_t>(bytes.data() + format::kGenerationAt);
+  header.owner_epoch = load_le<std::uint64_t>(bytes.data() + format::kOwnerEpochAt);
+  header.owner.assign(reinterpret_cast<const char*>(bytes.data() + format::kHeaderBytes),
+                      owner_bytes);
+  return header;
 }
 
 Status stage_manifest(const std::string& image_path, const Manifest& manifest) {

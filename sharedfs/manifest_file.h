@@ -17,9 +17,14 @@ std::string manifest_path(const std::string& image_path);
 /// kNotFound: there is none. Else as decode_manifest(); messages name the path.
 Result<Manifest> load_manifest(const std::string& image_path);
 
-/// The generation that its header gives, without reading the digests: a hint, unchecked by the
-/// checksum. Errors as load_manifest().
-Result<std::uint64_t> load_generation(const std::string& image_path);
+/// What its header gives, without reading the digests: a hint, unchecked by the checksum. Errors as
+/// load_manifest().
+struct ManifestHeader {
+  std::uint64_t generation = 0;
+  std::uint64_t owner_epoch = 0;
+  std::string owner;
+};
+Result<ManifestHeader> load_manifest_header(const std::string& image_path);
 
 /// Replaces the manifest of `image_path` by this one, whole or not at all: durable under its name
 /// when it returns (I1). After an error the old one is there, or (where syncing the folder failed)
@@ -34,7 +39,7 @@ void discard_staged(const std::string& image_path);
 
 /// Of the file that the path leads to now. kNotFound: none.
 struct ImageFacts {
-  ImageIdentity identity;
+  RestIdentity identity;
   std::uint64_t size_bytes = 0;
 };
 Result<ImageFacts> look_at_image(const std::string& image_path);

@@ -10,6 +10,8 @@ namespace blockmig::manifest_format {
 
 inline constexpr std::string_view kMagic = "BMMANIF\n";
 inline constexpr std::uint16_t kVersion = 1;
+/// Flags: the owner is writing to the image.
+inline constexpr std::uint16_t kChanging = 1;
 
 // Header; little-endian.
 inline constexpr std::size_t kMagicAt = 0;

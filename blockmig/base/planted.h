@@ -56,6 +56,8 @@ enum class PlantedBug : int {
   kStaleJobsComeBack,        ///< I7: an older job whose end was not recorded is taken up again
   kPullBufferFlips,          ///< a bit of what was fetched flips, and nobody looks (I13)
   kDigestMissesWrites,       ///< I13: what the guest writes while it hydrates is not hashed again
+  kMergeBeforePresence,  ///< settle: the image changes where a restart would still fetch from it
+  kMergeManifestLate,    ///< settle: the image changes before its manifest says so
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };
 

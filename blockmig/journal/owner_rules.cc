@@ -168,6 +168,9 @@ Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claima
       stamp->state == StampState::kBase || stamp->state == StampState::kMoving ||
       stamp->state == StampState::kCurrent;  // the stamp after the decision could not be written
   if (is_mine(*stamp, claimant) && needed && stamp->epoch <= claimant.epoch) return {};
+  // On its way back into it, without a decision.
+  const bool settles = stamp->state == StampState::kTaking && stamp->epoch == claimant.epoch + 1;
+  if (is_mine(*stamp, claimant) && settles) return {};
   return Error(ErrorCode::kPrecondition, "disk '" + claimant.disk + "' still fetches from image " +
                                              claimant.image + ", but that " +
                                              describe_stamp(*stamp));

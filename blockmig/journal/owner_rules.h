@@ -47,7 +47,7 @@ Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
 Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& claimant,
                     std::uint64_t size_bytes, std::int64_t modified_ns, bool resumed);
 
-/// May the disk go on fetching from it (its hydration's base)?
+/// May the disk go on fetching from it (its hydration's base), and go back into it?
 Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);
 
 /// `epoch` and `owner` are what somebody repeats from a refusal. kPrecondition: they are not what

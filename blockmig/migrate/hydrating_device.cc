@@ -253,7 +253,7 @@ std::unique_ptr<BlockDevice> HydratingDevice::release_local() {
 
 Task<Status> HydratingDevice::close() {
   Status saved;
-  if (core_.local) saved = co_await keeper_.save();
+  if (core_.local && !retired_) saved = co_await keeper_.save();
   co_await keeper_.join();
   core_.stop.set();
   core_.changed.pulse();

@@ -97,6 +97,10 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   Event& changed() { return core_.changed; }
   /// Makes durable what is present now.
   Task<Status> save() { return keeper_.save(); }
+  /// Whether a part of the range is present, but may not be so durably without a save().
+  bool needs_save(ByteRange range) const { return keeper_.needs_save(range); }
+  /// The disk does not live here any more: what is present is not recorded when it is closed.
+  void retire() { retired_ = true; }
   /// Requires whole(), a save() after that, and no request inside: the new store alone is the disk.
   std::unique_ptr<BlockDevice> release_local();
 
@@ -137,6 +141,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   DeviceInfo info_;
   bool reverse_;
   bool shared_ = true;
+  bool retired_ = false;
   /// The base alone has something acknowledged that was not flushed there: at first, what the guest
   /// wrote before the switchover, or a life before this one.
   bool base_only_unflushed_ = true;

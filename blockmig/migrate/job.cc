@@ -10,6 +10,7 @@
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/prepare.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/settle.h"
 #include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
@@ -141,8 +142,11 @@ Task<Status> Job::migrate() {
   if (!recorded.ok()) co_return recorded;
   auto target = co_await reach_target(migration_, opener_, leftovers_);
   if (!target.ok()) co_return target.error();
-  const Status fit = check_target(migration_.disk.info(), (*target)->info());
+  Status fit = check_target(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
+  if (fit.ok() && migration_.options.mode == Mode::kSettle) {
+    fit = co_await begin_settling(migration_, device);
+  }
   if (!fit.ok()) {
     const Status closed = co_await device->close();
     static_cast<void>(closed);

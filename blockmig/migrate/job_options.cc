@@ -44,6 +44,8 @@ std::string_view to_string(Mode mode) {
       return "shared";
     case Mode::kReturn:
       return "return";
+    case Mode::kSettle:
+      return "settle";
   }
   return "unknown";
 }
@@ -52,7 +54,7 @@ Result<Mode> parse_mode(const std::string& text) {
   return parse_name(
       "mode", text,
       std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror, Mode::kPostcopy,
-                 Mode::kHybrid, Mode::kShared, Mode::kAuto, Mode::kReturn});
+                 Mode::kHybrid, Mode::kShared, Mode::kAuto, Mode::kReturn, Mode::kSettle});
 }
 
 std::string_view to_string(Hydrate hydrate) {

@@ -24,6 +24,7 @@ enum class Mode : unsigned char {
   kHybrid,    ///< one bulk pass, then a switchover with the hot rest absent
   kReturn,    ///< back to the store that the disk has left: only what has changed since
   kShared,    ///< only current data moves; the rest stays in its folder, and is read from there
+  kSettle,    ///< back into the folder's image that the disk fetches from: only what it lacks
 };
 std::string_view to_string(Mode mode);
 /// kInvalid, with the list of modes.

@@ -26,6 +26,7 @@
 #include "blockmig/migrate/hydration_digests.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/merge_target.h"
 #include "blockmig/migrate/mirror.h"
 #include "blockmig/migrate/replica.h"
 #include "blockmig/migrate/sync_state.h"
@@ -38,6 +39,15 @@ struct Pivot {
   HydrationRecord record;
   std::vector<RegionContainer> saved;  ///< of the absent chunks, ahead of the fence
   std::unique_ptr<PresenceMap> map;    ///< from the fence on
+};
+
+/// A disk on its way back into the image that it fetches from.
+struct Settling {
+  RestMerge* merge = nullptr;        ///< the opener's
+  HydratingDevice* layer = nullptr;  ///< the disk's store until the decision, then `old_store`
+  MergeTarget* target = nullptr;     ///< the replica's
+  RestMerge::Facts facts;
+  std::uint64_t writes_at_decision = 0;  ///< of the guest
 };
 
 /// The target's troubles (target_trouble.h).
@@ -88,6 +98,7 @@ struct Migration {
   std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
   DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
   HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
+  Settling settling;                             ///< mode `settle`
   std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
   /// While the disk hydrates, if it is verified.
   std::unique_ptr<HydrationDigests> hydration_digests;
@@ -159,5 +170,6 @@ Task<Status> run_point_in_time(Migration& migration);
 Task<Status> run_postcopy(Migration& migration);
 Task<Status> run_shared(Migration& migration);
 Task<Status> run_hybrid(Migration& migration);
+Task<Status> run_settle(Migration& migration);
 
 }  // namespace blockmig

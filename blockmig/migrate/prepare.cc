@@ -7,6 +7,7 @@
 
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/settle.h"
 
 namespace blockmig {
 namespace {
@@ -55,7 +56,8 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
 /// switches first keeps a presence map instead.
 bool is_recorded(const JobOptions& options) {
   const bool copies_first = options.mode == Mode::kCold || options.mode == Mode::kDbt ||
-                            options.mode == Mode::kMirror || options.mode == Mode::kReturn;
+                            options.mode == Mode::kMirror || options.mode == Mode::kReturn ||
+                            options.mode == Mode::kSettle;
   return options.on_restart != OnRestart::kAbort && copies_first;
 }
 
@@ -140,20 +142,41 @@ Task<Status> forget_digests(Migration& migration) {
   co_return scanned;
 }
 
+/// What the source has there, and must be there at the target.
+void take_extent(SyncState& sync, ByteRange range, bool zero) {
+  if (!zero) {
+    sync.dirty->mark(range.offset, range.length);
+    return;
+  }
+  mark_where_written(sync, range);
+  if (sync.holes) note_hole(sync, range);
+}
+
+/// Of a disk that settles only what its own store has: the rest is what the target holds.
+void mark_everything(Migration& migration) {
+  DirtyBitmap& dirty = *migration.sync->dirty;
+  const HydratingDevice* const layer = migration.settling.layer;
+  if (layer == nullptr) return dirty.mark_all();
+  for (const DirtyBitmap::Run& run : layer->map().runs({0, dirty.size_bytes()}, SIZE_MAX)) {
+    if (!run.dirty) dirty.mark(run.range.offset, run.range.length);
+  }
+}
+
+/// Likewise. A chunk that a write makes present meanwhile is marked by that write.
 Task<Status> find_allocated(Migration& migration) {
   SyncState& sync = *migration.sync;
+  const HydratingDevice* const layer = migration.settling.layer;
   const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
-    if (!extent.zero) {
-      sync.dirty->mark(extent.offset, extent.length);
-      return;
+    const ByteRange whole{extent.offset, extent.length};
+    if (layer == nullptr) return take_extent(sync, whole, extent.zero);
+    for (const DirtyBitmap::Run& run : layer->map().runs(whole, SIZE_MAX)) {
+      if (!run.dirty) take_extent(sync, run.range, extent.zero);
     }
-    mark_where_written(sync, {extent.offset, extent.length});
-    if (sync.holes) note_hole(sync, {extent.offset, extent.length});
   };
   const Status scanned =
       co_await for_each_extent(migration, migration.disk.store(), sync.dirty->size_bytes(), visit);
   if (!scanned.ok() && scanned.error().code() != ErrorCode::kCancelled) {
-    sync.dirty->mark_all();  // the source cannot say what is allocated: everything is
+    mark_everything(migration);  // the source cannot say what is allocated: everything is
     co_return Status();
   }
   co_return scanned;
@@ -254,7 +277,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   auto recovered = std::move(migration.recovered);
   const bool same_target =
       !migration.opener || recovered.target_identity == migration.opener->identity();
-  if (resumed && !same_target) migration.sync->dirty->mark_all();
+  if (resumed && !same_target) mark_everything(migration);
   if (recorded || resumed) {
     migration.checkpoint = std::make_unique<JobCheckpoint>(migration, std::move(recovered));
   }
@@ -270,6 +293,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   SyncState& sync = *migration.sync;
   const Status noted = co_await prepare_holes(migration, resumed);
   if (!noted.ok()) co_return noted;
+  know_rest(migration);
   if (!resumed) {
     migration.disk.tracking().attach_job(sync.dirty.get());
     const Status found = co_await find_different(migration);

@@ -32,6 +32,9 @@ Task<Status> run_mode(Migration& migration) {
     case Mode::kShared:
       moved = co_await run_shared(migration);
       break;
+    case Mode::kSettle:
+      moved = co_await run_settle(migration);
+      break;
     case Mode::kHybrid:
       moved = co_await run_hybrid(migration);
       break;

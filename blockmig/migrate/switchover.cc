@@ -11,6 +11,7 @@
 #include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/read_back.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/settle.h"
 #include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
@@ -180,7 +181,7 @@ void hand_over(Migration& migration) {
   disk.set_mirror(nullptr);
   disk.tracking().attach_job(nullptr);
   disk.tracking().set_log(DirtyTracking::Recorded::kJob, nullptr);
-  auto target = migration.replica->release_target();
+  auto target = release_settled(migration, migration.replica->release_target());
   target->prefer_latency(true);
   if (migration.pivot) {
     swap_to_hydrating(migration, std::move(target));

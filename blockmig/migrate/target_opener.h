@@ -11,6 +11,7 @@
 #include "blockmig/block/block_device.h"
 #include "blockmig/io/task.h"
 #include "blockmig/migrate/data_at_rest.h"
+#include "blockmig/migrate/rest_merge.h"
 
 namespace blockmig {
 
@@ -53,6 +54,9 @@ class TargetOpener {
   /// For mode `shared`: the folder that the disk's image lies in; null where there is none. The
   /// opener's.
   virtual DataAtRest* data_at_rest() { return nullptr; }
+  /// For mode `settle`: what is known of the target as an image at rest; null where there is none.
+  /// The opener's.
+  virtual RestMerge* rest_merge() { return nullptr; }
   /// Removes what open() created; called when the job did not reach its decision, after the device
   /// was closed. Never an existing file: one that a disk was to return to is `left` again.
   virtual Task<void> discard() = 0;

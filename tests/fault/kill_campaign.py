@@ -13,7 +13,7 @@ import time
 import lives
 from moves import daemon
 
-MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid")
+MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "settle")
 
 
 def one_round(pick, mode, kills):

@@ -53,6 +53,7 @@ class Daemon:
         self.state = state
         self.log = log
         self.process = None
+        self.last_job = "job-1"
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -65,7 +66,7 @@ class Daemon:
         return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words, **keywords)
 
     def job(self):
-        shown = self.cli("status", "job-1", "-o", "json")
+        shown = self.cli("status", self.last_job, "-o", "json")
         return daemon.last_json(shown.stdout) if shown.returncode == 0 else {"state": "unknown"}
 
     def wait_for_end(self):
@@ -89,7 +90,8 @@ def writer(server, log, first):
 
 
 class Move:
-    """A disk under a writer, on its way from a folder's source.img to its target.img."""
+    """A disk under a writer, on its way from a folder's source.img to its target.img; in mode `settle` back from
+    there, where some of it is, to the source.img that the rest is still in."""
 
     def __init__(self, place, folder, mode, pick):
         """`place` holds the images and the daemon's state, `folder` what outlives them."""
@@ -116,9 +118,20 @@ class Move:
         served = self.server.cli("serve", "vm1", "--source", self._source)
         assert served.returncode == 0, served.stderr
         self.client = writer(self.server, self.log, self._first * 1_000_000_000)
+        if self._mode == "settle":
+            self._settle()
+            return
         moved = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", self._mode, "--detach",
                                 "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms")
         assert moved.returncode == 0, moved.stderr
+
+    def _settle(self):
+        gone = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", "shared")
+        assert gone.returncode == 0, gone.stderr
+        back = self.server.cli("settle", "vm1", "--into", self._source, "--detach", "--bwlimit", "6MiB/s")
+        assert back.returncode == 0, back.stderr
+        self.server.last_job = "job-2"
+        self.target = self._source
 
     def kill(self):
         self.server.kill()
@@ -131,6 +144,11 @@ class Move:
 
     def end(self, power_was_lost=False):
         """The move ends; the number of blocks that were written, none of which was lost."""
+        # What was written where nothing had been fetched yet goes with its daemon unless it was flushed.
+        settles = self._mode == "settle"
+        power_was_lost = power_was_lost or settles
+        if settles:  # no mirror beats this writer: as fast as it goes, and the writer is throttled
+            self.server.cli("set", "vm1", "bwlimit=0")
         self.server.wait_for_end()
         time.sleep(0.2)  # for writes that only the target gets
         self.kill()

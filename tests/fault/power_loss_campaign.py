@@ -15,7 +15,7 @@ import lives
 import moves
 from moves import daemon
 
-MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid")
+MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "settle")
 XFS_BYTES = 400 * moves.MIB
 
 

@@ -16,6 +16,7 @@
 
 #include "blockmig/base/planted.h"
 #include "hydration_world.h"
+#include "settle_world.h"
 #include "world.h"
 
 namespace {
@@ -24,6 +25,7 @@ using blockmig::PlantedBug;
 using blockmig::sim::HydrationWorld;
 using blockmig::sim::RunOptions;
 using blockmig::sim::RunResult;
+using blockmig::sim::SettleWorld;
 using blockmig::sim::World;
 
 /// A check of the engine's own that fails under a planted bug has found it.
@@ -79,6 +81,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack},
     {"pull-buffer-flips", PlantedBug::kPullBufferFlips},
     {"digest-misses-writes", PlantedBug::kDigestMissesWrites},
+    {"merge-before-presence", PlantedBug::kMergeBeforePresence},
+    {"merge-manifest-late", PlantedBug::kMergeManifestLate},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };
@@ -90,6 +94,7 @@ struct Arguments {
   std::string bug = "none";
   std::string mode = "any";
   bool hydration = false;
+  bool settling = false;
   bool expect_found = false;
   bool twice = false;
 };
@@ -118,9 +123,11 @@ Arguments parse(int count, char** words) {
     } else if (word == "--mode") {
       arguments.mode = value();
       arguments.hydration = arguments.mode == "hydration";
+      arguments.settling = arguments.mode == "settle";
       arguments.run.bitmaps = arguments.mode == "bitmaps";
       arguments.run.returns = arguments.mode == "return";
-      const bool special = arguments.hydration || arguments.run.bitmaps || arguments.run.returns;
+      const bool special = arguments.hydration || arguments.settling || arguments.run.bitmaps ||
+                           arguments.run.returns;
       if (arguments.mode != "any" && !special) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
@@ -156,6 +163,7 @@ RunResult run_world(const RunOptions& options) {
 }
 
 RunResult run_once(const Arguments& arguments) {
+  if (arguments.settling) return run_world<SettleWorld>(arguments.run);
   return arguments.hydration ? run_world<HydrationWorld>(arguments.run)
                              : run_world<World>(arguments.run);
 }

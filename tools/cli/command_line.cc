@@ -33,8 +33,9 @@ class Parser final {
         ->type_name("DIR");
     add_serve(*command("serve", "offer a disk to NBD clients", Verb::kServe), raw_);
     add_migrate(*command("migrate", "move a disk to another store", Verb::kMigrate), raw_);
-    add_settle(*command("settle", "fetch what a disk has at rest in a folder", Verb::kSettle),
-               raw_);
+    add_settle(
+        *command("settle", "fetch what a disk has at rest in a folder, or go back", Verb::kSettle),
+        raw_);
     add_backup(
         *command("backup", "copy a disk as of one instant, whole or what changed", Verb::kBackup),
         raw_);

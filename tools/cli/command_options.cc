@@ -170,10 +170,26 @@ void add_backup(CLI::App& app, RawOptions& raw) {
 
 void add_settle(CLI::App& app, RawOptions& raw) {
   app.add_option("DISK", raw.subject, "a disk that was moved with --mode shared")->required();
+  app.add_option("--into", raw.to,
+                 "the image that it fetches from, or its folder: the disk goes back there")
+      ->type_name("STORE");
+  app.add_option("--bwlimit", raw.bwlimit, "--into: at most this fast (default: unlimited)")
+      ->type_name("RATE");
+  app.add_option("--max-downtime", raw.max_downtime,
+                 "--into: longest that the switchover may hold requests (default: 100ms)")
+      ->type_name("TIME");
+  app.add_option("--on-stall", raw.on_stall,
+                 "--into: when the guest is too fast: throttle or fail (default: throttle)")
+      ->type_name("ACTION");
+  app.add_option("--verify", raw.verify,
+                 "--into: none, digest (of every chunk copied) or full (the whole image is read "
+                 "back; default: digest)")
+      ->type_name("HOW");
   app.add_flag("--detach", raw.detach, "return when it has begun");
   app.add_option("--timeout", raw.timeout, "stop waiting after this long; it goes on")
       ->type_name("TIME");
   add_output(app, raw, "table, json");
+  app.footer(kSettleFooter);
 }
 
 }  // namespace blockmig

@@ -137,6 +137,28 @@ Status convert_backup(const RawOptions& raw, CommandLine& command) {
   return converted.ok() ? check_backup(backup) : converted;
 }
 
+Status convert_settle(const RawOptions& raw, CommandLine& command) {
+  if (!raw.to.empty()) {
+    RawOptions copy = raw;
+    copy.mode = to_string(Mode::kSettle);
+    if (raw.on_stall.empty()) copy.on_stall = to_string(OnStall::kThrottle);
+    const Status converted = convert_migrate(copy, command);
+    if (!converted) return converted;
+    const OnStall action = command.migrate.options.on_stall;
+    if (action == OnStall::kThrottle || action == OnStall::kFail) return {};
+    return usage("--on-stall: a disk that settles can throttle or fail");
+  }
+  for (const std::string* text : {&raw.bwlimit, &raw.max_downtime, &raw.on_stall, &raw.verify}) {
+    if (!text->empty()) {
+      return usage("--bwlimit, --max-downtime, --on-stall and --verify go with --into");
+    }
+  }
+  Status status;
+  take(status, "--timeout", raw.timeout, command.timeout, parse_duration);
+  command.wait = !raw.detach;
+  return status;
+}
+
 Status convert_bitmap(const RawOptions& raw, BitmapSpec& bitmap) {
   Status status;
   take(status, "bitmap", raw.object, bitmap, parse_bitmap_spec);
@@ -228,13 +250,15 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
       break;
     case Verb::kMigrate:
       status = convert_migrate(raw, command);
+      if (status.ok() && command.migrate.options.mode == Mode::kSettle) {
+        status = usage("--mode settle: say 'blockmig settle DISK --into FOLDER'");
+      }
       break;
     case Verb::kBackup:
       status = convert_backup(raw, command);
       break;
     case Verb::kSettle:
-      take(status, "--timeout", raw.timeout, command.timeout, parse_duration);
-      command.wait = !raw.detach;
+      status = convert_settle(raw, command);
       break;
     case Verb::kSet:
       status = convert_set(raw, command);

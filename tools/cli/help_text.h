@@ -57,6 +57,14 @@ Modes: cold holds writers back while it copies; dbt copies in passes until the r
 --max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
 waiting, not the job.)";
 
+inline constexpr const char* kSettleFooter = R"(
+Examples:
+  blockmig settle vm1                       (fetch the rest: the folder is not needed any more)
+  blockmig settle vm1 --into /srv/folder    (write what is new back; the disk runs from there)
+
+Both work while the disk is in use, and can be run again after a crash. With --into only what the
+image lacks is written to it, and the disk's own store is left behind when everything is there.)";
+
 inline constexpr const char* kBackupFooter = R"(
 Examples:
   blockmig backup vm1 /backup/vm1.img --bitmap mon              (everything)

@@ -61,12 +61,14 @@ ManifestReport describe(const std::string& path, const Manifest& manifest) {
   report.generation = manifest.generation;
   report.owner = manifest.owner;
   report.owner_epoch = manifest.owner_epoch;
+  report.changing = manifest.changing;
   report.chunk_bytes = ChunkDigests::kChunkBytes;
   report.unknown_chunks = manifest.digests.unknown_chunks();
   for (const ChunkDigests::Run& run : manifest.digests.runs()) {
     if (run.known) report.known_chunks += run.count;
   }
-  if (report.unknown_chunks == 0) report.digest = manifest.digests.image().hex();
+  if (report.unknown_chunks == 0 && !report.changing)
+    report.digest = manifest.digests.image().hex();
   return report;
 }
 
@@ -77,7 +79,7 @@ std::string text_of(const ManifestReport& report) {
           (report.owner_epoch == 0
                ? std::string("none")
                : "disk '" + report.owner + "', epoch " + std::to_string(report.owner_epoch)) +
-          "\n";
+          (report.changing ? ", which is being settled into it" : "") + "\n";
   text += "  chunks   " + std::to_string(report.known_chunks) + " with a digest, " +
           std::to_string(report.unknown_chunks) + " changed since, of " +
           format_bytes(report.chunk_bytes) + "; the rest is zeros\n";
@@ -147,6 +149,11 @@ void compare(const Manifest& manifest, const ChunkDigests& found, ManifestReport
 ExitCode check(const CommandLine& command, const std::string& path) {
   Result<Manifest> manifest = load_manifest(path);
   if (!manifest) return report(manifest.error());
+  if (manifest->changing) {
+    return report(
+        Error(ErrorCode::kPrecondition, "disk '" + manifest->owner + "' is being settled into " +
+                                            path + ": what it holds is known when that has ended"));
+  }
   const Result<ImageFacts> facts = look_at_image(path);
   if (!facts) return report(facts.error());
   const Status identity = check_identity(path, *manifest, false);

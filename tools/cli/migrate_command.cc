@@ -183,6 +183,7 @@ ExitCode run_backup(const CommandLine& command, const CommandContext& context) {
 }
 
 ExitCode run_settle(const CommandLine& command, const CommandContext& context) {
+  if (!command.migrate.target.empty()) return migrate_in_daemon(command, *context.daemon);
   StopSignals signals;
   const Result<std::string> answer =
       ask(*context.daemon, "POST", disk_path(command.subject) + "/settle");

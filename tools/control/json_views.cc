@@ -288,6 +288,7 @@ std::string to_json(const ManifestReport& report, JsonStyle style) {
   json["generation"] = report.generation;
   json["owner"] = report.owner;
   json["owner_epoch"] = report.owner_epoch;
+  json["changing"] = report.changing;
   json["chunk_bytes"] = report.chunk_bytes;
   json["known_chunks"] = report.known_chunks;
   json["unknown_chunks"] = report.unknown_chunks;

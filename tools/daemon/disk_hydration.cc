@@ -4,11 +4,13 @@
 #include <utility>
 
 #include "blockmig/base/uri.h"
+#include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/folder_at_rest.h"
+#include "tools/daemon/folder_merge.h"
 #include "tools/daemon/job_changes.h"
 
 namespace blockmig {
@@ -61,7 +63,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
       if (!ours.ok()) {
         found = ours.error();
       } else if (rest->base_generation != 0) {
-        found = co_await open_at_rest(loop_, rest->base_uri, rest->base_generation);
+        found = co_await open_at_rest(loop_, *rest);
       } else {
         found = co_await open_source(request, from);
       }
@@ -105,6 +107,7 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
       const HydrationRecord record = **left;
       co_await forget_rest(journal_, record);
     }
+    co_await finish_manifests(disk);
     co_return;
   }
   const HydrationRecord rest = hydrating->record();
@@ -121,6 +124,26 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
   } else {
     log_.error("hydration does not go on: " + id.error().message(),
                {disk->name(), "", disk->disk().epoch()});
+  }
+}
+
+/// The disk is whole in its own store: what a crash has kept manifests from being told.
+Task<void> DiskService::finish_manifests(std::shared_ptr<ServedDisk> disk) {
+  const std::string name = disk->name();
+  const std::uint64_t epoch = disk->disk().epoch();
+  const std::string uris[] = {disk->disk().store_uri(), disk->previous_uri()};
+  for (const std::string& uri : uris) {
+    const Result<StoreUri> store = parse_store_uri(uri);
+    if (!store || store->kind != StoreUri::Kind::kFile) continue;
+    const bool is_its_store = &uri == &uris[0];
+    if (owners_ != nullptr) {
+      const bool taken = co_await owners_->is_another_ones(name, *store);
+      if (taken) continue;
+    }
+    const Result<bool> finished = co_await offload(loop_, [&name, &store, epoch, is_its_store] {
+      return finish_manifest(store->path, name, epoch, is_its_store);
+    });
+    if (!finished) log_.warning(finished.error().message(), {name, "", epoch});
   }
 }
 

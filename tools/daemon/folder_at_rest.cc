@@ -59,6 +59,7 @@ Task<Status> FolderAtRest::prepare(const DirtyBitmap& rest, const std::string& d
   if (!described.ok()) co_return described.error();
   described_ = *std::move(described);
   Manifest manifest(described_->size_bytes());
+  epoch_ = epoch;
   manifest.generation = generation_;
   manifest.owner = disk;
   manifest.owner_epoch = epoch;
@@ -77,7 +78,8 @@ Task<Status> FolderAtRest::publish() {
   const std::string& path = path_;
   const Status published = co_await offload(loop_, [&path] { return publish_staged(path); });
   if (!published) co_return published;
-  const FolderImage::Expected expected{generation_, inode_, described_->size_bytes()};
+  const FolderImage::Expected expected{generation_, inode_, described_->size_bytes(), disk_,
+                                       epoch_};
   if (base_) {
     const Status closed = co_await base_->close();
     static_cast<void>(closed);  // of a try that came to nothing; it was only read
@@ -99,14 +101,14 @@ Task<void> FolderAtRest::discard() {
   co_await offload(loop_, [&path] { discard_staged(path); });
 }
 
-Task<Result<std::unique_ptr<BlockDevice>>> open_at_rest(IoLoop& loop, std::string uri,
-                                                        std::uint64_t generation) {
-  const Result<StoreUri> store = parse_store_uri(uri);
+Task<Result<std::unique_ptr<BlockDevice>>> open_at_rest(IoLoop& loop, HydrationRecord rest) {
+  const Result<StoreUri> store = parse_store_uri(rest.base_uri);
   if (!store) co_return store.error();
   std::string path = store->path;
   Result<Manifest> manifest = co_await offload(loop, [&path] { return load_manifest(path); });
   if (!manifest) co_return manifest.error();
-  const FolderImage::Expected expected{generation, manifest->image.inode, manifest->size_bytes()};
+  const FolderImage::Expected expected{rest.base_generation, manifest->image.inode,
+                                       manifest->size_bytes(), rest.disk, rest.epoch};
   auto digests = std::make_shared<ChunkDigests>(std::move(manifest->digests));
   auto opened = co_await open_image(loop, std::move(path), expected, std::move(digests));
   co_return std::move(opened);

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "blockmig/io/io_loop.h"
+#include "blockmig/journal/journal.h"
 #include "blockmig/migrate/data_at_rest.h"
 #include "sharedfs/rest_digests.h"
 
@@ -38,6 +39,7 @@ class FolderAtRest final : public DataAtRest {
   std::string path_;
   std::string disk_;
   std::uint64_t generation_ = 0;
+  std::uint64_t epoch_ = 0;  ///< of the disk, once it has left
   BlockDevice* store_ = nullptr;
   std::optional<RestDigests> digests_;
   std::shared_ptr<ChunkDigests> described_;
@@ -45,10 +47,9 @@ class FolderAtRest final : public DataAtRest {
   std::unique_ptr<BlockDevice> base_;
 };
 
-/// The image at rest that a journal names, checked against its manifest's generation. kMismatch,
-/// kNotFound …; messages name the path.
-Task<Result<std::unique_ptr<BlockDevice>>> open_at_rest(IoLoop& loop, std::string uri,
-                                                        std::uint64_t generation);
+/// The image at rest that a journal's record names, checked against its manifest's generation.
+/// kMismatch, kNotFound …; messages name the path.
+Task<Result<std::unique_ptr<BlockDevice>>> open_at_rest(IoLoop& loop, HydrationRecord rest);
 
 /// Takes the disk's name off the manifest of an image that it does not need any more.
 Task<Status> release_at_rest(IoLoop& loop, std::string uri, std::string disk);

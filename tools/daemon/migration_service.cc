@@ -8,6 +8,7 @@
 #include "blockmig/base/uri.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/return_record.h"
 #include "tools/control/json.h"
 #include "tools/daemon/backup_target.h"
@@ -77,6 +78,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.bitmaps = &(*disk)->bitmaps();
   plan.returning = request.options.mode == Mode::kReturn;
   plan.resumed = resumed;
+  plan.settling = request.options.mode == Mode::kSettle;
   if (plan.returning) {
     const Status known = check_way_back(plan.bitmaps, request.disk, plan.epoch - 1);
     if (!known) co_return known.error();
@@ -92,6 +94,37 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   co_return plan;
 }
 
+/// A disk that settles goes to the image that it fetches from, which the request names by itself or
+/// by its folder.
+Task<Status> MigrationService::find_base(Disk& disk, MigrateRequest& request) {
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  if (layer == nullptr || !layer->at_rest()) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "disk '" + disk.name() + "' is whole at " + disk.store_uri() +
+                        ": nothing of it is at rest in a folder that it could go back into");
+  }
+  TargetPlan plan;
+  const std::string name = disk.name();
+  const HydrationRecord rest = layer->record();
+  const Result<StoreUri> base = parse_store_uri(rest.base_uri);
+  const Result<StoreUri> into = parse_store_uri(request.target);
+  if (!base) co_return base.error();
+  if (!into) co_return into.error();
+  plan.source = *base;  // a folder stands for the file of its name in it
+  plan.target = *into;
+  const bool same = co_await offload(loop_, [&plan] {
+    plan.target = resolve_target(plan);
+    return same_store(plan.target, plan.source);
+  });
+  if (!same) {
+    co_return Error(ErrorCode::kPrecondition, "what is at rest of disk '" + name + "' is in " +
+                                                  base->text + ", not in " + into->text);
+  }
+  request.target = base->text;
+  request.options.granularity_bytes = rest.granularity_bytes;
+  co_return Status();
+}
+
 Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   const std::string running = jobs_.job_of(request.disk);
   const auto disk = disks_.get(request.disk);
@@ -99,6 +132,10 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   if (!running.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
                                           running + ": wait for it, or abort it");
+  }
+  if (request.options.mode == Mode::kSettle) {
+    const Status found = co_await find_base((*disk)->disk(), request);
+    if (!found) co_return found.error();
   }
   Result<TargetPlan> plan = co_await plan_target(request, false);
   if (!plan) co_return plan.error();

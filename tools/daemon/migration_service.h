@@ -79,6 +79,7 @@ class MigrationService final {
   Task<Result<Opening>> make_opener(const MigrateRequest& request, const TargetPlan& plan,
                                     bool resumed);
   Task<Result<BackupRecord::Bitmap>> begin_bitmap(const MigrateRequest& request, bool resumed);
+  Task<Status> find_base(Disk& disk, MigrateRequest& request);
   /// The id of a job of this daemon that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
   /// Keeps a job's final report, for later daemons to show.

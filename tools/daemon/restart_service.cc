@@ -71,8 +71,12 @@ Task<Status> RestartService::prepare(Disk& disk) {
   const auto owner = co_await journal_.load_disk(disk.name());
   if (!owner) co_return owner.error();
   if (owner->has_value() && !(*owner)->hydration.empty()) {
-    unfinished_.erase(found);  // it has switched; its hydration goes on by its own record
-    co_return Status();
+    const auto rest = co_await journal_.load_hydration(disk.name());
+    if (!rest) co_return rest.error();
+    if (!rest->has_value() || (*rest)->job == job.record.id) {
+      unfinished_.erase(found);  // it has switched; its hydration goes on by its own record
+      co_return Status();
+    }
   }
   if (goes_on(job.record)) {
     Result<RecoveredTracking> tracking = co_await recover(journal_, disk, job.record.id, loop_);
@@ -86,9 +90,11 @@ Task<Status> RestartService::prepare(Disk& disk) {
   // Nobody tracks it any more: what is recorded must not be believed later.
   const JobRecord record = job.record;
   const Status ended = co_await record_end(record);
-  // What a disk has left is left still, and may be returned to.
-  const bool returns = record.mode == to_string(Mode::kReturn);
-  if (ended && owners_ != nullptr && !returns) {
+  // What a disk has left is left still, and may be returned to; what it fetches from it still
+  // needs.
+  const bool needs_target =
+      record.mode == to_string(Mode::kReturn) || record.mode == to_string(Mode::kSettle);
+  if (ended && owners_ != nullptr && !needs_target) {
     co_await owners_->forget_target(record.disk, record.target_uri);
   }
   if (ended) unfinished_.erase(disk.name());

@@ -18,17 +18,6 @@ using Stamp = std::optional<OwnerStamp>;
 constexpr const char* kTopic = "owner";
 constexpr const char* kName = "identity";
 
-bool has_stamps(const StoreUri& store) { return store.kind == StoreUri::Kind::kFile; }
-
-/// The reasons for which a store goes without a stamp.
-bool is_unstampable(const Error& error) {
-  return error.code() == ErrorCode::kReadOnly || error.code() == ErrorCode::kNotSupported;
-}
-
-bool is_of(const Stamp& stamp, const std::string& owner, const std::string& disk) {
-  return stamp && stamp->owner == owner && stamp->disk == disk;
-}
-
 /// The image as it is left: later changes are somebody else's. Synced first: a power loss would
 /// take back a time of change that was not, and the image would look like another one.
 void note_left(OwnerStamp& stamp, const std::string& path) {
@@ -47,6 +36,16 @@ Status judge_return_now(const Stamp& stamp, const Claimant& who, bool resumed) {
 }
 
 }  // namespace
+
+bool StoreOwners::has_stamps(const StoreUri& store) { return store.kind == StoreUri::Kind::kFile; }
+
+bool StoreOwners::is_unstampable(const Error& error) {
+  return error.code() == ErrorCode::kReadOnly || error.code() == ErrorCode::kNotSupported;
+}
+
+bool StoreOwners::is_of(const Stamp& stamp, const std::string& owner, const std::string& disk) {
+  return stamp && stamp->owner == owner && stamp->disk == disk;
+}
 
 std::string place_of(const std::string& state_dir) {
   std::array<char, 256> host{};
@@ -192,16 +191,6 @@ Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceCho
   co_await change_quietly(*previous, disk, std::move(settle));
 }
 
-Task<Status> StoreOwners::check_base(const std::string& disk, const StoreUri& base,
-                                     std::uint64_t epoch) {
-  if (!has_stamps(base)) co_return Status();
-  const std::string& path = base.path;
-  const Result<Stamp> stamp = co_await offload(loop_, [&path] { return read_stamp(path); });
-  if (!stamp) co_return is_unstampable(stamp.error()) ? Status() : Status(stamp.error());
-  const Claimant who = claimant(disk, base, epoch);
-  co_return judge_base(*stamp, who);
-}
-
 Task<void> StoreOwners::release(const std::string& disk, const std::string& store_uri) {
   const Result<StoreUri> store = parse_store_uri(store_uri);
   if (!store) co_return;
@@ -229,6 +218,7 @@ Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
   if (!has_stamps(move.target)) co_return token;
   const Claimant who = claimant(move.disk, move.target, move.epoch);
   StampChange take = [this, &who, &move, &token](const Stamp& stamp) -> Result<Stamp> {
+    if (move.settling) return claim_base(stamp, move);
     const auto known = judge_target(stamp, who);
     if (!known) return known.error();
     if (move.returning) {
@@ -272,8 +262,8 @@ Task<void> StoreOwners::leave_again(const Move& move) {
 Task<void> StoreOwners::announce(const Move& move) {
   StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk)) return stamp;
-    OwnerStamp taking = *stamp;
-    taking.state = StampState::kTaking;
+    OwnerStamp taking = make_stamp(StampState::kTaking, move.disk, move.epoch, move.source.text);
+    taking.token = stamp->token;
     return Stamp(std::move(taking));
   };
   co_await change_quietly(move.target, move.disk, std::move(target));
@@ -318,6 +308,9 @@ Task<void> StoreOwners::withdraw(const Move& move) {
   co_await change_quietly(move.source, move.disk, std::move(source));
   StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kTaking) return stamp;
+    if (move.settling) {
+      return Stamp(make_stamp(StampState::kBase, move.disk, move.epoch - 1, move.source.text));
+    }
     OwnerStamp unfinished = *stamp;
     unfinished.state = StampState::kTarget;
     return Stamp(std::move(unfinished));

@@ -69,6 +69,7 @@ class StoreOwners final {
     std::uint64_t epoch = 0;  ///< of the disk at its target
     bool returning = false;   ///< to the store that it has left, which must be as it was left
     bool resumed = false;     ///< after a restart
+    bool settling = false;    ///< into the image that the disk fetches from
   };
   /// The target is open. The token of this use of it; 0: it has no stamp.
   Task<Result<std::uint64_t>> claim_target(const Move& move);
@@ -76,6 +77,13 @@ class StoreOwners final {
   Status check_return(const Move& move) const;
   /// A move back that came to nothing: the image is left as it is now.
   Task<void> leave_again(const Move& move);
+  /// Of the base of a disk that is about to go back into it. As judge_base(). Blocks.
+  Status check_merge(const Move& move) const;
+  /// The base is as it was when the disk left it, by its stamp.
+  Task<bool> is_as_left(const std::string& disk, const StoreUri& base, std::uint64_t size_bytes,
+                        std::int64_t modified_ns) const;
+  /// Its stamp says that it is another disk's, or another daemon's.
+  Task<bool> is_another_ones(const std::string& disk, const StoreUri& store) const;
   Task<void> announce(const Move& move);
   Task<void> confirm(const Move& move, bool source_needed);
   Task<void> withdraw(const Move& move);
@@ -93,6 +101,13 @@ class StoreOwners final {
  private:
   OwnerStamp make_stamp(StampState state, const std::string& disk, std::uint64_t epoch,
                         const std::string& other_uri) const;
+  Result<std::optional<OwnerStamp>> claim_base(const std::optional<OwnerStamp>& stamp,
+                                               const Move& move) const;
+  static bool has_stamps(const StoreUri& store);
+  /// One of the reasons for which a store goes without a stamp.
+  static bool is_unstampable(const Error& error);
+  static bool is_of(const std::optional<OwnerStamp>& stamp, const std::string& owner,
+                    const std::string& disk);
   /// A change that nothing waits for: trouble is logged.
   Task<void> change_quietly(const StoreUri& store, const std::string& disk, StampChange change);
   Task<Result<std::optional<OwnerStamp>>> change(const StoreUri& store, StampChange change);

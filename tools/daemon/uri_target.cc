@@ -19,6 +19,7 @@
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/clipped_device.h"
 #include "tools/daemon/folder_at_rest.h"
+#include "tools/daemon/folder_merge.h"
 
 namespace blockmig {
 namespace {
@@ -78,6 +79,9 @@ Status check_file_target(const TargetPlan& plan, std::uint64_t size_bytes) {
     }
     const Status folder = check_folder(path);
     if (!folder) return folder;
+    if (plan.settling) {
+      return Error(ErrorCode::kNotFound, "image " + path + " is not in its folder any more");
+    }
     return check_space(plan, nullptr);
   }
   if (S_ISBLK(facts.st_mode)) return {};  // its size is known when it is open
@@ -109,6 +113,7 @@ Status check_owner(const TargetPlan& plan) {
     return Error(ErrorCode::kPrecondition, "a copy without a daemon cannot return anywhere");
   }
   if (plan.owners == nullptr || plan.target.kind != StoreUri::Kind::kFile) return {};
+  if (plan.settling) return plan.owners->check_merge(move_of(plan));
   const auto stamp = read_stamp(plan.target.path);
   if (!stamp) {
     const ErrorCode code = stamp.error().code();
@@ -136,7 +141,8 @@ std::string identity_of(const std::string& path) {
 }  // namespace
 
 StoreOwners::Move move_of(const TargetPlan& plan) {
-  return {plan.disk, plan.source, plan.target, plan.epoch, plan.returning, plan.resumed};
+  return {plan.disk,      plan.source,  plan.target,  plan.epoch,
+          plan.returning, plan.resumed, plan.settling};
 }
 
 StoreUri resolve_target(const TargetPlan& plan) {
@@ -306,6 +312,14 @@ DataAtRest* UriTarget::data_at_rest() {
   if (plan_.source.kind != StoreUri::Kind::kFile) return nullptr;
   if (!at_rest_) at_rest_ = std::make_unique<FolderAtRest>(loop_, plan_.source.path, plan_.disk);
   return at_rest_.get();
+}
+
+RestMerge* UriTarget::rest_merge() {
+  if (!plan_.settling || plan_.target.kind != StoreUri::Kind::kFile) return nullptr;
+  if (!merge_) {
+    merge_ = std::make_unique<FolderMerge>(loop_, plan_.target, plan_.disk, plan_.owners);
+  }
+  return merge_.get();
 }
 
 Task<void> UriTarget::discard() {

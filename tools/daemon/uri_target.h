@@ -36,6 +36,7 @@ struct TargetPlan {
   BitmapKeeper* bitmaps = nullptr;         ///< the disk's
   bool returning = false;                  ///< mode `return`
   bool resumed = false;                    ///< after a restart
+  bool settling = false;                   ///< mode `settle`
 };
 
 StoreOwners::Move move_of(const TargetPlan& plan);
@@ -65,6 +66,7 @@ class UriTarget final : public TargetOpener {
   std::string identity() const override { return identity_; }
   BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
   DataAtRest* data_at_rest() override;
+  RestMerge* rest_merge() override;
 
  private:
   Task<Result<std::unique_ptr<BlockDevice>>> open_store(std::uint64_t size_bytes);
@@ -77,6 +79,7 @@ class UriTarget final : public TargetOpener {
   TargetPlan plan_;
   std::string identity_;
   std::unique_ptr<DataAtRest> at_rest_;
+  std::unique_ptr<RestMerge> merge_;
   ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover
   bool claimed_ = false;
   bool announced_ = false;

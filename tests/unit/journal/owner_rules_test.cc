@@ -173,6 +173,12 @@ TEST(OwnerRules, BaseMustStillBeTheDisks) {
   }
 }
 
+TEST(OwnerRules, ADiskOnItsWayBackMayStillFetchFromTheImage_I7) {
+  EXPECT_TRUE(judge_base(stamp(StampState::kTaking, 6), knowing()).ok());
+  EXPECT_FALSE(judge_base(stamp(StampState::kTaking, 7), knowing()).ok());
+  EXPECT_FALSE(judge_base(stamp(StampState::kTaking, 6, "you"), knowing()).ok());
+}
+
 TEST(OwnerRules, ForceOwnDemandsTheRightProof) {
   const OwnerStamp there = stamp(StampState::kCurrent);
   EXPECT_TRUE(judge_force(there, "/a", 5, "me").ok());

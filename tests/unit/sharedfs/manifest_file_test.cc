@@ -32,7 +32,7 @@ TEST_F(ManifestFile, IsReplacedWholeAndLeavesNothingElse) {
   manifest.generation = 2;
   ASSERT_TRUE(save_manifest(image, manifest).ok());
   EXPECT_EQ(load_manifest(image)->generation, 2u);
-  EXPECT_EQ(*load_generation(image), 2u);
+  EXPECT_EQ(load_manifest_header(image)->generation, 2u);
   std::size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(folder.path())) {
     static_cast<void>(entry);
@@ -62,10 +62,10 @@ TEST_F(ManifestFile, WhatCannotBeReplacedStays) {
 
 TEST_F(ManifestFile, MissingAndForeignFilesAreToldApart) {
   EXPECT_EQ(load_manifest(image).error().code(), ErrorCode::kNotFound);
-  EXPECT_EQ(load_generation(image).error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(load_manifest_header(image).error().code(), ErrorCode::kNotFound);
   std::ofstream(manifest_path(image)) << "hello";
   EXPECT_EQ(load_manifest(image).error().code(), ErrorCode::kProtocol);
-  EXPECT_EQ(load_generation(image).error().code(), ErrorCode::kProtocol);
+  EXPECT_EQ(load_manifest_header(image).error().code(), ErrorCode::kProtocol);
   EXPECT_NE(load_manifest(image).error().message().find(manifest_path(image)), std::string::npos);
 }
 

@@ -6,6 +6,7 @@
 #include "blockmig/base/crc32c.h"
 #include "blockmig/base/endian.h"
 #include "blockmig/base/random.h"
+#include "sharedfs/image_source.h"
 #include "sharedfs/manifest_format.h"
 
 namespace blockmig {
@@ -52,6 +53,26 @@ TEST(Manifest, ComesBackAsItWasWritten) {
   EXPECT_TRUE(after->digests.is_zero(6));
 }
 
+TEST(Manifest, SaysThatItsOwnerIsWritingToTheImage) {
+  Manifest manifest = example();
+  EXPECT_FALSE(decode_manifest(encode_manifest(manifest))->changing);
+  manifest.changing = true;
+  EXPECT_TRUE(decode_manifest(encode_manifest(manifest))->changing);
+}
+
+TEST(Manifest, OnlyItsOwnerGoesOnWithALaterGeneration) {
+  const FolderImage::Expected owner{7, 1, 2, "vm1", 3};
+  EXPECT_TRUE(FolderImage::is_meant(owner, 7, "vm1", 3));
+  EXPECT_TRUE(FolderImage::is_meant(owner, 9, "vm1", 3));
+  EXPECT_FALSE(FolderImage::is_meant(owner, 6, "vm1", 3));
+  EXPECT_FALSE(FolderImage::is_meant(owner, 9, "vm1", 4));
+  EXPECT_FALSE(FolderImage::is_meant(owner, 9, "vm2", 3));
+  EXPECT_FALSE(FolderImage::is_meant(owner, 9, "", 0));
+  const FolderImage::Expected stranger{7, 1, 2};
+  EXPECT_TRUE(FolderImage::is_meant(stranger, 7, "vm1", 3));
+  EXPECT_FALSE(FolderImage::is_meant(stranger, 8, "vm1", 3));
+}
+
 TEST(Manifest, AnImageOfZerosCostsNoDigests) {
   EXPECT_LT(encode_manifest(Manifest(16 * kTiB)).size(), 128u);
 }
@@ -92,7 +113,7 @@ TEST(Manifest, RightChecksumsDoNotMakeWrongFieldsRight) {
     return bad;
   };
   EXPECT_EQ(refusal(with(manifest_format::kVersionAt, 0, 2)), ErrorCode::kProtocol);
-  EXPECT_EQ(refusal(with(manifest_format::kFlagsAt, 1, 2)), ErrorCode::kProtocol);
+  EXPECT_EQ(refusal(with(manifest_format::kFlagsAt, 2, 2)), ErrorCode::kProtocol);
   EXPECT_EQ(refusal(with(manifest_format::kGranularityAt, 4096, 4)), ErrorCode::kProtocol);
   EXPECT_EQ(refusal(with(manifest_format::kSizeAt, UINT64_MAX, 8)), ErrorCode::kProtocol);
   EXPECT_EQ(refusal(with(manifest_format::kSizeAt, 2 * kChunk, 8)), ErrorCode::kProtocol);

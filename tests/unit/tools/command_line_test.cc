@@ -128,6 +128,21 @@ TEST(CommandLine, TheWayBackIsRecordedAndTaken) {
   EXPECT_EQ(parse("migrate vm1 --to /a --mode return").migrate.options.mode, Mode::kReturn);
 }
 
+TEST(CommandLine, ADiskSettlesHereOrIntoItsFolder) {
+  EXPECT_EQ(parse("settle vm1").subject, "vm1");
+  EXPECT_EQ(parse("settle vm1").migrate.target, "");
+  const MigrateRequest into = parse("settle vm1 --into /srv/folder --bwlimit 1MiB/s").migrate;
+  EXPECT_EQ(into.disk, "vm1");
+  EXPECT_EQ(into.target, "file:///srv/folder");
+  EXPECT_EQ(into.options.mode, Mode::kSettle);
+  EXPECT_EQ(into.options.on_stall, OnStall::kThrottle);
+  EXPECT_EQ(into.options.bwlimit_bytes_per_second, kMiB);
+  for (const char* wrong : {"settle vm1 --into /f --on-stall mirror", "settle vm1 --verify full",
+                            "migrate vm1 --to /f --mode settle"}) {
+    EXPECT_FALSE(parse_command_line(words(wrong)).command.has_value()) << wrong;
+  }
+}
+
 TEST(CommandLine, BackupIsAPointInTimeSinceABitmap) {
   const MigrateRequest full = parse("backup vm1 /b/x.img").migrate;
   EXPECT_TRUE(full.backup && full.options.point_in_time);

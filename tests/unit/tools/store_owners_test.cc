@@ -212,6 +212,44 @@ TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceSomebodyElseHadIt_I5) 
   EXPECT_NE(*first, *late);
 }
 
+TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_I3) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  // Away: the target is the overlay, the source its base.
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  run_task(*loop_, mine.owners.confirm(move(2), true));
+  ASSERT_EQ(state_of(source_), "base 2");
+  const std::string disk = "vm1";
+  const auto left = look_at_owned_image(source_.path);
+  EXPECT_TRUE(run_task(*loop_, mine.owners.is_as_left(disk, source_, kSize, left->modified_ns)));
+  EXPECT_FALSE(run_task(*loop_, mine.owners.is_as_left(disk, source_, kSize, 1)));
+  // Back.
+  StoreOwners::Move back{"vm1", target_, source_, 3};
+  EXPECT_FALSE(run_task(*loop_, mine.owners.claim_target(back)).ok()) << "not by another mode";
+  back.settling = true;
+  EXPECT_TRUE(mine.owners.check_merge(back).ok());
+  EXPECT_FALSE(yours.owners.check_merge(back).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(back)).ok());
+  EXPECT_EQ(state_of(source_), "base 2") << "a target could be overwritten";
+  run_task(*loop_, mine.owners.announce(back));
+  EXPECT_EQ(state_of(source_), "taking 3");
+  EXPECT_EQ(state_of(target_), "moving 2");
+  EXPECT_FALSE(yours.claim(source_, 9, false).ok());
+  EXPECT_TRUE(run_task(*loop_, yours.owners.is_another_ones(disk, source_)));
+  EXPECT_FALSE(run_task(*loop_, mine.owners.is_another_ones(disk, source_)));
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok()) << "a restart";
+  EXPECT_EQ(state_of(source_), "base 2") << "it came to nothing";
+  run_task(*loop_, mine.owners.announce(back));
+  run_task(*loop_, mine.owners.withdraw(back));
+  EXPECT_EQ(state_of(source_), "base 2");
+  EXPECT_EQ(state_of(target_), "current 2");
+  run_task(*loop_, mine.owners.announce(back));
+  run_task(*loop_, mine.owners.confirm(back, false));
+  EXPECT_EQ(state_of(source_), "current 3");
+  EXPECT_EQ(state_of(target_), "left 3");
+}
+
 TEST_F(StoreOwnersTest, TargetThatIsSomebodysDiskIsRefusedBeforeItIsOpened) {
   Folder mine(*loop_, "here");
   Folder yours(*loop_, "there");

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "settle_world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "blockmig/migrate/checkpoint.h"
+#include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/pivot.h"
+
+namespace blockmig::sim {
+namespace {
+
+const std::string kDisk = "disk";
+const std::string kRegions = "absent.job-0.2";
+constexpr std::uint32_t kChunk = 65536;
+constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
+
+}  // namespace
+
+SettleWorld::SettleWorld(const RunOptions& options)
+    : options_(options),
+      random_(options.seed),
+      loop_(random_),
+      size_bytes_(random_.between(3, 16) * kChunk + random_.below(4) * 3 * kSectorBytes),
+      history_(std::make_unique<History>(size_bytes_)),
+      journal_(loop_, random_, journal_records_) {
+  journal_.on_decision = [this](const DiskRecord& record) { check_decision(record); };
+}
+
+SettleWorld::~SettleWorld() = default;
+
+void SettleWorld::note(const std::string& text) {
+  if (!options_.verbose) return;
+  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
+  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
+}
+
+void SettleWorld::complain(const std::string& text) {
+  note("VIOLATION " + text);
+  if (result_.violation.empty()) result_.violation = text;
+}
+
+RunResult SettleWorld::run() {
+  auto story_task = story();
+  scope_.spawn(std::move(story_task));
+  while (!finished_ && result_.violation.empty() && loop_.step()) {
+  }
+  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
+  result_.trace_hash = loop_.trace_hash();
+  return result_;
+}
+
+/// As a move in mode shared and some time afterwards leave it: chunks are at rest, or were fetched,
+/// or were written in the overlay.
+void SettleWorld::prepare() {
+  overlay_ = std::make_shared<FaultDevice>(loop_, random_, "overlay", size_bytes_);
+  folder_.image = std::make_shared<FaultDevice>(loop_, random_, "image", size_bytes_);
+  if (random_.chance(1, 2)) overlay_->fill(std::byte{0xA5});
+  Manifest manifest(size_bytes_);
+  manifest.generation = 3;
+  manifest.owner = kDisk;
+  manifest.owner_epoch = 2;
+  auto map = *PresenceMap::create(size_bytes_, kChunk);
+  prepare_overlay(*map, manifest);
+  folder_.manifest = std::make_shared<const Manifest>(std::move(manifest));
+  history_->acknowledge_flush(history_->tick());
+  first_image_.resize(size_bytes_);
+  folder_.image->peek(0, first_image_);
+  HydrationRecord rest{kDisk, 2, "sim:image", kChunk, false, kRegions, "job-0"};
+  rest.base_generation = 3;
+  rest.hydrate = random_.chance(1, 2) ? Hydrate::kOnDemand : Hydrate::kNever;
+  journal_.preset({kDisk, "sim:overlay", 2, size_bytes_, "sim:image", kRegions}, rest,
+                  map->durable_form());
+}
+
+void SettleWorld::prepare_overlay(PresenceMap& map, Manifest& manifest) {
+  auto absent = *DirtyBitmap::create(size_bytes_, kChunk);
+  std::vector<std::byte> content(kChunk);
+  const std::uint64_t absent_percent = random_.between(10, 100);
+  for (std::uint64_t chunk = 0; chunk < absent->chunk_count(); ++chunk) {
+    const ByteRange range = absent->chunk_range(chunk);
+    const bool hole = random_.chance(1, 5);
+    const bool rests = random_.below(100) < absent_percent;
+    const bool newer = !rests && random_.chance(1, 2);
+    const MutableBytes bytes(content.data(), range.length);
+    std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    for (std::uint64_t at = 0; !hole && at < range.length;) {
+      const std::uint64_t sector = (range.offset + at) / kSectorBytes;
+      const ByteRange where = history_->sector_range(sector);
+      const MutableBytes here = bytes.subspan(at, where.length);
+      const SectorValue value = history_->next_value();
+      history_->encode(sector, value, here);
+      history_->end_write(history_->begin_write(sector, {value}), true);
+      at += where.length;
+    }
+    if (!rests) overlay_->preload(range.offset, bytes);
+    if (newer) {
+      // The image has something older, which is nobody's business any more.
+      std::fill(bytes.begin(), bytes.end(), std::byte{0x5A});
+      manifest.digests.invalidate(range.offset, 1);
+    } else if (!hole) {
+      manifest.digests.set(range.offset, bytes);
+    }
+    if (newer || !hole) folder_.image->preload(range.offset, bytes);
+    // Zeros are never absent.
+    if (rests && !hole) absent->mark(range.offset, range.length);
+    if (rests && hole) overlay_->preload(range.offset, bytes);
+  }
+  map.set_absent(*absent);
+}
+
+void SettleWorld::plan_faults() {
+  heal();
+  for (FaultDevice* const store : {overlay_.get(), folder_.image.get()}) {
+    FaultPlan& plan = store->plan();
+    plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
+    if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 60));
+    if (random_.chance(1, 4)) {
+      plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(30'000));
+    }
+    if (random_.chance(1, 3)) {
+      plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(50'000));
+    }
+  }
+  journal_.save_error_ppm = random_.chance(1, 8) ? 200'000 : 0;
+}
+
+void SettleWorld::heal() {
+  for (FaultDevice* const store : {overlay_.get(), folder_.image.get()}) {
+    store->unstall();
+    store->plan() = FaultPlan();
+    store->plan().min_delay = std::chrono::microseconds(1);
+    store->plan().max_delay = std::chrono::milliseconds(1);
+  }
+  journal_.save_error_ppm = 0;
+}
+
+JobOptions SettleWorld::draw_options() {
+  JobOptions options;
+  options.mode = Mode::kSettle;
+  options.granularity_bytes = kChunk;
+  options.on_stall = random_.chance(1, 2) ? OnStall::kThrottle : OnStall::kMirror;
+  options.copy_depth = static_cast<std::uint32_t>(random_.between(1, 4));
+  options.copy_request_bytes = kChunk << random_.below(2);
+  options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 4);
+  options.max_downtime = std::chrono::milliseconds(random_.between(50, 300));
+  options.target_timeout = std::chrono::milliseconds(random_.between(500, 3000));
+  options.checkpoint_interval = std::chrono::microseconds(random_.between(500, 40'000));
+  options.activity_region_bytes = 65536;
+  options.bwlimit_bytes_per_second =
+      random_.chance(1, 2) ? random_.between(2000, 20'000) * kKiB : 0;
+  static constexpr Verify kLevels[] = {Verify::kNone, Verify::kDigest, Verify::kDigest,
+                                       Verify::kFull};
+  options.verify = kLevels[random_.below(4)];
+  options.on_restart = random_.chance(2, 3) ? OnRestart::kResume : OnRestart::kAbort;
+  return options;
+}
+
+bool SettleWorld::settled() const { return journal_.disk_record(kDisk).hydration.empty(); }
+
+Task<void> SettleWorld::story() {
+  prepare();
+  auto stranger = read_as_a_stranger();
+  disturbances_.spawn(std::move(stranger));
+  const std::uint64_t deaths = random_.between(1, 4);
+  for (std::uint64_t i = 0; i < deaths; ++i) {
+    plan_faults();
+    const Death death = random_.chance(1, 2) ? Death::kKill : Death::kPowerLoss;
+    co_await live(death);
+    if (settled()) break;
+  }
+  heal();
+  last_life_ = true;
+  co_await live(Death::kNone);
+  if (!settled()) complain("healed, and the disk is not settled");
+  strangers_leave_ = true;
+  co_await disturbances_.join();
+  check_end();
+  finished_ = true;
+}
+
+/// As the journal has it: on the image alone, or on the overlay above it.
+Task<std::unique_ptr<Disk>> SettleWorld::open_disk(std::shared_ptr<Life> life, Journal& journal) {
+  const DiskRecord record = journal_.disk_record(kDisk);
+  if (settled()) {
+    co_return std::make_unique<Disk>(loop_, kDisk,
+                                     std::make_unique<MortalDevice>(folder_.image, life),
+                                     record.store_uri, record.epoch);
+  }
+  const auto rest = co_await load_rest(journal, record);
+  if (!rest.ok()) {
+    complain(rest.error().message());
+    co_return nullptr;
+  }
+  const FolderImage::Expected expected{rest->base_generation, 0, size_bytes_, kDisk, rest->epoch};
+  const std::shared_ptr<const ChunkDigests> digests(folder_.manifest, &folder_.manifest->digests);
+  SharedImageOptions patience;
+  patience.patience = std::chrono::milliseconds(random_.between(300, 3000));
+  auto image = std::make_unique<SharedImage>(
+      loop_, std::make_unique<SimFolderImage>(folder_, expected, life), digests, patience);
+  const Status found = co_await image->open();
+  if (!found.ok()) complain("the image cannot be opened: " + found.error().message());
+  std::unique_ptr<BlockDevice> base = std::move(image);
+  std::unique_ptr<BlockDevice> store = std::make_unique<MortalDevice>(overlay_, life);
+  const JobOptions options = options_of(*rest);
+  auto opened = co_await open_hydrating(loop_, journal, record, *rest, store, base, options);
+  if (!opened.ok()) {
+    complain(opened.error().message());
+    co_return nullptr;
+  }
+  co_return std::make_unique<Disk>(loop_, kDisk, std::move(*opened), record.store_uri,
+                                   record.epoch);
+}
+
+Task<void> SettleWorld::disturb(std::shared_ptr<Life> life, JobBoard& board) {
+  const std::uint64_t count = random_.below(3);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
+    co_await sleep_for(loop_, wait);
+    if (life->over) co_return;
+    const std::string job = board.job_of(kDisk);
+    if (!job.empty() && random_.chance(1, 4)) {
+      const Status aborted = board.abort(job);
+      note(aborted.ok() ? "aborted" : "abort refused");
+      continue;
+    }
+    FaultDevice& store = random_.chance(1, 2) ? *folder_.image : *overlay_;
+    note("stall of " + store.info().name);
+    store.stall();
+    const Duration frozen = std::chrono::milliseconds(random_.between(1, 400));
+    co_await sleep_for(loop_, frozen);
+    store.unstall();
+  }
+}
+
+/// Jobs, one after the other, until one has settled the disk.
+Task<void> SettleWorld::settle(std::shared_ptr<Life> life, JobBoard& board, Guest& guest,
+                               TimePoint end) {
+  const auto jobs = co_await journal_.load_jobs();
+  std::optional<JobRecord> unfinished;
+  for (const JobRecord& job : *jobs) {
+    if (job.state == "running" || job.state == "paused") unfinished = job;
+  }
+  while (loop_.now() < end && !settled() && guest.violation().empty() && !life->over) {
+    if (board.job_of(kDisk).empty()) {
+      auto opener = std::make_unique<SimMergeOpener>(loop_, random_, folder_, life);
+      const bool resumes = unfinished && job_options_.on_restart == OnRestart::kResume;
+      if (!resumes) job_options_ = draw_options();
+      // In the end the operator lets it go as fast as it can: nothing else beats some guests.
+      if (last_life_) job_options_.bwlimit_bytes_per_second = 0;
+      Result<std::string> id = std::string();
+      if (resumes) {
+        id =
+            board.resume_recorded(*disk_, std::move(opener), job_options_, *unfinished, recovered_);
+        ++result_.resumed;
+      } else {
+        id = board.start(*disk_, std::move(opener), job_options_);
+      }
+      unfinished.reset();
+      last_job_ = id.ok() ? *id : "";
+      if (!id.ok()) complain("a job did not start: " + id.error().message());
+      note("job " + (id.ok() ? *id : ""));
+    }
+    const TimePoint next = std::min(end, loop_.now() + std::chrono::milliseconds(5));
+    co_await sleep_for(loop_, next - loop_.now());
+  }
+}
+
+const char* SettleWorld::name_of(Death death) {
+  switch (death) {
+    case Death::kPowerLoss:
+      return "a power loss";
+    case Death::kKill:
+      return "a kill";
+    case Death::kNone:
+      return "its end";
+  }
+  return "";
+}
+
+void SettleWorld::strike(Death death, Life& life, Guest& guest) {
+  note(name_of(death));
+  life.over = death != Death::kNone;
+  if (life.over) ++result_.crashes;
+  if (death == Death::kPowerLoss) {
+    overlay_->crash();
+    folder_.image->crash();
+    if (random_.chance(1, 2)) folder_.time_as_left = true;
+  }
+  if (life.over) {
+    guest.cut();
+  } else {
+    guest.stop();
+  }
+  overlay_->unstall();
+  folder_.image->unstall();
+}
+
+/// What a restart does about the jobs that its journal names: they are tracked again, or end.
+Task<void> SettleWorld::take_up_jobs(Journal& journal) {
+  recovered_ = {};
+  const auto jobs = co_await journal_.load_jobs();
+  for (const JobRecord& job : *jobs) {
+    const bool ended = job.state != "running" && job.state != "paused";
+    if (ended || settled()) continue;
+    if (job_options_.on_restart != OnRestart::kResume) {
+      JournalBatch batch;
+      batch.jobs.push_back(job);
+      batch.jobs.back().state = "failed";
+      batch.removed_sets = records_of(kDisk, job.id);
+      const Status ends = co_await journal_.commit(batch);
+      if (!ends.ok()) co_await forget(journal_, kDisk, job.id);
+      continue;
+    }
+    auto found = co_await recover(journal, *disk_, job.id, loop_);
+    if (found.ok()) recovered_ = std::move(*found);
+    if (!recovered_.empty()) ++result_.recovered;
+  }
+}
+
+Task<void> SettleWorld::live(Death death) {
+  auto life = std::make_shared<Life>();
+  MortalJournal journal(journal_, life);
+  disk_ = co_await open_disk(life, journal);
+  if (!disk_) co_return;
+  JobBoard board(loop_, journal);
+  const Status loaded = co_await board.load();
+  if (!loaded.ok()) complain(loaded.error().message());
+  last_job_.clear();
+  co_await take_up_jobs(journal);
+  note(settled() ? "a life on the image" : "a life on the overlay");
+  GuestPlan plan;
+  plan.max_request_sectors = random_.between(1, 300);
+  plan.max_think = std::chrono::microseconds(random_.between(0, 5000));
+  // Some write so little that a chunk can be as it was when a power loss has taken what was new.
+  if (random_.chance(1, 2)) {
+    plan.max_request_sectors = random_.between(1, 8);
+    plan.max_think = std::chrono::milliseconds(random_.between(5, 60));
+  }
+  Guest guest(loop_, random_, *disk_, *history_, plan);
+  TaskScope workers;
+  for (std::uint64_t i = random_.between(1, 4); i > 0; --i) {
+    auto worker = guest.work();
+    workers.spawn(std::move(worker));
+  }
+  TaskScope disturbance;
+  if (death != Death::kNone) {
+    auto disturbing = disturb(life, board);
+    disturbance.spawn(std::move(disturbing));
+  }
+  const Duration span = death == Death::kNone
+                            ? kPatienceForEnd
+                            : Duration(std::chrono::microseconds(random_.between(1, 150'000)));
+  const TimePoint end = loop_.now() + span;
+  co_await settle(life, board, guest, end);
+  const Duration rest = std::chrono::microseconds(random_.between(1, 20'000));
+  co_await sleep_for(loop_, rest);
+  check_report(board);
+  strike(death, *life, guest);
+  co_await workers.join();
+  co_await disturbance.join();
+  if (!guest.violation().empty()) complain(guest.violation());
+  result_.guest_requests += guest.requests();
+  result_.guest_errors += guest.errors();
+  co_await board.stop();
+  if (!recovered_.empty()) co_await discard(*disk_, std::move(recovered_));
+  const std::uint64_t closing = history_->tick();
+  const Status closed = co_await disk_->close();
+  if (death == Death::kNone && closed.ok()) history_->acknowledge_flush(closing);
+  disk_.reset();
+  while (overlay_->in_flight() + folder_.image->in_flight() > 0) {
+    co_await sleep_for(loop_, std::chrono::milliseconds(1));
+  }
+  if (folder_.changed_unsaid) complain("the image was changed before its manifest said so");
+  ++(settled() ? result_.jobs_done : result_.jobs_not_done);
+  check_survivors(death);
+}
+
+}  // namespace blockmig::sim
