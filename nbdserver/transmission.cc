@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The intake of requests; what each command does is in commands.cc.
+// The intake of requests; what each command does is in commands.cc, how it ends in
+// transmission_end.cc.
 #include "nbdserver/transmission.h"
 
 #include <algorithm>
@@ -27,8 +28,6 @@ constexpr std::size_t kUnsentPauseBytes = 2 * 1024 * 1024;
 constexpr Duration kUnsentPause = std::chrono::milliseconds(5);
 /// What is never seen in part (I2).
 constexpr std::uint64_t kSectorBytes = 512;
-/// How long an idle connection stays open after begin_shutdown().
-constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
 
 }  // namespace
 
@@ -64,7 +63,13 @@ Task<void> Transmission::run(ConstBytes leftover) {
 Task<void> Transmission::take_requests() {
   wanted_bytes_ = header_bytes_;
   for (;;) {
+    const bool shares = device_.shares_loop();
+    const TimePoint begun = shares ? loop_.now() : TimePoint();
     const Step step = start_requests();
+    if (shares) {
+      const TimePoint until = device_.used_loop(begun, loop_.now());
+      co_await rest(until);
+    }
     switch (step) {
       case Step::kEnd:
         co_return;
@@ -103,6 +108,13 @@ Task<void> Transmission::take_requests() {
         co_await YieldToLoop(loop_);
         break;
     }
+  }
+}
+
+/// Others on the loop have the time until then; what ends the connection is not kept waiting.
+Task<void> Transmission::rest(TimePoint until) {
+  while (state_ == State::kServing && loop_.now() < until) {
+    co_await in_flight_.changed().wait_until(until);
   }
 }
 
@@ -347,31 +359,6 @@ Task<Result<std::size_t>> Transmission::receive_in_place(Request request) {
     fruitless = 0;
   }
   co_return done;
-}
-
-void Transmission::begin_shutdown() {
-  if (state_ != State::kServing) return;
-  state_ = State::kDraining;
-  drain_.spawn(drain_then_close());
-}
-
-void Transmission::park() {
-  if (state_ != State::kServing) return;
-  state_ = State::kParking;
-  if (!in_payload_ && skip_left_ == 0) stream_.end_reading();
-  in_flight_.wake();
-}
-
-Task<void> Transmission::drain_then_close() {
-  // Requests that are on their way shall get their ESHUTDOWN rather than a closed connection.
-  const TimePoint until = loop_.now() + kShutdownLinger;
-  while (loop_.now() < until && state_ == State::kDraining) {
-    co_await in_flight_.changed().wait_until(until);
-  }
-  while (in_flight_.requests() != 0 && state_ == State::kDraining) {
-    co_await in_flight_.changed().wait();
-  }
-  if (state_ == State::kDraining) stream_.shutdown();
 }
 
 void Transmission::release_idle_memory() {

@@ -95,6 +95,7 @@ class Transmission final {
 
   // The intake (transmission.cc).
   Task<void> take_requests();
+  Task<void> rest(TimePoint until);
   Step start_requests();
   Step start_one();
   Step skip_payload();

@@ -32,6 +32,7 @@
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
 #include "blockmig/base/function_ref.h"
+#include "blockmig/io/event_loop.h"
 #include "blockmig/io/task.h"
 
 namespace blockmig {
@@ -138,6 +139,14 @@ class BlockDevice {
                         FunctionRef<std::size_t(MutableBytes)> fill) {
     (void)offset, (void)length, (void)fill;
     return false;
+  }
+  /// Whether clients share the device's loop with other work just now: who serves them there says
+  /// how long that took, by used_loop(). On the loop's thread only.
+  virtual bool shares_loop() const { return false; }
+  /// Clients were served from `begun` to `ended`. Returns from when on they may be served again.
+  virtual TimePoint used_loop(TimePoint begun, TimePoint ended) {
+    (void)begun;
+    return ended;
   }
   /// True: requests may be served on the spot, even where that can hold the loop for a moment (page
   /// cache). False: the loop is never held; for a migration's target. The default is what the

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/disk/guest_share.h"
 #include "blockmig/disk/heat_map.h"
 #include "blockmig/disk/request_stats.h"
 #include "blockmig/disk/throttle.h"
@@ -57,6 +58,10 @@ class Disk final : public BlockDevice {
   ConstBytes borrow_now(std::uint64_t offset, std::size_t length) override;
   bool fill_now(std::uint64_t offset, std::size_t length,
                 FunctionRef<std::size_t(MutableBytes)> fill) override;
+  bool shares_loop() const override { return guest_share_.limited(); }
+  TimePoint used_loop(TimePoint begun, TimePoint ended) override {
+    return guest_share_.used(begun, ended);
+  }
   /// Refuses new requests for ever, waits for those inside, and flushes the store: from then on the
   /// content and every bitmap stay as they are.
   Task<Status> stop();
@@ -72,6 +77,8 @@ class Disk final : public BlockDevice {
   /// From the next request on; null detaches. Requests that the mirror owns finish in it.
   void set_mirror(WriteMirror* mirror) { mirror_.store(mirror, std::memory_order_seq_cst); }
   TokenBucket& write_throttle() { return write_throttle_; }
+  /// Of this loop: connections elsewhere (DiskLane) do not take it from a copier.
+  GuestShare& guest_share() { return guest_share_; }
   /// Only while the gate is closed: the new store holds the same bytes. Returns the old one.
   std::unique_ptr<BlockDevice> swap_store(std::unique_ptr<BlockDevice> next, std::string uri,
                                           std::uint64_t epoch);
@@ -117,6 +124,7 @@ class Disk final : public BlockDevice {
   DirtyTracking tracking_;
   std::atomic<WriteMirror*> mirror_ = nullptr;
   TokenBucket write_throttle_;
+  GuestShare guest_share_;
   RequestStats stats_;  ///< of this loop, and of the lanes that are gone
   std::vector<DiskLane*> lanes_;
   HeatMap write_heat_;

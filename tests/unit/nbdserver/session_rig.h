@@ -104,6 +104,12 @@ class SpyDevice final : public BlockDevice {
     if (filled != length && (offset + filled) % 512 != 0) ++torn_sectors;
     return true;
   }
+  bool shares_loop() const override { return rest != Duration::zero(); }
+  TimePoint used_loop(TimePoint begun, TimePoint ended) override {
+    EXPECT_LE(begun, ended);
+    ++turns;
+    return ended + rest;
+  }
   Task<Status> close() override { co_return Status(); }
 
   DeviceInfo& mutable_info() { return info_; }
@@ -123,6 +129,8 @@ class SpyDevice final : public BlockDevice {
   int borrows = 0;
   int lends = 0, fills = 0, torn_sectors = 0;
   int max_fills = 1 << 30;
+  Duration rest{};  ///< behind each turn of the clients
+  int turns = 0;
 
  private:
   ByteVector::iterator mapped_at(std::uint64_t offset) {

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a connection's intake ends on request: by shutdown, or parked for another owner.
+#include <chrono>
+
+#include "nbdserver/transmission.h"
+
+namespace blockmig::nbd {
+namespace {
+
+/// How long an idle connection stays open after begin_shutdown().
+constexpr Duration kShutdownLinger = std::chrono::milliseconds(10);
+
+}  // namespace
+
+void Transmission::begin_shutdown() {
+  if (state_ != State::kServing) return;
+  state_ = State::kDraining;
+  in_flight_.wake();
+  drain_.spawn(drain_then_close());
+}
+
+void Transmission::park() {
+  if (state_ != State::kServing) return;
+  state_ = State::kParking;
+  if (!in_payload_ && skip_left_ == 0) stream_.end_reading();
+  in_flight_.wake();
+}
+
+Task<void> Transmission::drain_then_close() {
+  // Requests that are on their way shall get their ESHUTDOWN rather than a closed connection.
+  const TimePoint until = loop_.now() + kShutdownLinger;
+  while (loop_.now() < until && state_ == State::kDraining) {
+    co_await in_flight_.changed().wait_until(until);
+  }
+  while (in_flight_.requests() != 0 && state_ == State::kDraining) {
+    co_await in_flight_.changed().wait();
+  }
+  if (state_ == State::kDraining) stream_.shutdown();
+}
+
+}  // namespace blockmig::nbd
