@@ -18,6 +18,33 @@ constexpr int kSourceReadAttempts = 3;
 constexpr Duration kBetweenRuns = std::chrono::nanoseconds(1);
 constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
 
+/// Keeps the part of the loop free that a pass needs. When it has ended, all is the guest's.
+class LoopUse final {
+ public:
+  /// `share` null: nothing is kept free.
+  LoopUse(EventLoop& loop, CopierNeed& need, GuestShare* share)
+      : loop_(loop), need_(need), share_(share), last_(loop.now()) {
+    if (share_ != nullptr) share_->limit(need_.guest_part(), last_);
+  }
+  ~LoopUse() {
+    if (share_ != nullptr) share_->lift();
+  }
+  LoopUse(const LoopUse&) = delete;
+  LoopUse& operator=(const LoopUse&) = delete;
+
+  void worked(TimePoint begun) {
+    const TimePoint now = loop_.now();
+    need_.worked(now - begun, now - std::exchange(last_, now));
+    if (share_ != nullptr) share_->limit(need_.guest_part(), now);
+  }
+
+ private:
+  EventLoop& loop_;
+  CopierNeed& need_;
+  GuestShare* share_;
+  TimePoint last_;
+};
+
 }  // namespace
 
 CopyEngine::CopyEngine(const Parts& parts)
@@ -114,6 +141,9 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
   std::uint64_t cursor = 0;
   ordered_ = order_ != nullptr && !deadline;
   if (ordered_) order_->begin_pass(loop_.now());
+  // Behind a fence no guest asks for anything; where its latency is the limit, that decides.
+  const bool shares = !deadline && options_.max_guest_latency == Duration::zero();
+  LoopUse use(loop_, need_, shares ? &disk_.guest_share() : nullptr);
   for (;;) {
     co_await wait_for_room(deadline);
     if (pass_over(deadline)) break;
@@ -127,8 +157,10 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
     in_flight_bytes_ += run->memory;
     stats_.bytes_leased += run->range.length;
     if (mirror_ != nullptr) mirror_->bulk_sent(travels);
+    const TimePoint begun = loop_.now();
     auto task = copy_run(std::move(*run));
     runs_.spawn(std::move(task));
+    use.worked(begun);
     // What is cached is read on the spot: a window full of that would hold up the guest for long.
     co_await sleep_for(loop_, kBetweenRuns);
   }

@@ -26,6 +26,7 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/bandwidth_pool.h"
 #include "blockmig/migrate/chunk_order.h"
+#include "blockmig/migrate/copier_need.h"
 #include "blockmig/migrate/copy_source.h"
 #include "blockmig/migrate/hole_step.h"
 #include "blockmig/migrate/job_options.h"
@@ -136,6 +137,7 @@ class CopyEngine final {
   CancelSource& cancel_;
   BandwidthShare& bandwidth_;
   std::uint32_t depth_;
+  CopierNeed need_;
   HoleStep hole_step_;
   std::uint64_t in_flight_bytes_ = 0;
   Event progress_;  ///< pulsed when a run ended, on resume and on cancel

@@ -61,6 +61,9 @@ JobStatus Job::status() const {
   status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
   // The disk may be gone with the job.
   status.throttle_bytes_per_second = ended() ? 0 : migration_.disk.write_throttle().rate();
+  if (!ended()) {
+    status.guest_share = migration_.disk.guest_share().part(migration_.loop.now());
+  }
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
   status.priority = migration_.options.priority;
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();

@@ -102,6 +102,8 @@ struct JobStatus {
   /// What --max-guest-latency allows the copier now; 0 and 0 without it, and 0 for no limit.
   std::uint64_t pace_bytes_per_second = 0;
   std::uint32_t pace_depth = 0;
+  /// Of the loop's time, what the guest may have while the copier works; 1: all (GuestShare).
+  double guest_share = 1;
 
   std::vector<Decision> decisions;
 

@@ -41,6 +41,12 @@ std::string pace_text(const JobStatus& job) {
   return rate + ", " + std::to_string(job.pace_depth) + " at a time, for the guest's latency";
 }
 
+std::string share_text(const JobStatus& job) {
+  if (job.guest_share >= 1) return "";
+  return std::to_string(std::lround(job.guest_share * 100)) +
+         " % of the loop's time while the copier keeps it busy";
+}
+
 std::string rate_text(double bytes_per_second) {
   return format_rate(static_cast<std::uint64_t>(bytes_per_second));
 }
@@ -248,6 +254,7 @@ std::string job_text(const JobStatus& job) {
                "p50 " + milliseconds(job.guest_p50_ms) + ", p99 " + milliseconds(job.guest_p99_ms)},
               {"requests after", latency_text(job.guest_after)},
               {"copier's pace", pace_text(job)},
+              {"guest's share", share_text(job)},
               {"elapsed", seconds(job.elapsed_seconds)},
               {"epoch", std::to_string(job.epoch)},
               {"paused because", job.paused_because},

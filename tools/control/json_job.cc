@@ -92,6 +92,7 @@ void write_guest(Json& json, const JobStatus& job) {
   json["guest_after"] = latency_json(job.guest_after);
   json["pace_bytes_per_second"] = job.pace_bytes_per_second;
   json["pace_depth"] = job.pace_depth;
+  json["guest_share"] = job.guest_share;
 }
 
 void read_hydration(FieldReader& fields, JobStatus& job) {
@@ -242,6 +243,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   read_latency(fields, "guest_after", job.guest_after);
   fields.read("pace_bytes_per_second", job.pace_bytes_per_second);
   fields.read("pace_depth", job.pace_depth);
+  fields.read("guest_share", job.guest_share);
   read_decisions(fields, job);
   fields.read("switched", job.switched);
   read_hydration(fields, job);

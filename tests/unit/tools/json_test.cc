@@ -72,6 +72,7 @@ JobStatus sample_job() {
   job.guest_after = {19, 10.25, 11.25, 12.25};
   job.pace_bytes_per_second = 20;
   job.pace_depth = 21;
+  job.guest_share = 0.125;
   job.source_digest = "aa";
   job.target_digest = "bb";
   return job;
@@ -93,6 +94,7 @@ TEST(Json, JobSurvivesTheRoundTripFieldByField) {
   EXPECT_DOUBLE_EQ(back->guest_p99_ms, 6.5);
   EXPECT_DOUBLE_EQ(back->guest_after.max_ms, 12.25);
   EXPECT_EQ(back->pace_depth, 21u);
+  EXPECT_DOUBLE_EQ(back->guest_share, 0.125);
   EXPECT_EQ(back->decisions, job.decisions);
 }
 

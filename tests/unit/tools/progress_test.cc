@@ -82,6 +82,13 @@ TEST(Progress, DecisionsAreToldWithTheirReasons) {
   EXPECT_THAT(job_text(job), HasSubstr("mirror -> dbt, because most writes missed"));
 }
 
+TEST(Progress, TheGuestsShareOfTheLoopIsToldWhileItIsLimited) {
+  JobStatus job = halfway();
+  EXPECT_THAT(job_text(job), Not(HasSubstr("guest's share")));
+  job.guest_share = 0.375;
+  EXPECT_THAT(job_text(job), HasSubstr("38 % of the loop's time"));
+}
+
 TEST(Progress, ABackupIsNotCalledAMove) {
   JobStatus job = halfway();
   EXPECT_THAT(summary_text(job), HasSubstr("moved from"));
