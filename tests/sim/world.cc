@@ -119,6 +119,7 @@ JobOptions World::draw_options() {
   options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
   options.mirror_deadline =
       std::chrono::milliseconds(random_.between(2, random_.chance(1, 2) ? 4 : 40));
+  if (has_slow_requests()) options.mirror_deadline = std::chrono::milliseconds(2);
   options.max_downtime = std::chrono::milliseconds(random_.between(20, 200));
   options.target_timeout = std::chrono::milliseconds(random_.between(200, 5000));
   options.mirror_window_bytes = random_.between(1, 64) * 16 * kKiB;
@@ -151,6 +152,15 @@ void World::plan_faults(FaultDevice& target) {
   if (random_.chance(1, 3)) plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
   if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 80));
   if (random_.chance(1, 4)) plan.bytes_per_second = random_.between(200, 20'000) * kKiB;
+  if (has_slow_requests()) {
+    // As a disk that remaps a sector now and then: what is mirrored times out, and what comes later
+    // overtakes it (trap 15).
+    plan.bytes_per_second = 0;
+    plan.max_delay = std::chrono::milliseconds(1);
+    plan.write_error_ppm = 0;
+    plan.slow_ppm = 100'000;
+    plan.slow_delay = std::chrono::milliseconds(5 + options_.seed % 60);
+  }
   if (random_.chance(1, 3)) {
     source_may_fail_ = true;
     owner_->plan().write_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
@@ -166,7 +176,7 @@ void World::heal() {
     store->plan().space_bytes = UINT64_MAX;
     store->reconnect();
     store->plan().lost_write_ppm = store->plan().torn_write_ppm = 0;
-    store->plan().bytes_per_second = 0;
+    store->plan().bytes_per_second = store->plan().slow_ppm = 0;
     store->plan().max_delay = std::chrono::milliseconds(1);
     store->plan().min_delay = std::chrono::microseconds(1);
   }
@@ -227,6 +237,10 @@ Task<void> World::story() {
   guest_plan_.max_think = std::chrono::microseconds(random_.between(0, 3000));
   guest_plan_.hot_percent = static_cast<std::uint32_t>(random_.below(100));
   guest_workers_ = random_.between(1, 8);
+  if (has_slow_requests()) {
+    guest_plan_.max_request_sectors = 16;
+    guest_plan_.max_think = std::chrono::microseconds(300);
+  }
   start_guest();
   TaskScope crashes;
   if (options_.bitmaps) {

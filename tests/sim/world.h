@@ -76,6 +76,11 @@ class World final {
   Task<void> wait_for_end(const std::string& job);
   std::shared_ptr<FaultDevice> make_store(const std::string& name);
   void fill_source();
+  /// Of mirrored moves every other world: the target is quick but for a few requests, and the guest
+  /// in a hurry.
+  bool has_slow_requests() const {
+    return options_.mode == Mode::kMirror && options_.seed % 2 == 0;
+  }
   void plan_faults(FaultDevice& target);
   void heal();
   JobOptions draw_options();
