@@ -21,6 +21,7 @@ except ImportError:
 
 SECTOR = 512
 SECTORS = 16 * 2048 + 3
+WRITTEN = SECTORS * 3 // 4  # the last quarter is left to the job, so that hydration outlasts the kills on any machine
 KILLS = 3
 
 
@@ -63,8 +64,8 @@ class Disk:
         assert again.alive(), again.log()[-2000:]
 
     def write(self, client):
-        first = self.dice.randrange(SECTORS)
-        count = min(self.dice.choice((1, 8, 8, 300)), SECTORS - first)
+        first = self.dice.randrange(WRITTEN)
+        count = min(self.dice.choice((1, 8, 8, 300)), WRITTEN - first)
         self.next_value += 1
         value = self.next_value
         for i in range(first, first + count):
@@ -124,14 +125,11 @@ def run(folder, reverse):
     disk = Disk(folder, reverse)
     try:
         target = os.path.join(folder, "target.img")
-        job = disk.life.start_migration(target, "postcopy", "--bwlimit", "2MiB/s", "--reverse-mirror",
+        job = disk.life.start_migration(target, "postcopy", "--bwlimit", "64KiB/s", "--reverse-mirror",
                                         "on" if reverse else "off")
         daemon.until(lambda: disk.life.job(job)["phase"] == "hydrating", "the switchover")
-        killed_hydrating = 0
         for _ in range(KILLS):
             job_now = disk.life.job(job)
-            if job_now["state"] == "done":
-                break
             assert job_now["phase"] == "hydrating", job_now
             assert job_now["hydration"]["reverse_mirror"] == reverse, job_now
             assert job_now["hydration"]["depends_on"] == ("" if reverse else "both stores"), job_now
@@ -140,19 +138,17 @@ def run(folder, reverse):
             worker.join(disk.dice.uniform(0.1, 0.5))
             disk.kill()
             worker.join()
-            killed_hydrating += 1
             disk.serve_again()
-        assert killed_hydrating >= 1
-        quiet = disk.life.job(job)["state"] != "done"  # it has not ended under load
-        assert quiet or not reverse
+        assert disk.life.job(job)["phase"] == "hydrating"
+        assert disk.life.cli("set", job, "bwlimit=none").returncode == 0
         disk.check()
         ended = disk.life.wait_job(job, seconds=100)
         assert ended["state"] == "done" and ended["remaining_bytes"] == 0, ended
         assert disk.life.served_store().endswith(target)
         disk.check()
-        if quiet:  # hashed anew by its last life: what the report says is what the new store holds
-            seen = json.loads(daemon.ok(daemon.built("blockmig"), "verify", target, target, "-o", "json"))
-            assert ended["digests"]["target"] == seen["a"]["digest"], (ended["digests"], seen)
+        # Hashed anew by its last life: what the report says is what the new store holds.
+        seen = json.loads(daemon.ok(daemon.built("blockmig"), "verify", target, target, "-o", "json"))
+        assert ended["digests"]["target"] == seen["a"]["digest"], (ended["digests"], seen)
         disk.life.stop()
         os.unlink(disk.image)  # nobody needs it any more
         with open(target, "rb") as f:
