@@ -1,22 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The target's filesystem fills up: the job pauses and says why, and goes on by itself when there is room."""
 import os
-import subprocess
 
 import moves
-from moves import daemon
 
 with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) as scene:
-    mount = scene.path("fs")
-    os.mkdir(mount)
-    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", mount]
-    if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0:
-        daemon.skip("not allowed to mount a small filesystem")
-    try:
+    with moves.small_filesystem(scene) as mount:
         for mode in ("cold", "mirror", "dbt"):
             job = scene.disk.start_migration(f"{mount}/{mode}.img", mode, "--bwlimit", "8MiB/s")
-            daemon.until(lambda: scene.disk.job(job)["bytes_copied"] > 0, "the copy to begin")
-            daemon.run("dd", "if=/dev/zero", f"of={mount}/hog", "bs=1M")  # until it is full
+            hog = moves.fill_while_copying(scene, mount, job)
             held = scene.disk.wait_job(job, "paused", "done", "failed", seconds=60)
             assert held["state"] == "paused", held
             assert held["error"]["code"] == "no-space", held["error"]
@@ -26,7 +18,7 @@ with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) 
             scene.control_answers()
             scene.guest_is_on_source()
             scene.guest_goes_on()
-            os.unlink(mount + "/hog")
+            os.unlink(hog)
             # Asked to, it looks at once; without, it looks within ten seconds.
             if mode == "mirror":
                 assert scene.disk.cli("resume", job).returncode == 0
@@ -38,5 +30,3 @@ with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) 
             scene.image = scene.image + f".{mode}"
             os.unlink(f"{mount}/{mode}.img")
         scene.end()
-    finally:
-        subprocess.run(["umount", "-l", mount], check=True)

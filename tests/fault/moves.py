@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -94,6 +95,27 @@ def scene(*client_arguments, size=16 * MIB + ODD, extra=(), parent=None, holes=T
                 here.end()
             finally:
                 watchdog.cancel()
+
+
+@contextlib.contextmanager
+def small_filesystem(scene_):
+    """The path of a filesystem with room for 20 MiB; fill() takes what is left of it."""
+    mount = scene_.path("fs")
+    os.mkdir(mount)
+    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", mount]
+    if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0:
+        daemon.skip("not allowed to mount a small filesystem")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+def fill_while_copying(scene_, mount, job):
+    """Once the job copies, no room is left; the path of what took it."""
+    daemon.until(lambda: scene_.disk.job(job)["bytes_copied"] > 0, "the copy to begin")
+    daemon.run("dd", "if=/dev/zero", f"of={mount}/hog", "bs=1M")  # until it is full
+    return mount + "/hog"
 
 
 def flush_counting_target(scene_, freeze_at, name="target"):
