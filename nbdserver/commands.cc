@@ -80,7 +80,6 @@ bool Transmission::borrow_read(const Request& request) {
   ReplySlot slot = replies_.reserve(kMaxHeaderBytes);
   const std::size_t used =
       encode_data_header(slot.data(), request, rules_.style, request.offset, length, true);
-  counters_.bytes_read.add(length);
   replies_.commit(std::move(slot), used);
   replies_.commit_borrowed(request, rules_.style, used, data);
   finish(request);

@@ -48,6 +48,7 @@ void ReplyQueue::commit_borrowed(const Request& request, HeaderStyle style,
   if (bytes.empty()) return;
   pending_.size += bytes.size();
   unsent_bytes_ += bytes.size();
+  pending_.lent += bytes.size();
   pending_.borrows = true;
   pending_.segments.push_back({BufferRef(), bytes, request.offset, request, style, header_bytes});
 }
@@ -92,6 +93,7 @@ bool ReplyQueue::refuse_segment(std::size_t index) {
       encode_error(slot.data(), segment.request, segment.style, WireError::kIo,
                    "the disk cannot provide this range", &segment.request.offset);
   const std::size_t promised = segment.header_bytes + segment.bytes.size();
+  pending_.lent -= segment.bytes.size();
   before.bytes = before.bytes.first(before.bytes.size() - segment.header_bytes);
   segment.bytes = ConstBytes(slot.bytes_).first(used);
   segment.buffer = std::move(slot.buffer_);
@@ -195,6 +197,7 @@ void ReplyQueue::release(Batch& batch) {
   batch.size = 0;
   const std::uint32_t replies = std::exchange(batch.replies, 0);
   const std::uint64_t charged = std::exchange(batch.charged, 0);
+  counters_.bytes_read.add(std::exchange(batch.lent, 0));
   if (replies != 0) in_flight_.give(replies, charged);
 }
 

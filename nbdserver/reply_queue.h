@@ -74,7 +74,8 @@ class ReplyQueue final {
   /// Sends bytes that a device has lent (BlockDevice::borrow_now): before the loop has its next
   /// turn they are sent or copied. Only while can_borrow(), and right after the header of
   /// `header_bytes` that promises them to `request`: if they cannot be had, an error takes the
-  /// place of both, or the connection ends if the header is on its way already.
+  /// place of both, or the connection ends if the header is on its way already. Counted as read
+  /// once they are sent.
   void commit_borrowed(const Request& request, HeaderStyle style, std::size_t header_bytes,
                        ConstBytes bytes);
   bool can_borrow() const { return corked_ && !sending_ && !broken_; }
@@ -113,6 +114,7 @@ class ReplyQueue final {
     std::size_t size = 0;       ///< bytes on the wire
     std::uint32_t replies = 0;  ///< requests that are finished with it
     std::uint64_t charged = 0;  ///< their bytes in InFlight
+    std::uint64_t lent = 0;     ///< bytes that were borrowed for it, refused ones not
     bool borrows = false;       ///< some of the segments may be borrowed
   };
 

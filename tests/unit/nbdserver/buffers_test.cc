@@ -256,6 +256,7 @@ TEST(ReplyQueue, AnErrorTakesThePlaceOfLentBytesThatAreGone) {
     rig.queue->commit(std::move(slot), header);
     rig.queue->commit_borrowed(request, HeaderStyle::kSimple, header, lent);
     rig.queue->finish(10);
+    EXPECT_EQ(rig.counters.bytes_read.value(), 0u);
     rig.reply(16, 16, 3);
     ASSERT_EQ(::ftruncate(file.get(), 0), 0);
     rig.queue->copy_borrowed({request.offset, 1});
@@ -267,6 +268,7 @@ TEST(ReplyQueue, AnErrorTakesThePlaceOfLentBytesThatAreGone) {
         encode_error(error.data(), request, HeaderStyle::kSimple, WireError::kIo, "", nullptr));
     EXPECT_EQ(rig.sent(), join({pattern(16, 1), error, pattern(16, 3)}));
     EXPECT_EQ(rig.counters.errors.value(), 1u);
+    EXPECT_EQ(rig.counters.bytes_read.value(), 0u) << "nothing was read";
     EXPECT_EQ(rig.queue->unsent_bytes(), 0u);
     EXPECT_EQ(rig.in_flight.requests(), 0u);
   }
