@@ -9,16 +9,18 @@ namespace {
 /// A window ends with enough requests for a p99, or after so many samples.
 constexpr unsigned kMaxSamplesInWindow = 10;
 
-double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
+double quantile_ms(const LatencyHistogram& latency, double fraction) {
+  return static_cast<double>(latency.quantile_ns(fraction)) / 1e6;
+}
 
 }  // namespace
 
 GuestLatency guest_latency(const LatencyHistogram& latency) {
   GuestLatency shown;
   shown.requests = latency.count();
-  shown.p50_ms = to_ms(latency.quantile_ns(0.50));
-  shown.p99_ms = to_ms(latency.quantile_ns(0.99));
-  shown.max_ms = to_ms(latency.quantile_ns(1.0));
+  shown.p50_ms = quantile_ms(latency, 0.50);
+  shown.p99_ms = quantile_ms(latency, 0.99);
+  shown.max_ms = quantile_ms(latency, 1.0);
   return shown;
 }
 
@@ -66,8 +68,8 @@ bool GuestPace::take_helpless() {
 void GuestPace::capture(JobStatus& status) const {
   status.guest_before = before_;
   status.longest_request_ms = std::chrono::duration<double, std::milli>(longest_).count();
-  status.guest_p50_ms = to_ms(during_.quantile_ns(0.50));
-  status.guest_p99_ms = to_ms(during_.quantile_ns(0.99));
+  status.guest_p50_ms = quantile_ms(during_, 0.50);
+  status.guest_p99_ms = quantile_ms(during_, 0.99);
   if (!governor_) return;
   status.pace_bytes_per_second = governor_->pace().bytes_per_second;
   status.pace_depth = governor_->pace().depth;

@@ -6,6 +6,7 @@
 
 #include "blockmig/base/planted.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/pivot.h"
 
 namespace blockmig {
@@ -195,8 +196,6 @@ Status stop_digests(Migration& migration, const Status& why) {
   return why;
 }
 
-double to_ms(std::uint64_t nanoseconds) { return static_cast<double>(nanoseconds) / 1e6; }
-
 }  // namespace
 
 void hash_what_is_pulled(Migration& migration) {
@@ -301,8 +300,9 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   const std::uint64_t copied_zeros = migration.engine ? migration.engine->stats().bytes_zero : 0;
   status.bytes_zero = copied_zeros + stats.bytes_zero;
   status.bytes_spared = stats.bytes_spared;
-  status.demand_p50_ms = to_ms(stats.demand_latency.quantile_ns(0.50));
-  status.demand_p99_ms = to_ms(stats.demand_latency.quantile_ns(0.99));
+  const GuestLatency demand = guest_latency(stats.demand_latency);
+  status.demand_p50_ms = demand.p50_ms;
+  status.demand_p99_ms = demand.p99_ms;
   status.reverse_mirror = device.mirrors_back();
   const bool alone = device.mirrors_back() || device.whole();
   status.depends_on = alone ? "" : device.at_rest() ? "the folder" : "both stores";

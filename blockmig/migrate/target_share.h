@@ -62,7 +62,6 @@ class TargetShare final {
   /// The copy is nearly done: from now on the guest's writes need wait only half as long.
   void near_end(bool near) { near_end_ = near; }
   std::uint64_t guest_waiting() const { return guest_waiting_; }
-  bool bulk_waiting() const { return bulk_waits_; }
 
   /// What the target takes within `time`, as far as is known.
   static std::uint64_t bytes_in(Duration time, const Target& target) {
