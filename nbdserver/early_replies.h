@@ -2,8 +2,8 @@
 // EarlyReplies: when the replies to the first requests of a batch are sent before the rest of it is
 // served, so that the client works meanwhile. Pure: no I/O, one per batch.
 //
-// A short batch is answered in quarters: its client would wait for us as long as we for it; it is
-// woken once and kept busy. Of a long one, more sends than two cost more than they gain.
+// A batch is answered in halves: its client would wait for us as long as we for it. A short one's are
+// not so small that the send costs more than the client gains.
 #pragma once
 
 #include <algorithm>
@@ -25,7 +25,7 @@ class EarlyReplies final {
   EarlyReplies(ConstBytes batch, HeaderStyle style) : send_below_(batch.size()) {
     const std::uint32_t requests = count_requests(batch, style, kShortBatch + 1);
     if (requests <= kShortBatch) {
-      enough_ = std::max(requests / 4, kLeast);
+      enough_ = std::max(requests / 2, kLeast);
     } else {
       is_long_ = true;
       send_below_ /= 2;
@@ -41,7 +41,7 @@ class EarlyReplies final {
   }
 
  private:
-  static constexpr std::uint32_t kLeast = 3;
+  static constexpr std::uint32_t kLeast = 5;
 
   bool is_long_ = false;
   std::uint32_t enough_ = kShortBatch / 2;
