@@ -30,14 +30,19 @@ class CopierNeed final {
     work_ = work_ * kept + std::chrono::duration<double>(work).count();
     seconds_ = seconds_ * kept + seconds;
   }
-  /// Of the loop's time.
-  double guest_part() const { return std::clamp(1 - kPerWork * work_ / seconds_, kLeastPart, 1.0); }
+  /// Of the loop's time. `mirrored`: each of its writes is also the target's, which costs the loop
+  /// about as much again, after the guest has been asked what it used.
+  double guest_part(bool mirrored) const {
+    const double part = std::clamp(1 - kPerWork * work_ / seconds_, kLeastPart, 1.0);
+    return mirrored ? part / (part + kMirroredCost * (1 - part)) : part;
+  }
 
  private:
   static constexpr double kMemorySeconds = 0.05;
   /// Behind what the loop does comes the write, which takes twice as long, if elsewhere; and what
   /// the loop leaves to others is never all of use.
   static constexpr double kPerWork = 4;
+  static constexpr double kMirroredCost = 1.7;
 
   double work_ = kMemorySeconds / kPerWork;
   double seconds_ = kMemorySeconds;

@@ -22,9 +22,9 @@ constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
 class LoopUse final {
  public:
   /// `share` null: nothing is kept free.
-  LoopUse(EventLoop& loop, CopierNeed& need, GuestShare* share)
-      : loop_(loop), need_(need), share_(share), last_(loop.now()) {
-    if (share_ != nullptr) share_->limit(need_.guest_part(), last_);
+  LoopUse(EventLoop& loop, CopierNeed& need, GuestShare* share, bool mirrored)
+      : loop_(loop), need_(need), share_(share), mirrored_(mirrored), last_(loop.now()) {
+    if (share_ != nullptr) share_->limit(need_.guest_part(mirrored_), last_);
   }
   ~LoopUse() {
     if (share_ != nullptr) share_->lift();
@@ -35,13 +35,14 @@ class LoopUse final {
   void worked(TimePoint begun) {
     const TimePoint now = loop_.now();
     need_.worked(now - begun, now - std::exchange(last_, now));
-    if (share_ != nullptr) share_->limit(need_.guest_part(), now);
+    if (share_ != nullptr) share_->limit(need_.guest_part(mirrored_), now);
   }
 
  private:
   EventLoop& loop_;
   CopierNeed& need_;
   GuestShare* share_;
+  bool mirrored_;
   TimePoint last_;
 };
 
@@ -143,7 +144,7 @@ Task<Status> CopyEngine::run_pass(std::optional<TimePoint> deadline) {
   if (ordered_) order_->begin_pass(loop_.now());
   // Behind a fence no guest asks for anything; where its latency is the limit, that decides.
   const bool shares = !deadline && options_.max_guest_latency == Duration::zero();
-  LoopUse use(loop_, need_, shares ? &disk_.guest_share() : nullptr);
+  LoopUse use(loop_, need_, shares ? &disk_.guest_share() : nullptr, mirror_ != nullptr);
   for (;;) {
     co_await wait_for_room(deadline);
     if (pass_over(deadline)) break;

@@ -19,20 +19,20 @@ void work(CopierNeed& need, double part, int times) {
 }
 
 TEST(CopierNeed, BeginsAsIfTheTargetWereFast) {
-  EXPECT_EQ(CopierNeed().guest_part(), CopierNeed::kLeastPart);
+  EXPECT_EQ(CopierNeed().guest_part(false), CopierNeed::kLeastPart);
 }
 
 TEST(CopierNeed, ASlowTargetLeavesTheLoopToTheGuest) {
   CopierNeed need;
   work(need, 0.01, 500);
-  EXPECT_GT(need.guest_part(), 0.9);
+  EXPECT_GT(need.guest_part(false), 0.9);
 }
 
 TEST(CopierNeed, AFastOneNeedsTheLoopButForTheLeastPart) {
   CopierNeed need;
   work(need, 0.01, 500);
   work(need, 0.4, 200);
-  EXPECT_EQ(need.guest_part(), CopierNeed::kLeastPart);
+  EXPECT_EQ(need.guest_part(false), CopierNeed::kLeastPart);
 }
 
 TEST(CopierNeed, InBetweenItGrowsWithTheWork) {
@@ -40,8 +40,18 @@ TEST(CopierNeed, InBetweenItGrowsWithTheWork) {
   work(little, 0.05, 500);
   CopierNeed more;
   work(more, 0.15, 500);
-  EXPECT_NEAR(little.guest_part(), 0.8, 0.02);
-  EXPECT_NEAR(more.guest_part(), 0.4, 0.02);
+  EXPECT_NEAR(little.guest_part(false), 0.8, 0.02);
+  EXPECT_NEAR(more.guest_part(false), 0.4, 0.02);
+}
+
+TEST(CopierNeed, AMirroredGuestCostsMoreThanItWasChargedFor) {
+  CopierNeed need;
+  EXPECT_LT(need.guest_part(true), need.guest_part(false));
+  work(need, 0.15, 500);
+  EXPECT_LT(need.guest_part(true), need.guest_part(false));
+  EXPECT_GT(need.guest_part(true), 0.2);
+  work(need, 0, 1000);
+  EXPECT_GT(need.guest_part(true), 0.99);  // nothing is asked for, nothing is taken
 }
 
 /// A move that has just begun, onto a target that answers only after a while.
