@@ -2,8 +2,8 @@
 // EarlyReplies: when the replies to the first requests of a batch are sent before the rest of it is
 // served, so that the client works meanwhile. Pure: no I/O, one per batch.
 //
-// A batch is answered in halves: its client would wait for us as long as we for it. A short one's are
-// not so small that the send costs more than the client gains.
+// A batch is answered in halves: its client would wait for us as long as we for it. A short one's
+// are not so small that the send costs more than the client gains.
 #pragma once
 
 #include <algorithm>
