@@ -66,10 +66,7 @@ Task<void> Transmission::take_requests() {
     const bool shares = device_.shares_loop();
     const TimePoint begun = shares ? loop_.now() : TimePoint();
     const Step step = start_requests();
-    if (shares) {
-      const TimePoint until = device_.used_loop(begun, loop_.now());
-      co_await rest(until);
-    }
+    if (shares) co_await share_loop(begun);
     switch (step) {
       case Step::kEnd:
         co_return;
@@ -116,6 +113,11 @@ Task<void> Transmission::rest(TimePoint until) {
   while (state_ == State::kServing && loop_.now() < until) {
     co_await in_flight_.changed().wait_until(until);
   }
+}
+
+Task<void> Transmission::share_loop(TimePoint begun) {
+  const TimePoint until = device_.used_loop(begun, loop_.now());
+  co_await rest(until);
 }
 
 Transmission::Step Transmission::start_requests() {
@@ -316,10 +318,12 @@ Task<Status> Transmission::receive_payload() {
   }
   counters_.count(request.command);
   work_ += 1 + static_cast<std::uint32_t>(charge / kBytesPerWork);
+  const TimePoint begun = loop_.now();
   replies_.cork();
   start_write(request, std::move(buffer), rest, done);
   replies_.uncork();
   replies_.send_now();
+  if (device_.shares_loop()) co_await share_loop(begun);
   co_return Status();
 }
 
@@ -352,11 +356,13 @@ Task<Result<std::size_t>> Transmission::receive_in_place(Request request) {
       const Result<std::size_t> got = stream_.try_read(into.first(take), &ended);
       return got.ok() ? *got : 0;
     };
+    const TimePoint begun = loop_.now();
     std::size_t filled = 0;
     const auto counted = [&](MutableBytes into) { return filled = fill(into); };
     if (!device_.fill_now(at, left, counted) || filled == 0) break;
     done += filled;
     fruitless = 0;
+    if (device_.shares_loop()) co_await share_loop(begun);
   }
   co_return done;
 }

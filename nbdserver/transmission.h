@@ -96,6 +96,8 @@ class Transmission final {
   // The intake (transmission.cc).
   Task<void> take_requests();
   Task<void> rest(TimePoint until);
+  /// After a use of the loop since `begun`: others have theirs.
+  Task<void> share_loop(TimePoint begun);
   Step start_requests();
   Step start_one();
   Step skip_payload();

@@ -9,6 +9,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using Style = SessionRig::Style;
+constexpr std::uint32_t kLong = 300 * 1024;
 
 class SharedLoop : public testing::Test {
  protected:
@@ -46,6 +47,20 @@ TEST_F(SharedLoop, AnAnswerDoesNotEndTheRest) {
   EXPECT_EQ(rig_.spy.reads, 0);
   rig_.settle(milliseconds(60));
   EXPECT_EQ(rig_.spy.reads, 1);
+}
+
+TEST_F(SharedLoop, ALongPayloadIsUseOfTheLoopToo) {
+  rig_.spy.in_place = &rig_.memory;
+  rig_.spy.rest = milliseconds(1);
+  rig_.send(client_, request(0, kWrite, 1, 0, kLong));
+  for (int i = 0; i < 3; ++i) {
+    rig_.send(client_, pattern(kLong / 3, 3));
+    rig_.settle(milliseconds(10));
+  }
+  EXPECT_EQ(rig_.receive(client_), simple_reply(0, 1));
+  EXPECT_GE(rig_.spy.fills, 3);
+  // The requests' headers before and behind, what was received where it lies, the write's end.
+  EXPECT_GE(rig_.spy.turns, 2 + rig_.spy.fills + 1);
 }
 
 TEST_F(SharedLoop, AShutdownDoesNotWaitForTheRest) {
