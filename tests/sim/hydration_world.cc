@@ -2,7 +2,6 @@
 #include "hydration_world.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "blockmig/base/chunk_digests.h"
@@ -15,38 +14,16 @@ const std::string kDisk = "disk";
 const std::string kRegions = "absent.job-1.2";
 constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
 
+std::uint64_t draw_size(Random& random) {
+  return random.between(4, 48) * 16 * kKiB + random.below(4) * 3 * kSectorBytes;
+}
+
 }  // namespace
 
 HydrationWorld::HydrationWorld(const RunOptions& options)
-    : options_(options),
-      random_(options.seed),
-      loop_(random_),
-      size_bytes_(random_.between(4, 48) * 16 * kKiB + random_.below(4) * 3 * kSectorBytes),
-      history_(std::make_unique<History>(size_bytes_)),
-      journal_(loop_, random_, journal_records_) {}
+    : SimRun(options, draw_size), history_(std::make_unique<History>(size_bytes_)) {}
 
 HydrationWorld::~HydrationWorld() = default;
-
-void HydrationWorld::note(const std::string& text) {
-  if (!options_.verbose) return;
-  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
-  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
-}
-
-void HydrationWorld::complain(const std::string& text) {
-  note("VIOLATION " + text);
-  if (result_.violation.empty()) result_.violation = text;
-}
-
-RunResult HydrationWorld::run() {
-  auto story_task = story();
-  scope_.spawn(std::move(story_task));
-  while (!finished_ && result_.violation.empty() && loop_.step()) {
-  }
-  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
-  result_.trace_hash = loop_.trace_hash();
-  return result_;
-}
 
 /// As a switchover leaves it: what is present is equal on both stores, the rest is in the base.
 void HydrationWorld::prepare() {

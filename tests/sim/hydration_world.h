@@ -13,21 +13,25 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/disk/disk.h"
+#include "blockmig/migrate/hydrating_device.h"
+#include "blockmig/migrate/job_board.h"
+#include "guest.h"
+#include "history.h"
 #include "mortal.h"
-#include "world.h"
+#include "sim_run.h"
 
 namespace blockmig::sim {
 
-class HydrationWorld final {
+class HydrationWorld final : public SimRun {
  public:
   explicit HydrationWorld(const RunOptions& options);
-  ~HydrationWorld();
-  RunResult run();
+  ~HydrationWorld() override;
 
  private:
   enum class Death { kPowerLoss, kKill, kOrderly, kNone };
 
-  Task<void> story();
+  Task<void> story() override;
   void prepare();
   JobOptions draw_options();
   Task<void> pass_time(Duration span, JobBoard& board, Guest& guest);
@@ -43,23 +47,12 @@ class HydrationWorld final {
   const FaultDevice& holder(std::uint64_t offset) const;
   /// What a death must have left, and a new history that begins with it.
   void check_survivors(const char* after);
-  void complain(const std::string& text);
-  void note(const std::string& text);
 
-  RunOptions options_;
-  Random random_;
-  SimLoop loop_;
-  std::uint64_t size_bytes_;
   std::unique_ptr<History> history_;
-  JournalRecords journal_records_;
-  SimJournal journal_;
   std::shared_ptr<FaultDevice> local_;
   std::shared_ptr<FaultDevice> base_;
-  TaskScope scope_;
   TaskScope disturbances_;
-  RunResult result_;
   bool whole_ = false;
-  bool finished_ = false;
 };
 
 }  // namespace blockmig::sim

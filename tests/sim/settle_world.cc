@@ -2,7 +2,6 @@
 #include "settle_world.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <utility>
 
 #include "blockmig/migrate/checkpoint.h"
@@ -17,40 +16,18 @@ const std::string kRegions = "absent.job-0.2";
 constexpr std::uint32_t kChunk = 65536;
 constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
 
+std::uint64_t draw_size(Random& random) {
+  return random.between(3, 16) * kChunk + random.below(4) * 3 * kSectorBytes;
+}
+
 }  // namespace
 
 SettleWorld::SettleWorld(const RunOptions& options)
-    : options_(options),
-      random_(options.seed),
-      loop_(random_),
-      size_bytes_(random_.between(3, 16) * kChunk + random_.below(4) * 3 * kSectorBytes),
-      history_(std::make_unique<History>(size_bytes_)),
-      journal_(loop_, random_, journal_records_) {
+    : SimRun(options, draw_size), history_(std::make_unique<History>(size_bytes_)) {
   journal_.on_decision = [this](const DiskRecord& record) { check_decision(record); };
 }
 
 SettleWorld::~SettleWorld() = default;
-
-void SettleWorld::note(const std::string& text) {
-  if (!options_.verbose) return;
-  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
-  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
-}
-
-void SettleWorld::complain(const std::string& text) {
-  note("VIOLATION " + text);
-  if (result_.violation.empty()) result_.violation = text;
-}
-
-RunResult SettleWorld::run() {
-  auto story_task = story();
-  scope_.spawn(std::move(story_task));
-  while (!finished_ && result_.violation.empty() && loop_.step()) {
-  }
-  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
-  result_.trace_hash = loop_.trace_hash();
-  return result_;
-}
 
 /// As a move in mode shared and some time afterwards leave it: chunks are at rest, or were fetched,
 /// or were written in the overlay.

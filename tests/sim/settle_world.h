@@ -15,25 +15,29 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/disk/disk.h"
 #include "blockmig/disk/presence_map.h"
 #include "blockmig/migrate/checkpoint.h"
+#include "blockmig/migrate/hydrating_device.h"
+#include "blockmig/migrate/job_board.h"
+#include "guest.h"
+#include "history.h"
 #include "mortal.h"
 #include "sharedfs/shared_image.h"
 #include "sim_merge.h"
-#include "world.h"
+#include "sim_run.h"
 
 namespace blockmig::sim {
 
-class SettleWorld final {
+class SettleWorld final : public SimRun {
  public:
   explicit SettleWorld(const RunOptions& options);
-  ~SettleWorld();
-  RunResult run();
+  ~SettleWorld() override;
 
  private:
   enum class Death { kPowerLoss, kKill, kNone };
 
-  Task<void> story();
+  Task<void> story() override;
   void prepare();
   void prepare_overlay(PresenceMap& map, Manifest& manifest);
   void plan_faults();
@@ -54,16 +58,8 @@ class SettleWorld final {
   void check_report(JobBoard& board);
   bool is_absent(std::uint64_t offset) const;
   bool settled() const;
-  void complain(const std::string& text);
-  void note(const std::string& text);
 
-  RunOptions options_;
-  Random random_;
-  SimLoop loop_;
-  std::uint64_t size_bytes_;
   std::unique_ptr<History> history_;
-  JournalRecords journal_records_;
-  SimJournal journal_;
   std::shared_ptr<FaultDevice> overlay_;
   SimFolder folder_;
   std::vector<std::byte> first_image_;  ///< the image as it was left
@@ -71,13 +67,10 @@ class SettleWorld final {
   Digest decided_;                      ///< of the image at the decision
   RecoveredTracking recovered_;
   JobOptions job_options_;
-  TaskScope scope_;
   TaskScope disturbances_;
-  RunResult result_;
   std::string last_job_;
   bool strangers_leave_ = false;
   bool last_life_ = false;
-  bool finished_ = false;
 };
 
 }  // namespace blockmig::sim

@@ -2,7 +2,6 @@
 #include "world.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <functional>
 #include <iterator>
 #include <utility>
@@ -34,12 +33,8 @@ std::uint64_t draw_size(Random& random) {
 }  // namespace
 
 World::World(const RunOptions& options)
-    : options_(options),
-      random_(options.seed),
-      loop_(random_),
-      size_bytes_(draw_size(random_)),
+    : SimRun(options, draw_size),
       history_(size_bytes_),
-      journal_(loop_, random_, journal_records_),
       stamp_random_(options.seed + 1),
       owners_(loop_, stamp_random_) {
   owners_.on_change = journal_.on_applied = [this] { check_stamps(); };
@@ -50,31 +45,6 @@ World::World(const RunOptions& options)
 }
 
 World::~World() = default;
-
-void World::note(const std::string& text) {
-  if (!options_.verbose) return;
-  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
-  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
-}
-
-void World::complain(const std::string& text) {
-  note("VIOLATION " + text);
-  if (result_.violation.empty()) result_.violation = text;
-}
-
-RunResult World::run() {
-  auto story_task = story();
-  scope_.spawn(std::move(story_task));
-  while (!finished_ && result_.violation.empty() && loop_.step()) {
-  }
-  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
-  result_.trace_hash = loop_.trace_hash();
-  if (!result_.violation.empty()) {
-    // Suspended tasks refer to this world: leave them and it where they are.
-    return result_;
-  }
-  return result_;
-}
 
 std::shared_ptr<FaultDevice> World::make_store(const std::string& name) {
   auto store = std::make_shared<FaultDevice>(loop_, random_, name, size_bytes_);

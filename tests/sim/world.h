@@ -34,42 +34,18 @@
 #include "guest.h"
 #include "history.h"
 #include "shared_device.h"
-#include "sim_journal.h"
 #include "sim_owners.h"
+#include "sim_run.h"
 
 namespace blockmig::sim {
 
-struct RunOptions {
-  std::uint64_t seed = 1;
-  std::optional<Mode> mode;      ///< drawn if empty
-  std::optional<Verify> verify;  ///< drawn if empty
-  bool bitmaps = false;          ///< a persistent bitmap records, in any mode
-  bool returns = false;          ///< moves record the way back, and some take it
-  bool verbose = false;
-};
-
-struct RunResult {
-  std::string violation;  ///< empty: nothing illegal was seen
-  std::uint64_t trace_hash = 0;
-  std::uint64_t guest_requests = 0;
-  std::uint64_t guest_errors = 0;
-  std::uint64_t jobs_done = 0;
-  std::uint64_t jobs_not_done = 0;
-  std::uint64_t generations = 0;  ///< points in time that were checked
-  std::uint64_t crashes = 0;
-  std::uint64_t resumed = 0;    ///< jobs after a crash
-  std::uint64_t recovered = 0;  ///< of these, with something recorded
-  std::uint64_t returns = 0;    ///< moves back that were done
-};
-
-class World final {
+class World final : public SimRun {
  public:
   explicit World(const RunOptions& options);
-  ~World();
-  RunResult run();
+  ~World() override;
 
  private:
-  Task<void> story();
+  Task<void> story() override;
   Task<void> migrate_once();
   Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
   Task<void> trouble(std::string job, std::shared_ptr<FaultDevice> target);
@@ -121,16 +97,8 @@ class World final {
   std::shared_ptr<FaultDevice> find_way_back();
   void check_way_back(const FaultDevice& left, const DirtyBitmap& changed);
   Task<void> reopen_records();
-  void complain(const std::string& text);
-  void note(const std::string& text);
 
-  RunOptions options_;
-  Random random_;
-  SimLoop loop_;
-  std::uint64_t size_bytes_;
   History history_;
-  JournalRecords journal_records_;
-  SimJournal journal_;
   std::vector<std::shared_ptr<FaultDevice>> stores_;
   std::shared_ptr<FaultDevice> owner_;   ///< store that holds the disk now
   std::shared_ptr<FaultDevice> target_;  ///< of the running migration
@@ -157,16 +125,13 @@ class World final {
   bool switched_ = false;  ///< the target's faults may be the guest's
   bool ended_ = false;     ///< too late for a crash
   unsigned away_ = 0;      ///< how often the next target cannot be opened
-  TaskScope scope_;
   TaskScope disturbances_;
-  RunResult result_;
   std::uint64_t instant_ = 0;  ///< of the generation that is copied
   bool source_may_fail_ = false;
   bool target_lies_ = false;
   std::string decided_digest_;  ///< of the disk at the last decision
   std::uint64_t decided_epoch_ = 1;
   std::string hydration_;
-  bool finished_ = false;
   std::string last_verdict_;
 };
 

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sim_run.h"
+
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+namespace blockmig::sim {
+
+SimRun::SimRun(const RunOptions& options, DrawSize draw_size)
+    : options_(options),
+      random_(options.seed),
+      loop_(random_),
+      size_bytes_(draw_size(random_)),
+      journal_(loop_, random_, journal_records_) {}
+
+void SimRun::note(const std::string& text) const {
+  if (!options_.verbose) return;
+  const auto now = std::chrono::duration<double, std::milli>(loop_.now().time_since_epoch());
+  std::printf("%12.3f ms  %s\n", now.count(), text.c_str());
+}
+
+void SimRun::complain(const std::string& text) {
+  note("VIOLATION " + text);
+  if (result_.violation.empty()) result_.violation = text;
+}
+
+RunResult SimRun::run() {
+  auto story_task = story();
+  scope_.spawn(std::move(story_task));
+  while (!finished_ && result_.violation.empty() && loop_.step()) {
+  }
+  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
+  result_.trace_hash = loop_.trace_hash();
+  return result_;
+}
+
+}  // namespace blockmig::sim

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// SimRun: what every simulated world is: a function of its seed with a clock, a loop and a journal
+// of its own, and a story that runs until it ends, breaks a promise, or has nothing left to wait
+// for.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "blockmig/base/random.h"
+#include "blockmig/io/sim_loop.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/job_options.h"
+#include "sim_journal.h"
+
+namespace blockmig::sim {
+
+struct RunOptions {
+  std::uint64_t seed = 1;
+  std::optional<Mode> mode;      ///< drawn if empty
+  std::optional<Verify> verify;  ///< drawn if empty
+  bool bitmaps = false;          ///< a persistent bitmap records, in any mode
+  bool returns = false;          ///< moves record the way back, and some take it
+  bool verbose = false;
+};
+
+struct RunResult {
+  std::string violation;  ///< empty: nothing illegal was seen
+  std::uint64_t trace_hash = 0;
+  std::uint64_t guest_requests = 0;
+  std::uint64_t guest_errors = 0;
+  std::uint64_t jobs_done = 0;
+  std::uint64_t jobs_not_done = 0;
+  std::uint64_t generations = 0;  ///< points in time that were checked
+  std::uint64_t crashes = 0;
+  std::uint64_t resumed = 0;    ///< jobs after a crash
+  std::uint64_t recovered = 0;  ///< of these, with something recorded
+  std::uint64_t returns = 0;    ///< moves back that were done
+};
+
+class SimRun {
+ public:
+  /// Draws the size of the disk, in bytes.
+  using DrawSize = std::uint64_t (*)(Random&);
+
+  SimRun(const RunOptions& options, DrawSize draw_size);
+  virtual ~SimRun() = default;
+  SimRun(const SimRun&) = delete;
+  SimRun& operator=(const SimRun&) = delete;
+  /// Once. After a violation suspended tasks refer to this object: it must not be destroyed.
+  RunResult run();
+
+ protected:
+  /// Sets `finished_` at its end.
+  virtual Task<void> story() = 0;
+  /// A violation; the first one is the result.
+  void complain(const std::string& text);
+  /// With --verbose.
+  void note(const std::string& text) const;
+
+  RunOptions options_;
+  Random random_;
+  SimLoop loop_;
+  std::uint64_t size_bytes_;
+  JournalRecords journal_records_;
+  SimJournal journal_;
+  RunResult result_;
+  bool finished_ = false;
+
+ private:
+  TaskScope scope_;
+};
+
+}  // namespace blockmig::sim
