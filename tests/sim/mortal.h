@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "blockmig/block/fault_device.h"
-#include "sim_journal.h"
+#include "blockmig/journal/forwarding_journal.h"
 
 namespace blockmig::sim {
 
@@ -70,61 +70,40 @@ class MortalDevice final : public BlockDevice {
 };
 
 /// Saves of a dead daemon do not happen; those under way may have.
-class MortalJournal final : public Journal {
+class MortalJournal final : public ForwardingJournal {
  public:
-  MortalJournal(SimJournal& journal, std::shared_ptr<Life> life)
-      : journal_(journal), life_(std::move(life)) {}
+  MortalJournal(Journal& journal, std::shared_ptr<Life> life)
+      : ForwardingJournal(journal), life_(std::move(life)) {}
 
-  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
-    return journal_.load_disk(disk);
-  }
-  Task<Result<std::vector<DiskRecord>>> load_disks() override { return journal_.load_disks(); }
   Task<Status> save_disk(const DiskRecord& record) override {
-    return life_->over ? refuse() : journal_.save_disk(record);
+    return life_->over ? refuse() : inner().save_disk(record);
   }
   Task<Status> remove_disk(const std::string& disk) override {
-    return life_->over ? refuse() : journal_.remove_disk(disk);
+    return life_->over ? refuse() : inner().remove_disk(disk);
   }
-  Task<Result<std::vector<JobRecord>>> load_jobs() override { return journal_.load_jobs(); }
   Task<Status> save_job(const JobRecord& record) override {
-    return life_->over ? refuse() : journal_.save_job(record);
+    return life_->over ? refuse() : inner().save_job(record);
   }
   Task<Status> change_regions(const RegionChange& change) override {
-    return life_->over ? refuse() : journal_.change_regions(change);
-  }
-  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
-                                                          const std::string& name) override {
-    return journal_.load_regions(disk, name);
+    return life_->over ? refuse() : inner().change_regions(change);
   }
   Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return life_->over ? refuse() : journal_.remove_regions(disk, name);
-  }
-  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
-    return journal_.load_hydration(disk);
+    return life_->over ? refuse() : inner().remove_regions(disk, name);
   }
   Task<Status> save_hydration(const HydrationRecord& record) override {
-    return life_->over ? refuse() : journal_.save_hydration(record);
+    return life_->over ? refuse() : inner().save_hydration(record);
   }
   Task<Status> remove_hydration(const std::string& disk) override {
-    return life_->over ? refuse() : journal_.remove_hydration(disk);
+    return life_->over ? refuse() : inner().remove_hydration(disk);
   }
   Task<Status> commit(const JournalBatch& batch) override {
-    return life_->over ? refuse() : journal_.commit(batch);
+    return life_->over ? refuse() : inner().commit(batch);
   }
-  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
-    return journal_.load_sets(disk);
-  }
-  Task<Status> distrust_sets() override {
-    return life_->over ? refuse() : journal_.distrust_sets();
-  }
-  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
-    return journal_.load_notes(topic);
-  }
+  Task<Status> distrust_sets() override { return life_->over ? refuse() : inner().distrust_sets(); }
 
  private:
   static Task<Status> refuse() { co_return Error(ErrorCode::kDisconnected, "the daemon is dead"); }
 
-  SimJournal& journal_;
   std::shared_ptr<Life> life_;
 };
 

@@ -7,58 +7,39 @@
 #include <utility>
 
 #include "blockmig/base/latency_histogram.h"
-#include "blockmig/journal/journal.h"
+#include "blockmig/journal/forwarding_journal.h"
 
 namespace blockmig {
 
-class MeasuredJournal final : public Journal {
+class MeasuredJournal final : public ForwardingJournal {
  public:
   MeasuredJournal(EventLoop& loop, std::unique_ptr<Journal> journal)
-      : loop_(loop), journal_(std::move(journal)) {}
+      : ForwardingJournal(std::move(journal)), loop_(loop) {}
 
-  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
-    return journal_->load_disk(disk);
-  }
-  Task<Result<std::vector<DiskRecord>>> load_disks() override { return journal_->load_disks(); }
   Task<Status> save_disk(const DiskRecord& record) override {
-    return measured(journal_->save_disk(record));
+    return measured(inner().save_disk(record));
   }
   Task<Status> remove_disk(const std::string& disk) override {
-    return measured(journal_->remove_disk(disk));
+    return measured(inner().remove_disk(disk));
   }
-  Task<Result<std::vector<JobRecord>>> load_jobs() override { return journal_->load_jobs(); }
   Task<Status> save_job(const JobRecord& record) override {
-    return measured(journal_->save_job(record));
+    return measured(inner().save_job(record));
   }
   Task<Status> change_regions(const RegionChange& change) override {
-    return measured(journal_->change_regions(change));
-  }
-  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
-                                                          const std::string& name) override {
-    return journal_->load_regions(disk, name);
+    return measured(inner().change_regions(change));
   }
   Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return measured(journal_->remove_regions(disk, name));
-  }
-  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
-    return journal_->load_hydration(disk);
+    return measured(inner().remove_regions(disk, name));
   }
   Task<Status> save_hydration(const HydrationRecord& record) override {
-    return measured(journal_->save_hydration(record));
+    return measured(inner().save_hydration(record));
   }
   Task<Status> remove_hydration(const std::string& disk) override {
-    return measured(journal_->remove_hydration(disk));
+    return measured(inner().remove_hydration(disk));
   }
 
   Task<Status> commit(const JournalBatch& batch) override {
-    return measured(journal_->commit(batch));
-  }
-  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
-    return journal_->load_sets(disk);
-  }
-  Task<Status> distrust_sets() override { return journal_->distrust_sets(); }
-  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
-    return journal_->load_notes(topic);
+    return measured(inner().commit(batch));
   }
 
   /// How long saves took, failed ones included.
@@ -73,7 +54,6 @@ class MeasuredJournal final : public Journal {
   }
 
   EventLoop& loop_;
-  std::unique_ptr<Journal> journal_;
   LatencyHistogram saves_;
 };
 

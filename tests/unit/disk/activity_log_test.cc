@@ -14,6 +14,7 @@
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/journal/forwarding_journal.h"
 
 namespace blockmig {
 namespace {
@@ -22,58 +23,25 @@ constexpr std::uint64_t kRegion = 4096;
 constexpr std::uint64_t kRegions = 16;
 
 /// Counts commits, and fails them when told to.
-class CountingJournal final : public Journal {
+class CountingJournal final : public ForwardingJournal {
  public:
-  explicit CountingJournal(EventLoop& loop) : inner_(make_memory_journal(loop)) {}
-  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
-    return inner_->load_disk(disk);
-  }
-  Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_->load_disks(); }
-  Task<Status> save_disk(const DiskRecord& record) override { return inner_->save_disk(record); }
-  Task<Status> remove_disk(const std::string& disk) override { return inner_->remove_disk(disk); }
-  Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_->load_jobs(); }
-  Task<Status> save_job(const JobRecord& record) override { return inner_->save_job(record); }
-  Task<Status> change_regions(const RegionChange& change) override {
-    return inner_->change_regions(change);
-  }
-  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
-                                                          const std::string& name) override {
-    return inner_->load_regions(disk, name);
-  }
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return inner_->remove_regions(disk, name);
-  }
-  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
-    return inner_->load_hydration(disk);
-  }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    return inner_->save_hydration(record);
-  }
-  Task<Status> remove_hydration(const std::string& disk) override {
-    return inner_->remove_hydration(disk);
-  }
+  explicit CountingJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)) {}
   Task<Status> commit(const JournalBatch& batch) override {
     ++commits;
     const bool fails = failures > 0;
     if (fails) --failures;
     if (!fails || failures_happen) {
-      const Status saved = co_await inner_->commit(batch);
+      const Status saved = co_await inner().commit(batch);
       if (!saved.ok()) co_return saved;
     }
     if (fails) co_return Error(ErrorCode::kIo, "planned");
     co_return Status();
   }
-  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
-    return inner_->load_sets(disk);
-  }
   Task<Status> distrust_sets() override {
     ++distrusted;
     if (distrust_fails) co_return Error(ErrorCode::kIo, "planned");
-    const Status done = co_await inner_->distrust_sets();
+    const Status done = co_await inner().distrust_sets();
     co_return done;
-  }
-  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
-    return inner_->load_notes(topic);
   }
 
   int commits = 0;
@@ -81,9 +49,6 @@ class CountingJournal final : public Journal {
   bool failures_happen = false;
   int distrusted = 0;
   bool distrust_fails = false;
-
- private:
-  std::unique_ptr<Journal> inner_;
 };
 
 class ActivityLogTest : public testing::Test {

@@ -6,6 +6,7 @@
 
 #include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
+#include "blockmig/journal/forwarding_journal.h"
 #include "tests/unit/tools/scratch.h"
 #include "tools/daemon/uri_target.h"
 
@@ -41,41 +42,15 @@ class NotingServer final : public NbdServer {
 };
 
 /// A journal in memory; while it is held, no record of a job's end gets through.
-class HeldJournal final : public Journal {
+class HeldJournal final : public ForwardingJournal {
  public:
-  explicit HeldJournal(EventLoop& loop) : inner_(make_memory_journal(loop)), free(loop) {
+  explicit HeldJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)), free(loop) {
     free.set();
   }
-  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
-    return inner_->load_disk(disk);
-  }
-  Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_->load_disks(); }
-  Task<Status> save_disk(const DiskRecord& record) override { return inner_->save_disk(record); }
-  Task<Status> remove_disk(const std::string& disk) override { return inner_->remove_disk(disk); }
-  Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_->load_jobs(); }
   Task<Status> save_job(const JobRecord& record) override {
     if (record.state != to_string(JobState::kRunning)) co_await free.wait();
-    const Status saved = co_await inner_->save_job(record);
+    const Status saved = co_await inner().save_job(record);
     co_return saved;
-  }
-  Task<Status> change_regions(const RegionChange& change) override {
-    return inner_->change_regions(change);
-  }
-  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
-                                                          const std::string& name) override {
-    return inner_->load_regions(disk, name);
-  }
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return inner_->remove_regions(disk, name);
-  }
-  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
-    return inner_->load_hydration(disk);
-  }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    return inner_->save_hydration(record);
-  }
-  Task<Status> remove_hydration(const std::string& disk) override {
-    return inner_->remove_hydration(disk);
   }
 
   /// The decision says that the job is done, too: it is not held.
@@ -83,21 +58,10 @@ class HeldJournal final : public Journal {
     const bool ends = !batch.jobs.empty() && batch.disks.empty() &&
                       batch.jobs[0].state != to_string(JobState::kRunning);
     if (ends) co_await free.wait();
-    const Status saved = co_await inner_->commit(batch);
+    const Status saved = co_await inner().commit(batch);
     co_return saved;
   }
-  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
-    return inner_->load_sets(disk);
-  }
-  Task<Status> distrust_sets() override { return inner_->distrust_sets(); }
-  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
-    return inner_->load_notes(topic);
-  }
 
- private:
-  std::unique_ptr<Journal> inner_;
-
- public:
   Event free;
 };
 

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// ForwardingJournal: a journal that passes everything on to another one, for those that do one
+// thing otherwise. Thread rule and errors: those of the other one.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "blockmig/journal/journal.h"
+
+namespace blockmig {
+
+class ForwardingJournal : public Journal {
+ public:
+  /// `inner` must outlive this.
+  explicit ForwardingJournal(Journal& inner) : inner_(inner) {}
+  explicit ForwardingJournal(std::unique_ptr<Journal> inner)
+      : owned_(std::move(inner)), inner_(*owned_) {}
+
+  Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
+    return inner_.load_disk(disk);
+  }
+  Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_.load_disks(); }
+  Task<Status> save_disk(const DiskRecord& record) override { return inner_.save_disk(record); }
+  Task<Status> remove_disk(const std::string& disk) override { return inner_.remove_disk(disk); }
+  Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_.load_jobs(); }
+  Task<Status> save_job(const JobRecord& record) override { return inner_.save_job(record); }
+  Task<Status> change_regions(const RegionChange& change) override {
+    return inner_.change_regions(change);
+  }
+  Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
+                                                          const std::string& name) override {
+    return inner_.load_regions(disk, name);
+  }
+  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
+    return inner_.remove_regions(disk, name);
+  }
+  Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
+    return inner_.load_hydration(disk);
+  }
+  Task<Status> save_hydration(const HydrationRecord& record) override {
+    return inner_.save_hydration(record);
+  }
+  Task<Status> remove_hydration(const std::string& disk) override {
+    return inner_.remove_hydration(disk);
+  }
+  Task<Status> commit(const JournalBatch& batch) override { return inner_.commit(batch); }
+  Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
+    return inner_.load_sets(disk);
+  }
+  Task<Status> distrust_sets() override { return inner_.distrust_sets(); }
+  Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
+    return inner_.load_notes(topic);
+  }
+
+ protected:
+  Journal& inner() { return inner_; }
+
+ private:
+  std::unique_ptr<Journal> owned_;
+  Journal& inner_;
+};
+
+}  // namespace blockmig
