@@ -3,48 +3,23 @@
 import contextlib
 import os
 
-from moves import daemon
+import sparse_images
+from moves import MIB, daemon
+from sparse_images import MOST_BYTES, PIECE
 
-MIB = 1 << 20
 TIB = 1 << 40
 SIZE = 16 * TIB
-PIECE = 2 * MIB
 DATA = (0, 3 * TIB + 65536, 9 * TIB, SIZE - PIECE)
 POISON = (TIB, SIZE - 64 * MIB)  # where the disk is zeros
-MOST_BYTES = 64 * MIB
 MODES = (("dbt", ()), ("mirror", ()), ("cold", ()), ("postcopy", ("--reverse-mirror", "on")),
          ("postcopy", ("--reverse-mirror", "off")), ("hybrid", ()), ("shared", ("--hydrate", "background")))
 
 
-def put(path, places):
-    """A sparse file of the whole size with something in these places."""
-    with open(path, "wb") as f:
-        f.truncate(SIZE)
-        for place in places:
-            f.seek(place)
-            f.write(bytes([1 + place // MIB % 250]) * PIECE)
-
-
-def at(path, place):
-    with open(path, "rb") as f:
-        f.seek(place)
-        return f.read(PIECE)
-
-
-def check(source, target):
-    for place in DATA:
-        assert at(source, place) == at(target, place), f"differs at {place}"
-    for place in POISON:
-        assert not any(at(target, place)), f"what was in the target at {place} is still there (trap 9)"
-    taken = os.stat(target).st_blocks * 512
-    assert taken < MOST_BYTES, f"the target takes {taken} bytes"
-
-
 def move(folder, number, mode, options, poisoned):
     source, target = os.path.join(folder, f"{number}.img"), os.path.join(folder, f"{number}.target")
-    put(source, DATA)
+    sparse_images.put(source, SIZE, DATA)
     if poisoned:
-        put(target, POISON)
+        sparse_images.put(target, SIZE, POISON)
     with daemon.Daemon(folder, source, name=f"d{number}") as disk:
         job = disk.migrate(target, mode, *options)
         assert job["state"] == "done" and job["switched"] and job["size_bytes"] == SIZE, job
@@ -52,7 +27,7 @@ def move(folder, number, mode, options, poisoned):
         assert moved <= MOST_BYTES, job
         # A bitmap of all its chunks alone would be 32 MiB.
         assert memory(disk.pid) < 160 * MIB, memory(disk.pid)
-        check(source, target)
+        sparse_images.check(source, target, DATA, POISON)
     for path in (source, target):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
