@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "blockmig/block/fault_device.h"
+#include "blockmig/block/shared_device.h"
 #include "blockmig/migrate/data_at_rest.h"
-#include "shared_device.h"
 #include "sharedfs/image_source.h"
 #include "sharedfs/rest_digests.h"
 #include "sharedfs/shared_image.h"

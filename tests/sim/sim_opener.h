@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "blockmig/base/random.h"
+#include "blockmig/block/shared_device.h"
 #include "blockmig/migrate/target_opener.h"
-#include "shared_device.h"
 #include "sim_at_rest.h"
 
 namespace blockmig::sim {

@@ -25,6 +25,7 @@
 
 #include "blockmig/base/chunk_digests.h"
 #include "blockmig/base/random.h"
+#include "blockmig/block/shared_device.h"
 #include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/io/sim_loop.h"
@@ -33,7 +34,6 @@
 #include "blockmig/migrate/job_board.h"
 #include "guest.h"
 #include "history.h"
-#include "shared_device.h"
 #include "sim_owners.h"
 #include "sim_run.h"
 

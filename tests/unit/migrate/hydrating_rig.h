@@ -50,9 +50,10 @@ class HydratingRig : public testing::Test {
   }
   void make(std::unique_ptr<PresenceMap> map) {
     HydratingDevice::Parts parts{
-        loop, *journal, record, std::move(map), std::make_unique<Borrowed>(local), nullptr, kSize};
+        loop,    *journal, record, std::move(map), std::make_unique<SharedDevice>(local),
+        nullptr, kSize};
     device = std::make_unique<HydratingDevice>(std::move(parts), options);
-    device->attach_base(std::make_unique<Borrowed>(base));
+    device->attach_base(std::make_unique<SharedDevice>(base));
   }
   Status close() {
     const Status closed = run_task(loop, device->close());

@@ -247,8 +247,8 @@ TEST(Hydration, AnInterruptedOneGoesOnWithTheReopenedDisk_I7) {
   };
   const auto target = copy_of(*rig.target);
   const auto source = copy_of(*rig.source);
-  std::unique_ptr<BlockDevice> local = std::make_unique<Borrowed>(target);
-  std::unique_ptr<BlockDevice> base = std::make_unique<Borrowed>(source);
+  std::unique_ptr<BlockDevice> local = std::make_unique<SharedDevice>(target);
+  std::unique_ptr<BlockDevice> base = std::make_unique<SharedDevice>(source);
   const JobOptions options;
   auto opened = run_task(
       rig.loop, open_hydrating(rig.loop, *rig.journal, record, *rest, local, base, options));

@@ -15,7 +15,7 @@ struct TwoMoves {
   TwoMoves()
       : other_source(std::make_shared<FaultDevice>(rig.loop, rig.random, "source2", kSize)),
         other_target(std::make_shared<FaultDevice>(rig.loop, rig.random, "target2", kSize)),
-        other(rig.loop, "vm2", std::make_unique<Borrowed>(other_source), "test:source2", 1) {
+        other(rig.loop, "vm2", std::make_unique<SharedDevice>(other_source), "test:source2", 1) {
     const std::vector<std::byte> content(kSize, std::byte{7});
     other_source->preload(0, content);
   }

@@ -24,7 +24,7 @@ class MergeTargetTest : public HydratingRig {
     return run_task(loop, target.write(offset, from, flags));
   }
   std::unique_ptr<MergeTarget> make_target(const ChunkDigests* known) {
-    return std::make_unique<MergeTarget>(std::make_unique<Borrowed>(base), *device, known);
+    return std::make_unique<MergeTarget>(std::make_unique<SharedDevice>(base), *device, known);
   }
   std::vector<RegionContainer> recorded() {
     const std::string disk = "vm1";

@@ -27,7 +27,7 @@ class MirrorTest : public testing::Test {
   MirrorTest()
       : store_(loop_, random_, "store", kSize),
         target_(std::make_shared<FaultDevice>(loop_, random_, "target", kSize)),
-        replica_(loop_, std::make_unique<Borrowed>(target_)),
+        replica_(loop_, std::make_unique<SharedDevice>(target_)),
         sync_(loop_, make_bitmap(), make_bitmap(), false),
         mirror_(loop_, replica_, sync_, options_) {}
   ~MirrorTest() override {

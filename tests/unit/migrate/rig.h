@@ -8,6 +8,7 @@
 
 #include "blockmig/base/random.h"
 #include "blockmig/block/fault_device.h"
+#include "blockmig/block/shared_device.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/run_task.h"
@@ -17,42 +18,13 @@
 
 namespace blockmig {
 
-/// Owned by somebody else: lets a test look into a device after the disk or the job took it.
-class Borrowed final : public BlockDevice {
- public:
-  explicit Borrowed(std::shared_ptr<FaultDevice> device) : device_(std::move(device)) {}
-  const DeviceInfo& info() const override { return device_->info(); }
-  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
-    return device_->read(offset, into);
-  }
-  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
-    return device_->write(offset, from, flags);
-  }
-  Task<Status> flush() override { return device_->flush(); }
-  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
-    return device_->trim(offset, length, flags);
-  }
-  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
-    return device_->write_zeroes(offset, length, flags);
-  }
-  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
-    return device_->extents(offset, length);
-  }
-  void abandon() override { device_->abandon(); }
-  Task<Status> revive() override { return device_->revive(); }
-  Task<Status> close() override { return device_->close(); }
-
- private:
-  std::shared_ptr<FaultDevice> device_;
-};
-
 class TestOpener final : public TargetOpener {
  public:
   explicit TestOpener(std::shared_ptr<FaultDevice> device, bool* discarded = nullptr)
       : device_(std::move(device)), discarded_(discarded), uri_("test:" + device_->info().name) {}
   const std::string& uri() const override { return uri_; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
-    std::unique_ptr<BlockDevice> opened = std::make_unique<Borrowed>(device_);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
     co_return opened;
   }
   Task<void> discard() override {
@@ -73,7 +45,7 @@ struct Rig {
       : source(std::make_shared<FaultDevice>(loop, random, "source", size)),
         target(std::make_shared<FaultDevice>(loop, random, "target", size)),
         journal(make_memory_journal(loop)),
-        disk(loop, "vm1", std::make_unique<Borrowed>(source), "test:source", 1),
+        disk(loop, "vm1", std::make_unique<SharedDevice>(source), "test:source", 1),
         board(loop, *journal) {
     std::vector<std::byte> content(size);
     for (std::size_t i = 0; i < size; ++i) content[i] = static_cast<std::byte>(i * 7 + i / 4096);

@@ -250,7 +250,7 @@ class AwayOpener final : public TargetOpener {
       --times_;
       co_return Error(why_, "target test:away is away");
     }
-    std::unique_ptr<BlockDevice> opened = std::make_unique<Borrowed>(device_);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
     co_return opened;
   }
   Task<void> discard() override { co_return; }

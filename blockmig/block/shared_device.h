@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SharedDevice: lets a disk or a job own a device that the simulation keeps, to look into it
-// afterwards.
+// SharedDevice: lets a disk or a job own a simulated device that the test keeps, to look into it
+// afterwards. Thread rule: the device's.
 #pragma once
 
 #include <memory>
@@ -8,7 +8,7 @@
 
 #include "blockmig/block/fault_device.h"
 
-namespace blockmig::sim {
+namespace blockmig {
 
 class SharedDevice final : public BlockDevice {
  public:
@@ -50,4 +50,4 @@ class SharedDevice final : public BlockDevice {
   bool mute_;
 };
 
-}  // namespace blockmig::sim
+}  // namespace blockmig
