@@ -73,8 +73,8 @@ JobOptions World::draw_options() {
   JobOptions options;
   static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
                                     Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
-  // Bitmaps are looked at after crashes, and those of the later modes are HydrationWorld's.
-  const std::size_t modes = options_.bitmaps || options_.returns ? 4 : std::size(kModes);
+  // A way back is kept of the first four alone.
+  const std::size_t modes = options_.returns ? 4 : std::size(kModes);
   options.mode = options_.mode.value_or(kModes[random_.below(modes)]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
@@ -182,6 +182,10 @@ void World::open_daemon(std::uint64_t epoch) {
   disk_ = std::make_unique<Disk>(loop_, "disk", std::make_unique<SharedDevice>(owner_),
                                  "sim:" + owner_->info().name, epoch);
   board_ = std::make_unique<JobBoard>(loop_, journal_);
+  make_keeper();
+}
+
+void World::make_keeper() {
   if (!options_.bitmaps && !options_.returns) return;
   const Duration interval = std::chrono::microseconds(random_.between(500, 60'000));
   keeper_ =

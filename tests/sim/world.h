@@ -71,6 +71,8 @@ class World final : public SimRun {
   std::unique_ptr<TargetOpener> make_opener(std::shared_ptr<FaultDevice> target);
   std::shared_ptr<FaultDevice> find_store(const std::string& name) const;
   void open_daemon(std::uint64_t epoch);
+  /// Of the disk that has just been opened, if the world wants one.
+  void make_keeper();
   void start_guest();
   Task<void> see_job_through(std::string job);
   Task<void> crash_later(Duration within);
@@ -93,6 +95,8 @@ class World final : public SimRun {
   Task<void> reopen_bitmap();
   /// Every chunk whose content is not what it was when the bitmap began must be marked.
   void check_bitmap(const std::string& when);
+  /// Where the journal says that it is.
+  std::vector<std::byte> content_of_disk() const;
   Task<void> close_bitmap();
   std::shared_ptr<FaultDevice> find_way_back();
   void check_way_back(const FaultDevice& left, const DirtyBitmap& changed);

@@ -41,6 +41,16 @@ Task<void> World::reopen_bitmap() {
   check_bitmap("after a crash");
 }
 
+std::vector<std::byte> World::content_of_disk() const {
+  constexpr std::uint64_t kPiece = 4096;  // no chunk in mid-hydration is smaller
+  std::vector<std::byte> content(size_bytes_);
+  for (std::uint64_t at = 0; at < size_bytes_; at += kPiece) {
+    const std::uint64_t length = std::min(kPiece, size_bytes_ - at);
+    holder(at).peek(at, MutableBytes(content).subspan(at, length));
+  }
+  return content;
+}
+
 void World::check_bitmap(const std::string& when) {
   const DirtyBitmap* const bitmap = find_bitmap(*keeper_);
   if (bitmap == nullptr) {
@@ -50,8 +60,7 @@ void World::check_bitmap(const std::string& when) {
     if (!told) complain("the bitmap is gone " + when + " (I5)");
     return;
   }
-  std::vector<std::byte> now(size_bytes_);
-  owner_->peek(0, now);
+  std::vector<std::byte> now = content_of_disk();
   for (std::uint64_t chunk = 0; chunk < bitmap->chunk_count(); ++chunk) {
     if (bitmap->is_dirty(chunk)) continue;
     const ByteRange range = bitmap->chunk_range(chunk);

@@ -182,6 +182,7 @@ Task<HydratingDevice*> World::open_in_mid_hydration(DiskRecord record) {
   HydratingDevice* const device = opened->get();
   disk_ = std::make_unique<Disk>(loop_, "disk", std::move(*opened), record.store_uri, record.epoch);
   board_ = std::make_unique<JobBoard>(loop_, journal_);
+  make_keeper();
   co_return device;
 }
 
@@ -197,6 +198,7 @@ Task<std::unique_ptr<BlockDevice>> World::open_base(const HydrationRecord& rest)
 
 Task<void> World::go_on_hydrating(HydratingDevice* device) {
   const std::string job = device->record().job;
+  if (options_.bitmaps) co_await reopen_bitmap();
   start_guest();
   target_ = owner_;
   const auto started = board_->hydrate(*disk_, *device, planned_[job].options);
