@@ -16,7 +16,7 @@ MODES = (("dbt",), ("mirror", "--verify", "full"), ("cold",), ("auto",), ("postc
          ("shared", "--hydrate", "background"))
 ROUNDS_TO_WARM_UP = 1
 MEMORY_MAY_GROW = 48 * moves.MIB  # caches of the journal and of the allocator, on a daemon of about 60 MiB
-DESCRIPTORS_MAY_GROW = 4
+DESCRIPTORS_MAY_GROW = 12  # the journal's files come and go by four, by more when its clean-up is late
 
 
 def resident_bytes(pid):
