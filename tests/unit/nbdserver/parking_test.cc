@@ -1,46 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // A server that hands its clients to another one: nobody notices.
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 
-#include "blockmig/io/io_thread.h"
-#include "blockmig/io/run_task.h"
-#include "fake_export.h"
-#include "fake_lane.h"
-#include "nbdserver/server.h"
+#include "served_rig.h"
 #include "session_rig.h"
-#include "wire_bytes.h"
 
 namespace blockmig::nbd {
 namespace {
 
 using namespace std::chrono_literals;
 
-class ParkingTest : public testing::TestWithParam<int> {
+class ParkingTest : public testing::TestWithParam<int>, protected ServedRig {
  protected:
   void SetUp() override {
-    auto made = make_io_loop({.kind = LoopKind::kAuto});
-    ASSERT_TRUE(made.ok());
-    loop_ = *std::move(made);
-    for (int i = 0; i < GetParam(); ++i) {
-      auto thread = IoThread::start({.kind = LoopKind::kAuto}, "serve");
-      ASSERT_TRUE(thread.ok());
-      options_.other_loops.push_back(&(*thread)->loop());
-      threads_.push_back(*std::move(thread));
-    }
-    disk_ = std::make_shared<FakeExport>("disk0", spy_);
-    disk_->open_lane_ = [this](EventLoop& other) {
-      return std::make_shared<FakeLane>(spy_, *loop_, other, readers_);
-    };
-    directory_.exports_.push_back(disk_);
+    prepare(LoopKind::kAuto, GetParam(), spy_);
     first_ = make_nbd_server(*loop_, directory_, options_);
     second_ = make_nbd_server(*loop_, directory_, options_);
-    char folder[] = "/tmp/nbdserver-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder), nullptr);
-    folder_ = folder;
-    address_ = *SocketAddress::parse("unix:" + folder_ + "/s.sock");
     ASSERT_TRUE(first_->listen(address_).ok());
   }
   void TearDown() override {
@@ -48,31 +25,6 @@ class ParkingTest : public testing::TestWithParam<int> {
     run_task(*loop_, second_->stop(100ms));
     clients_.clear();
     EXPECT_FALSE(std::filesystem::exists(folder_ + "/s.sock")) << "the last owner removes it";
-    std::filesystem::remove_all(folder_);
-  }
-  void send(Stream& stream, const ByteVector& bytes) {
-    const ConstBytes part(bytes);
-    const auto sent = run_task(*loop_, stream.write_all(std::span<const ConstBytes>(&part, 1)));
-    EXPECT_TRUE(sent.ok());
-  }
-  ByteVector receive(Stream& stream, std::size_t size) {
-    ByteVector bytes(size);
-    const auto got = run_task(*loop_, read_exactly(stream, bytes));
-    EXPECT_TRUE(got.ok());
-    return bytes;
-  }
-  Stream& connected() {
-    auto stream = run_task(*loop_, connect_to(*loop_, address_, 5s));
-    EXPECT_TRUE(stream.ok());
-    clients_.push_back(*std::move(stream));
-    return *clients_.back();
-  }
-  Stream& transmitting() {
-    Stream& client = connected();
-    receive(client, 18);
-    send(client, join({client_flags(3), option(kOptExportName, Wire().text("disk0"))}));
-    receive(client, 10);
-    return client;
   }
   Result<ParkedServer> park(Duration patience = 5s) {
     return run_task(*loop_, first_->park(patience));
@@ -94,18 +46,9 @@ class ParkingTest : public testing::TestWithParam<int> {
     return bytes;
   }
 
-  std::unique_ptr<IoLoop> loop_;
-  std::vector<std::unique_ptr<IoThread>> threads_;
   MemoryDevice memory_{"memory", 16 << 20};
   SpyDevice spy_{memory_};
-  std::set<std::thread::id> readers_;
-  std::shared_ptr<FakeExport> disk_;
-  FakeDirectory directory_;
-  NbdServerOptions options_;
   std::unique_ptr<NbdServer> first_, second_;
-  std::string folder_;
-  SocketAddress address_;
-  std::vector<std::unique_ptr<Stream>> clients_;
 };
 
 TEST_P(ParkingTest, IdleClientsAndTheListenerGoOnElsewhere) {

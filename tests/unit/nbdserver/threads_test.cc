@@ -1,83 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 // The server with several loops: who is served where, and that nobody can tell.
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <set>
 #include <thread>
 
 #include "blockmig/io/cancel.h"
-#include "blockmig/io/io_thread.h"
 #include "blockmig/io/pipe_stream.h"
-#include "blockmig/io/run_task.h"
-#include "fake_export.h"
-#include "fake_lane.h"
-#include "nbdserver/server.h"
-#include "wire_bytes.h"
+#include "served_rig.h"
 
 namespace blockmig::nbd {
 namespace {
 
 using namespace std::chrono_literals;
 
-class ThreadsTest : public testing::Test {
+class ThreadsTest : public testing::Test, protected ServedRig {
  protected:
   static constexpr int kThreads = 2;
 
   void SetUp() override {
-    auto made = make_io_loop({.kind = LoopKind::kPortable});
-    ASSERT_TRUE(made.ok());
-    loop_ = *std::move(made);
-    NbdServerOptions options;
-    for (int i = 0; i < kThreads; ++i) {
-      auto thread = IoThread::start({.kind = LoopKind::kPortable}, "serve");
-      ASSERT_TRUE(thread.ok());
-      options.other_loops.push_back(&(*thread)->loop());
-      threads_.push_back(*std::move(thread));
-    }
-    disk_ = std::make_shared<FakeExport>("disk0", device_);
-    disk_->open_lane_ = [this](EventLoop& other) {
-      return std::make_shared<FakeLane>(device_, *loop_, other, readers_);
-    };
-    directory_.exports_.push_back(disk_);
-    server_ = make_nbd_server(*loop_, directory_, options);
-    char folder[] = "/tmp/nbdserver-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder), nullptr);
-    folder_ = folder;
-    address_ = *SocketAddress::parse("unix:" + folder_ + "/s.sock");
+    prepare(LoopKind::kPortable, kThreads, device_);
+    server_ = make_nbd_server(*loop_, directory_, options_);
     ASSERT_TRUE(server_->listen(address_).ok());
   }
   void TearDown() override {
     if (server_ != nullptr) stop();
     clients_.clear();
-    std::filesystem::remove_all(folder_);
   }
   void stop() {
     run_task(*loop_, server_->stop(100ms));
     server_.reset();
-  }
-  void send(Stream& stream, const ByteVector& bytes) {
-    const ConstBytes part(bytes);
-    const auto sent = run_task(*loop_, stream.write_all(std::span<const ConstBytes>(&part, 1)));
-    EXPECT_TRUE(sent.ok());
-  }
-  ByteVector receive(Stream& stream, std::size_t size) {
-    ByteVector bytes(size);
-    const auto got = run_task(*loop_, read_exactly(stream, bytes));
-    EXPECT_TRUE(got.ok());
-    return bytes;
-  }
-  /// A client in transmission; `behind` comes in one piece with its last option.
-  Stream& transmitting(const ByteVector& behind = {}) {
-    auto stream = run_task(*loop_, connect_to(*loop_, address_, 5s));
-    EXPECT_TRUE(stream.ok());
-    clients_.push_back(*std::move(stream));
-    Stream& client = *clients_.back();
-    receive(client, 18);
-    send(client, join({client_flags(3), option(kOptExportName, Wire().text("disk0")), behind}));
-    receive(client, 10);
-    return client;
   }
   bool closed(Stream& stream) {
     ByteVector bytes(1);
@@ -85,16 +38,8 @@ class ThreadsTest : public testing::Test {
     return !got.ok() || *got == 0;
   }
 
-  std::unique_ptr<IoLoop> loop_;
-  std::vector<std::unique_ptr<IoThread>> threads_;
-  std::set<std::thread::id> readers_;
   MemoryDevice device_{"memory", 16 << 20};
-  std::shared_ptr<FakeExport> disk_;
-  FakeDirectory directory_;
   std::unique_ptr<NbdServer> server_;
-  std::string folder_;
-  SocketAddress address_;
-  std::vector<std::unique_ptr<Stream>> clients_;
 };
 
 TEST_F(ThreadsTest, ConnectionsAreSpreadAndSeeOneDisk) {
