@@ -21,6 +21,7 @@ constexpr unsigned kRounds = 3;
 ChunkPuller::Zeros ChunkPuller::push_zeros(ByteRange ahead) {
   // Everything is to be read back: then it may as well be read.
   if (core_.options.read_back || core_.stop.is_set()) return Zeros::kNone;
+  if (core_.base->disconnected()) return Zeros::kNone;
   if (zeros_ != nullptr) return Zeros::kUnderWay;
   if (no_zeros_.overlaps({ahead.offset, 1})) return Zeros::kNone;
   ahead.length = std::min(ahead.length, kMaxZeroPulls * core_.options.pull_bytes);
@@ -82,7 +83,8 @@ Task<ByteRange> ChunkPuller::zeros_of_base(ByteRange range) {
   std::uint64_t data_end = range.end();
   for (bool known = true; end < range.end() && known;) {
     const std::uint64_t length = range.end() - end;
-    const auto extents = co_await core_.base->target().extents(end, length);
+    if (core_.base->disconnected()) co_return ByteRange();  // it may be being connected again
+    const auto extents = co_await core_.base->extents(end, length);
     known = extents.ok() && !extents->empty();
     if (!known) break;
     for (const Extent& extent : *extents) {

@@ -35,7 +35,7 @@ Replica::Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target)
   idle_.set();
 }
 
-Replica::~Replica() { BM_CHECK(ops_.empty()); }
+Replica::~Replica() { BM_CHECK(in_flight() == 0); }
 
 void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   op->submitted = loop_.now();
@@ -64,6 +64,15 @@ Task<Status> Replica::perform(std::shared_ptr<TargetOp> op, TimePoint deadline) 
     co_return Error(ErrorCode::kTimedOut, "target " + info().name + " does not answer");
   }
   co_return op->status;
+}
+
+Task<Result<std::vector<Extent>>> Replica::extents(std::uint64_t offset, std::uint64_t length) {
+  ++questions_;
+  idle_.reset();
+  auto found = co_await target_->extents(offset, length);
+  --questions_;
+  if (in_flight() == 0) idle_.set();
+  co_return found;
 }
 
 Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
@@ -121,7 +130,7 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
     bulk_in_flight_bytes_ -= load_of(*op);
   }
   ops_.erase(op->number);
-  if (ops_.empty()) idle_.set();
+  if (in_flight() == 0) idle_.set();
 }
 
 /// Before anybody hears of the answer: what it says about what the target holds.
@@ -168,7 +177,7 @@ void Replica::note_trouble(const Error& error) {
 }
 
 Task<Status> Replica::revive() {
-  BM_CHECK(ops_.empty());
+  BM_CHECK(in_flight() == 0);
   if (!to_revive_) co_return Status();
   // What was answered after the loss was noticed is not believed either.
   const bool keeps = planted(PlantedBug::kReconnectKeepsUnflushedClean) ||
@@ -205,7 +214,7 @@ Task<Status> Replica::close() {
 }
 
 std::unique_ptr<BlockDevice> Replica::release_target() {
-  BM_CHECK(ops_.empty() && !abandoned_);
+  BM_CHECK(in_flight() == 0 && !abandoned_);
   return std::move(target_);
 }
 

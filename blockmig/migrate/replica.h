@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <vector>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/digest.h"
@@ -70,12 +71,14 @@ class Replica final {
 
   /// Starts the request; the op may be answered before submit() returns.
   void submit(const std::shared_ptr<TargetOp>& op);
+  /// What the target says of the range (BlockDevice::extents), without limit; in flight meanwhile.
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length);
   /// Submits, and waits until the answer or the deadline. kTimedOut leaves the op running.
   Task<Status> perform(std::shared_ptr<TargetOp> op, TimePoint deadline);
 
   const DeviceInfo& info() const { return target_->info(); }
   BlockDevice& target() { return *target_; }
-  std::uint64_t in_flight() const { return ops_.size(); }
+  std::uint64_t in_flight() const { return ops_.size() + questions_; }
   std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.
@@ -131,6 +134,7 @@ class Replica final {
   std::unique_ptr<BlockDevice> target_;
   TaskScope scope_;
   std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
+  std::uint64_t questions_ = 0;                             ///< extents() under way
   std::uint64_t last_number_ = 0;
   std::uint64_t in_flight_bytes_ = 0;
   std::uint64_t bulk_in_flight_bytes_ = 0;
