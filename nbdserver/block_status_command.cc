@@ -32,11 +32,7 @@ StatusRange status_range(const Request& request, std::uint64_t length, const Exp
   range.one = request.has(kCmdFlagReqOne);
   const std::uint64_t whole = align_down(length, facts.minimum_block);
   const std::uint64_t to_end = facts.size_bytes - request.offset;
-  if (whole != 0) {
-    range.length = whole;
-  } else {
-    range.length = range.one ? length : std::min<std::uint64_t>(facts.minimum_block, to_end);
-  }
+  range.length = whole != 0 ? whole : std::min<std::uint64_t>(facts.minimum_block, to_end);
   return range;
 }
 
@@ -54,7 +50,7 @@ Task<void> Transmission::block_status(Request request, BufferRef keep, ConstByte
       co_return;
     }
     length = filter->effect_length;
-    const Verdict verdict = judge_status_range(request.offset, length, rules_);
+    const Verdict verdict = judge_status_range(request, length, rules_);
     if (verdict.action != Verdict::Action::kServe) {
       Request shown = request;
       shown.length = length;

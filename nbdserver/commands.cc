@@ -96,7 +96,7 @@ bool Transmission::write_at_once(const Request& request, ConstBytes payload, std
 
 bool Transmission::lend_read(const Request& request) {
   if (request.length > kMaxLentBytes || request.length > rules_.facts.max_io_bytes) return false;
-  if (!stream_.works_in_place()) return false;
+  if (!is_one_chunk(request) || !stream_.works_in_place()) return false;
   // What is before it in the stream goes first.
   replies_.send_now();
   if (replies_.sending() || replies_.unsent_bytes() != 0) return false;
@@ -259,23 +259,33 @@ Task<void> Transmission::write_zeroes(Request request) {
 }
 
 Task<void> Transmission::cache(Request request) {
+  co_await prefetch_.acquire(1);
+  const Status done = co_await prefetch(request);
+  prefetch_.release(1);
+  if (!done.ok()) {
+    fail(request, done.error());
+  } else {
+    succeed(request);
+  }
+}
+
+Task<Status> Transmission::prefetch(const Request& request) {
   // Reading is what warms every kind of device below; the data itself is not wanted.
   const std::uint64_t piece = std::min<std::uint64_t>(kCachePieceBytes, rules_.facts.max_io_bytes);
   BufferRef buffer = pool_.take(static_cast<std::size_t>(piece));
   std::uint64_t at = 0;
-  // A hint of terabytes must not outlive its client, nor a shutdown.
-  while (at < request.length && state_ == State::kServing && !replies_.broken()) {
+  // A hint of terabytes must not outlive its client, nor a shutdown. The intake does not see the
+  // client go while it waits for room.
+  while (at < request.length && state_ == State::kServing && !replies_.broken() &&
+         !stream_.peer_has_ended()) {
     const std::uint64_t length = std::min(piece, request.length - at);
     const MutableBytes into(buffer.data(), static_cast<std::size_t>(length));
     const Status done = co_await device_.prefetch(request.offset + at, into);
-    if (!done.ok()) {
-      fail(request, done.error());
-      co_return;
-    }
+    if (!done.ok()) co_return done;
     at += length;
     co_await YieldToLoop(loop_);
   }
-  succeed(request);
+  co_return Status();
 }
 
 void Transmission::succeed(const Request& request) {

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "blockmig/base/bytes.h"
+
 namespace blockmig::nbd {
 
 ExportFacts export_facts(Export& disk, std::uint32_t advertised_max_bytes) {
@@ -14,7 +16,9 @@ ExportFacts export_facts(Export& disk, std::uint32_t advertised_max_bytes) {
   const std::uint32_t least = std::max(facts.minimum_block, kPortableBlockBytes);
   const std::uint32_t wanted = std::clamp(info.preferred_io_bytes, least, 1u << 30);
   facts.preferred_block = std::bit_ceil(wanted);
-  facts.maximum_payload = std::max(advertised_max_bytes, facts.preferred_block);
+  // A request of the largest size is to be a legal one.
+  const std::uint64_t blocks = align_down(advertised_max_bytes, facts.minimum_block);
+  facts.maximum_payload = std::max(static_cast<std::uint32_t>(blocks), facts.preferred_block);
   facts.max_io_bytes = std::max(info.max_io_bytes, facts.minimum_block);
   facts.read_only = disk.read_only() || info.read_only;
   facts.can_trim = info.can_trim;

@@ -16,7 +16,6 @@ namespace {
 /// ours (I16).
 constexpr std::size_t kListPieceBytes = 16 * 1024;
 constexpr std::size_t kMaxShownNameBytes = 80;
-constexpr std::size_t kMaxSelectedContexts = 64;
 constexpr std::string_view kNameTooLong = "the name is longer than this server takes";
 
 std::string unknown_export(std::string_view name) {

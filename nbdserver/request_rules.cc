@@ -88,14 +88,17 @@ Verdict judge_change(const Request& request, const TransmissionRules& rules) {
 
 }  // namespace
 
-Verdict judge_status_range(std::uint64_t offset, std::uint64_t length,
+Verdict judge_status_range(const Request& request, std::uint64_t length,
                            const TransmissionRules& rules) {
   if (length == 0) return refuse(WireError::kInval, Refusal::kNoExtent);
-  if (!fits(offset, length, rules.facts.size_bytes)) {
+  if (!fits(request.offset, length, rules.facts.size_bytes)) {
     return refuse(WireError::kInval, Refusal::kBeyondEnd);
   }
-  // The length is only a hint ("Metadata querying"), so it need not be aligned.
-  if (!is_aligned(offset, rules.facts.minimum_block)) {
+  // The length is only a hint ("Metadata querying"), so it need not be aligned. But one extent
+  // that may not be longer than part of a block cannot be given in whole blocks.
+  const std::uint32_t block = rules.facts.minimum_block;
+  const bool less_than_a_block = request.has(kCmdFlagReqOne) && length < block;
+  if (!is_aligned(request.offset, block) || less_than_a_block) {
     return refuse(WireError::kInval, Refusal::kUnaligned);
   }
   return {};
@@ -106,7 +109,9 @@ Verdict judge_request(const Request& request, const TransmissionRules& rules) {
   // whatever the command.
   const std::uint64_t payload = payload_bytes(request, rules.style);
   const std::uint32_t payload_limit =
-      rules.style == HeaderStyle::kExtended ? rules.facts.maximum_payload : rules.max_request_bytes;
+      rules.style == HeaderStyle::kExtended
+          ? rules.facts.maximum_payload
+          : std::max(rules.max_request_bytes, rules.facts.maximum_payload);
   if (payload > payload_limit) return {Verdict::Action::kDrop, WireError::kNone, Refusal::kTooLong};
   if (request.command == Command::kDisc) return {Verdict::Action::kDisconnect};
   if (!is_known(request.command)) return refuse(WireError::kInval, Refusal::kUnknownCommand);
@@ -132,8 +137,13 @@ Verdict judge_request(const Request& request, const TransmissionRules& rules) {
       return judge_range(request.offset, request.length, rules, WireError::kInval);
     case Command::kBlockStatus:
       if (!rules.has_contexts) return refuse(WireError::kInval, Refusal::kNotOffered);
-      if (request.has(kCmdFlagPayloadLen)) return {};
-      return judge_status_range(request.offset, request.length, rules);
+      if (!request.has(kCmdFlagPayloadLen)) {
+        return judge_status_range(request, request.length, rules);
+      }
+      if (request.length > kMaxStatusPayloadBytes) {
+        return refuse(WireError::kInval, Refusal::kPayloadTooLong);
+      }
+      return {};
     case Command::kFlush:  // offset and length are reserved; be lenient
     case Command::kDisc:
     case Command::kResize:
@@ -183,6 +193,9 @@ std::string refusal_text(Refusal refusal, const Request& request, const Transmis
       return what + " came without its payload flag";
     case Refusal::kPayloadUnexpected:
       return command_name(request.command) + " does not take a payload";
+    case Refusal::kPayloadTooLong:
+      return "a payload of " + std::to_string(request.length) +
+             " bytes names more contexts than can be selected";
     case Refusal::kReadOnly:
       return what + ": the export is read-only";
     case Refusal::kBeyondEnd:

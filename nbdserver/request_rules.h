@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What is to be done with a request, decided from its header alone: a pure function of values.
 //
-// It checks, in this order: unknown command, flags, export read-only, range (wrap-safe), alignment,
-// size limits. What passes satisfies the contract of BlockDevice. Pure; any thread.
+// It checks, in this order: an absurd payload, unknown command, flags, export read-only, range
+// (wrap-safe), alignment, size limits. What passes satisfies the contract of BlockDevice. Pure; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,12 @@ constexpr bool changes_data(Command command) {
          command == Command::kWriteZeroes;
 }
 
+/// Of one client.
+constexpr std::size_t kMaxSelectedContexts = 64;
+/// The length of the effect, and a number for each context ("NBD_CMD_BLOCK_STATUS"). A longer
+/// payload names one twice or one that was not selected; only a WRITE may bring much data.
+constexpr std::uint64_t kMaxStatusPayloadBytes = 8 + 4 * kMaxSelectedContexts;
+
 /// What was agreed on for one connection; constant while it transmits.
 struct TransmissionRules {
   HeaderStyle style = HeaderStyle::kSimple;
@@ -33,6 +40,7 @@ enum class Refusal : std::uint8_t {
   kUnknownFlags,
   kPayloadExpected,    ///< an extended WRITE without PAYLOAD_LEN
   kPayloadUnexpected,  ///< PAYLOAD_LEN on a command that has no payload form
+  kPayloadTooLong,     ///< BLOCK_STATUS naming more contexts than a client can have selected
   kReadOnly,
   kBeyondEnd,
   kUnaligned,
@@ -57,8 +65,8 @@ struct Verdict {
 
 Verdict judge_request(const Request& request, const TransmissionRules& rules);
 
-/// The second half of judging a BLOCK_STATUS with payload: its range is known only then.
-Verdict judge_status_range(std::uint64_t offset, std::uint64_t length,
+/// The second half of judging a BLOCK_STATUS with payload: its `length` is known only then.
+Verdict judge_status_range(const Request& request, std::uint64_t length,
                            const TransmissionRules& rules);
 
 /// One sentence for the person at the client.

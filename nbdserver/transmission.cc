@@ -47,7 +47,8 @@ Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Ex
                                                                         ReceiveBuffer::kBytes))),
       in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
                  counters.in_flight, pool.budget()),
-      replies_(loop, stream, pool, in_flight_, counters) {}
+      replies_(loop, stream, pool, in_flight_, counters),
+      prefetch_(loop, 1) {}
 
 Task<void> Transmission::run(ConstBytes leftover) {
   received_.seed(leftover);
@@ -218,13 +219,12 @@ std::uint64_t Transmission::charge_of(const Request& request) const {
     case Command::kRead:
     case Command::kWrite:
       return kRequestOverheadBytes + request.length;
-    case Command::kCache:
-      return kRequestOverheadBytes + kCachePieceBytes;
     case Command::kBlockStatus:
       return kRequestOverheadBytes + kMaxStatusBytes * contexts_.size();
     case Command::kDisc:
     case Command::kFlush:
     case Command::kTrim:
+    case Command::kCache:
     case Command::kWriteZeroes:
     case Command::kResize:
       break;
@@ -240,7 +240,7 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
   if (changes_data(request.command)) replies_.copy_borrowed({request.offset, request.length});
   switch (request.command) {
     case Command::kRead:
-      if (request.length <= kMaxSmallReadBytes) {
+      if (request.length <= kMaxSmallReadBytes && is_one_chunk(request)) {
         if (!read_at_once(request)) requests_.spawn(read_small(request));
       } else {
         if (!lend_read(request)) requests_.spawn(read_large(request));
@@ -289,6 +289,7 @@ Task<Status> Transmission::receive_more() {
 
 Task<Status> Transmission::receive_payload() {
   const Request request = payload_request_;
+  BM_CHECK(request.command == Command::kWrite);  // no other has a payload that long
   const auto length = static_cast<std::size_t>(payload_bytes(request, rules_.style));
   const std::uint64_t charge = charge_of(request);
   const ConstBytes head = received_.available().subspan(header_bytes_);

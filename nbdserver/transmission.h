@@ -23,6 +23,7 @@
 
 #include "blockmig/base/error.h"
 #include "blockmig/io/event_loop.h"
+#include "blockmig/io/semaphore.h"
 #include "blockmig/io/stream.h"
 #include "blockmig/io/task.h"
 #include "blockmig/io/task_scope.h"
@@ -119,6 +120,10 @@ class Transmission final {
   bool read_at_once(const Request& request);
   bool borrow_read(const Request& request);
   bool lend_read(const Request& request);
+  /// A chunk's data is never longer than what was advertised ("Structured reply types").
+  bool is_one_chunk(const Request& request) const {
+    return request.length <= rules_.facts.maximum_payload;
+  }
   bool send_lent(const Request& request, ConstBytes data);
   bool write_at_once(const Request& request, ConstBytes payload, std::uint64_t done);
   Task<void> read_large(Request request);
@@ -130,6 +135,7 @@ class Transmission final {
   Task<void> trim(Request request);
   Task<void> write_zeroes(Request request);
   Task<void> cache(Request request);
+  Task<Status> prefetch(const Request& request);
   Task<void> block_status(Request request, BufferRef keep, ConstBytes payload);
   Task<Status> status_of_context(const MetaContext& context, StatusRange range,
                                  std::vector<StatusExtent>& answer);
@@ -159,6 +165,7 @@ class Transmission final {
   ReceiveBuffer received_;
   InFlight in_flight_;
   ReplyQueue replies_;
+  Semaphore prefetch_;  ///< one CACHE at a time: together they are no faster
   TaskScope requests_;
   TaskScope drain_;
 

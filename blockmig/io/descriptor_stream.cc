@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "blockmig/io/gather.h"
+#include "blockmig/io/hang_up.h"
 
 namespace blockmig {
 namespace {
@@ -31,6 +32,7 @@ class DescriptorStream final : public Stream {
   Task<Result<std::size_t>> read_some(MutableBytes into) override;
   Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
   Task<Status> write_all(std::span<const ConstBytes> parts) override;
+  bool peer_has_ended() const override { return shut_ || has_hung_up(in_.get()); }
   void shutdown() override;
   std::string peer_name() const override { return "stdio"; }
 

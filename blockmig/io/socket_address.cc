@@ -80,6 +80,11 @@ Result<SocketAddress> SocketAddress::parse(const std::string& text) {
   return invalid(text, "it starts with unix:, tcp: or vsock:");
 }
 
+bool SocketAddress::is_on_a_network() const {
+  if (family != Family::kTcp) return false;
+  return host != "localhost" && host != "::1" && !host.starts_with("127.");
+}
+
 std::string SocketAddress::to_string() const {
   if (family == Family::kUnix) return "unix:" + path;
   if (family == Family::kVsock) {

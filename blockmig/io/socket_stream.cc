@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "blockmig/io/gather.h"
+#include "blockmig/io/hang_up.h"
 #include "blockmig/io/raw_address.h"
 
 namespace blockmig {
@@ -174,6 +175,8 @@ Task<Status> SocketStream::readable() {
   if (!watched) co_return Error(ErrorCode::kIo, peer_name_ + ": the socket cannot be watched");
   co_return Status();
 }
+
+bool SocketStream::peer_has_ended() const { return shut_ || has_hung_up(socket_.get()); }
 
 void SocketStream::shutdown() {
   if (std::exchange(shut_, true)) return;

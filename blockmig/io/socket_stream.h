@@ -28,6 +28,7 @@ class SocketStream final : public Stream {
   bool works_in_place() const override { return true; }
   std::size_t available() override;
   Task<Status> readable() override;
+  bool peer_has_ended() const override;
   void shutdown() override;
   std::string peer_name() const override { return peer_name_; }
   StreamPeer peer() const override;

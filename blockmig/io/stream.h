@@ -68,6 +68,9 @@ class Stream {
   virtual Task<Status> readable() {
     co_return Error(ErrorCode::kNotSupported, peer_name() + ": cannot wait for bytes");
   }
+  /// True once the peer sends no more, or after shutdown(), whatever is still unread: for work that
+  /// only a client who waits for it wants. False also where the stream cannot tell.
+  virtual bool peer_has_ended() const { return false; }
   virtual void shutdown() = 0;
   /// Gives back what is kept to be faster next time; a read may be waiting. For now and then.
   virtual void release_idle_memory() {}
@@ -110,6 +113,8 @@ struct SocketAddress {
   /// "unix:PATH", "tcp:HOST:PORT", "tcp:[V6]:PORT", "tcp::PORT" for any address, "vsock:CID:PORT",
   /// "vsock::PORT" for any. kInvalid, saying why.
   static Result<SocketAddress> parse(const std::string& text);
+  /// True if other machines may reach it: TCP, but not on 127.0.0.0/8, ::1 or "localhost".
+  bool is_on_a_network() const;
   std::string to_string() const;
 };
 

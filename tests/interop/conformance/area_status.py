@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """BLOCK_STATUS in both styles, and its payload form. Every reply's extents are checked: lengths, the sum,
 REQ_ONE, the end of the export."""
+import time
+
 import wire
 from cases import MUST, NotOffered, OURS, SHOULD, case, check, each, equal
 from ranges import OUTSIDE, ranges
@@ -206,6 +208,20 @@ def wrong_payload_is_consumed_then_einval(server, name):
         data = WRONG[name](list(t.contexts.values()))
         t.fails(wire.EINVAL, wire.BLOCK_STATUS, 4096, len(data), wire.PAYLOAD_LEN, data)
         t.call(wire.FLUSH, 0, 0)
+
+
+@each(COMMAND, MUST, {"inside": (0,), "across_the_end": (-4096,)})
+def payload_as_long_as_data_is_never_written(server, offset):
+    """It comes behind its header, as long ones do."""
+    with with_payload(server) as t:
+        t.write(0, wire.pattern(1 << 20))
+        data = payload(4096, *[1] * 50_000)
+        cookie, request = t.frame(wire.BLOCK_STATUS, offset % t.size, len(data), wire.PAYLOAD_LEN, data)
+        t.send(request[:-len(data)])
+        time.sleep(0.05)  # the server sees the header alone
+        t.send(data)
+        t.expect_fails(cookie, wire.EINVAL)
+        equal(t.read(0, 1 << 20), wire.pattern(1 << 20), "data")
 
 
 @case(COMMAND, MUST)

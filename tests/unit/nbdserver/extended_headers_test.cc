@@ -141,5 +141,24 @@ TEST(ExtendedHeaders, StatusPayloadPicksContexts) {
             extended_chunk(1, kStatusExt, 1, 0, Wire().u32(1).u32(1).u64(1).u64(3)));
 }
 
+/// As with every payload this long, the header comes first and the rest slowly.
+TEST(ExtendedHeaders, LongPayloadOfAStatusNeverReachesTheDevice_I8) {
+  for (const std::uint64_t offset : {std::uint64_t{0}, kSize - 4096}) {
+    SessionRig rig;
+    auto& client = rig.transmitting(Style::kExtended, {}, {"base:allocation"});
+    ByteVector data(200 << 10, std::byte{1});
+    rig.send(client, extended_request(kPayloadLen, kBlockStatus, 1, offset, data.size(), {}));
+    const ByteVector answer = rig.exchange(client, data);
+    ASSERT_GE(answer.size(), 38u);
+    EXPECT_EQ(read_be(answer, 6, 2), static_cast<std::uint64_t>(kError));
+    EXPECT_EQ(read_be(answer, 32, 4), kEINVAL);
+    EXPECT_EQ(rig.spy.writes, 0);
+    EXPECT_EQ(rig.peek(0, 4096), ByteVector(4096));
+    EXPECT_EQ(rig.exchange(client, extended_request(0, kFlush, 2, 0, 0, {})),
+              extended_chunk(1, kNone, 2, 0, {}))
+        << "in step";
+  }
+}
+
 }  // namespace
 }  // namespace blockmig::nbd

@@ -304,6 +304,14 @@ TEST_F(HandshakeTest, AdvertisedSizesAreLegalWhateverTheDeviceSays) {
   EXPECT_TRUE(std::equal(info.begin(), info.end(), answer.begin()));
 }
 
+TEST_F(HandshakeTest, AdvertisedMaximumIsWholeBlocks) {
+  device_.mutable_info().min_io_bytes = 4096;
+  limits_.advertised_max_bytes = 2'000'001;
+  restart();
+  talk(join({client_flags(3), option(kOptGo, info_data("disk0", {3}))}));
+  EXPECT_EQ(handshake_->take_result().rules.facts.maximum_payload, 488 * 4096u);
+}
+
 TEST_F(HandshakeTest, ReadOnlyExportsOfferNoChanges) {
   disk_->read_only_ = true;
   const ByteVector answer = talk(join({client_flags(3), option(kOptGo, info_data("disk0", {}))}));

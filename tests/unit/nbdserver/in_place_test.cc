@@ -39,6 +39,20 @@ TEST_F(InPlaceTest, ALargeReadIsSentFromWhereItLies) {
   EXPECT_EQ(rig_.spy.reads, 0);
 }
 
+TEST_F(InPlaceTest, NoChunkIsLongerThanWhatWasAdvertised) {
+  rig_.limits.advertised_max_bytes = 4096;
+  rig_.spy.mapped = content(0, kSize);
+  auto& client = rig_.transmitting(Style::kStructured);
+  for (const std::size_t length : {std::size_t{12288}, kLarge / 4096 * 4096}) {
+    ByteVector expected;
+    for (std::size_t at = 0; at < length; at += 4096) {
+      const ByteVector data = Wire().u64(at).add(content(at, 4096));
+      expected = join({expected, chunk(at + 4096 == length ? 1 : 0, kData, 1, data)});
+    }
+    EXPECT_EQ(rig_.exchange(client, request(0, kRead, 1, 0, length)), expected) << length;
+  }
+}
+
 TEST_F(InPlaceTest, WhatTheClientDoesNotTakeAtOnceIsCopied) {
   auto& client = rig_.transmitting(Style::kSimple, {.capacity_bytes = 70000});
   const ByteVector before = content(0, kLarge);

@@ -146,7 +146,10 @@ TEST(RequestRules, AlignmentToTheMinimumBlockIsEnforced) {
               {"TrimOffset", 0, kTrim, 256, 512, kEINVAL},
               {"CacheLength", 0, kCache, 0, 1, kEINVAL},
               {"StatusOffset", 0, kBlockStatus, 1, 512, kEINVAL},
-              {"StatusLengthIsAHint", 0, kBlockStatus, 512, 700, 0}},
+              {"StatusLengthIsAHint", 0, kBlockStatus, 512, 700, 0},
+              {"StatusOfLess", 0, kBlockStatus, 512, 100, 0},
+              {"OneExtentWithinABlock", kReqOne, kBlockStatus, 512, 511, kEINVAL},
+              {"OneExtentOfABlock", kReqOne, kBlockStatus, 512, 512, 0}},
              all);
 }
 
@@ -197,6 +200,15 @@ TEST(RequestRules, SixtyFourMiBWritesAreServedAndAbsurdOnesDrop) {
   EXPECT_EQ(judge({"", kPayloadLen, kFlush, 0, kHuge, 0}, all).action, Verdict::Action::kDrop);
 }
 
+TEST(RequestRules, WhatIsAdvertisedIsTakenWhateverTheLimit) {
+  TransmissionRules all = rules(HeaderStyle::kSimple);
+  all.facts.size_bytes = 1ull << 40;
+  all.facts.maximum_payload = 1 << 20;
+  all.max_request_bytes = 64 << 10;
+  expect_all({{"Advertised", 0, kWrite, 0, 1 << 20, 0}}, all);
+  EXPECT_EQ(judge({"", 0, kWrite, 0, (1 << 20) + 1, 0}, all).action, Verdict::Action::kDrop);
+}
+
 TEST(RequestRules, ExtendedPayloadFlagRules) {
   TransmissionRules all = rules(HeaderStyle::kExtended);
   expect_all({{"WriteWithoutIt", 0, kWrite, 0, 1, kEINVAL},
@@ -204,6 +216,9 @@ TEST(RequestRules, ExtendedPayloadFlagRules) {
               {"ReadWithIt", kPayloadLen, kRead, 0, 1, kEINVAL},
               {"FlushWithIt", kPayloadLen, kFlush, 0, 1, kEINVAL},
               {"StatusWithIt", kPayloadLen, kBlockStatus, 0, 12, 0},
+              {"StatusOfAllContexts", kPayloadLen, kBlockStatus, 0, 8 + 4 * 64, 0},
+              {"StatusOfMore", kPayloadLen, kBlockStatus, 0, 8 + 4 * 64 + 1, kEINVAL},
+              {"StatusOfData", kPayloadLen, kBlockStatus, 0, 200 << 10, kEINVAL},
               {"UnknownWithIt", kPayloadLen, 77, 0, 12, kEINVAL},
               {"LongZeroes", 0, kWriteZeroes, 0, 1ull << 62, kENOSPC}},
              all);

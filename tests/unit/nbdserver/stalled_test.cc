@@ -194,6 +194,45 @@ TEST(Shutdown, ALongCacheHintDoesNotHoldIt) {
   EXPECT_TRUE(client.ended);
 }
 
+/// A second for each piece of CACHE: five for all of the disk.
+class SlowCache : public testing::Test {
+ protected:
+  SlowCache() {
+    rig_.limits.max_in_flight_requests = 4;
+    rig_.store.plan().min_delay = rig_.store.plan().max_delay = std::chrono::seconds(1);
+  }
+  ByteVector hints(int count) {
+    ByteVector all;
+    for (int i = 0; i < count; ++i) all = join({all, request(0, kCache, 1, 0, kSize)});
+    return all;
+  }
+  StalledRig rig_;
+};
+
+TEST_F(SlowCache, HintsOfAClientAreTakenOneByOne) {
+  auto& client = rig_.client();
+  rig_.send(client, hints(3));
+  EXPECT_EQ(rig_.store.in_flight(), 1u);
+  rig_.settle(std::chrono::seconds(16));
+  EXPECT_EQ(rig_.receive(client).size(), 3 * simple_reply(0, 1).size());
+}
+
+TEST_F(SlowCache, HintsEndWithTheirClientAlsoWhereTheIntakeWaitsForRoom) {
+  auto& client = rig_.client();
+  rig_.send(client, hints(100));
+  client.stream->shutdown();
+  rig_.settle(std::chrono::seconds(2));
+  EXPECT_TRUE(client.ended);
+}
+
+TEST_F(SlowCache, HintsEndWhenTheirClientIsCutOff) {
+  auto& client = rig_.client();
+  rig_.send(client, hints(100));
+  client.session->cut();
+  rig_.settle(std::chrono::seconds(2));
+  EXPECT_TRUE(client.ended);
+}
+
 TEST(Shutdown, CutEndsAClientThatDoesNotRead) {
   SessionRig rig;
   auto& deaf = rig.transmitting(Style::kSimple, {.capacity_bytes = 100});
