@@ -30,6 +30,7 @@ Result<std::shared_ptr<const NbdSecurity>> make_nbd_security(const NbdSecurityOp
   if (!access) return access.error();
   security.access = *std::move(access);
   security.list_before_tls = options.tls_list;
+  security.open_to_networks = options.open_to_networks || !options.allow.empty();
   return std::shared_ptr<const NbdSecurity>(
       std::make_shared<const NbdSecurity>(std::move(security)));
 }

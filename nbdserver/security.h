@@ -26,6 +26,8 @@ struct NbdSecurity {
   /// With kRequire: LIST is answered before TLS too, with what everybody may see.
   bool list_before_tls = false;
   ExportAccess access;
+  /// Without TLS and rules, listen also where other machines reach the exports.
+  bool open_to_networks = true;
 };
 
 /// The same as a user writes it.
@@ -36,6 +38,7 @@ struct NbdSecurityOptions {
   bool tls_verify_peer = true;     ///< a client certificate is demanded
   bool tls_list = false;           ///< list_before_tls
   std::vector<std::string> allow;  ///< rules of ExportAccess
+  bool open_to_networks = true;
 };
 
 /// Reads the files (blocks). kInvalid: an unknown mode, TLS without credentials, credentials

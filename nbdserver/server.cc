@@ -26,6 +26,17 @@ std::string describe(const Stream& stream, const StreamPeer& peer) {
 }  // namespace
 
 Status NbdServerImpl::listen(const SocketAddress& address) {
+  // Nobody shall serve disks to a network by leaving something out.
+  const NbdSecurity* const security = options_.security.get();
+  const bool intended =
+      security == nullptr || security->tls != TlsMode::kOff || security->open_to_networks;
+  if (!intended && address.is_on_a_network()) {
+    return Error(ErrorCode::kInvalid,
+                 address.to_string() +
+                     ": without TLS everybody who reaches it could read and write the disks: start "
+                     "the server with --tls-certs or --tls-psk, listen on 127.0.0.1, or say "
+                     "--tls off");
+  }
   return open(stopping_.cancelled() ? Result<std::unique_ptr<Listener>>(shutting_down())
                                     : listen_on(loop_, address, options_.unix_sockets));
 }

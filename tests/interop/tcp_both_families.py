@@ -30,7 +30,10 @@ def reaches(host, port):
 both, only_6, only_4 = free_port(), free_port(), free_port()
 with daemon.scratch() as folder:
     image = daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)
-    listen = ("--listen", f"tcp::{both}", "--listen", f"tcp:[::1]:{only_6}", "--listen",
+    careless = daemon.run(daemon.built("blockmig"), "serve", "vm1", "--source", image, "--state-dir",
+                          os.path.join(folder, "s"), "--listen", f"tcp::{both}")
+    assert careless.returncode == 2 and "--tls off" in careless.stderr, careless
+    listen = ("--tls", "off", "--listen", f"tcp::{both}", "--listen", f"tcp:[::1]:{only_6}", "--listen",
               f"tcp:127.0.0.1:{only_4}")
     with daemon.Daemon(folder, image, extra=listen) as disk:
         assert reaches("127.0.0.1", both) and reaches("::1", both)

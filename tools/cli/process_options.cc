@@ -31,7 +31,8 @@ const std::array kOptions = {
                   &RawProcess::allow_gid},
     ProcessOption{"tls", "MODE",
                   "off, on (who wants to) or require (default: require where --tls-certs or "
-                  "--tls-psk is given, else off)",
+                  "--tls-psk is given, else off); addresses that other machines reach are listened "
+                  "on without TLS only with an explicit 'off'",
                   &RawProcess::tls},
     ProcessOption{"tls-certs", "DIR",
                   "folder with ca-cert.pem, server-cert.pem, server-key.pem and maybe ca-crl.pem; "
@@ -233,6 +234,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   settings.fd_store = raw.fd_store;
   const bool has_credentials = !raw.tls_certs.empty() || !raw.tls_psk.empty();
   settings.security.tls = !raw.tls.empty() ? raw.tls : has_credentials ? "require" : "off";
+  settings.security.open_to_networks = !raw.tls.empty();
   settings.security.tls_certificates = raw.tls_certs;
   settings.security.tls_psk = raw.tls_psk;
   settings.security.tls_verify_peer = !raw.tls_any_client;

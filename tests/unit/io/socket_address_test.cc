@@ -54,6 +54,17 @@ TEST(SocketAddress, PrintsWhatItParses) {
   }
 }
 
+TEST(SocketAddress, KnowsWhatOthersReach) {
+  for (const char* near : {"unix:/x", "vsock::1", "tcp:127.0.0.1:1", "tcp:127.9.9.9:1",
+                           "tcp:[::1]:1", "tcp:localhost:1"}) {
+    EXPECT_FALSE(SocketAddress::parse(near)->is_on_a_network()) << near;
+  }
+  for (const char* far :
+       {"tcp::1", "tcp:0.0.0.0:1", "tcp:[::]:1", "tcp:10.0.0.1:1", "tcp:host:1"}) {
+    EXPECT_TRUE(SocketAddress::parse(far)->is_on_a_network()) << far;
+  }
+}
+
 TEST(SocketAddress, RefusesWhatIsNoAddress) {
   for (const std::string text : {"",
                                  "unix:",

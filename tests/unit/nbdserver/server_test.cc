@@ -101,6 +101,20 @@ TEST_P(ServerTest, ServesOverUnixAndTcpListenersAtOnce) {
   EXPECT_EQ(receive(by_tcp, 100016), simple_reply(0, 2, pattern(100000, 0x51)));
 }
 
+TEST_P(ServerTest, NobodyIsServedOverANetworkByAnOversight) {
+  NbdServerOptions options;
+  NbdSecurityOptions careful_ones;
+  careful_ones.open_to_networks = false;
+  options.security = *make_nbd_security(careful_ones);
+  const auto careful = make_nbd_server(*loop_, directory_, options);
+  EXPECT_TRUE(careful->listen(*SocketAddress::parse("tcp:127.0.0.1:0")).ok());
+  const Status refused = careful->listen(*SocketAddress::parse("tcp::0"));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kInvalid);
+  EXPECT_EQ(careful->addresses().size(), 1u);
+  run_task(*loop_, careful->stop(100ms));
+}
+
 TEST_P(ServerTest, AnAddressInUseIsAnErrorThatNamesIt) {
   ASSERT_TRUE(server_->listen(unix_address()).ok());
   const Status again = server_->listen(unix_address());

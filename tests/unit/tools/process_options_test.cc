@@ -104,6 +104,11 @@ TEST(ProcessOptions, SayWhatIsWrong) {
   EXPECT_THAT(complaint("--disk .a=/x"), HasSubstr("invalid disk name"));
 }
 
+TEST(ProcessOptions, OnlyWhoSaysSoServesANetworkWithoutTls) {
+  EXPECT_FALSE(settings("--listen tcp::10809").security.open_to_networks);
+  EXPECT_TRUE(settings("--listen tcp::10809 --tls off").security.open_to_networks);
+}
+
 TEST(ProcessOptions, AnEmptyNameIsNobodyAndNotEverybody) {
   EXPECT_FALSE(parse_daemon_command_line({"--allow-uid", ""}).command);
   EXPECT_FALSE(parse_daemon_command_line({"--allow-gid="}).command);
