@@ -22,10 +22,23 @@ Task<Status> JobBoard::load() {
   co_return Status();
 }
 
-Status JobBoard::check_start(const Disk& disk, const JobOptions& options) const {
+Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status valid = check_options(options);
   if (!valid.ok()) return valid;
+  const Status free = check_free(disk);
+  if (!free.ok()) return free;
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  if (layer == nullptr || !may_pivot(options)) return {};
+  // What would be left behind is not the source's to give: the rest of it is elsewhere.
+  return Error(ErrorCode::kPrecondition,
+               "disk " + disk.name() + " still fetches from " + layer->record().base_uri +
+                   ": settle it first ('blockmig settle " + disk.name() +
+                   "'), or move it in a mode that copies all of it before it switches over (dbt, "
+                   "mirror), without --on-stall postcopy");
+}
+
+Status JobBoard::check_free(const Disk& disk) const {
   const std::string running = job_of(disk.name());
   if (running.empty()) return {};
   return Error(ErrorCode::kBusy, "disk " + disk.name() + " is being migrated already by job " +
@@ -62,6 +75,8 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
 Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
                                       const JobOptions& options, std::string request) {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
+  const Status free = check_free(disk);
+  if (!free.ok()) return free.error();
   // The job of an earlier opening of the same disk has ended.
   std::erase_if(jobs_, [&hydrating](const auto& job) {
     return job->ended() && job->id() == hydrating.record().job;

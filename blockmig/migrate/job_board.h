@@ -34,7 +34,8 @@ class JobBoard final {
   /// Before the first start(): numbers new jobs after those the journal remembers.
   Task<Status> load();
   /// Starts a migration of `disk`, which outlives the board's stop(). The job's id.
-  /// kBusy: the disk is being migrated already (names the job). kInvalid: options.
+  /// kBusy: the disk is being migrated already (names the job). kInvalid: options. kPrecondition:
+  /// the disk still fetches from a base, and the move might leave it behind (may_pivot()).
   /// `request` is kept for a restart, opaque here.
   Result<std::string> start(Disk& disk, std::unique_ptr<TargetOpener> target,
                             const JobOptions& options, std::string request = {});
@@ -46,7 +47,7 @@ class JobBoard final {
                                       RecoveredTracking& recovered);
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
-  /// `request` as at start().
+  /// `request` as at start(). kBusy as there.
   Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options,
                               std::string request = {});
 
@@ -78,7 +79,8 @@ class JobBoard final {
   static constexpr std::size_t kEndedJobsKept = 128;
 
  private:
-  Status check_start(const Disk& disk, const JobOptions& options) const;
+  Status check_start(Disk& disk, const JobOptions& options) const;
+  Status check_free(const Disk& disk) const;
   void launch(std::shared_ptr<Job> job);
   void forget_oldest();
   Job* find(const std::string& id) const;

@@ -167,6 +167,16 @@ void JobChange::apply_to(JobOptions& options) const {
   if (priority) options.priority = *priority;
 }
 
+namespace {
+bool pivots(Mode mode) {
+  return mode == Mode::kPostcopy || mode == Mode::kHybrid || mode == Mode::kShared;
+}
+}  // namespace
+
+bool may_pivot(const JobOptions& options) {
+  return pivots(options.mode) || options.on_stall == OnStall::kPostcopy;
+}
+
 Status check_options(const JobOptions& options) {
   const auto invalid = [](const std::string& text) { return Error(ErrorCode::kInvalid, text); };
   if (!std::has_single_bit(options.granularity_bytes) ||
@@ -201,9 +211,7 @@ Status check_options(const JobOptions& options) {
         "full verification compares with the disk, which goes on: a point in time has digests "
         "(--verify digest)");
   }
-  const bool leaves_a_base = options.mode == Mode::kPostcopy || options.mode == Mode::kHybrid ||
-                             options.mode == Mode::kShared;
-  if (options.keep_record && (leaves_a_base || options.point_in_time)) {
+  if (options.keep_record && (pivots(options.mode) || options.point_in_time)) {
     return invalid(
         "a way back is not recorded in modes postcopy, hybrid and shared, and of copies");
   }

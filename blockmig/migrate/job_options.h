@@ -133,6 +133,9 @@ struct JobChange {
   void apply_to(JobOptions& options) const;
 };
 
+/// Whether the move may switch over first, and leave data at the source to be fetched afterwards.
+bool may_pivot(const JobOptions& options);
+
 /// kInvalid naming the field: zero sizes, granularity out of range.
 Status check_options(const JobOptions& options);
 

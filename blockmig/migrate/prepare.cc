@@ -52,13 +52,12 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
   co_return Status();
 }
 
-/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. What
-/// switches first keeps a presence map instead.
+/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. So
+/// does what switches over at once, or with little copied, and keeps a presence map from then on.
 bool is_recorded(const JobOptions& options) {
-  const bool copies_first = options.mode == Mode::kCold || options.mode == Mode::kDbt ||
-                            options.mode == Mode::kMirror || options.mode == Mode::kReturn ||
-                            options.mode == Mode::kSettle;
-  return options.on_restart != OnRestart::kAbort && copies_first;
+  const bool begins_anew = options.mode == Mode::kSnapshot || options.mode == Mode::kPostcopy ||
+                           options.mode == Mode::kShared;
+  return options.on_restart != OnRestart::kAbort && !begins_anew;
 }
 
 /// Which chunks of the target may hold something: a target that is not known to be zero is asked,

@@ -64,6 +64,9 @@ def moved(folder, name, hydrate):
             assert found["owner"] == daemon.EXPORT and found["owner_epoch"] == 2, found
             assert "depends" in daemon.run(daemon.built("blockmig"), "manifest", "make",
                                            image).stderr
+            # A second rest could name only one of the two places that its data is in.
+            again = disk.cli("migrate", daemon.EXPORT, "--to", local + ".third", "--mode", "postcopy")
+            assert again.returncode != 0 and "settle it first" in again.stderr, again
             part = allocated(local)
             assert part < 8 * MIB, part
             assert equal(disk, original)

@@ -182,6 +182,12 @@ Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> di
   }
   const Status changed = co_await apply_job_change(journal_, rest.job, options);
   if (!changed) log_.warning(changed.error().message(), {disk->name(), rest.job, 0});
+  // The disk may have left meanwhile, or have become whole.
+  const auto still = disks_.get(disk->name());
+  if (!still) co_return still.error();
+  if (*still != disk || &disk->disk().store() != hydrating) {
+    co_return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile");
+  }
   co_return jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request));
 }
 

@@ -316,6 +316,10 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     jobs_.interrupt(job);
     const Result<JobStatus> ended = co_await jobs_.wait(job);
     static_cast<void>(ended);
+    const std::string next = jobs_.job_of(name);
+    if (!next.empty()) {
+      co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + next);
+    }
   }
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const std::string store_uri = (*disk)->disk().store_uri();

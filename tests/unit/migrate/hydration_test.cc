@@ -270,6 +270,54 @@ TEST(Hydration, AnInterruptedOneGoesOnWithTheReopenedDisk_I7) {
   EXPECT_TRUE(run_task(rig.loop, disk.close()).ok());
 }
 
+/// Its data is in two places: a second rest could name only one of them.
+TEST(Hydration, ADiskThatStillFetchesIsNotLeftBehindOnceMore_I4) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.board.interrupt(id);
+  ASSERT_TRUE(is_final(rig.wait(id).state));
+  const auto start = [&rig](const JobOptions& options) {
+    const auto target = std::make_shared<FaultDevice>(rig.loop, rig.random, "third", Rig::kSize);
+    return rig.board.start(rig.disk, std::make_unique<TestOpener>(target), options);
+  };
+  const Mode modes[] = {Mode::kPostcopy, Mode::kHybrid, Mode::kShared, Mode::kAuto};
+  for (const Mode mode : modes) {
+    JobOptions options;
+    options.mode = mode;
+    if (mode == Mode::kAuto) options.on_stall = OnStall::kPostcopy;
+    const auto refused = start(options);
+    ASSERT_FALSE(refused.ok()) << to_string(mode);
+    EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+    EXPECT_NE(refused.error().message().find("settle"), std::string::npos);
+  }
+  EXPECT_TRUE(run_task(rig.loop, rig.journal->load_hydration(disk_record(rig).disk))->has_value());
+  JobOptions whole;
+  whole.mode = Mode::kDbt;
+  const auto moved = start(whole);
+  ASSERT_TRUE(moved.ok()) << moved.error().message();
+  EXPECT_EQ(rig.wait(*moved).state, JobState::kDone);
+}
+
+TEST(Hydration, OnlyOneJobFetchesTheRest) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.board.interrupt(id);
+  ASSERT_TRUE(is_final(rig.wait(id).state));
+  auto& device = dynamic_cast<HydratingDevice&>(rig.disk.store());
+  ASSERT_TRUE(rig.board.hydrate(rig.disk, device, postcopy()).ok());
+  const auto second = rig.board.hydrate(rig.disk, device, postcopy());
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code(), ErrorCode::kBusy);
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
 TEST(Hydration, ADiskWhoseRestIsUnknownIsRefused) {
   Rig rig;
   const DiskRecord record{"vm1", "test:target", 2, Rig::kSize, "", "absent.job-9.2"};
