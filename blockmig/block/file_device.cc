@@ -2,14 +2,15 @@
 #include "blockmig/block/file_device.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
-#include <chrono>
 #include <optional>
 #include <utility>
 
 #include "blockmig/base/check.h"
 #include "blockmig/block/aligned_buffer.h"
 #include "blockmig/block/direct_file.h"
+#include "blockmig/block/durable_writes.h"
 #include "blockmig/block/file_extents.h"
 #include "blockmig/block/file_transfer.h"
 #include "blockmig/block/inline_file.h"
@@ -17,6 +18,7 @@
 #include "blockmig/block/past_cache.h"
 #include "blockmig/block/range_lock.h"
 #include "blockmig/block/sector_order.h"
+#include "blockmig/block/sync_group.h"
 #include "blockmig/block/zero_split.h"
 #include "blockmig/io/offload.h"
 
@@ -30,6 +32,9 @@ constexpr std::uint64_t kZeroCallBytes = kGiB;
 // The unit in which filesystems allocate, at least; smaller ones only make more metadata.
 constexpr std::uint64_t kAllocationBytes = 4096;
 
+/// Nothing but flushes syncs `sync_fd`, and nothing but durable writes the others: the kernel
+/// reports what it lost once per open file, and whoever shares one shares the fate (I11). One
+/// sticky error is for all: what is lost may have been anybody's.
 class FileDevice final : public BlockDevice {
  public:
   FileDevice(IoLoop& loop, OpenedFile file, DeviceInfo info, const FileDeviceOptions& options)
@@ -39,6 +44,8 @@ class FileDevice final : public BlockDevice {
         on_the_spot_(file_.fd.get(), std::move(file_.pages)),
         order_(loop),
         past_cache_(file_.fd.get()),
+        syncs_(loop, lost_, [this] { return sync_file(); }),
+        durable_writes_(loop, lost_),
         inline_(options.inline_io && options.cache != CacheMode::kDirect) {
     if (options.cache == CacheMode::kDirect) direct_.emplace(loop_, file_, info_.name);
   }
@@ -78,10 +85,9 @@ class FileDevice final : public BlockDevice {
   SectorOrder::Call begin_now(ByteRange range, Access access);
 
   Task<Status> transfer(std::uint64_t offset, ConstBytes from, bool durable);
-  Task<Status> write_durably(std::uint64_t offset, ConstBytes from);
   Task<Status> zero_blocks(ByteRange blocks, bool no_hole);
   Task<Status> write_zero_bytes(ByteRange range);
-  Task<Status> sync_file();
+  Task<Status> sync_file();  ///< for `syncs_` only
   Status writable(const char* verb) const;
   /// What a finished request answers: abandoned devices fail everything.
   Status judged(Status status) const;
@@ -96,7 +102,9 @@ class FileDevice final : public BlockDevice {
   InlineFile on_the_spot_;
   SectorOrder order_;
   PastCache past_cache_;
-  std::optional<Error> flush_error_;  ///< the first failed sync: all later ones fail too (I11)
+  StickyError lost_;
+  SyncGroup syncs_;
+  DurableWrites durable_writes_;
   std::atomic<bool> inline_;
   std::atomic<bool> abandoned_{false};
 };
@@ -151,7 +159,10 @@ Task<Status> FileDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags
   const ByteRange range{offset, from.size()};
   if (flags.fua) {
     const SectorOrder::Claim claim = co_await order_.claim(range, Access::kWrite);
-    const Status done = co_await write_durably(offset, from);
+    const auto pass = [this, offset, from](bool durable) {
+      return transfer(offset, from, durable);
+    };
+    const Status done = co_await durable_writes_.write(pass);
     co_return judged(done);
   }
   if (inline_) {
@@ -222,35 +233,17 @@ Task<Status> FileDevice::transfer(std::uint64_t offset, ConstBytes from, bool du
   co_return done;
 }
 
-/// A durable write whose sync fails has taken the kernel's error report with it: no later fdatasync
-/// would repeat it, although other writes may be lost. So it fails all later flushes (I11), unless
-/// the write itself failed for want of space, before any sync.
-Task<Status> FileDevice::write_durably(std::uint64_t offset, ConstBytes from) {
-  if (flush_error_) co_return *flush_error_;
-  const Status done = co_await transfer(offset, from, true);
-  if (done) co_return done;
-  if (done.error().code() == ErrorCode::kNoSpace) {
-    const Status again = co_await transfer(offset, from, false);
-    if (!again && again.error().code() == ErrorCode::kNoSpace) co_return done;
-  }
-  if (!flush_error_) flush_error_ = done.error();
-  co_return done;
-}
-
 Task<Status> FileDevice::sync_file() {
-  if (flush_error_) co_return *flush_error_;
+  if (abandoned_) co_return judged({});
   on_the_spot_.cleaned();
-  const Status done = co_await loop_.sync(file_.fd.get());
-  if (done) co_return done;
-  const Error error = done.error().with_context(info_.name + ": flush");
-  if (!flush_error_) flush_error_ = error;
-  co_return error;
+  const Status done = co_await loop_.sync(file_.sync_fd.get());
+  co_return done ? done : Status(done.error().with_context(info_.name + ": flush"));
 }
 
 Task<Status> FileDevice::flush() {
   if (abandoned_) co_return judged({});
   if (info_.read_only) co_return Status();
-  const Status done = co_await sync_file();
+  const Status done = co_await syncs_.flush();
   co_return judged(done);
 }
 
@@ -282,7 +275,7 @@ Task<Status> FileDevice::write_zeroes(std::uint64_t offset, std::uint64_t length
   if (!head) co_return judged(head);
   const Status tail = co_await write_zero_bytes(split.tail);
   if (!tail || !flags.fua) co_return judged(tail);
-  const Status synced = co_await sync_file();
+  const Status synced = co_await syncs_.flush();
   co_return judged(synced);
 }
 
@@ -353,7 +346,7 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
     if (!done && done.error().code() != ErrorCode::kNotSupported) co_return judged(done);
   }
   if (!flags.fua) co_return judged({});
-  const Status synced = co_await sync_file();
+  const Status synced = co_await syncs_.flush();
   co_return judged(synced);
 }
 
@@ -367,10 +360,16 @@ Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std:
   co_return found;
 }
 
-/// The kernel has reported the failure and counts the pages as clean: only what is written anew is
-/// seen by the next sync.
+/// The kernel counts what it lost as clean: only what is written anew is seen by later syncs. Each
+/// open file that has not reported the loss yet does it now, not to who comes after.
 Task<Status> FileDevice::revive() {
-  if (!abandoned_) flush_error_.reset();
+  if (abandoned_ || info_.read_only) co_return judged({});
+  const std::array<int, 3> fds = {file_.fd.get(), file_.buffered_fd.get(), file_.sync_fd.get()};
+  for (const int fd : fds) {
+    if (fd < 0) continue;
+    [[maybe_unused]] const Status forgotten = co_await loop_.sync(fd);
+  }
+  lost_.forget();
   co_return judged({});
 }
 
@@ -380,6 +379,7 @@ Task<Status> FileDevice::close() {
     on_the_spot_.unmap();
     past_cache_.close();
     file_.buffered_fd.reset();
+    file_.sync_fd.reset();
     file_.fd.reset();
   });
   co_return Status();

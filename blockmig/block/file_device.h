@@ -5,7 +5,9 @@
 // whose cost is watched where the filesystem refuses NOWAIT); misses go to the loop's asynchronous
 // I/O, so the loop is not blocked (performance.md, points 2 and 4). Extents come from
 // SEEK_HOLE/SEEK_DATA on a blocking thread. An exclusive lock on the file keeps a second process
-// out. Thread rule: one loop; read_now() and write_now() from any thread until close().
+// out. Of calls that overlap none is believed to be durable whose loss another may have been told
+// of (sync_group.h, durable_writes.h). Thread rule: one loop; read_now() and write_now() from any
+// thread until close().
 #pragma once
 
 #include <cstdint>

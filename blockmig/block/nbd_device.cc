@@ -9,6 +9,7 @@
 #include "blockmig/block/nbd_connect.h"
 #include "blockmig/block/nbd_connection.h"
 #include "blockmig/block/store_health.h"
+#include "blockmig/block/sync_group.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/semaphore.h"
 
@@ -32,7 +33,11 @@ Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& optio
 class NbdDevice final : public BlockDevice, public StoreHealth {
  public:
   NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts, const NbdDeviceOptions& options)
-      : loop_(loop), info_(std::move(info)), facts_(facts), options_(options) {}
+      : loop_(loop),
+        info_(std::move(info)),
+        facts_(facts),
+        options_(options),
+        syncs_(loop, flush_error_, [this] { return flush_server(); }) {}
 
   void add(NbdHandle handle) {
     connections_.push_back(std::make_unique<NbdConnection>(loop_, std::move(handle), info_.name));
@@ -60,14 +65,18 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   Task<Status> change(NbdCommand command, std::uint64_t piece_bytes, bool fua);
   Task<Status> zero(NbdCommand command, bool fast_only, bool fua);
   Task<Status> zero_by_writing(NbdCommand command, bool fua);
+  /// For `syncs_` only.
+  Task<Status> flush_server();
 
   IoLoop& loop_;
   DeviceInfo info_;
   NbdFacts facts_;
   NbdDeviceOptions options_;
   std::vector<std::unique_ptr<NbdConnection>> connections_;
-  std::optional<Error> flush_error_;  ///< sticky (I11)
-  std::optional<Error> lost_;         ///< why there are no connections
+  StickyError flush_error_;
+  /// A server may do no more than fdatasync for each flush, so here as with files.
+  SyncGroup syncs_;
+  std::optional<Error> lost_;  ///< why there are no connections
   bool abandoned_ = false;
 };
 
@@ -165,18 +174,23 @@ Task<Status> NbdDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags 
 }
 
 Task<Status> NbdDevice::flush() {
-  if (flush_error_) co_return *flush_error_;
+  const Status failed_before = flush_error_.verdict(flush_error_.age());
+  if (!failed_before) co_return failed_before;
   const Status ready = usable(false);
   if (!ready || info_.read_only) co_return ready;
   if (!facts_.can_flush) {
     co_return Error(ErrorCode::kNotSupported,
                     info_.name + ": the server offers no flush, nothing can be made durable");
   }
+  const Status done = co_await syncs_.flush();
+  co_return done;
+}
+
+Task<Status> NbdDevice::flush_server() {
   // One connection is enough: more than one is open only where a flush covers all (MULTI_CONN).
   NbdCommand command;
   command.kind = NbdCommand::Kind::kFlush;
   const Status done = co_await run_one(command);
-  if (!done && !flush_error_) flush_error_ = done.error();
   co_return done;
 }
 
@@ -306,7 +320,7 @@ Task<Status> NbdDevice::revive() {
             (opened->facts.size_bytes == facts_.size_bytes ? "; what it offers is another" : ""));
   }
   for (NbdHandle& handle : opened->handles) add(std::move(handle));
-  flush_error_.reset();
+  flush_error_.forget();
   lost_.reset();
   co_return Status();
 }

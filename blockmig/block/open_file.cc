@@ -153,13 +153,18 @@ Status set_up_direct(OpenedFile& file, const std::string& path, const FileDevice
     return refused;  // zero: the kernel says that this file cannot do it
   }
   if (file.size_bytes % file.offset_alignment == 0) return {};
-  const std::string again = "/proc/self/fd/" + std::to_string(file.fd.get());
-  file.buffered_fd =
-      UniqueFd(::open(again.c_str(), (options.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC));
+  file.buffered_fd = reopen(file.fd.get(), options.read_only ? O_RDONLY : O_RDWR);
   if (!file.buffered_fd) return Error::from_errno(errno, path + ": second descriptor");
   // Only the tail goes this way: read-ahead before it would be waste.
   (void)::posix_fadvise(file.buffered_fd.get(), 0, 0, POSIX_FADV_RANDOM);
   return {};
+}
+
+Status set_up_flushes(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  if (options.read_only) return {};
+  file.sync_fd = reopen(file.fd.get(), O_RDWR);
+  if (file.sync_fd) return {};
+  return Error::from_errno(errno, path + ": a descriptor for flushes");
 }
 
 /// In tmpfs what is in memory is the medium.
@@ -219,6 +224,8 @@ Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions
   if (!sized) return sized;
   const Status direct = set_up_direct(file, path, options);
   if (!direct) return direct;
+  const Status flushes = set_up_flushes(file, path, options);
+  if (!flushes) return flushes;
   const Status mapped = set_up_map(file, path, options);
   if (!mapped) return mapped;
   file.can_punch = probe_punch(file, options);
@@ -236,6 +243,11 @@ Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& o
   if (ready) return file;
   if (file.created) ::unlink(path.c_str());
   return ready.error();
+}
+
+UniqueFd reopen(int fd, int flags) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  return UniqueFd(::open(path.c_str(), flags | O_CLOEXEC));
 }
 
 DeviceInfo info_of(const OpenedFile& file, const std::string& path,

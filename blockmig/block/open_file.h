@@ -20,6 +20,9 @@ struct OpenedFile {
   UniqueFd fd;  ///< carries the locks; O_DIRECT in direct mode
   UniqueFd
       buffered_fd;  ///< direct mode with an odd-sized tail: the same file through the page cache
+  /// The same file again, for flushes alone: it has an error report of its own (sync_group.h). Not
+  /// open when read-only. It holds no lock, so closing it drops none.
+  UniqueFd sync_fd;
   std::unique_ptr<MappedPages> pages;  ///< map mode, unless the file is empty
   std::uint64_t size_bytes = 0;
   bool block_device = false;
@@ -33,6 +36,10 @@ struct OpenedFile {
 /// Errors as open_file_device(). A file that it created is removed again if it then fails. Created
 /// files are durable, their folder's entry too, when it returns.
 Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options);
+
+/// Opens the file behind `fd` anew: with a position, flags and an error report of its own. Not
+/// open: see errno.
+UniqueFd reopen(int fd, int flags);
 
 /// What a FileDevice of it tells.
 DeviceInfo info_of(const OpenedFile& file, const std::string& path,

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "blockmig/block/aligned_buffer.h"
+#include "blockmig/block/open_file.h"
 #include "blockmig/io/file_calls.h"
 
 namespace blockmig {
@@ -26,8 +27,9 @@ Error ends_early(const std::string& name, std::uint64_t offset) {
 
 Status PastCache::read(std::uint64_t offset, MutableBytes into, const std::string& name) {
   std::call_once(opened_, [this] {
-    const std::string path = "/proc/self/fd/" + std::to_string(fd_);
-    direct_ = UniqueFd(open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    direct_ = reopen(fd_, O_RDONLY | O_DIRECT);
+    cached_ = reopen(fd_, O_RDONLY);
+    if (!cached_) os_errno_ = errno;
   });
   return direct_ ? read_direct(offset, into, name) : read_dropped(offset, into, name);
 }
@@ -59,16 +61,18 @@ Status PastCache::read_direct(std::uint64_t offset, MutableBytes into,
 
 Status PastCache::read_dropped(std::uint64_t offset, MutableBytes into,
                                const std::string& name) const {
+  if (!cached_) return Error::from_errno(os_errno_, name + ": a descriptor for verifying");
+  const int fd = cached_.get();
   const std::uint64_t begin = align_down(offset, kAlignment);
   const auto length = static_cast<off_t>(align_up(offset + into.size(), kAlignment) - begin);
   const unsigned wait_for_all =
       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-  if (sync_file_range(fd_, static_cast<off_t>(begin), length, wait_for_all) != 0 &&
+  if (sync_file_range(fd, static_cast<off_t>(begin), length, wait_for_all) != 0 &&
       errno != ESPIPE && errno != EINVAL && errno != ENOSYS) {
     return Error::from_errno(errno, name + ": writing back at " + std::to_string(begin));
   }
-  posix_fadvise(fd_, static_cast<off_t>(begin), length, POSIX_FADV_DONTNEED);
-  const auto count = read_fully(fd_, into, offset);
+  posix_fadvise(fd, static_cast<off_t>(begin), length, POSIX_FADV_DONTNEED);
+  const auto count = read_fully(fd, into, offset);
   if (!count) return count.error().with_context(name);
   return *count == into.size() ? Status() : ends_early(name, offset + *count);
 }

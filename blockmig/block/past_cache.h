@@ -3,8 +3,10 @@
 //
 // Through a second descriptor with O_DIRECT: the kernel first writes back what is dirty in the
 // range, then reads from the medium. Where the filesystem refuses O_DIRECT, the range is written
-// back and dropped from the cache instead; what is mapped may stay there. A tmpfs has no medium
-// below its pages, and reads as it is.
+// back and dropped from the cache instead; what is mapped may stay there. That goes through a
+// descriptor of its own too: a write-back that fails is reported once per open file, and whoever
+// makes writes durable must not miss it (I11). A tmpfs has no medium below its pages, and reads as
+// it is.
 //
 // Everything blocks. Thread rule: any thread, several at once; close() last.
 #pragma once
@@ -26,7 +28,10 @@ class PastCache final {
 
   /// The range lies in the file. Errors name `name`; a file that ends early is one (I11).
   Status read(std::uint64_t offset, MutableBytes into, const std::string& name);
-  void close() { direct_.reset(); }
+  void close() {
+    direct_.reset();
+    cached_.reset();
+  }
 
  private:
   Status read_direct(std::uint64_t offset, MutableBytes into, const std::string& name) const;
@@ -34,7 +39,9 @@ class PastCache final {
 
   const int fd_;
   std::once_flag opened_;
-  UniqueFd direct_;  ///< not open: refused
+  UniqueFd direct_;   ///< not open: refused
+  UniqueFd cached_;   ///< without O_DIRECT
+  int os_errno_ = 0;  ///< why it is not open
 };
 
 }  // namespace blockmig

@@ -6,15 +6,16 @@
 #include <optional>
 
 #include "blockmig/block/file_device.h"
+#include "tests/unit/block/forwarding_loop.h"
 #include "tests/unit/block/store_fixture.h"
 
 namespace blockmig {
 namespace {
 
 /// A real loop whose file I/O fails on demand.
-class FailingLoop final : public IoLoop {
+class FailingLoop final : public ForwardingLoop {
  public:
-  explicit FailingLoop(std::unique_ptr<IoLoop> real) : real_(std::move(real)) {}
+  using ForwardingLoop::ForwardingLoop;
 
   std::optional<int> sync_errno;           ///< what the next sync answers, once
   std::optional<int> durable_write_errno;  ///< what the next durable write answers, once
@@ -22,38 +23,22 @@ class FailingLoop final : public IoLoop {
   std::optional<int> allocate_errno;       ///< what every allocate answers
   int plain_writes = 0;
 
-  TimePoint now() const override { return real_->now(); }
-  void run() override { real_->run(); }
-  void stop() override { real_->stop(); }
-  void defer(std::coroutine_handle<> handle) override { real_->defer(handle); }
-  void post(std::function<void()> callback) override { real_->post(std::move(callback)); }
-  void run_blocking(std::function<void()> work, std::function<void()> done) override {
-    real_->run_blocking(std::move(work), std::move(done));
-  }
-  void arm_timer(Timer& timer, TimePoint when) override { real_->arm_timer(timer, when); }
-  void disarm_timer(Timer& timer) override { real_->disarm_timer(timer); }
-  std::string_view name() const override { return "failing"; }
-  std::unique_ptr<FdWatch> watch(int fd) override { return real_->watch(fd); }
-
-  Task<Result<std::size_t>> read_at(int fd, MutableBytes into, std::uint64_t offset) override {
-    return real_->read_at(fd, into, offset);
-  }
   Task<Result<std::size_t>> write_at(int fd, ConstBytes from, std::uint64_t offset,
                                      bool durable) override {
     if (durable && durable_write_errno)
       return fail_transfer(*std::exchange(durable_write_errno, {}));
     if (write_errno) return fail_transfer(*write_errno);
     plain_writes += durable ? 0 : 1;
-    return real_->write_at(fd, from, offset, durable);
+    return ForwardingLoop::write_at(fd, from, offset, durable);
   }
   Task<Status> sync(int fd) override {
     if (sync_errno) return fail(*std::exchange(sync_errno, {}));
-    return real_->sync(fd);
+    return ForwardingLoop::sync(fd);
   }
   Task<Status> allocate(int fd, AllocateMode mode, std::uint64_t offset,
                         std::uint64_t length) override {
     if (allocate_errno) return fail(*allocate_errno);
-    return real_->allocate(fd, mode, offset, length);
+    return ForwardingLoop::allocate(fd, mode, offset, length);
   }
 
  private:
@@ -61,7 +46,6 @@ class FailingLoop final : public IoLoop {
   static Task<Result<std::size_t>> fail_transfer(int os_errno) {
     co_return Error::from_errno(os_errno, "told to");
   }
-  std::unique_ptr<IoLoop> real_;
 };
 
 class FileFlush : public testing::TestWithParam<CacheMode> {

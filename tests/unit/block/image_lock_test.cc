@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include "blockmig/block/open_file.h"
 #include "blockmig/io/unique_fd.h"
 #include "tests/unit/block/store_fixture.h"
 
@@ -38,6 +39,16 @@ TEST_F(ImageLock, OneWriterExcludesEverybody_I3) {
   EXPECT_EQ(refused(lock_image(second.get(), path_, false)), ErrorCode::kBusy);
   const UniqueFd reader = open_image(true);
   EXPECT_EQ(refused(lock_image(reader.get(), path_, true)), ErrorCode::kBusy);
+}
+
+TEST_F(ImageLock, ADescriptorForFlushesThatIsClosedTakesNoLockWithIt_I3) {
+  const UniqueFd first = open_image(false);
+  ASSERT_TRUE(lock_image(first.get(), path_, false).ok());
+  UniqueFd flushes = reopen(first.get(), O_RDWR);
+  ASSERT_TRUE(flushes);
+  flushes.reset();
+  const UniqueFd second = open_image(false);
+  EXPECT_EQ(refused(lock_image(second.get(), path_, false)), ErrorCode::kBusy);
 }
 
 TEST_F(ImageLock, ReadersShareAndExcludeAWriter) {

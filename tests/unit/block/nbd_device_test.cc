@@ -236,6 +236,21 @@ TEST_P(NbdDeviceTest, AFailedFlushIsSticky_I11) {
   EXPECT_FALSE(sync_->flush().ok());
 }
 
+// A server that syncs once per request has a kernel below that reports once.
+TEST_P(NbdDeviceTest, AFailedFlushFailsThoseThatOverlapIt_I11) {
+  const std::string once =
+      "if [ ! -e $tmpdir/failed ]; then touch $tmpdir/failed; echo EIO >&2; exit 1; fi";
+  serve({"eval", "get_size=echo 1048576", "can_write=exit 0", "pwrite=cat > /dev/null",
+         "pread=head -c $3 /dev/zero", "can_flush=exit 0", "flush=" + once});
+  std::optional<Status> first, second;
+  TaskScope scope;
+  scope.spawn(store_status(device_->flush(), first));
+  scope.spawn(store_status(device_->flush(), second));
+  run_task(*loop_, join_all(scope));
+  EXPECT_FALSE(first->ok());
+  EXPECT_FALSE(second->ok());
+}
+
 TEST_P(NbdDeviceTest, ServerErrorsKeepTheirMeaning) {
   serve({"eval", "get_size=echo 1048576", "can_write=exit 0",
          "pwrite=cat > /dev/null; if [ $4 -eq 0 ]; then echo ENOSPC >&2; else echo EPERM >&2; fi; "
