@@ -46,16 +46,26 @@ BufferRef BufferPool::take(std::size_t bytes) {
     idle_bytes_ -= capacity;
     return BufferRef(buffer);
   }
+  return make(map_pages(capacity), capacity, false);
+}
+
+BufferRef BufferPool::take_fitting(std::size_t bytes) {
+  if (2 * bytes > kMinBytes) return take(bytes);
+  return make(static_cast<std::byte*>(::operator new(bytes)), bytes, true);
+}
+
+BufferRef BufferPool::make(std::byte* memory, std::size_t capacity, bool of_heap) {
   auto* buffer = new detail::Buffer;
   buffer->pool = this;
   buffer->capacity = capacity;
-  buffer->memory = map_pages(capacity);
+  buffer->memory = memory;
+  buffer->of_heap = of_heap;
   total_bytes_ += capacity;
   return BufferRef(buffer);
 }
 
 void BufferPool::put_back(detail::Buffer* buffer) {
-  if (idle_bytes_ + buffer->capacity > max_idle_bytes_) return destroy(buffer);
+  if (buffer->of_heap || idle_bytes_ + buffer->capacity > max_idle_bytes_) return destroy(buffer);
   detail::Buffer*& head = idle_[class_of(buffer->capacity)];
   buffer->next_idle = head;
   head = buffer;
@@ -78,7 +88,11 @@ void BufferPool::trim() {
 
 void BufferPool::destroy(detail::Buffer* buffer) {
   total_bytes_ -= buffer->capacity;
-  BM_CHECK(::munmap(buffer->memory, buffer->capacity) == 0);
+  if (buffer->of_heap) {
+    ::operator delete(buffer->memory);
+  } else {
+    BM_CHECK(::munmap(buffer->memory, buffer->capacity) == 0);
+  }
   delete buffer;
 }
 

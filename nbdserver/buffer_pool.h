@@ -2,7 +2,8 @@
 // BufferPool: page-aligned memory for requests and replies, kept for the next one.
 //
 // Sizes are powers of two. Taking and giving back costs a few nanoseconds; at most `max_idle_bytes`
-// lie idle, the rest goes back to the system, and trim() gives back all that is idle. A buffer is
+// lie idle, the rest goes back to the system, and trim() gives back all that is idle. What is small
+// and may be held for long has just its size (take_fitting) and comes from the heap. A buffer is
 // shared by BufferRefs and returns to its pool with the last of them. The pool outlives its
 // buffers. Thread rule: one loop.
 #pragma once
@@ -25,6 +26,7 @@ struct Buffer {
   std::byte* memory = nullptr;
   std::size_t capacity = 0;
   std::uint32_t references = 0;
+  bool of_heap = false;  ///< of any size, and not kept
   Buffer* next_idle = nullptr;
 };
 }  // namespace detail
@@ -74,6 +76,9 @@ class BufferPool final {
 
   /// At least `bytes`, aligned to a page, contents unspecified.
   BufferRef take(std::size_t bytes);
+  /// At most twice `bytes`, for what a slow store may hold for long. Up to kMinBytes / 2 it is an
+  /// allocation, and not aligned to a page.
+  BufferRef take_fitting(std::size_t bytes);
   /// Gives idle memory back to the system.
   void trim();
   /// The same, but only if nothing was taken since the last call.
@@ -88,6 +93,7 @@ class BufferPool final {
   friend class BufferRef;
   static constexpr std::size_t kClasses = 17;  // 64 KiB … 4 GiB
 
+  BufferRef make(std::byte* memory, std::size_t capacity, bool of_heap);
   void put_back(detail::Buffer* buffer);
   void destroy(detail::Buffer* buffer);
 

@@ -30,18 +30,29 @@ bool perhaps_zeros(ConstBytes data) {
 
 static_assert(Transmission::kMaxSmallReadBytes + kMaxHeaderBytes <= ReplyQueue::kMaxSlotBytes);
 
-Task<void> Transmission::read_small(Request request) {
-  const auto length = static_cast<std::size_t>(request.length);
+void Transmission::start_read(const Request& request) {
+  if (request.length > kMaxSmallReadBytes || !is_one_chunk(request)) {
+    if (!lend_read(request)) requests_.spawn(read_to_buffer(request));
+    return;
+  }
+  if (read_at_once(request)) return;
   const std::size_t header = data_header_bytes(rules_.style);
-  ReplySlot slot = replies_.reserve(header + std::max(length, kMaxHeaderBytes));
-  const MutableBytes data = slot.bytes().subspan(header, length);
+  const auto length = static_cast<std::size_t>(request.length);
+  ReplySlot slot = replies_.reserve_waiting(header + std::max(length, kMaxHeaderBytes));
+  if (slot.data() == nullptr) return requests_.spawn(read_to_buffer(request));
+  requests_.spawn(read_to_slot(request, std::move(slot)));
+}
+
+Task<void> Transmission::read_to_slot(Request request, ReplySlot slot) {
+  const auto length = static_cast<std::size_t>(request.length);
+  const MutableBytes data = slot.bytes().subspan(data_header_bytes(rules_.style), length);
   if (length > rules_.facts.max_io_bytes) {
     const Status done = co_await read_pieces(request, data);
     if (!done.ok()) {
       replies_.cancel(std::move(slot));
       co_return;
     }
-  } else if (length != 0) {
+  } else {
     const Status done = co_await device_.read(request.offset, data);
     if (!done.ok()) {
       replies_.cancel(std::move(slot));
@@ -54,14 +65,12 @@ Task<void> Transmission::read_small(Request request) {
 
 bool Transmission::read_at_once(const Request& request) {
   const auto length = static_cast<std::size_t>(request.length);
-  if (length == 0 || length > kMaxSmallReadBytes || length > rules_.facts.max_io_bytes) {
-    return false;
-  }
+  if (length > rules_.facts.max_io_bytes) return false;
   if (borrow_read(request)) return true;
   const std::size_t header = data_header_bytes(rules_.style);
   ReplySlot slot = replies_.reserve(header + std::max(length, kMaxHeaderBytes));
   const MutableBytes data = slot.bytes().subspan(header, length);
-  if (!device_.read_now(request.offset, data)) {
+  if (length != 0 && !device_.read_now(request.offset, data)) {
     replies_.cancel(std::move(slot));
     return false;
   }
@@ -151,9 +160,9 @@ void Transmission::answer_small_read(const Request& request, ReplySlot&& slot, C
   finish(request);
 }
 
-Task<void> Transmission::read_large(Request request) {
+Task<void> Transmission::read_to_buffer(Request request) {
   const auto length = static_cast<std::size_t>(request.length);
-  BufferRef buffer = pool_.take(length);
+  BufferRef buffer = pool_.take_fitting(length);
   const MutableBytes data(buffer.data(), length);
   if (length > rules_.facts.max_io_bytes) {
     const Status done = co_await read_pieces(request, data);

@@ -16,7 +16,7 @@ constexpr std::size_t kMinRoomBytes = 32 * 1024;
 
 }  // namespace
 
-bool ReceiveBuffer::prepare(std::size_t unparsed_bytes) {
+void ReceiveBuffer::prepare(std::size_t unparsed_bytes) {
   BM_CHECK(unparsed_bytes + kMinRoomBytes <= kBytes);
   if (!retired_.empty()) drop_unpinned();
   high_water_ = std::max(high_water_, end_);
@@ -24,16 +24,16 @@ bool ReceiveBuffer::prepare(std::size_t unparsed_bytes) {
   const bool fits_whole = buffer_ && capacity_ - begin_ >= unparsed_bytes;
   // The rest of a long request that fits behind its head is worth a receive of its own.
   const bool worth_it = capacity_ - end_ >= kMinRoomBytes || unparsed_bytes >= kMinRoomBytes;
-  if (fits_whole && worth_it && capacity_ > end_) return true;
-  return start_anew();
+  if (fits_whole && worth_it && capacity_ > end_) return;
+  start_anew();
 }
 
-bool ReceiveBuffer::start_anew() {
+void ReceiveBuffer::start_anew() {
   const std::size_t unparsed = end_ - begin_;
   if (buffer_ && buffer_.is_sole()) {
     std::memmove(data_, data_ + begin_, unparsed);
   } else {
-    if (buffer_ && retired_.size() >= max_pinned_) return false;
+    BM_CHECK(retired_.size() < kMaxPinned || !buffer_);
     BufferRef fresh = pool_.take(kBytes);
     if (unparsed != 0) std::memcpy(fresh.data(), data_ + begin_, unparsed);
     if (buffer_) retired_.push_back(std::move(buffer_));
@@ -44,12 +44,21 @@ bool ReceiveBuffer::start_anew() {
   }
   begin_ = 0;
   end_ = unparsed;
-  return true;
+}
+
+void ReceiveBuffer::keep_waiting(BufferRef& keep, ConstBytes& payload) {
+  if (!keep || !keep.shares(buffer_) || retired_.size() < kMaxPinned) return;
+  drop_unpinned();
+  if (retired_.size() < kMaxPinned) return;
+  BufferRef copy = pool_.take_fitting(payload.size());
+  if (!payload.empty()) std::memcpy(copy.data(), payload.data(), payload.size());
+  payload = ConstBytes(copy.data(), payload.size());
+  keep = std::move(copy);
 }
 
 void ReceiveBuffer::seed(ConstBytes bytes) {
-  const bool prepared = start_anew();
-  BM_CHECK(prepared && end_ == 0 && bytes.size() <= capacity_);
+  start_anew();
+  BM_CHECK(end_ == 0 && bytes.size() <= capacity_);
   if (!bytes.empty()) std::memcpy(data_, bytes.data(), bytes.size());
   end_ = bytes.size();
 }

@@ -4,8 +4,16 @@
 // Requests are parsed where they were received, and the payload of a WRITE stays there until the
 // device has taken it: pin() keeps the memory alive. New bytes go behind the old ones; when the end
 // is reached, or when nothing is left over, the buffer begins anew, in the same memory if nobody
-// has it pinned, else in fresh memory from the pool. Idle connections: forget_contents() gives the
-// pages back to the kernel while a receive may be waiting. Thread rule: one loop.
+// has it pinned, else in fresh memory from the pool.
+//
+// A pin keeps the whole buffer, however little of it the request is charged for, and a slow store
+// can keep it for hours. So a payload that the device does not take at once may be pinned only
+// while fewer than kMaxPinned old buffers are; beyond them keep_waiting() copies it to memory of
+// its own size. Memory is bounded by (1 + kMaxPinned) buffers and what the requests are charged,
+// and the intake never has to wait for a pin to go.
+//
+// Idle connections: forget_contents() gives the pages back to the kernel while a receive may be
+// waiting. Thread rule: one loop.
 #pragma once
 
 #include <cstddef>
@@ -22,17 +30,23 @@ class ReceiveBuffer final {
   /// A payload up to this is received here; a longer one goes straight to a buffer of its own.
   static constexpr std::size_t kMaxPayloadBytes = 128 * 1024;
 
-  /// At most `max_pinned` old buffers may still be pinned when another one is needed.
-  ReceiveBuffer(BufferPool& pool, std::size_t max_pinned) : pool_(pool), max_pinned_(max_pinned) {}
+  /// Old buffers that may be kept by payloads: enough for what streams through a store of usual
+  /// speed without a copy.
+  static constexpr std::size_t kMaxPinned = 4;
+
+  explicit ReceiveBuffer(BufferPool& pool) : pool_(pool) {}
 
   ConstBytes available() const { return {data_ + begin_, end_ - begin_}; }
   void consume(std::size_t bytes) { begin_ += bytes; }
-  /// Keeps what available() and consume() have shown alive.
+  /// Keeps what available() and consume() have shown alive, for as long as nothing is received.
   BufferRef pin() const { return buffer_; }
+  /// `payload`, which `keep` has pinned, is used for longer: brings it elsewhere if its place is
+  /// too much to keep. Does nothing if `keep` is not of this buffer.
+  void keep_waiting(BufferRef& keep, ConstBytes& payload);
 
   /// Makes room so that what is unparsed can grow to `unparsed_bytes` and something can be
-  /// received. False if too many old buffers are pinned: wait until a request finishes.
-  bool prepare(std::size_t unparsed_bytes);
+  /// received.
+  void prepare(std::size_t unparsed_bytes);
   /// Where to receive to; not empty after prepare().
   MutableBytes room() const { return {data_ + end_, capacity_ - end_}; }
   void received(std::size_t bytes) { end_ += bytes; }
@@ -43,18 +57,17 @@ class ReceiveBuffer final {
   void forget_contents();
 
  private:
-  bool start_anew();
+  void start_anew();
   void drop_unpinned();
 
   BufferPool& pool_;
-  const std::size_t max_pinned_;
   BufferRef buffer_;
   std::byte* data_ = nullptr;
   std::size_t capacity_ = 0;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
   std::size_t high_water_ = 0;      ///< bytes of the memory that may be backed by pages
-  std::vector<BufferRef> retired_;  ///< left behind while pinned
+  std::vector<BufferRef> retired_;  ///< left behind while pinned, at most kMaxPinned
 };
 
 }  // namespace blockmig::nbd

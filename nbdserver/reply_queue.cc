@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbdserver/reply_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "blockmig/base/check.h"
@@ -21,8 +22,33 @@ ReplySlot ReplyQueue::reserve(std::size_t bytes) {
   return ReplySlot(current_, room);
 }
 
+ReplySlot ReplyQueue::reserve_waiting(std::size_t bytes) {
+  ReplySlot slot = reserve(bytes);
+  // Only the youngest entry can be of the current buffer.
+  if (waiting_.empty() || waiting_.back().memory != current_.data()) {
+    if (waiting_.size() == kMaxWaitingBuffers) {
+      cancel(std::move(slot));
+      return ReplySlot();
+    }
+    waiting_.push_back({current_.data(), 0});
+  }
+  ++waiting_.back().slots;
+  slot.waiting_ = true;
+  return slot;
+}
+
+void ReplyQueue::stop_waiting(ReplySlot& slot) {
+  if (!std::exchange(slot.waiting_, false)) return;
+  const auto buffer = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& each) {
+    return each.memory == slot.buffer_.data();
+  });
+  BM_CHECK(buffer != waiting_.end());
+  if (--buffer->slots == 0) waiting_.erase(buffer);
+}
+
 void ReplyQueue::commit(ReplySlot&& slot, std::size_t used) {
   BM_CHECK(used <= slot.bytes_.size());
+  stop_waiting(slot);
   // The unused end of the youngest slot is free for the next one.
   if (slot.buffer_.shares(current_) &&
       slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_) {
@@ -32,6 +58,7 @@ void ReplyQueue::commit(ReplySlot&& slot, std::size_t used) {
 }
 
 void ReplyQueue::cancel(ReplySlot&& slot) {
+  stop_waiting(slot);
   if (slot.buffer_.shares(current_) &&
       slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_) {
     current_used_ -= slot.bytes_.size();

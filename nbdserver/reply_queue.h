@@ -34,13 +34,18 @@ class ReplyQueue;
 class [[nodiscard]] ReplySlot final {
  public:
   ReplySlot() = default;
-  ReplySlot(ReplySlot&& other) noexcept = default;
+  ReplySlot(ReplySlot&& other) noexcept
+      : buffer_(std::move(other.buffer_)),
+        bytes_(std::exchange(other.bytes_, {})),
+        waiting_(std::exchange(other.waiting_, false)) {}
   ReplySlot& operator=(ReplySlot&& other) noexcept {
     buffer_ = std::move(other.buffer_);
     bytes_ = std::exchange(other.bytes_, {});
+    waiting_ = std::exchange(other.waiting_, false);
     return *this;
   }
 
+  /// Null if the slot is empty.
   std::byte* data() const { return bytes_.data(); }
   MutableBytes bytes() const { return bytes_; }
 
@@ -49,6 +54,7 @@ class [[nodiscard]] ReplySlot final {
   ReplySlot(BufferRef buffer, MutableBytes bytes) : buffer_(std::move(buffer)), bytes_(bytes) {}
   BufferRef buffer_;
   MutableBytes bytes_;
+  bool waiting_ = false;  ///< counted in ReplyQueue::waiting_
 };
 
 class ReplyQueue final {
@@ -56,6 +62,8 @@ class ReplyQueue final {
   /// Replies longer than this travel in a buffer of their own.
   static constexpr std::size_t kMaxSlotBytes = 64 * 1024;
   static constexpr std::size_t kBatchBufferBytes = 256 * 1024;
+  /// Batch buffers in which replies wait for a device: enough for what streams.
+  static constexpr std::size_t kMaxWaitingBuffers = 4;
 
   ReplyQueue(EventLoop& loop, Stream& stream, BufferPool& pool, InFlight& in_flight,
              ClientCounters& counters)
@@ -63,8 +71,12 @@ class ReplyQueue final {
   ReplyQueue(const ReplyQueue&) = delete;
   ReplyQueue& operator=(const ReplyQueue&) = delete;
 
-  /// `bytes` <= kMaxSlotBytes.
+  /// `bytes` <= kMaxSlotBytes. To be committed or cancelled before the loop has its next turn.
   ReplySlot reserve(std::size_t bytes);
+  /// The same for a reply that waits for a device. It keeps its whole batch buffer, however long
+  /// that takes and whatever its request is charged for; so it is empty if kMaxWaitingBuffers
+  /// others are kept like that.
+  ReplySlot reserve_waiting(std::size_t bytes);
   /// Sends the first `used` bytes of the slot.
   void commit(ReplySlot&& slot, std::size_t used);
   /// Gives a slot back unused.
@@ -118,6 +130,14 @@ class ReplyQueue final {
     bool borrows = false;       ///< some of the segments may be borrowed
   };
 
+  /// Slots that wait, in one batch buffer. They share it: its address is its own while they do.
+  struct Waiting {
+    const std::byte* memory;
+    std::uint32_t slots;
+  };
+
+  /// A slot's wait is over.
+  void stop_waiting(ReplySlot& slot);
   void push(BufferRef buffer, ConstBytes bytes);
   /// Sends what the stream takes without waiting; true if that was all.
   bool send_at_once();
@@ -134,6 +154,7 @@ class ReplyQueue final {
   ClientCounters& counters_;
   BufferRef current_;
   std::size_t current_used_ = 0;
+  std::vector<Waiting> waiting_;  ///< at most kMaxWaitingBuffers
   Batch pending_;
   Batch outgoing_;
   std::vector<ConstBytes> parts_;

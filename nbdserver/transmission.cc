@@ -43,8 +43,7 @@ Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Ex
       contexts_(std::move(contexts)),
       header_bytes_(request_header_bytes(rules_.style)),
       counters_(counters),
-      received_(pool, std::max<std::size_t>(1, static_cast<std::size_t>(limits.max_in_flight_bytes /
-                                                                        ReceiveBuffer::kBytes))),
+      received_(pool),
       in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
                  counters.in_flight, pool.budget()),
       replies_(loop, stream, pool, in_flight_, counters),
@@ -240,12 +239,7 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
   if (changes_data(request.command)) replies_.copy_borrowed({request.offset, request.length});
   switch (request.command) {
     case Command::kRead:
-      if (request.length <= kMaxSmallReadBytes && is_one_chunk(request)) {
-        if (!read_at_once(request)) requests_.spawn(read_small(request));
-      } else {
-        if (!lend_read(request)) requests_.spawn(read_large(request));
-      }
-      return;
+      return start_read(request);
     case Command::kWrite:
       return start_write(request, std::move(keep), payload, 0);
     case Command::kFlush:
@@ -267,17 +261,15 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
 
 void Transmission::start_write(const Request& request, BufferRef keep, ConstBytes payload,
                                std::uint64_t done) {
-  if (!write_at_once(request, payload, done)) {
-    requests_.spawn(write(request, std::move(keep), payload, done));
-  }
+  if (write_at_once(request, payload, done)) return;
+  received_.keep_waiting(keep, payload);
+  requests_.spawn(write(request, std::move(keep), payload, done));
 }
 
 Task<Status> Transmission::receive_more() {
   // A small request may stand behind a long payload as well as another long one: ask first.
   const std::size_t limit = std::exchange(receive_limit_, 0);
-  while (!received_.prepare(wanted_bytes_)) {
-    co_await in_flight_.changed().wait();
-  }
+  received_.prepare(wanted_bytes_);
   MutableBytes room = received_.room();
   if (limit != 0 && limit < room.size()) room = room.first(limit);
   const Result<std::size_t> got = co_await stream_.read_some(room);

@@ -43,7 +43,8 @@ namespace blockmig::nbd {
 
 class Transmission final {
  public:
-  /// A read up to this goes into the batch of replies; a longer one is sent from its own buffer.
+  /// A read up to this goes into the batch of replies, where that costs no memory that nobody is
+  /// charged for; a longer one is sent from its own buffer.
   static constexpr std::size_t kMaxSmallReadBytes = 32 * 1024;
   /// A larger one is sent from where it lies, where device and stream can do that; up to this, as
   /// what the client does not take at once is copied on the spot.
@@ -115,7 +116,8 @@ class Transmission final {
   std::uint64_t charge_of(const Request& request) const;
 
   // The commands (commands.cc, block_status_command.cc). Each answers its request once.
-  Task<void> read_small(Request request);
+  void start_read(const Request& request);
+  Task<void> read_to_slot(Request request, ReplySlot slot);
   // Without a task, where the device can serve on the spot; false: nothing has been answered.
   bool read_at_once(const Request& request);
   bool borrow_read(const Request& request);
@@ -126,7 +128,7 @@ class Transmission final {
   }
   bool send_lent(const Request& request, ConstBytes data);
   bool write_at_once(const Request& request, ConstBytes payload, std::uint64_t done);
-  Task<void> read_large(Request request);
+  Task<void> read_to_buffer(Request request);
   /// In pieces that the device takes; after an error the request is answered.
   Task<Status> read_pieces(const Request& request, MutableBytes data);
   /// `payload` is what is left of the request's after its first `done` bytes.

@@ -39,6 +39,18 @@ TEST(BufferPool, GivesBackTheSameMemoryAndAlignsIt) {
   EXPECT_EQ(pool.total_bytes(), 131072u);
 }
 
+TEST(BufferPool, WhatFitsIsNoMoreThanTwiceAsLargeAndNothingSmallIsKept) {
+  BufferPool pool(1 << 20);
+  for (const std::size_t bytes : {1u, 512u, 32768u, 32769u, 70000u}) {
+    const BufferRef fitting = pool.take_fitting(bytes);
+    EXPECT_GE(fitting.capacity(), bytes);
+    EXPECT_LE(fitting.capacity(), 2 * bytes);
+    std::memset(fitting.data(), 1, bytes);
+  }
+  EXPECT_EQ(pool.total_bytes(), pool.idle_bytes());
+  EXPECT_EQ(pool.idle_bytes(), 65536u + 131072u);
+}
+
 TEST(BufferPool, IdleMemoryIsBoundedAndTrimmed) {
   BufferPool pool(200000);
   {
@@ -57,7 +69,7 @@ TEST(BufferPool, IdleMemoryIsBoundedAndTrimmed) {
 }
 
 void receive(ReceiveBuffer& buffer, const ByteVector& bytes) {
-  ASSERT_TRUE(buffer.prepare(28));
+  buffer.prepare(28);
   ASSERT_GE(buffer.room().size(), bytes.size());
   std::memcpy(buffer.room().data(), bytes.data(), bytes.size());
   buffer.received(bytes.size());
@@ -68,7 +80,7 @@ ByteVector contents(const ReceiveBuffer& buffer) {
 
 TEST(ReceiveBuffer, BeginsAnewInTheSameMemoryWhenAllIsParsed) {
   BufferPool pool(1 << 20);
-  ReceiveBuffer buffer(pool, 4);
+  ReceiveBuffer buffer(pool);
   receive(buffer, pattern(1000, 1));
   const std::byte* start = buffer.available().data();
   buffer.consume(1000);
@@ -78,7 +90,7 @@ TEST(ReceiveBuffer, BeginsAnewInTheSameMemoryWhenAllIsParsed) {
 
 TEST(ReceiveBuffer, PinnedBytesAreNeverOverwritten_Trap16) {
   BufferPool pool(8 << 20);
-  ReceiveBuffer buffer(pool, 100);
+  ReceiveBuffer buffer(pool);
   Random random(3);
   struct Pin {
     BufferRef keep;
@@ -91,7 +103,10 @@ TEST(ReceiveBuffer, PinnedBytesAreNeverOverwritten_Trap16) {
         pattern(random.between(1, 30000), static_cast<std::uint8_t>(random.next()));
     receive(buffer, bytes);
     ASSERT_EQ(contents(buffer), bytes);
-    if (random.chance(1, 3)) pins.push_back({buffer.pin(), buffer.available(), bytes});
+    if (random.chance(1, 3)) {
+      pins.push_back({buffer.pin(), buffer.available(), bytes});
+      buffer.keep_waiting(pins.back().keep, pins.back().bytes);
+    }
     buffer.consume(bytes.size());
     if (pins.size() > 30) pins.erase(pins.begin() + static_cast<long>(random.below(pins.size())));
     for (const Pin& pin : pins) {
@@ -102,33 +117,41 @@ TEST(ReceiveBuffer, PinnedBytesAreNeverOverwritten_Trap16) {
 
 TEST(ReceiveBuffer, AnUnparsedTailMovesWithIt) {
   BufferPool pool(8 << 20);
-  ReceiveBuffer buffer(pool, 2);
-  ASSERT_TRUE(buffer.prepare(28));
+  ReceiveBuffer buffer(pool);
+  buffer.prepare(28);
   buffer.received(buffer.room().size());
   buffer.consume(ReceiveBuffer::kBytes - 100);
   std::memset(const_cast<std::byte*>(buffer.available().data()), 7, 100);
-  ASSERT_TRUE(buffer.prepare(100000));
+  buffer.prepare(100000);
   EXPECT_EQ(contents(buffer), pattern(100, 7));
   EXPECT_GE(buffer.room().size(), 99900u);
 }
 
-TEST(ReceiveBuffer, RefusesToPinWithoutLimit) {
+TEST(ReceiveBuffer, PinsSoManyOldOnesAndCopiesBeyond) {
   BufferPool pool(0);
-  ReceiveBuffer buffer(pool, 2);
+  ReceiveBuffer buffer(pool);
   std::vector<BufferRef> pins;
-  const auto fill_up = [&] {
+  // Fills the buffer up; true if what was in it stayed there.
+  const auto stays = [&](std::size_t payload_bytes) {
+    buffer.prepare(28);
+    std::memset(buffer.room().data(), static_cast<int>(pins.size()), buffer.room().size());
     buffer.received(buffer.room().size());
+    ConstBytes payload = buffer.available().first(payload_bytes);
+    const ConstBytes before = payload;
     buffer.consume(buffer.available().size());
     pins.push_back(buffer.pin());
+    buffer.keep_waiting(pins.back(), payload);
+    EXPECT_EQ(payload.size(), before.size());
+    EXPECT_TRUE(std::equal(payload.begin(), payload.end(), before.begin()));
+    return payload.data() == before.data();
   };
-  for (int i = 0; i < 3; ++i) {
-    ASSERT_TRUE(buffer.prepare(28));
-    fill_up();
-  }
-  EXPECT_FALSE(buffer.prepare(28));
-  EXPECT_EQ(pool.total_bytes(), 3 * ReceiveBuffer::kBytes);
+  constexpr std::size_t kMost = ReceiveBuffer::kMaxPinned;
+  for (std::size_t i = 0; i < kMost; ++i) EXPECT_TRUE(stays(512)) << i;
+  for (int i = 0; i < 100; ++i) EXPECT_FALSE(stays(512)) << i;
+  EXPECT_EQ(pool.total_bytes(), (1 + kMost) * ReceiveBuffer::kBytes + 100 * 512);
   pins.erase(pins.begin());
-  EXPECT_TRUE(buffer.prepare(28));
+  EXPECT_TRUE(stays(512)) << "one of them is not pinned any more";
+  EXPECT_FALSE(stays(512));
 }
 
 struct QueueRig {
@@ -206,6 +229,43 @@ TEST(ReplyQueue, SlotsMayFinishInAnyOrderOrNotAtAll) {
   rig.queue->commit(std::move(first), 4);
   rig.queue->finish(0);
   EXPECT_EQ(rig.sent(), join({pattern(4, 3), pattern(4, 1)}));
+}
+
+TEST(ReplyQueue, RepliesThatWaitKeepSoManyBatchBuffersAndNoMore) {
+  QueueRig rig;
+  const auto fill_up = [&] {
+    for (int i = 0; i < 9; ++i) rig.reply(30000, 30000, 1);
+    EXPECT_EQ(rig.sent().size(), 9 * 30000u);
+  };
+  std::vector<ReplySlot> waiting;
+  for (std::size_t i = 0; i < ReplyQueue::kMaxWaitingBuffers; ++i) {
+    // As many as there is room for in one buffer; the buffer counts.
+    for (int k = 0; k < 3; ++k) {
+      waiting.push_back(rig.queue->reserve_waiting(100));
+      ASSERT_NE(waiting.back().data(), nullptr) << i;
+    }
+    fill_up();
+  }
+  EXPECT_EQ(rig.queue->reserve_waiting(100).data(), nullptr);
+  fill_up();
+  EXPECT_LE(rig.pool.total_bytes() - rig.pool.idle_bytes(),
+            (1 + ReplyQueue::kMaxWaitingBuffers) * ReplyQueue::kBatchBufferBytes);
+
+  // One buffer is free with the last of its replies, sent or not.
+  rig.in_flight.take(0);
+  std::memset(waiting[3].data(), 5, 7);
+  rig.queue->commit(std::move(waiting[3]), 7);
+  rig.queue->finish(0);
+  rig.queue->cancel(std::move(waiting[5]));
+  EXPECT_EQ(rig.sent(), pattern(7, 5));
+  EXPECT_EQ(rig.queue->reserve_waiting(100).data(), nullptr);
+  rig.queue->cancel(std::move(waiting[4]));
+  ReplySlot next = rig.queue->reserve_waiting(100);
+  EXPECT_NE(next.data(), nullptr);
+  rig.queue->cancel(std::move(next));
+  for (const std::size_t i : {0, 1, 2, 6, 7, 8, 9, 10, 11}) {
+    rig.queue->cancel(std::move(waiting[i]));
+  }
 }
 
 TEST(ReplyQueue, BuffersOfTheirOwnKeepTheirPlace) {
