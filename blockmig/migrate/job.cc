@@ -138,7 +138,7 @@ Task<Status> Job::migrate() {
   if (!recorded.ok()) co_return recorded;
   auto target = co_await reach_target(migration_, migration_.opener, leftovers_);
   if (!target.ok()) co_return target.error();
-  Status fit = check_target(migration_.disk.info(), (*target)->info());
+  Status fit = check_fits(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
   if (fit.ok() && migration_.options.mode == Mode::kSettle) {
     fit = co_await begin_settling(migration_, device);
