@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Export: what an NBD client sees. The server knows disks only through these two classes.
+// Thread rule: the server's home loop; what open_lane() has returned, the loop it was made for.
 #pragma once
 
 #include <memory>

@@ -3,8 +3,8 @@
 // bytes.
 //
 // A request counts from its admission until its reply has been sent, so that neither a slow device
-// nor a client that does not read can make memory grow (style rule 16). A request larger than the
-// whole limit is admitted alone. Over all connections together the bytes come out of a
+// nor a client that does not read can make memory grow: everything has a limit. A request larger
+// than the whole limit is admitted alone. Over all connections together the bytes come out of a
 // MemoryBudget. Thread rule: one loop; requests() and bytes() any thread.
 #pragma once
 

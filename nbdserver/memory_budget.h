@@ -9,8 +9,8 @@
 // ahead whatever others hold. What it needs beyond that it takes from the budget, or waits in line.
 // So memory is bounded by the budget and kOwnBytes per connection; and nothing can deadlock,
 // because a request has all that it needs before it starts. Who holds memory without giving any
-// back while others wait is found by StallWatch (correctness.md, "misbehaving client, memory
-// pressure").
+// back while others wait is found by StallWatch: a client that does not read must not take from
+// others what they need.
 //
 // A share takes and gives in steps, so that most requests touch nothing that loops share. An idle
 // connection holds nothing. A request larger than the whole budget is admitted when nobody holds

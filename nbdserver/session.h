@@ -10,8 +10,8 @@
 // begin_shutdown(): the negotiation refuses what comes, the transmission drains; then the stream
 // closes. cut() ends both directions at once; run() still waits for requests that the device has
 // not finished, because it has borrowed their buffers. Nothing that a peer sends ends anything but
-// its own session. The negotiation runs on the home loop, the
-// transmission where TransmissionHost puts it. Thread rule: the home loop.
+// its own session. The negotiation runs on the home loop, the transmission where TransmissionHost
+// puts it. Thread rule: the home loop.
 #pragma once
 
 #include <cstdint>

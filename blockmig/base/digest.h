@@ -23,6 +23,7 @@ struct Digest {
 Digest digest_of(ConstBytes bytes);
 
 /// The same over bytes that arrive in parts; update() any number of times, then finish().
+/// Thread rule: one thread at a time.
 class DigestStream final {
  public:
   DigestStream();

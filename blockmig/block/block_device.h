@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 // BlockDevice: an array of bytes that tasks read and write.
 //
-// Implementations: FileDevice, NbdDevice, MemoryDevice, FaultDevice, NullDevice (block/), Disk
-// (disk/).
+// Stores: FileDevice, NbdDevice, MemoryDevice, FaultDevice, NullDevice (block/), SharedImage
+// (sharedfs/). Layers over them: ReconnectingDevice, SharedDevice (block/), HydratingDevice,
+// MergeTarget (migrate/), ClippedDevice (tools/daemon/). What clients see: Disk, DiskLane (disk/).
 //
 // Contract
 //  - Offsets and lengths are bytes. The caller keeps [offset, offset+length) inside size_bytes and,
-//  where
-//    info().min_io_bytes > 1, aligned to it; implementations BM_CHECK that. Length 0 succeeds.
+//    where info().min_io_bytes > 1, aligned to it; implementations BM_CHECK that. Length 0
+//    succeeds.
 //  - Requests may overlap in time and complete in any order; overlapping *ranges* of concurrent
-//  requests
-//    give unspecified interleaving, as on real disks. Order them above.
+//    requests give unspecified interleaving, as on real disks. Order them above.
 //  - Buffers are borrowed until the task finishes, also when it fails.
 //  - A finished write is visible to later reads, durable only after a later flush() or with fua
-//  (I1).
+//    (I1).
 //  - flush() covers every write that finished before it was called. A failed flush is sticky (I11):
-//  every
-//    later flush fails until the device is opened again.
+//    every later flush fails until the device is opened again.
 //  - An error is never turned into success (I11). After a failed write the range's content is
-//  unknown.
+//    unknown. Codes: kReadOnly and kNotSupported have changed nothing; kNoSpace; kDisconnected: the
+//    store is lost or was abandoned; kShutdown: the disk ends; kIo: the medium, and all else.
 //  - A task must run to its end: cancelling is the caller's race, not the device's. close() first
-//  waits
-//    for nothing: the caller has drained.
-// Thread rule: one loop; read_now() and write_now() from any thread.
+//    waits for nothing: the caller has drained.
+// Thread rule: one loop; read_now(), write_now(), lend_now() and fill_now() from any thread.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +45,7 @@ struct DeviceInfo {
   std::uint32_t max_io_bytes = 32u << 20;
   bool read_only = false;
   bool can_trim = true;
-  bool can_fast_zero = false;  ///< write_zeroes(kFastOnly) can succeed
+  bool can_fast_zero = false;  ///< write_zeroes() with fast_only can succeed
   /// read_medium() comes from the medium: not from a cache of this host.
   bool reads_medium = false;
   bool zero_initialised = false;  ///< known to read as zeros everywhere (just created); see trap 9

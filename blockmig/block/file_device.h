@@ -3,11 +3,10 @@
 //
 // What is in the page cache is served on the spot (preadv2/pwritev2 with RWF_NOWAIT, or plain calls
 // whose cost is watched where the filesystem refuses NOWAIT); misses go to the loop's asynchronous
-// I/O, so the loop is not blocked (performance.md, points 2 and 4). Extents come from
-// SEEK_HOLE/SEEK_DATA on a blocking thread. An exclusive lock on the file keeps a second process
-// out. Of calls that overlap none is believed to be durable whose loss another may have been told
-// of (sync_group.h, durable_writes.h). Thread rule: one loop; read_now() and write_now() from any
-// thread until close().
+// I/O, so the loop is not blocked. Extents come from SEEK_HOLE/SEEK_DATA on a blocking thread. An
+// exclusive lock on the file keeps a second process out. Of calls that overlap none is believed to
+// be durable whose loss another may have been told of (sync_group.h, durable_writes.h). Thread
+// rule: one loop; read_now(), write_now(), lend_now() and fill_now() from any thread until close().
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole transfers over the loop's file I/O: short counts continued, the end of the file an error.
+// Thread rule: the loop.
 #pragma once
 
 #include <cstdint>

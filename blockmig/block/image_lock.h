@@ -5,14 +5,12 @@
 // vanish with it, also when the process is killed. Two sets are taken:
 //
 //  - Ours: one byte at kOwnLockByte, exclusive for a writer, shared for readers. Keeps a second
-//  blockmig
-//    out (I3).
+//    blockmig out (I3).
 //  - QEMU's protocol (QEMU's block/file-posix.c, "raw_check_lock_bytes"): whoever uses permission i
-//  holds
-//    a shared lock on byte 100+i, whoever does not let others use permission i holds one on byte
-//    200+i (0 consistent read, 1 write, 2 write unchanged, 3 resize). We let nobody else write or
-//    resize, and refuse an image that somebody writes, or that somebody wants unchanged. We do not
-//    declare our own writing, so that `qemu-img info` and `compare` can look at a disk that is
+//    holds a shared lock on byte 100+i, whoever does not let others use permission i holds one on
+//    byte 200+i (0 consistent read, 1 write, 2 write unchanged, 3 resize). We let nobody else write
+//    or resize, and refuse an image that somebody writes, or that somebody wants unchanged. We do
+//    not declare our own writing, so that `qemu-img info` and `compare` can look at a disk that is
 //    being served.
 #pragma once
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// open_store: the device behind a store's URI. The one place that knows which kind of device serves
-// which kind of URI.
+// open_store: the device behind a store's URI. Thread rule: the loop that it is given; what blocks
+// runs on its blocking threads.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // StoreHealth: what a device knows about itself without asking its medium, beside BlockDevice: of
-// stores that may be away, and of layers over them.
+// stores that may be away, and of layers over them. Thread rule: the device's loop.
 #pragma once
 
 #include <optional>

@@ -144,7 +144,7 @@ bool Disk::read_now(std::uint64_t offset, MutableBytes into) {
 }
 
 bool Disk::write_now(std::uint64_t offset, ConstBytes from) {
-  if (!takes_writes_elsewhere()) return false;
+  if (!writes_go_straight_through()) return false;
   const GateHold hold = gate_.try_enter();
   if (!hold) return false;
   if (!tracking_.covers(offset, from.size())) return false;
@@ -184,7 +184,7 @@ ConstBytes Disk::borrow_now(std::uint64_t offset, std::size_t length) {
 
 bool Disk::fill_now(std::uint64_t offset, std::size_t length,
                     FunctionRef<std::size_t(MutableBytes)> fill) {
-  if (!takes_writes_elsewhere()) return false;
+  if (!writes_go_straight_through()) return false;
   const GateHold hold = gate_.try_enter();
   if (!hold) return false;
   if (!tracking_.covers(offset, length)) return false;

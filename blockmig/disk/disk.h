@@ -92,8 +92,8 @@ class Disk final : public BlockDevice {
   /// `lane` and `marks` until remove_lane().
   void add_lane(DiskLane& lane, MarkShard& marks);
   void remove_lane(DiskLane& lane, MarkShard& marks);
-  /// Any thread: no migration needs to see writes one by one.
-  bool takes_writes_elsewhere() const {
+  /// Nobody needs to see writes one by one, so they may be served on the spot. Any thread.
+  bool writes_go_straight_through() const {
     return mirror_.load(std::memory_order_seq_cst) == nullptr && write_throttle_.unlimited();
   }
 

@@ -43,7 +43,7 @@ bool DiskLane::write_now(std::uint64_t offset, ConstBytes from) {
   if (!gate_.try_enter()) return false;
   bool done = false;
   // Asked inside the gate: whoever attaches a mirror while this runs finds the chunks marked.
-  if (disk_.takes_writes_elsewhere() && disk_.tracking().covers(offset, from.size())) {
+  if (disk_.writes_go_straight_through() && disk_.tracking().covers(offset, from.size())) {
     const TimePoint begun = own_.now();
     marks_.mark(offset, from.size());
     done = disk_.store().write_now(offset, from);
@@ -77,7 +77,7 @@ bool DiskLane::fill_now(std::uint64_t offset, std::size_t length,
                         FunctionRef<std::size_t(MutableBytes)> fill) {
   if (!gate_.try_enter()) return false;
   bool done = false;
-  if (disk_.takes_writes_elsewhere() && disk_.tracking().covers(offset, length)) {
+  if (disk_.writes_go_straight_through() && disk_.tracking().covers(offset, length)) {
     const TimePoint begun = own_.now();
     std::size_t filled = 0;
     const auto counted = [&filled, fill](MutableBytes into) { return filled = fill(into); };

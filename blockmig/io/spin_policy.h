@@ -2,10 +2,10 @@
 // SpinPolicy: whether a loop with nothing to do should poll for a while before it sleeps.
 //
 // A wake-up costs about 20 µs; a request that follows another within the spin is served without one
-// (performance.md in the design notes: it doubles the rate of one request at a time). A spin that
-// finds nothing only burns CPU. So: spin while it pays; after kPatience fruitless spins in a row
-// sleep without spinning 2, 4, 8 … kMaxSkips times between two tries, until one pays again. A loop
-// that is woken now and then thus spends less than a thousandth of its wake-ups spinning.
+// (which doubles the rate of one request at a time). A spin that finds nothing only burns CPU.
+// So: spin while it pays; after kPatience fruitless spins in a row sleep without spinning 2, 4, 8 …
+// kMaxSkips times between two tries, until one pays again. A loop that is woken now and then thus
+// spends less than a thousandth of its wake-ups spinning.
 //
 // A pure function of what it was told: no clock, no I/O.
 #pragma once

@@ -7,15 +7,15 @@
 //
 // Toolchain rules (GCC 12.2; a lint test enforces them, unit tests keep the reproducers):
 //  - no symmetric transfer: `bool await_suspend` resumes the child inside it and returns false if
-//  the
-//    child already finished, so a million awaits that complete at once use no stack;
+//    the child already finished, so a million awaits that complete at once use no stack;
 //  - co_await only as a whole statement or as the initialiser of a named variable, never in a
-//  condition,
-//    a ternary, an argument list or a braced list;
+//    condition, a ternary, an argument list or a braced list;
 //  - arguments to coroutines are named variables, moved; no temporary aggregates.
 //
-// Exceptions do not cross tasks: one that escapes a task body terminates the process (style rule
-// 9). Thread rule: a task lives on one loop.
+// Exceptions do not cross tasks: one that escapes a task body terminates the process. Failures that
+// are expected are values (error.h), because a clean-up has to await, and a `catch` cannot.
+//
+// Thread rule: a task lives on one loop.
 #pragma once
 
 #include <coroutine>

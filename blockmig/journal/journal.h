@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Journal: what must survive a crash. RocksDB behind a wall (RocksJournal), memory in the
-// simulator.
+// Journal: what must survive a crash. RocksDB behind a wall (RocksJournal); memory (MemoryJournal)
+// where nothing has to survive.
 //
 // Every save is on stable storage when its task finishes (I1, I7): promises rest on it. If a save
-// fails, its state is unknown until the journal is opened again, and every later call fails until
-// then (I11); callers act as if it may have happened. Records are versioned and checksummed; a
-// damaged one is kProtocol, a newer one kPrecondition. Names and ids are any non-empty bytes, a key
-// is at most 1 KiB and a record 1 MiB, else kInvalid. Format: FORMAT.md.
+// fails (kIo, kNoSpace), its state is unknown until the journal is opened again, and every later
+// call, loads too, fails until then (I11); callers act as if it may have happened. Records are
+// versioned and checksummed; loading a damaged one is kProtocol, a newer one kPrecondition. Names
+// and ids are any non-empty bytes, a key is at most 1 KiB and a record 1 MiB, else kInvalid, and
+// nothing has changed. Format: FORMAT.md.
+//
 // Thread rule: one loop; blocking work is offloaded. Tasks must have finished when it is destroyed.
 #pragma once
 
@@ -184,7 +186,8 @@ class Journal {
 /// folder. Blocks (start-up only).
 Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::string& directory);
 
-/// Keeps records in memory; saves take a moment of loop time, so that a crash can fall between.
+/// Keeps records in memory, for a daemon whose disks end with it (private copies), and for tests;
+/// saves take a moment of loop time, so that a crash can fall between.
 std::unique_ptr<Journal> make_memory_journal(EventLoop& loop);
 
 }  // namespace blockmig

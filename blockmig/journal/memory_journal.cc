@@ -8,8 +8,7 @@
 namespace blockmig {
 namespace {
 
-/// The encoded records, by key, as RocksJournal keeps them: the codec is exercised by every
-/// simulator run.
+/// The encoded records, by key, as RocksJournal keeps them: so it refuses what that one refuses.
 class MemoryJournal final : public Journal {
  public:
   explicit MemoryJournal(EventLoop& loop) : loop_(loop) {}

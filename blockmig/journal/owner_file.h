@@ -4,7 +4,7 @@
 // Two slots of fixed size, made when the file is: a change writes the older one and syncs it, so a
 // crash leaves the old stamp or the new one, and a change needs no room on a full filesystem. A
 // file that is blank or belongs to another image of that name says nothing. Changes are serialised
-// by a lock on the file (flock). All functions block: call them off the loop.
+// by a lock on the file (flock). All functions block: call them off the loop, on any thread.
 #pragma once
 
 #include <functional>

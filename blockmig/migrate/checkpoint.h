@@ -6,8 +6,8 @@
 //                nothing, and a crash means to begin anew
 //   run_once()   regions that no write touched leave the activity log:
 //                  take them out of use ▸ wait for the writes in them ▸ look which chunks are equal
-//                  ▸ flush source and target ▸ record the rest as dirty, the regions as cold, in
-//                  one
+//                  ▸ flush source and target ▸ record the rest as dirty, the regions as cold,
+//                  in one
 //                A chunk is recorded as clean only if it was equal before the flushes: after a
 //                power loss it is the same on both sides, whatever their caches held.
 //   hold()       no checkpoint runs until release(): for a switchover

@@ -12,8 +12,8 @@ namespace blockmig {
 namespace {
 
 constexpr unsigned kRoundsBeforeExclusive = 2;
-constexpr Duration kGoalAlone = std::chrono::milliseconds(100);
-constexpr std::uint64_t kMostForGoalAlone = 4 * kMiB;
+constexpr Duration kWindowAlone = std::chrono::milliseconds(100);
+constexpr std::uint64_t kMostWindowAlone = 4 * kMiB;
 constexpr int kSourceReadAttempts = 3;
 constexpr Duration kBetweenRuns = std::chrono::nanoseconds(1);
 constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
@@ -115,7 +115,7 @@ std::uint64_t CopyEngine::window_bytes() const {
   const TargetShare::Target target{pace.bytes_per_second(), pace.quickest(), 0, 0};
   const std::uint64_t least =
       mirror_ != nullptr ? 0
-                         : std::min(TargetShare::bytes_in(kGoalAlone, target), kMostForGoalAlone);
+                         : std::min(TargetShare::bytes_in(kWindowAlone, target), kMostWindowAlone);
   return std::min(std::max(TargetShare(limits).window(target), least), options_.copy_window_bytes);
 }
 
@@ -364,20 +364,25 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
   // Every part is awaited, and the first error wins: a later success does not hide it (trap 12).
   Status result;
   for (const auto& op : ops) {
-    const Status done = co_await await_op(*op, "a write");
+    const Status done = co_await await_op(*op);
     if (!done.ok() && result.ok()) result = done;
   }
   co_return result;
 }
 
-Task<Status> CopyEngine::await_op(TargetOp& op, const char* what) {
+Task<Status> CopyEngine::await_op(TargetOp& op) {
   const TimePoint deadline = op.submitted + options_.target_timeout;
   const bool answered = co_await op.done.wait_until(deadline);
-  const std::string where = std::to_string(op.offset);
   if (answered && op.status.ok()) co_return Status();
-  if (answered) co_return op.status.error().with_context("writing the target at offset " + where);
+  const bool zero = op.kind == TargetOpKind::kZero;
+  const std::string where = " at offset " + std::to_string(op.offset);
+  if (answered) {
+    const std::string what = zero ? "zeroing the target" : "writing the target";
+    co_return op.status.error().with_context(what + where);
+  }
+  const std::string what = zero ? "a request to zero" : "a write";
   const Error silence(ErrorCode::kTimedOut, "target " + replica_.info().name + " did not answer " +
-                                                what + " at offset " + where + " in time");
+                                                what + where + " in time");
   replica_.note_trouble(silence);
   co_return silence;
 }

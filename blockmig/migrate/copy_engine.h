@@ -122,7 +122,7 @@ class CopyEngine final {
   /// The whole chunks at the beginning of the range that read as zeros now.
   Task<std::uint64_t> zeros_of_source(ByteRange range);
   Task<Status> zero_target(ByteRange range);
-  Task<Status> await_op(TargetOp& op, const char* what);
+  Task<Status> await_op(TargetOp& op);
   /// The digests of chunks tell whether a copy of this range changed on its way.
   bool judged_by_chunk(ByteRange range) const;
   Task<Status> read_source(ByteRange range, MutableBytes into);

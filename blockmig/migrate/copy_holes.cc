@@ -12,7 +12,7 @@ namespace blockmig {
 namespace {
 
 constexpr std::size_t kMaxRuns = 1024;
-constexpr Duration kGoalAlone = std::chrono::seconds(1);
+constexpr Duration kZeroRequestAlone = std::chrono::seconds(1);
 /// Requests to zero in flight for one run of holes.
 constexpr std::size_t kMaxOps = 64;
 
@@ -88,7 +88,7 @@ Task<Status> CopyEngine::zero_target(ByteRange range) {
   stats_.bytes_zero += range.length;
   stats_.bytes_holes += range.length;
   // A request to zero is in the way of mirrored writes as long as it takes.
-  const Duration goal = mirror_ != nullptr ? options_.mirror_deadline : kGoalAlone;
+  const Duration goal = mirror_ != nullptr ? options_.mirror_deadline : kZeroRequestAlone;
   Status result;
   for (std::uint64_t at = range.offset; at < range.end() && result.ok();) {
     std::vector<std::shared_ptr<TargetOp>> ops;
@@ -104,7 +104,7 @@ Task<Status> CopyEngine::zero_target(ByteRange range) {
       ops.push_back(std::move(op));
     }
     for (const auto& op : ops) {
-      const Status done = co_await await_op(*op, "a request to zero");
+      const Status done = co_await await_op(*op);
       if (!done.ok() && result.ok()) result = done;
       if (op->done.is_set()) hole_step_.answered(op->took, goal);
     }

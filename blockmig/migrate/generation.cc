@@ -92,7 +92,6 @@ Generation::Need Generation::keep_old(ByteRange range) {
     kept_.emplace(chunk, kept);
     kept_bytes_ += length;
     ++stats_.chunks_kept;
-    stats_.most_kept_bytes = std::max(stats_.most_kept_bytes, kept_bytes_);
     auto task = keep(chunk, kept);
     keeping_.spawn(std::move(task));
     if (!kept->complete && need == Need::kNothing) need = Need::kWait;

@@ -40,9 +40,8 @@
 namespace blockmig {
 
 struct GenerationStats {
-  std::uint64_t chunks_kept = 0;      ///< whose old content was needed
-  std::uint64_t most_kept_bytes = 0;  ///< at once
-  Duration longest_wait{};            ///< that it added to one write
+  std::uint64_t chunks_kept = 0;  ///< whose old content was needed
+  Duration longest_wait{};        ///< that it added to one write
 };
 
 class Generation final : public WriteMirror, public CopySource {

@@ -105,7 +105,6 @@ Task<Status> HydratingDevice::read_through(ByteRange range, MutableBytes into) {
       op->bytes = op->memory->bytes();
       status = co_await core_.base->perform(op, deadline);
       if (status.ok()) std::memcpy(part.data(), op->bytes.data(), part.size());
-      core_.stats.bytes_read_through += status.ok() ? here.length : 0;
     } else {
       status = co_await core_.local->read(here.offset, part);
     }

@@ -79,7 +79,6 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   bool at_rest() const { return record().base_generation != 0; }
   /// The new store; for who looks at what is there, not at what the disk reads as.
   BlockDevice& local() { return *core_.local; }
-  std::string base_name() const { return core_.base ? core_.base->info().name : std::string(); }
   /// As HydrationCore::on_pulled; empty: nobody wants to know any more.
   void set_on_pulled(std::function<void(ByteRange range, ConstBytes content)> tell) {
     core_.on_pulled = std::move(tell);
@@ -129,7 +128,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   void mend_base();
   Task<void> mend();
   bool may_mend() const { return !base_only_unflushed_ && !base_uncertain_; }
-  void filled(ByteRange part, bool by_write);
+  /// By a change: what it made present needs no fetch.
+  void filled(ByteRange part);
   Task<Status> flush_both();
   bool served_alone(std::uint64_t offset, std::uint64_t length) const {
     return !shared_ && core_.map->all_present({offset, length});

@@ -68,7 +68,7 @@ Task<Status> HydratingDevice::change_both(const Change& change) {
       base_only_unflushed_ = true;
       ++base_only_count_;
     }
-    if (local.ok()) filled(local_part, true);
+    if (local.ok()) filled(local_part);
     co_return local;
   }
   give_up_mirror("writing to the base failed");
@@ -77,7 +77,7 @@ Task<Status> HydratingDevice::change_both(const Change& change) {
     co_return Error(ErrorCode::kIo,
                     "writing into a chunk that is still in the base: " + core_.stats.last_error);
   }
-  if (local.ok()) filled(local_part, true);
+  if (local.ok()) filled(local_part);
   if (local.ok() && change.fua) local = co_await keeper_.save();
   co_return local;
 }
@@ -108,7 +108,7 @@ Task<Status> HydratingDevice::change_local(const Change& change) {
   if (status.ok() && !was_present) {
     const ByteRange touched =
         planted(PlantedBug::kPartialWriteNoFetch) ? core_.map->outwards(part) : part;
-    filled(touched, true);
+    filled(touched);
     if (change.fua) status = co_await keeper_.save();
   }
   co_return status;
@@ -183,10 +183,10 @@ void HydratingDevice::give_up_mirror(const std::string& why) {
   keeper_.mirror_given_up();
 }
 
-void HydratingDevice::filled(ByteRange part, bool by_write) {
+void HydratingDevice::filled(ByteRange part) {
   const std::uint64_t before = core_.map->absent_bytes();
   core_.map->set_present(part);
-  if (by_write) core_.stats.bytes_spared += before - core_.map->absent_bytes();
+  core_.stats.bytes_spared += before - core_.map->absent_bytes();
   if (core_.map->absent_bytes() != before) core_.changed.pulse();
 }
 

@@ -42,12 +42,11 @@ struct HydrationStats {
   std::uint64_t pulls[kPullKinds] = {};         ///< that filled something, by PullKind
   std::uint64_t bytes_pulled[kPullKinds] = {};  ///< zeros included
   std::uint64_t bytes_zero = 0;                 ///< of these: zeros, which were not written as data
-  std::uint64_t bytes_spared = 0;  ///< absent chunks that a write or a discard filled, unfetched
-  std::uint64_t bytes_read_through = 0;  ///< from the base to the reader, and not kept
-  std::uint64_t overtaken = 0;           ///< pulls that read again because a write came in between
-  std::uint64_t base_errors = 0;         ///< failed or late answers of the base
-  LatencyHistogram demand_latency;       ///< reads that had to wait for the base
-  std::string last_error;                ///< of the base; empty since it last answered well
+  std::uint64_t bytes_spared = 0;   ///< absent chunks that a write or a discard filled, unfetched
+  std::uint64_t overtaken = 0;      ///< pulls that read again because a write came in between
+  std::uint64_t base_errors = 0;    ///< failed or late answers of the base
+  LatencyHistogram demand_latency;  ///< reads that had to wait for the base
+  std::string last_error;           ///< of the base; empty since it last answered well
 };
 
 struct HydrationCore {

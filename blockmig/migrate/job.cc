@@ -49,26 +49,23 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
          std::shared_ptr<TargetOpener> opener, std::string id, const JobOptions& options,
          std::string request, TaskScope& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
-      opener_(std::move(opener)),
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
-      begun_(loop.now()),
       guest_(disk, options) {
   migration_.request = std::move(request);
+  migration_.opener = std::move(opener);
   JobStatus& status = migration_.status;
   status.id = std::move(id);
   status.disk = disk.name();
   status.mode = status.active_mode = options.mode;
   status.source_uri = disk.store_uri();
-  status.target_uri = opener_->uri();
+  status.target_uri = migration_.opener->uri();
   status.point_in_time = options.point_in_time;
   status.since_bitmap = options.since_bitmap;
-  migration_.opener = opener_;
   status.epoch = disk.epoch();
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
-  migration_.begun = begun_;
 }
 
 Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
@@ -78,7 +75,6 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
-      begun_(loop.now()),
       guest_(disk, options) {
   migration_.request = std::move(request);
   const HydrationRecord& record = hydrating.record();
@@ -140,9 +136,9 @@ Task<Status> Job::migrate() {
     co_return hydrated;
   }
   if (!recorded.ok()) co_return recorded;
-  auto target = co_await reach_target(migration_, opener_, leftovers_);
+  auto target = co_await reach_target(migration_, migration_.opener, leftovers_);
   if (!target.ok()) co_return target.error();
-  Status fit = check_target(migration_.disk.info(), (*target)->info());
+  Status fit = check_fits(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
   if (fit.ok() && migration_.options.mode == Mode::kSettle) {
     fit = co_await begin_settling(migration_, device);
@@ -150,11 +146,13 @@ Task<Status> Job::migrate() {
   if (!fit.ok()) {
     const Status closed = co_await device->close();
     static_cast<void>(closed);
-    co_await opener_->discard();
+    co_await migration_.opener->discard();
     co_return fit;
   }
   device->prefer_latency(false);
-  if (migration_.options.mode == Mode::kShared) migration_.at_rest = opener_->data_at_rest();
+  if (migration_.options.mode == Mode::kShared) {
+    migration_.at_rest = migration_.opener->data_at_rest();
+  }
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
   set_pace();
@@ -199,7 +197,7 @@ Task<void> Job::clean_up(const Status& result) {
     auto task = close_copy(std::move(m.replica));
     leftovers_.spawn(std::move(task));
   } else if (m.replica && !m.decided) {
-    auto task = let_go(std::move(m.replica), opener_);
+    auto task = let_go(std::move(m.replica), m.opener);
     leftovers_.spawn(std::move(task));
   }
   if (m.at_rest != nullptr) co_await m.at_rest->discard();

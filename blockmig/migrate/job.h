@@ -67,11 +67,9 @@ class Job final {
   void capture(JobStatus& status) const;
 
   Migration migration_;
-  std::shared_ptr<TargetOpener> opener_;
   TaskScope& leftovers_;
   Event ended_;
   Event stop_sampling_;
-  TimePoint begun_;
   TimePoint ended_at_{};
   GuestPace guest_;
   RateMeter copied_rate_;

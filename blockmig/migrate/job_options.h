@@ -30,7 +30,8 @@ std::string_view to_string(Mode mode);
 /// kInvalid, with the list of modes.
 Result<Mode> parse_mode(const std::string& text);
 
-/// What to do when `dbt` will not converge.
+/// What to do when a job makes no headway: dbt, return, mirror, snapshot, auto; shared and settle,
+/// where kFail ends it and all else throttles (of part of a disk there is no mirror).
 enum class OnStall : unsigned char {
   kMirror,    ///< go on as `mirror`
   kThrottle,  ///< slow the guest's writes, step by step, until it converges

@@ -20,7 +20,7 @@ struct Decision {
   std::string why;
   friend bool operator==(const Decision&, const Decision&) = default;
 };
-/// The first and the latest are kept; what was left out is counted in the last but these.
+/// Of so many the first half is kept, and the latest; what was in between is dropped.
 inline constexpr std::size_t kMaxDecisions = 64;
 
 /// What requests of the guest took.

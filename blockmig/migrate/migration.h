@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Migration: the parts of one running job, as the modes and the switchover share them.
 //
-// Owned by the Job; made in steps by prepare() (prepare.h). Thread rule: the disk's loop.
+// Owned by the Job; filled by open_target() and arm_and_scan() (prepare.h), or for a
+// hydration by its constructor. Thread rule: the disk's loop.
 #pragma once
 
 #include <cstdint>
@@ -71,6 +72,7 @@ struct Migration {
         wake(event_loop) {}
 
   EventLoop& loop;
+  const TimePoint begun = loop.now();  ///< of the job
   Disk& disk;
   Journal& journal;
   JobOptions options;
@@ -94,7 +96,6 @@ struct Migration {
   std::uint64_t guest_rate_before_throttle = 0;  ///< bytes per second; 0: not throttled
   Duration flush_cost{};                         ///< the target's last flush
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
-  TimePoint begun{};                             ///< of the job
   std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
   DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
   HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one

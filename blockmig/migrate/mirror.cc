@@ -63,7 +63,6 @@ std::shared_ptr<Mirror::Pair> Mirror::submit(std::shared_ptr<TargetOp> op, ByteR
     typical_answer_ += (answered.took - typical_answer_) / 8;
     turn_changed();
     if (!answered.status.ok()) {
-      ++stats_.target_errors;
       if (answered.status.error().code() == ErrorCode::kMismatch) {
         sync_.corruption = answered.status.error();
       }
@@ -87,7 +86,6 @@ std::vector<std::shared_ptr<Mirror::Pair>> Mirror::submit_parts(const std::vecto
   std::vector<std::shared_ptr<Pair>> pairs;
   for (const Part& part : parts) {
     if (part.route != Route::kMirror) {
-      ++stats_.writes_tracked;
       mark(part.range);
       continue;
     }
@@ -195,7 +193,6 @@ Task<Status> Mirror::write_zeroes(BlockDevice& store, std::uint64_t offset, std:
 Task<Status> Mirror::trim(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
                           WriteFlags flags) {
   const Inside inside(*this);
-  ++stats_.writes_tracked;
   sync_.dirty->mark(offset, length);
   const Status status = co_await store.trim(offset, length, flags);
   if (!planted(PlantedBug::kZeroesNotMirrored)) sync_.dirty->mark(offset, length);
@@ -203,7 +200,6 @@ Task<Status> Mirror::trim(BlockDevice& store, std::uint64_t offset, std::uint64_
 }
 
 void Mirror::let_out(MirrorVisit& visit, TimePoint arrived) {
-  ++stats_.turned_away;
   visit.waited = loop_.now() - arrived;
   visit.turned_away = true;
 }

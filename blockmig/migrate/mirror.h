@@ -52,12 +52,9 @@ namespace blockmig {
 struct MirrorStats {
   std::uint64_t bytes_mirrored = 0;
   std::uint64_t writes_mirrored = 0;
-  std::uint64_t writes_tracked = 0;   ///< source only
   std::uint64_t writes_held = 0;      ///< that waited for their turn or their pace
   std::uint64_t deadline_misses = 0;  ///< of writes whose chunks were equal
-  std::uint64_t turned_away = 0;      ///< that waited when a switchover began
-  std::uint64_t target_errors = 0;
-  std::uint64_t writes_slow = 0;  ///< that it made wait longer than --max-guest-latency
+  std::uint64_t writes_slow = 0;      ///< that it made wait longer than --max-guest-latency
   Duration longest_wait{};  ///< that the mirror added to one write; never more than the deadline
 };
 
@@ -81,7 +78,6 @@ class Mirror final : public WriteMirror {
   /// Paces all the guest's writes to this many bytes per second, also those into dirty chunks,
   /// which otherwise do not wait: as far as each one's deadline allows. 0 = not.
   void pace(std::uint64_t bytes_per_second) { pace_ = bytes_per_second; }
-  std::uint64_t paced_to() const { return pace_; }
 
   /// Waits until no more is under way at the target than it takes within `drain`, and sends it no
   /// more than that from now on; false at the deadline. Ended by turn_away(false).

@@ -4,9 +4,8 @@
 //
 //   mirroring ──▶ tracking       more than half of the latest writes missed their deadline: waiting
 //       ▲            │           costs the guest and buys nothing
-//       └────────────┘           after a hold, which doubles with every relapse: the target may
-//       have
-//                                recovered, and must not be tried at every write
+//       └────────────┘           after a hold, which doubles with every relapse: the target
+//                                may have recovered, and must not be tried at every write
 //
 // A long run of writes in time makes the next hold short again.
 #pragma once
@@ -37,7 +36,6 @@ class MirrorFallback final {
   bool tracking(TimePoint now) const { return now < tracking_until_; }
   /// How often it began to track.
   std::uint64_t times() const { return times_; }
-  Duration next_hold() const { return next_hold_; }
 
   /// A write that should be mirrored was (or was not) by its deadline.
   void ended(bool in_time, TimePoint now) {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // auto: begins like dbt, measures, and goes on in the mode that meets the limits at the least cost
 // for the guest (choose_mode.h). It looks again about once a second, at first more often, in the
-// middle of a pass too,
-// and changes in either direction; what is equal stays equal, so nothing is copied again for it.
-// Every decision and the numbers it rests on are in the job's report.
+// middle of a pass too, and changes in either direction; what is equal stays equal, so nothing is
+// copied again for it. Every decision and the numbers it rests on are in the job's report.
 #include <algorithm>
 
 #include "blockmig/base/units.h"

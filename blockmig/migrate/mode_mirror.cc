@@ -12,7 +12,7 @@ namespace blockmig {
 namespace {
 
 /// The catch-up makes no headway: the mirror's own means first, then what the user chose.
-Status act_on_stall(Migration& migration, const Judgement& judgement, unsigned& pace_steps) {
+Status pace_or_throttle(Migration& migration, const Judgement& judgement, unsigned& pace_steps) {
   if (pace_guest(migration, judgement, pace_steps)) return {};
   const OnStall action = migration.options.on_stall;
   if (action == OnStall::kFail) return Error(ErrorCode::kNotConverging, judgement.reason);
@@ -43,7 +43,7 @@ Task<Status> run_mirror(Migration& migration) {
         const Status hydrated = co_await run_postcopy(migration);
         co_return hydrated;
       }
-      const Status acted = act_on_stall(migration, judgement, pace_steps);
+      const Status acted = pace_or_throttle(migration, judgement, pace_steps);
       if (!acted.ok()) co_return acted;
     }
     if (judgement.verdict != Verdict::kReady || judgement.worth_another_pass) continue;

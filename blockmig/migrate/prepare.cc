@@ -224,7 +224,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
   co_return std::move(*opening->result);
 }
 
-Status check_target(const DeviceInfo& source, const DeviceInfo& target) {
+Status check_fits(const DeviceInfo& source, const DeviceInfo& target) {
   if (target.read_only) {
     return Error(ErrorCode::kPrecondition, "target " + target.name + " is read-only");
   }

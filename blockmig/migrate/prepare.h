@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps before the first byte is copied.
+// The steps before the first byte is copied. Thread rule: the disk's loop.
 #pragma once
 
 #include <memory>
@@ -19,7 +19,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
                                                        TaskScope& leftovers);
 
 /// kPrecondition: too small, read-only, or too coarse; names both sides.
-Status check_target(const DeviceInfo& source, const DeviceInfo& target);
+Status check_fits(const DeviceInfo& source, const DeviceInfo& target);
 
 /// Makes replica, sync state and engine; arms the tracking, *then* scans the allocation (I17): a
 /// write that the scan does not see is marked. After it, every chunk that differs is dirty (I5).

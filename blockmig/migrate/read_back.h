@@ -9,6 +9,7 @@
 // flight, so the chunk just stays unverified. read_back_under_fence() compares the rest with the
 // gate closed, where nothing is in flight: a difference there is real. Whatever is copied or
 // mirrored afterwards is unverified again.
+// Thread rule: the disk's loop.
 #pragma once
 
 #include "blockmig/base/error.h"

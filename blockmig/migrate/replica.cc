@@ -51,7 +51,6 @@ void Replica::submit(const std::shared_ptr<TargetOp>& op) {
     bulk_submitted_.insert(op->submitted);
     bulk_in_flight_bytes_ += load_of(*op);
   }
-  in_flight_bytes_ += load_of(*op);
   if (unflushed_ && op->kind == TargetOpKind::kFlush) op->flush = unflushed_->flush_begins();
   idle_.reset();
   scope_.spawn(run(op));
@@ -124,7 +123,6 @@ void Replica::answered(const std::shared_ptr<TargetOp>& op, Status status) {
     if (op->on_answer) std::exchange(op->on_answer, nullptr)(*op);
     op->done.set();
   }
-  in_flight_bytes_ -= load_of(*op);
   if (op->bulk) {
     bulk_submitted_.erase(bulk_submitted_.find(op->submitted));
     bulk_in_flight_bytes_ -= load_of(*op);

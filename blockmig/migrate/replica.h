@@ -79,7 +79,6 @@ class Replica final {
   const DeviceInfo& info() const { return target_->info(); }
   BlockDevice& target() { return *target_; }
   std::uint64_t in_flight() const { return ops_.size() + questions_; }
-  std::uint64_t in_flight_bytes() const { return in_flight_bytes_; }
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.
   const TargetPace& pace() const { return pace_; }
@@ -136,7 +135,6 @@ class Replica final {
   std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
   std::uint64_t questions_ = 0;                             ///< extents() under way
   std::uint64_t last_number_ = 0;
-  std::uint64_t in_flight_bytes_ = 0;
   std::uint64_t bulk_in_flight_bytes_ = 0;
   TargetPace pace_;
   std::multiset<TimePoint> bulk_submitted_;

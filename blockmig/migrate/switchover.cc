@@ -18,8 +18,10 @@ namespace blockmig {
 namespace {
 
 constexpr int kPreFlushes = 3;
-/// Of the fence, what is under way at the target when it begins may take.
+/// The fence is this many times as long as what is under way at the target when it begins may take,
+/// and as a flush that is called cheap.
 constexpr int kDrainsPerFence = 4;
+constexpr int kCheapFlushesPerFence = 4;
 constexpr int kApproachDeadlines = 2;
 
 Task<Status> flush_target(Migration& migration, TimePoint deadline) {
@@ -30,7 +32,11 @@ Task<Status> flush_target(Migration& migration, TimePoint deadline) {
   co_return status;
 }
 
-/// Flushing before the fence takes the cost of the bulk out of it. The second flush is the measure.
+bool flush_is_cheap(const Migration& migration) {
+  return migration.flush_cost * kCheapFlushesPerFence < migration.options.max_downtime;
+}
+
+/// Flushing before the fence takes the cost of the bulk out of it. The last flush is the measure.
 Task<Status> pre_flush(Migration& migration) {
   for (int i = 0; i < kPreFlushes; ++i) {
     const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
@@ -39,7 +45,7 @@ Task<Status> pre_flush(Migration& migration) {
       migration.replica->note_trouble(flushed.error());
       co_return flushed.error().with_context("flushing the target");
     }
-    if (migration.flush_cost * 4 < migration.options.max_downtime) break;
+    if (flush_is_cheap(migration)) break;
   }
   co_return Status();
 }
@@ -59,9 +65,7 @@ Task<bool> approach_fence(Migration& migration) {
 /// A flush that queues behind mirrored writes says nothing about one under the fence, which has
 /// none before it: measured again without them, where it is not cheap.
 Task<Status> measure_quiet_flush(Migration& migration) {
-  if (!migration.mirror || migration.flush_cost * 4 < migration.options.max_downtime) {
-    co_return Status();
-  }
+  if (!migration.mirror || flush_is_cheap(migration)) co_return Status();
   const bool near = co_await approach_fence(migration);
   if (!near) co_return Status();
   const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
@@ -71,21 +75,22 @@ Task<Status> measure_quiet_flush(Migration& migration) {
   co_return late ? Status() : flushed;
 }
 
-DiskRecord record_of(const Migration& migration, bool after) {
+/// The disk once it is at the target.
+DiskRecord record_of_decision(const Migration& migration) {
   const Disk& disk = migration.disk;
   DiskRecord record;
   record.disk = disk.name();
-  record.store_uri = after ? migration.status.target_uri : disk.store_uri();
-  record.epoch = after ? disk.epoch() + 1 : disk.epoch();
+  record.store_uri = migration.status.target_uri;
+  record.epoch = disk.epoch() + 1;
   record.size_bytes = disk.info().size_bytes;
-  record.previous_uri = after ? disk.store_uri() : std::string();
-  if (after && migration.pivot) record.hydration = migration.pivot->record.regions;
+  record.previous_uri = disk.store_uri();
+  if (migration.pivot) record.hydration = migration.pivot->record.regions;
   return record;
 }
 
 /// Writes the decision. On return the journal says who owns the disk, or nobody may serve it.
 Task<Result<SwitchOutcome>> decide(Migration& migration) {
-  const DiskRecord record = record_of(migration, true);
+  const DiskRecord record = record_of_decision(migration);
   migration.deciding = true;
   // With it the job's end: whoever restarts after the decision finds the job done (I7), or in
   // hydration.

@@ -11,6 +11,7 @@
 // Before the decision every failure leaves the source serving (I8). The decision is one synced
 // record in the journal; if writing it fails, the journal is read again, and if that is impossible
 // the gate stays shut: nobody may serve a disk whose owner is unknown (I3, I7).
+// Thread rule: the disk's loop.
 #pragma once
 
 #include "blockmig/base/error.h"

@@ -6,7 +6,7 @@
 //                       ▼ any error
 //                    kFailed
 //
-// Use: put what arrived into room() and call received(); send output() and drop_output(). Bytes are
+// Use: put what arrived into room() and call received(); send and empty output(). Bytes are
 // taken from the input and appended to the output by the calls below, which never wait.
 // TLS 1.2 and 1.3 only. Renegotiation (1.2) is refused: it could change who the peer is. A change
 // of keys (1.3) is followed; the answer that a peer may demand leaves before the next data, as RFC

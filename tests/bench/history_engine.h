@@ -2,10 +2,9 @@
 // HistoryEngine: the guest that history_client plays. It keeps requests of all kinds in flight on
 // several connections, opens new ones all the time, and holds each sector read against its history.
 //
-//   running --hold()--> draining --all answered--> flushing --answered--> held --resume()-->
-//   running
-//                                                                  held --scan()--> scanning -->
-//                                                                  held
+//   running --hold()--> draining --all answered--> flushing --answered--> held
+//   held --resume()--> running
+//   held --scan()--> scanning --> held
 //
 // Lifecycle: make, start(), then step() for ever; failures are counted, not thrown: see figures().
 // Thread rule: one thread, but for Connector's own.
@@ -30,7 +29,7 @@ namespace blockmig::bench {
 
 enum class EngineState { kRunning, kDraining, kFlushing, kHeld, kScanning };
 
-/// Since the beginning, but for what take_figures() resets.
+/// Since the beginning, but for what reset_figures() resets.
 struct HistoryFigures {
   LatencyHistogram latency;        ///< of answered requests; reset
   LatencyHistogram handshakes;     ///< reset

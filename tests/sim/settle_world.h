@@ -4,9 +4,8 @@
 // opens the disk from the journal, with the code that the daemon uses, and goes on with the job or
 // begins another. Checks
 //   safety    every read is legal (I2); at the decision the image is the disk, durably (I1, I4);
-//   after
-//             each death everything that was flushed is there, and what is to be fetched from the
-//             image is what the manifest says, so that it can be (I12, I13)
+//             after each death everything that was flushed is there, and what is to be fetched from
+//             the image is what the manifest says, so that it can be (I12, I13)
 //   others    who still reads an older generation of the image sees what it held then, or an error
 //   liveness  with all faults healed, the disk ends in the image
 #pragma once

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SimManifest, SimFolder, SimMerge: an image in a folder of the simulation with the manifest beside
-// it, as its owner and as a stranger see it.
+// SimFolder, SimFolderImage, SimMerge: an image in a folder of the simulation with the manifest
+// beside it, as its owner and as a stranger see it.
 #pragma once
 
 #include <memory>

@@ -2,8 +2,7 @@
 // World: one simulated run, a function of its seed: a disk on a faulty store, guests that never
 // stop, one or two migrations with aborts, pauses and faults on the way, then healing. Checks
 //   safety    every read is legal (I2); at each decision the target equals the source bit for bit
-//   (I4);
-//             after a power loss of the new store everything flushed is there (I1)
+//             (I4); after a power loss of the new store everything flushed is there (I1)
 //   guest     no guest request fails unless the store that owns the disk failed it (I8)
 //   crash     the daemon is killed or the power goes at any moment: the history goes on, with what
 //             was flushed, and a restart goes on with what was recorded (I1, I5, I7)

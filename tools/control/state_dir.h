@@ -6,6 +6,8 @@
 //   nbd.sock       NBD, where nothing else was asked for
 //   handover.sock  while one daemon takes the place of another
 //   lock           held by the daemon for its whole life; holds its process id
+//
+// Any thread; blocks. For the start and the end of a process.
 #pragma once
 
 #include <optional>

@@ -3,13 +3,16 @@
 // here or in json.h; what is behind gets values. Paths:
 //
 //   GET    /v1/status                    daemon, disks, jobs, clients
+//   POST   /v1/daemon/set                rate of all jobs together
 //   GET    /v1/disks                     POST: add one            DELETE /v1/disks/NAME[/record]
 //   GET    /v1/disks/NAME                GET, POST /v1/disks/NAME/bitmaps, DELETE …/bitmaps/BITMAP
 //                                        POST …/bitmaps/TARGET/merge
+//   POST   /v1/disks/NAME/settle         fetch what it has at rest in a folder
 //   GET    /v1/jobs                      POST: start one          GET /v1/jobs/JOB
 //   POST   /v1/jobs/JOB/abort|pause|resume|set
 //   GET    /v1/clients                   POST /v1/clients/ID/disconnect
 //   POST   /v1/stop
+//   POST   /v1/handover                  to the daemon that takes this one's place
 //
 // Thread rule: the loop.
 #pragma once

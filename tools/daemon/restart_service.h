@@ -3,8 +3,7 @@
 //
 //   load()            which jobs had not ended (the journal is read, nothing is served yet)
 //   prepare(disk)     before a disk's first client: its job's recorded tracking is attached again,
-//   or
-//                     the record is made void, because from now on there are writes (I5)
+//                     or the record is made void, because from now on there are writes (I5)
 //   published(disk)   the job goes on, waits, or ends, as its options say
 //   serve_recorded()  every disk that was served is served again
 //

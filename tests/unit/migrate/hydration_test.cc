@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "blockmig/base/chunk_digests.h"
-#include "tests/unit/migrate/rig.h"
+#include "tests/unit/migrate/hydrating_rig.h"
 
 namespace blockmig {
 namespace {
@@ -316,6 +316,32 @@ TEST(Hydration, OnlyOneJobFetchesTheRest) {
   EXPECT_EQ(second.error().code(), ErrorCode::kBusy);
   EXPECT_EQ(rig.wait(id).state, JobState::kDone);
   EXPECT_TRUE(rig.equal());
+}
+
+class ResumedHydration : public HydratingRig {};
+
+TEST_F(ResumedHydration, WhatItDecidesIsTimedFromItsOwnBegin) {
+  run_task(loop, sleep_for(loop, std::chrono::hours(1)));
+  open(true);
+  HydratingDevice& layer = *device;
+  Disk disk(loop, "vm1", std::move(device), "test:new", 2);
+  JobBoard board(loop, *journal);
+  const auto id = board.hydrate(disk, layer, postcopy(1 << 20));
+  ASSERT_TRUE(id.ok());
+  run_task(loop, sleep_for(loop, std::chrono::milliseconds(100)));
+  // What the guest writes cannot be read again, so there is no digest, which the job says.
+  const std::vector<std::byte> bytes(512, std::byte{7});
+  const ConstBytes from(bytes);
+  const WriteFlags flags{};
+  EXPECT_TRUE(run_task(loop, disk.write(0, from, flags)).ok());
+  local->plan().read_error_ppm = 1'000'000;
+  const auto ended = run_task(loop, board.wait(*id));
+  EXPECT_EQ(ended->state, JobState::kDone);
+  ASSERT_EQ(ended->decisions.size(), 1U);
+  EXPECT_LT(ended->decisions[0].at_seconds, 60);
+  EXPECT_LT(ended->elapsed_seconds, 60);
+  run_task(loop, board.stop());
+  EXPECT_TRUE(run_task(loop, disk.close()).ok());
 }
 
 TEST(Hydration, ADiskWhoseRestIsUnknownIsRefused) {

@@ -38,8 +38,8 @@ TEST(MirrorFallback, ARelapseTracksTwiceAsLongUpToABound) {
   MirrorFallback fallback(kDeadline);
   TimePoint now = kStart;
   for (int i = 0; i < 20; ++i) {
-    const Duration hold = fallback.next_hold();
-    EXPECT_EQ(hold, std::min<Duration>(kDeadline * 10 * (1 << std::min(i, 10)), kDeadline * 200));
+    const Duration hold =
+        std::min<Duration>(kDeadline * 10 * (1 << std::min(i, 10)), kDeadline * 200);
     misses(fallback, MirrorFallback::kFewestWrites, now);
     EXPECT_TRUE(fallback.tracking(now + hold - milliseconds(1)));
     now += hold;
@@ -50,10 +50,11 @@ TEST(MirrorFallback, ARelapseTracksTwiceAsLongUpToABound) {
 TEST(MirrorFallback, HealthShortensTheNextHold) {
   MirrorFallback fallback(kDeadline);
   misses(fallback, MirrorFallback::kFewestWrites, kStart);
-  EXPECT_EQ(fallback.next_hold(), 20 * kDeadline);
   const TimePoint later = kStart + 10 * kDeadline;
   for (unsigned i = 0; i < MirrorFallback::kWritesOfHealth; ++i) fallback.ended(true, later);
-  EXPECT_EQ(fallback.next_hold(), 10 * kDeadline);
+  misses(fallback, MirrorFallback::kMostWrites, later);
+  EXPECT_TRUE(fallback.tracking(later));
+  EXPECT_FALSE(fallback.tracking(later + 10 * kDeadline)) << "as after the first time";
 }
 
 TEST(MirrorFallback, WhatEndsWhileTrackingCountsNot) {

@@ -137,7 +137,6 @@ TEST_F(MirrorTest, AFailedTargetWriteIsTrackedAndTheGuestDoesNotSeeIt_I8) {
   target_->plan().write_error_ppm = 1'000'000;
   EXPECT_TRUE(write(0, 512).ok());
   EXPECT_TRUE(sync_.dirty->is_dirty(0));
-  EXPECT_EQ(mirror_.stats().target_errors, 1u);
 }
 
 TEST_F(MirrorTest, AFailedSourceWriteIsTheGuestsErrorAndIsTracked_Trap5_I11) {
@@ -322,7 +321,6 @@ TEST_F(MirrorTest, WhoWaitsForATurnWhenTheSwitchoverComesIsTurnedAwayUndone_I10)
   EXPECT_TRUE(waiting.visit.turned_away);
   EXPECT_GE(waiting.visit.waited, milliseconds(20));
   EXPECT_FALSE(sent.done) << "what was begun is ended";
-  EXPECT_EQ(mirror_.stats().turned_away, 1u);
   mirror_.turn_away(false);
   // What it has waited counts when it comes again: 30 ms are left.
   waiting.visit.turned_away = false;
