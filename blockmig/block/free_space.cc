@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "blockmig/block/open_file.h"
+#include "blockmig/io/durable_file.h"
 
 namespace blockmig {
 

@@ -20,6 +20,7 @@
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/block/image_lock.h"
+#include "blockmig/io/durable_file.h"
 
 namespace blockmig {
 namespace {
@@ -92,16 +93,6 @@ Status measure_size(OpenedFile& file, const std::string& path) {
   struct stat facts = {};
   if (::fstat(file.fd.get(), &facts) != 0) return Error::from_errno(errno, path + ": size");
   file.size_bytes = static_cast<std::uint64_t>(facts.st_size);
-  return {};
-}
-
-Status sync_folder_of(const std::string& path) {
-  const std::string folder = parent_folder(path);
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd) return Error::from_errno(errno, folder);
-  // EINVAL: this filesystem has no notion of it.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL)
-    return Error::from_errno(errno, folder + ": fsync");
   return {};
 }
 
@@ -266,12 +257,6 @@ DeviceInfo info_of(const OpenedFile& file, const std::string& path,
 int discard(int fd, ByteRange range) {
   std::uint64_t span[2] = {range.offset, range.length};
   return ::ioctl(fd, BLKDISCARD, span) == 0 ? 0 : errno;
-}
-
-std::string parent_folder(const std::string& path) {
-  const std::size_t slash = path.find_last_of('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 }  // namespace blockmig

@@ -48,7 +48,4 @@ DeviceInfo info_of(const OpenedFile& file, const std::string& path,
 /// Tells a block device that the range is not needed. 0, or an errno.
 int discard(int fd, ByteRange range);
 
-/// "/srv" for "/srv/a.img", "." for "a.img".
-std::string parent_folder(const std::string& path);
-
 }  // namespace blockmig

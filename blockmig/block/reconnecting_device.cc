@@ -1,34 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/block/reconnecting_device.h"
 
-#include <algorithm>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/check.h"
 #include "blockmig/base/units.h"
+#include "blockmig/io/visit.h"
 
 namespace blockmig {
 namespace {
 
-constexpr Duration kFirstDelay = std::chrono::milliseconds(50);
-constexpr Duration kLongestDelay = std::chrono::seconds(2);
+constexpr BackOff kBackOff{std::chrono::milliseconds(50), std::chrono::seconds(2)};
 /// Connections that one request may lose. A server that breaks with each answer to it would have it
 /// asked for ever.
 constexpr int kMaxLosses = 5;
-
-class Counted final {
- public:
-  Counted(std::uint64_t& count, Event& changed) : count_(count), changed_(changed) { ++count_; }
-  ~Counted() {
-    if (--count_ == 0) changed_.pulse();
-  }
-  Counted(const Counted&) = delete;
-  Counted& operator=(const Counted&) = delete;
-
- private:
-  std::uint64_t& count_;
-  Event& changed_;
-};
 
 }  // namespace
 
@@ -81,9 +67,9 @@ void ReconnectingDevice::note_loss(const Error& why) {
 }
 
 Task<void> ReconnectingDevice::bring_back() {
-  Duration delay = kFirstDelay;
+  unsigned failures = 0;
   while (!stopped_) {
-    const TimePoint next = loop_.now() + delay;
+    const TimePoint next = loop_.now() + kBackOff.after(failures);
     while (!stopped_ && (loop_.now() < next || inside_ > 0)) {
       const TimePoint until = loop_.now() < next ? next : TimePoint::max();
       co_await changed_.wait_until(until);
@@ -92,7 +78,7 @@ Task<void> ReconnectingDevice::bring_back() {
     const Status revived = co_await device_->revive();
     if (revived.ok()) break;
     why_ = revived.error().message();
-    delay = std::min(2 * delay, kLongestDelay);
+    ++failures;
   }
   away_ = false;
   changed_.pulse();
@@ -110,7 +96,7 @@ Task<Status> ReconnectingDevice::read_as(Read how, std::uint64_t offset, Mutable
     if (away_) co_await wait_back(deadline);
     Status status;
     {
-      const Counted inside(inside_, changed_);
+      const Visit inside(inside_, changed_);
       switch (how) {
         case Read::kPlain:
           status = co_await device_->read(offset, into);
@@ -150,9 +136,11 @@ Task<Result<std::vector<Extent>>> ReconnectingDevice::extents(std::uint64_t offs
   int losses = 0;
   for (;;) {
     if (away_) co_await wait_back(deadline);
-    ++inside_;
-    auto found = co_await device_->extents(offset, length);
-    if (--inside_ == 0) changed_.pulse();
+    Result<std::vector<Extent>> found = std::vector<Extent>();
+    {
+      const Visit inside(inside_, changed_);
+      found = co_await device_->extents(offset, length);
+    }
     const Status status = found.ok() ? Status() : Status(found.error());
     if (!is_loss(status) || ++losses == kMaxLosses) co_return std::move(found);
     const bool back = co_await wait_back(deadline);
@@ -182,8 +170,8 @@ Task<Status> ReconnectingDevice::change(const Change& change) {
     const bool back = co_await wait_back(deadline);
     if (!back) co_return Error(ErrorCode::kDisconnected, why_);
   }
-  const Counted inside(inside_, changed_);
-  const Counted changing(changes_inside_, changed_);
+  const Visit inside(inside_, changed_);
+  const Visit changing(changes_inside_, changed_);
   unflushed_ = true;
   ++changes_;
   const Status status = co_await pass_change(change);
@@ -232,7 +220,7 @@ Task<Status> ReconnectingDevice::flush() {
     const bool quiet = changes_inside_ == 0;
     Status status;
     {
-      const Counted inside(inside_, changed_);
+      const Visit inside(inside_, changed_);
       status = co_await device_->flush();
     }
     if (status.ok() && quiet && changes == changes_) unflushed_ = false;

@@ -5,53 +5,30 @@ import filecmp
 import json
 import os
 import shutil
-import subprocess
 
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 daemon.need("nbdsh")
 SIZE = 16 * moves.MIB
 
 
-class Host:
+class Host(StateFolder):
     """blockmigd with one disk, which keeps its state over kills."""
 
-    def __init__(self, folder):
-        self.folder, self.state = folder, os.path.join(folder, "state")
-        self.uri = f"nbd+unix:///vm1?socket={self.state}/nbd.sock"
-        self.process = None
-
-    def start(self):
-        with open(os.path.join(self.folder, "blockmigd.log"), "ab") as log:
-            self.process = subprocess.Popen([daemon.built("blockmigd"), "--state-dir", self.state],
-                                            stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        daemon.until(lambda: daemon.run(daemon.built("blockmig"), "--state-dir", self.state, "status").returncode == 0,
-                     "the daemon to answer", pause=0.05)
-
-    def ok(self, *words):
-        done = daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
-
     def job(self):
-        return json.loads(self.ok("status", "vm1", "-o", "json"))
+        return self.shown("status", "vm1")
 
     def write(self, chunks, letter):
-        daemon.nbdsh("-u", self.uri, "-c",
+        daemon.nbdsh("-u", self.uri(), "-c",
                      f"for chunk in {list(chunks)}: h.pwrite({letter!r} * 65536, chunk * 65536)", "-c", "h.flush()")
-
-    def kill(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-        if self.process is not None:
-            self.process.wait()
 
 
 with daemon.scratch() as folder:
     image = daemon.make_image(os.path.join(folder, "vm1.img"), SIZE, holes=False)
     copy, record = os.path.join(folder, "copy.img"), os.path.join(folder, "copy.img.blockmig-backup")
-    host = Host(folder)
+    host = Host(os.path.join(folder, "state"))
     try:
         host.start()
         host.ok("serve", "vm1", "--source", image)

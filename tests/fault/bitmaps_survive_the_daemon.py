@@ -9,6 +9,7 @@ import time
 
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 daemon.need("nbdinfo", "nbdsh", "qemu-img")
 CHUNK = 64 * 1024
@@ -23,34 +24,15 @@ while True:
 """ % (WRITTEN // 4096)
 
 
-class Host:
+class Host(StateFolder):
     """blockmigd with one disk, which keeps its state over kills."""
 
-    def __init__(self, folder):
-        self.folder, self.state = folder, os.path.join(folder, "state")
-        self.uri = f"nbd+unix:///vm1?socket={self.state}/nbd.sock"
-        self.process = None
-
-    def start(self, *options):
-        with open(os.path.join(self.folder, "blockmigd.log"), "ab") as log:
-            self.process = subprocess.Popen([daemon.built("blockmigd"), "--state-dir", self.state, *options],
-                                            stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
-
-    def cli(self, *words):
-        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words)
-
-    def ok(self, *words):
-        done = self.cli(*words)
-        assert done.returncode == 0, (words, done.stderr)
-        return done.stdout
-
     def bitmap(self, name="daily"):
-        return next(b for b in json.loads(self.ok("bitmap", "ls", "vm1", "-o", "json"))["bitmaps"] if b["name"] == name)
+        return next(b for b in self.shown("bitmap", "ls", "vm1")["bitmaps"] if b["name"] == name)
 
     def marked(self, name="daily"):
         """The marked chunks, as a client of the export sees them."""
-        text = daemon.ok("nbdinfo", f"--map=qemu:dirty-bitmap:{name}", "--json", self.uri)
+        text = daemon.ok("nbdinfo", f"--map=qemu:dirty-bitmap:{name}", "--json", self.uri())
         chunks = set()
         for extent in json.loads(text):
             if extent["type"] == 1:
@@ -58,18 +40,9 @@ class Host:
         return chunks
 
     def load(self, seed):
-        env = dict(os.environ, URI=self.uri, SEED=str(seed), PATH="/usr/bin:" + os.environ.get("PATH", ""))
+        env = dict(os.environ, URI=self.uri(), SEED=str(seed), PATH="/usr/bin:" + os.environ.get("PATH", ""))
         return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def stop(self):
-        self.ok("stop")
-        self.process.wait(timeout=60)
-
-    def kill(self):
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
 
 
 def changed(image, before):
@@ -88,7 +61,7 @@ def check_superset(host, image, before, when):
 with daemon.scratch() as folder:
     image, target, before = (os.path.join(folder, name) for name in ("source.img", "target.img", "before.img"))
     daemon.make_image(image, SIZE, holes=True)
-    host, writer = Host(folder), None
+    host, writer = Host(os.path.join(folder, "state")), None
     try:
         host.start()
         host.ok("serve", "vm1", "--source", image)
@@ -116,14 +89,14 @@ with daemon.scratch() as folder:
         assert dirty == len(marked) * CHUNK, (dirty, len(marked) * CHUNK, "QEMU reads the same")
 
         writer = host.load(77)
-        host.ok("migrate", "vm1", "--to", target, "--mode", "mirror", "--detach", "--bwlimit", "200MiB/s")
-        time.sleep(0.4)
+        host.ok("migrate", "vm1", "--to", target, "--mode", "mirror", "--detach", "--bwlimit", "64MiB/s")
+        job = lambda: host.shown("status", "job-1")
+        daemon.until(lambda: job()["bytes_copied"] >= 16 * moves.MIB, "a part of the move")
         host.kill()
         writer.wait()
         host.start()
-        job = lambda: daemon.last_json(host.ok("status", "job-1", "-o", "json"))["state"]
-        daemon.until(lambda: job() not in ("running", "paused"), "the move to end", seconds=120, pause=0.1)
-        assert job() == "done", job()
+        daemon.until(lambda: job()["state"] not in ("running", "paused"), "the move to end", seconds=120, pause=0.1)
+        assert job()["state"] == "done" and job()["attempt"] == 2, (job(), "it was to be killed in the middle")
         check_superset(host, target, before, "after a move with a kill")
 
         host.ok("bitmap", "add", "vm1", "gone", "--transient")
@@ -133,7 +106,7 @@ with daemon.scratch() as folder:
         assert whole["dirty_bytes"] >= host.bitmap()["dirty_bytes"] and not whole["recording"], whole
         host.kill()
         host.start()
-        names = {b["name"] for b in json.loads(host.ok("bitmap", "ls", "vm1", "-o", "json"))["bitmaps"]}
+        names = {b["name"] for b in host.shown("bitmap", "ls", "vm1")["bitmaps"]}
         assert names == {"daily", "all"}, names
         assert host.bitmap("all")["dirty_chunks"] == whole["dirty_chunks"], host.bitmap("all")
 
@@ -141,7 +114,7 @@ with daemon.scratch() as folder:
         host.ok("bitmap", "add", "vm1", "kept", "--transient")
         old = host.process
         host.start("--replace")
-        old.wait(timeout=60)
+        old.process.wait(timeout=60)
         assert host.marked() == replaced and not host.bitmap("kept")["persistent"]
 
         host.stop()
@@ -150,7 +123,7 @@ with daemon.scratch() as folder:
         host.start()
         found = host.bitmap()
         assert "changed while it was not served" in found["inconsistent"], found
-        shown = json.loads(daemon.ok("nbdinfo", "--json", host.uri))["exports"][0]
+        shown = json.loads(daemon.ok("nbdinfo", "--json", host.uri()))["exports"][0]
         assert "qemu:dirty-bitmap:daily" not in shown.get("contexts", []), shown
         refused = host.cli("bitmap", "merge", "vm1", "all", "daily")
         assert refused.returncode != 0 and "inconsistent" in refused.stderr, refused.stderr

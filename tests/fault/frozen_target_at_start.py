@@ -12,9 +12,6 @@ for mode in ("dbt", "mirror", "cold"):
             scene.control_answers()
             scene.guest_goes_on()
             assert scene.disk.job(job)["state"] == "running", scene.disk.job(job)
-            result = scene.disk.cli("abort", job, timeout=moves.AT_ONCE_SECONDS)
-            assert result.returncode in (0, 8), result
-            scene.disk.wait_job(job, "aborted", seconds=moves.AT_ONCE_SECONDS)
-            scene.guest_is_on_source()
+            scene.abort_at_once(job)
             scene.guest_goes_on()
             target.thaw()

@@ -21,9 +21,6 @@ for mode in ("dbt", "mirror", "cold"):
                 scene.control_answers()
                 if mode != "cold":  # cold parks the guest's writes on purpose until it ends
                     scene.guest_goes_on(50)
-                result = scene.disk.cli("abort", job, timeout=moves.AT_ONCE_SECONDS)
-                assert result.returncode in (0, 8), result
-                scene.disk.wait_job(job, "aborted", seconds=moves.AT_ONCE_SECONDS)
-                scene.guest_is_on_source()
+                scene.abort_at_once(job)
                 scene.guest_goes_on(50)
                 target.thaw()

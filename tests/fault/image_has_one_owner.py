@@ -7,33 +7,17 @@ import shutil
 
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 
-class Folder:
+class Folder(StateFolder):
     """A state folder and the daemons that work in it, one after the other."""
-
-    def __init__(self, folder, name):
-        self.state = os.path.join(folder, name)
-        self.log = os.path.join(folder, name + ".log")
-        self.process = None
-
-    def start(self):
-        self.process = daemon.Process([daemon.built("blockmigd"), "--state-dir", self.state], self.log)
-        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
-        return self
-
-    def cli(self, *words):
-        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words)
-
-    def ok(self, *words):
-        return daemon.ok(daemon.built("blockmig"), "--state-dir", self.state, *words)
 
     def serve(self, image, disk="vm1", *words):
         return self.cli("serve", disk, "--source", image, *words)
 
     def disk(self, name="vm1"):
-        shown = daemon.last_json(self.ok("ls", "disks", "-o", "json"))
-        return next(disk for disk in shown["disks"] if disk["name"] == name)
+        return next(disk for disk in self.shown("ls", "disks")["disks"] if disk["name"] == name)
 
     def refused(self, image, *parts, disk="vm1", words=()):
         """Serving it fails for a precondition; the message."""
@@ -42,14 +26,6 @@ class Folder:
         for part in parts:
             assert part in answer.stderr, (part, answer.stderr)
         return answer.stderr
-
-    def kill(self):
-        self.process.kill()
-        self.process.process.wait()
-
-    def end(self):
-        if self.process is not None and self.process.alive():
-            self.process.stop()
 
 
 def stamp_of(image):
@@ -60,7 +36,7 @@ def test_of_the_crash(folder, image, mine, yours):
     """The folder that had it takes it up; another one needs proof, which a living owner makes void."""
     mine.start()
     assert mine.serve(image).returncode == 0
-    owner = daemon.last_json(mine.ok("status", "-o", "json"))["daemon"]["owner"]
+    owner = mine.shown("status")["daemon"]["owner"]
     alive = yours.cli("force-own", image, "--epoch", "1", "--owner", owner)
     assert alive.returncode == 5 and "lives" in alive.stderr, alive
     mine.kill()
@@ -150,7 +126,7 @@ def test_of_the_copy(folder, image, mine):
 
 def main():
     with daemon.scratch() as folder:
-        mine, yours = Folder(folder, "mine"), Folder(folder, "yours")
+        mine, yours = (Folder(os.path.join(folder, name)) for name in ("mine", "yours"))
         try:
             image = daemon.make_image(os.path.join(folder, "source.img"), 8 * moves.MIB)
             test_of_the_copy(folder, image, mine)
@@ -158,9 +134,7 @@ def main():
             test_of_the_move(folder, image, mine, yours)
         finally:
             for each in (mine, yours):
-                if each.process is not None and each.process.alive():
-                    each.process.kill()
-                    each.process.process.wait()
+                each.kill()
 
 
 main()

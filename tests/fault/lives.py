@@ -3,10 +3,10 @@
 import os
 import struct
 import subprocess
-import time
 
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 BLOCK = 4096
 RECORD = struct.Struct("<cQQ")  # kind, block, number
@@ -46,24 +46,12 @@ def make_image(path, blocks):
     return path
 
 
-class Daemon:
-    """blockmigd with its state in a folder, which outlives it; its log is elsewhere."""
+class Daemon(StateFolder):
+    """A state folder, and the job that the test is about."""
 
     def __init__(self, state, log):
-        self.state = state
-        self.log = log
-        self.process = None
+        super().__init__(state, log)
         self.last_job = "job-1"
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [daemon.built("blockmigd"), "--state-dir", self.state],
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
-
-    def cli(self, *words, **keywords):
-        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words, **keywords)
 
     def job(self):
         shown = self.cli("status", self.last_job, "-o", "json")
@@ -75,18 +63,19 @@ class Daemon:
         ended = self.job()
         assert ended["state"] == "done", ended
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
 
 def writer(server, log, first):
     """A client that writes until its daemon is gone, with numbers that begin with `first`."""
-    uri = f"nbd+unix:///vm1?socket={server.state}/nbd.sock"
-    env = dict(os.environ, URI=uri, LOG=log, FIRST=str(first),
+    env = dict(os.environ, URI=server.uri(), LOG=log, FIRST=str(first),
                PATH="/usr/bin:" + os.environ.get("PATH", ""))  # libnbd's module is of that Python
     return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for_writes(log, count=16):
+    """Until the writer has been told of so many more."""
+    before = os.path.getsize(log)
+    daemon.until(lambda: os.path.getsize(log) >= before + 2 * count * RECORD.size, f"{count} more writes")
 
 
 class Move:
@@ -108,10 +97,10 @@ class Move:
         return self
 
     def __exit__(self, kind, value, trace):
-        for process in (self.client, self.server.process):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
+        if self.client is not None:
+            self.client.kill()
+            self.client.wait()
+        self.server.kill()
 
     def begin(self):
         self.server.start()
@@ -150,7 +139,7 @@ class Move:
         if settles:  # no mirror beats this writer: as fast as it goes, and the writer is throttled
             self.server.cli("set", "vm1", "bwlimit=0")
         self.server.wait_for_end()
-        time.sleep(0.2)  # for writes that only the target gets
+        wait_for_writes(self.log)  # that only the target gets
         self.kill()
         return check(self.log, self.target, power_was_lost)
 

@@ -63,6 +63,13 @@ class Scene:
         shown = self.disk.cli("status", "-o", "json", timeout=AT_ONCE_SECONDS)
         assert shown.returncode == 0, shown.stderr
 
+    def abort_at_once(self, job):
+        """Ends the move, whatever its target does or does not; the disk stays on its image."""
+        result = self.disk.cli("abort", job, timeout=AT_ONCE_SECONDS)
+        assert result.returncode in (0, 8), result
+        self.disk.wait_job(job, "aborted", seconds=AT_ONCE_SECONDS)
+        self.guest_is_on_source()
+
     def guest_is_on_source(self):
         """The disk lives on its image, which holds exactly what the client knows."""
         assert self.disk.served_store().endswith(self.image), self.disk.served_store()

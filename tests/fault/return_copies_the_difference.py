@@ -6,6 +6,7 @@ import shutil
 
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 daemon.need("qemu-io", "nbdinfo")
 SIZE = 64 * moves.MIB
@@ -13,40 +14,18 @@ CHUNK = 65536
 REGION = 4 * moves.MIB  # of the activity log
 
 
-class Server:
+class Server(StateFolder):
     """blockmigd with its state in a folder, one life after the other."""
 
-    def __init__(self, folder):
-        self.state = os.path.join(folder, "state")
-        self.log = os.path.join(folder, "daemon.log")
-        self.process = None
-
-    def start(self):
-        self.process = daemon.Process([daemon.built("blockmigd"), "--state-dir", self.state], self.log)
-        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
-
-    def cli(self, *words):
-        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words)
-
-    def ok(self, *words):
-        return daemon.ok(daemon.built("blockmig"), "--state-dir", self.state, *words)
-
-    def kill(self):
-        self.process.kill()
-        self.process.process.wait()
-
-    def uri(self):
-        return f"nbd+unix:///vm1?socket={self.state}/nbd.sock"
-
     def disk(self):
-        return daemon.last_json(self.ok("ls", "disks", "-o", "json"))["disks"][0]
+        return self.shown("ls", "disks")["disks"][0]
 
     def migrate(self, target, *words):
         self.ok("migrate", "vm1", "--to", target, *words)
         return self.job()
 
     def job(self):
-        return daemon.last_json(self.ok("status", "vm1", "-o", "json"))
+        return self.shown("status", "vm1")
 
     def refused(self, target, part):
         answer = self.cli("migrate", "vm1", "--to", target, "--mode", "return")
@@ -88,7 +67,7 @@ def check(server, folder):
     assert same(a, b), "the disk is not what it was"
     # There again, after an orderly end: then nothing but what was written is copied.
     server.write([7, 9], 0x6F)
-    server.process.stop()
+    server.end()
     server.start()
     again = server.migrate(b, "--mode", "return", "--keep-record")
     assert again["bytes_copied"] == 2 * CHUNK, again
@@ -132,9 +111,8 @@ def check(server, folder):
 
 
 with daemon.scratch() as scratch:
-    daemons = Server(scratch)
+    daemons = Server(os.path.join(scratch, "state"))
     try:
         check(daemons, scratch)
     finally:
-        if daemons.process is not None and daemons.process.alive():
-            daemons.process.stop()
+        daemons.end()

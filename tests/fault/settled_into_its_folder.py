@@ -125,7 +125,7 @@ def check(server, guest, folder):
     start_again(server)
     guest.begin()
     settle_over_deaths(server, guest, os.path.dirname(image), image)
-    time.sleep(0.2)  # for writes that only the image gets
+    lives.wait_for_writes(guest.log)  # that only the image gets
     guest.end()
     found = manifest(image)
     assert found["owner"] == "" and not found["changing"] and found["generation"] > generation, found
@@ -179,5 +179,4 @@ with daemon.scratch() as scratch:
         check(served, client, scratch)
     finally:
         client.end()
-        if served.process is not None and served.process.poll() is None:
-            served.kill()
+        served.kill()

@@ -19,11 +19,6 @@ MEMORY_MAY_GROW = 48 * moves.MIB  # caches of the journal and of the allocator, 
 DESCRIPTORS_MAY_GROW = 12  # the journal's files come and go by four, by more when its clean-up is late
 
 
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
-
-
 def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -56,7 +51,7 @@ def main():
                 number += 1
             rounds += 1
             scene.client.clean_report()
-            now = (resident_bytes(scene.disk.pid), descriptors(scene.disk.pid))
+            now = (daemon.resident_bytes(scene.disk.pid), descriptors(scene.disk.pid))
             print(f"round {rounds}: {number} moves, {now[0] >> 20} MiB, {now[1]} descriptors", flush=True)
             if rounds <= ROUNDS_TO_WARM_UP:
                 highest = (now[0] + MEMORY_MAY_GROW, now[1] + DESCRIPTORS_MAY_GROW)

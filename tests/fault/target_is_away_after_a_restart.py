@@ -65,8 +65,7 @@ def comes_back(folder):
             seen = os.path.join(folder, "seen.img")
             daemon.ok("nbdcopy", move.target, seen)
             assert daemon.same(seen, os.path.join(folder, "source.img")), "source and target differ"
-            assert move.server.cli("stop").returncode == 0
-            move.server.process.wait()
+            move.server.stop()
         finally:
             move.remote.stop()
 
@@ -77,8 +76,7 @@ def is_aborted(folder):
         move.waits()
         assert move.server.cli("abort", "vm1", timeout=moves.AT_ONCE_SECONDS).returncode == 0
         daemon.until(lambda: move.server.job()["state"] == "aborted", "the abort", pause=0.05)
-        assert move.server.cli("stop").returncode == 0
-        move.server.process.wait()
+        move.server.stop()
 
 
 daemon.need("nbdkit", "nbdcopy")

@@ -365,6 +365,12 @@ def make_image(path, size_bytes, seed=1, holes=True):
     return path
 
 
+def resident_bytes(pid):
+    """What a process has in memory."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith("Rss:"))
+
+
 def same(a, b):
     """True if cmp finds two files equal, sizes included."""
     return run("cmp", "-s", a, b).returncode == 0

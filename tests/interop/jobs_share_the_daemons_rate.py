@@ -3,37 +3,24 @@
 import os
 
 import daemon
+from state_folder import StateFolder
 
 MIB = 1 << 20
 SIZE = 48 * MIB
 
 
-class Server:
-    """blockmigd on a state folder that outlives it."""
+class Server(StateFolder):
+    """blockmigd with two disks to move, and its state in a folder."""
 
     def __init__(self, folder):
+        super().__init__(os.path.join(folder, "state"))
         self.folder = folder
-        self.state = os.path.join(folder, "state")
-        self.process = None
-
-    def start(self, *options):
-        log = os.path.join(self.folder, "blockmigd.log")
-        self.process = daemon.Process([daemon.built("blockmigd"), "--state-dir", self.state, *options], log)
-        daemon.until(lambda: self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
-
-    def cli(self, *words):
-        return daemon.run(daemon.built("blockmig"), "--state-dir", self.state, *words)
-
-    def ok(self, *words):
-        result = self.cli(*words)
-        assert result.returncode == 0, (words, result.stdout, result.stderr)
-        return result.stdout
 
     def overview(self):
-        return daemon.last_json(self.ok("status", "-o", "json"))
+        return self.shown("status")
 
     def job(self, disk):
-        return daemon.last_json(self.ok("status", disk, "-o", "json"))
+        return self.shown("status", disk)
 
     def daemon_rate(self):
         return self.overview()["daemon"]["bwlimit_bytes_per_second"]
@@ -81,7 +68,7 @@ def main():
             refused = server.cli("set", "--daemon", "priority=high")
             assert refused.returncode == 2 and "daemon" in refused.stderr, refused
 
-            server.process.kill()
+            server.kill()
             server.start()
             assert server.daemon_rate() == 7 * MIB
             daemon.until(lambda: server.job("b")["resumed"], "the moves to go on")
@@ -99,14 +86,14 @@ def main():
                 paths = [os.path.join(folder, disk + end) for end in (".img", ".target")]
                 assert daemon.same(*paths), "source and target differ"
             # An option counts more than what was set; without one it is what was set last.
-            server.process.stop()
+            server.end()
             server.start("--bwlimit", "3MiB/s")
             assert server.daemon_rate() == 3 * MIB
-            server.process.stop()
+            server.end()
             server.start()
             assert server.daemon_rate() == 0
         finally:
-            server.process.stop()
+            server.end()
 
 
 main()

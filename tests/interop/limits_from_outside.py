@@ -32,80 +32,81 @@ with daemon.scratch() as folder:
         # Connections: of one peer, and in all.
         nobody_left()
         mine = [raw_nbd.attached(path) for _ in range(4)]
-        assert raw_nbd.is_closed(raw_nbd.connect(path)), "a fifth one of this user"
+        with raw_nbd.connect(path) as fifth:
+            assert raw_nbd.is_closed(fifth), "a fifth one of this user"
         others = [raw_nbd.attached(("127.0.0.1", port)) for _ in range(2)]
-        assert raw_nbd.is_closed(raw_nbd.connect(("127.0.0.1", port))), "a seventh one in all"
+        with raw_nbd.connect(("127.0.0.1", port)) as seventh:
+            assert raw_nbd.is_closed(seventh), "a seventh one in all"
         assert all(raw_nbd.works(s) for s in mine + others)
         for reason in ("it has too many connections", "there are too many connections"):
             daemon.until(lambda r=reason: r in server.log(), reason)
         for s in mine + others:
             s.close()
         nobody_left()
-        assert raw_nbd.works(raw_nbd.attached(path)), "the places are free again"
+        with raw_nbd.attached(path) as s:
+            assert raw_nbd.works(s), "the places are free again"
 
         # The time of the negotiation, for whoever says nothing and for a byte now and then (I16).
-        silent, dripping = raw_nbd.connect(path), raw_nbd.greeted(path)
-        begun = time.monotonic()
-        try:
-            for byte in raw_nbd.option(OPT_EXPORT_NAME, b"x" * 64):
-                dripping.sendall(bytes([byte]))
-                time.sleep(0.1)
-            raise AssertionError("a whole negotiation at ten bytes a second")
-        except (BrokenPipeError, ConnectionResetError):
-            assert time.monotonic() - begun >= 0.9, "cut before its time was over"
-        raw_nbd.receive(silent, 18)
-        assert raw_nbd.is_closed(silent)
+        begun = time.monotonic()  # before the server's clock begins to count
+        with raw_nbd.connect(path) as silent, raw_nbd.greeted(path) as dripping:
+            try:
+                for byte in raw_nbd.option(OPT_EXPORT_NAME, b"x" * 64):
+                    dripping.sendall(bytes([byte]))
+                    time.sleep(0.1)
+                raise AssertionError("a whole negotiation at ten bytes a second")
+            except (BrokenPipeError, ConnectionResetError):
+                assert time.monotonic() - begun >= 0.9, "cut before its time was over"
+            raw_nbd.receive(silent, 18)
+            assert raw_nbd.is_closed(silent)
 
         # How many options, how many bytes.
-        s = raw_nbd.greeted(path)
-        s.sendall(raw_nbd.option(99) * 6)
-        for _ in range(5):
-            raw_nbd.option_reply(s)
-        assert raw_nbd.is_closed(s), "a sixth option"
-        s = raw_nbd.greeted(path)
-        s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("x" * 300)))
-        assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG, "longer than option-bytes"
-        s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("x" * 101)))
-        assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG, "longer than name-bytes"
-        s.sendall(raw_nbd.option(OPT_ABORT))
-        assert raw_nbd.option_reply(s)[1] == REP_ACK, "it is still in step"
-        s = raw_nbd.greeted(path)
-        s.sendall(raw_nbd.option(OPT_EXPORT_NAME, b"x" * 101))
-        assert raw_nbd.is_closed(s), "that option has no error reply"
+        with raw_nbd.greeted(path) as s:
+            s.sendall(raw_nbd.option(99) * 6)
+            for _ in range(5):
+                raw_nbd.option_reply(s)
+            assert raw_nbd.is_closed(s), "a sixth option"
+        with raw_nbd.greeted(path) as s:
+            s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("x" * 300)))
+            assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG, "longer than option-bytes"
+            s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("x" * 101)))
+            assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG, "longer than name-bytes"
+            s.sendall(raw_nbd.option(OPT_ABORT))
+            assert raw_nbd.option_reply(s)[1] == REP_ACK, "it is still in step"
+        with raw_nbd.greeted(path) as s:
+            s.sendall(raw_nbd.option(OPT_EXPORT_NAME, b"x" * 101))
+            assert raw_nbd.is_closed(s), "that option has no error reply"
 
         # LIST of more than one.
-        s = raw_nbd.greeted(path)
-        s.sendall(raw_nbd.option(OPT_LIST))
-        assert raw_nbd.option_reply(s)[1] == raw_nbd.REP_SERVER
+        with raw_nbd.greeted(path) as s:
+            s.sendall(raw_nbd.option(OPT_LIST))
+            assert raw_nbd.option_reply(s)[1] == raw_nbd.REP_SERVER
         second = daemon.make_image(os.path.join(folder, "b.img"), 1 << 20)
         assert server.cli("serve", "second", "--source", second).returncode == 0
-        s = raw_nbd.greeted(path)
-        s.sendall(raw_nbd.option(OPT_LIST))
-        assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG
-        s.close()
+        with raw_nbd.greeted(path) as s:
+            s.sendall(raw_nbd.option(OPT_LIST))
+            assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG
 
         # Requests: what is larger than request-bytes is refused, and the connection stays in step.
-        s = raw_nbd.attached(path)
-        s.sendall(raw_nbd.request(raw_nbd.WRITE, 1, 0, 65536, b"x" * 65536))
-        assert raw_nbd.reply(s)[0] == 0
-        s.sendall(raw_nbd.request(raw_nbd.READ, 2, 0, 65537) + raw_nbd.request(raw_nbd.READ, 3, 0, 512))
-        assert raw_nbd.reply(s)[0] != 0
-        assert raw_nbd.reply(s, 512)[0] == 0
-        s.close()
+        with raw_nbd.attached(path) as s:
+            s.sendall(raw_nbd.request(raw_nbd.WRITE, 1, 0, 65536, b"x" * 65536))
+            assert raw_nbd.reply(s)[0] == 0
+            s.sendall(raw_nbd.request(raw_nbd.READ, 2, 0, 65537) + raw_nbd.request(raw_nbd.READ, 3, 0, 512))
+            assert raw_nbd.reply(s)[0] != 0
+            assert raw_nbd.reply(s, 512)[0] == 0
     for wrong, words in (("connections=0", "out of range"), ("nothing=1", "there is no limit"),
                          ("handshake-time=5", "handshake-time"), ("advertised-bytes=1GiB", "request-bytes")):
         result = daemon.run(daemon.built("blockmigd"), "--state-dir", folder, "--limit", wrong)
         assert result.returncode == 2 and words in result.stderr, (wrong, result)
     handshake_bytes = options({"handshake-bytes": "2KiB", "options": 1000})
     with daemon.Daemon(folder, image, name="h", extra=handshake_bytes) as server:
-        s = raw_nbd.greeted(server.socket_path)
         answered = 0
-        try:
-            for _ in range(40):
-                s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("no-such-export" * 4)))
-                raw_nbd.option_reply(s)
-                answered += 1
-        except (OSError, EOFError):
-            pass
+        with raw_nbd.greeted(server.socket_path) as s:
+            try:
+                for _ in range(40):
+                    s.sendall(raw_nbd.option(OPT_GO, raw_nbd.info("no-such-export" * 4)))
+                    raw_nbd.option_reply(s)
+                    answered += 1
+            except (OSError, EOFError):
+                pass
         size = len(raw_nbd.option(OPT_GO, raw_nbd.info("no-such-export" * 4)))
         assert answered == (2048 - 4) // size, (answered, size)

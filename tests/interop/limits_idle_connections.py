@@ -24,7 +24,7 @@ def measure(folder, image, threads):
     with daemon.Daemon(folder, image, name=f"d{threads}", extra=extra) as server:
         good = raw_nbd.attached(server.socket_path)
         assert raw_nbd.works(good, 1 << 20)
-        before = raw_nbd.resident_bytes(server.pid)
+        before = daemon.resident_bytes(server.pid)
         idle = []
         for i in range(CLIENTS):
             s = raw_nbd.attached(server.socket_path)
@@ -38,7 +38,7 @@ def measure(folder, image, threads):
         while each is None or (each >= PER_CLIENT_BYTES and time.monotonic() < deadline):
             time.sleep(0.5)  # idle memory is given back now and then
             assert raw_nbd.works(good)
-            each = (raw_nbd.resident_bytes(server.pid) - before) / CLIENTS
+            each = (daemon.resident_bytes(server.pid) - before) / CLIENTS
         print(f"{threads} threads: {each:.0f} bytes resident per idle client", flush=True)
         assert each < PER_CLIENT_BYTES, f"{each:.0f} bytes resident per idle client"
         assert all(raw_nbd.works(s) for s in idle[::500])

@@ -16,7 +16,7 @@ with daemon.scratch() as folder:
     image = daemon.make_image(os.path.join(folder, "a.img"), 32 * MIB, holes=False)
     with daemon.Daemon(folder, image, extra=EXTRA) as server:
         path = server.socket_path
-        before = raw_nbd.resident_bytes(server.pid)
+        before = daemon.resident_bytes(server.pid)
         good = raw_nbd.attached(path)
         for kind in ("reader", "writer"):
             hogs = []
@@ -31,7 +31,7 @@ with daemon.scratch() as folder:
                 assert raw_nbd.works(good, 4096), f"a small request beside slow {kind}s"
             good.settimeout(60)
             assert raw_nbd.works(good, 16 * MIB), f"a large request beside slow {kind}s"
-            grown = raw_nbd.resident_bytes(server.pid) - before
+            grown = daemon.resident_bytes(server.pid) - before
             # The budget, each one's own 64 KiB and receive buffer (1 MiB), and buffers kept for reuse.
             assert grown < 2 * BUDGET + (HOGS + 1) * (MIB + 65536) + 64 * MIB, f"{grown >> 20} MiB"
             for s in hogs:

@@ -4,7 +4,6 @@ connections: each harms itself only."""
 import os
 import socket
 import struct
-import time
 
 import daemon
 import raw_nbd
@@ -41,12 +40,13 @@ with daemon.scratch() as folder:
         port = int(uri.split(":")[2].split("/")[0])
         gone = raw_nbd.connect(("127.0.0.1", port))
         raw_nbd.receive(gone, 18)
+        closes_silently = True
         try:
             gone.setsockopt(socket.IPPROTO_TCP, 19, 1)  # TCP_REPAIR
         except PermissionError:
-            pass  # then it is just one that says nothing
+            closes_silently = False  # then it is just one that says nothing
         gone_name = "tcp:%s:%d" % gone.getsockname()
-        if os.geteuid() == 0:
+        if closes_silently:
             gone.close()
         assert any(c["peer"] == gone_name for c in server.get("/v1/clients")["clients"])
         assert raw_nbd.works(good)
@@ -54,7 +54,7 @@ with daemon.scratch() as folder:
                      "the half-open connection to be given up")
 
         # A flood: connect and leave, connect and say rubbish.
-        before = raw_nbd.resident_bytes(server.pid)
+        before = daemon.resident_bytes(server.pid)
         rubbish = struct.pack(">I", 3) + b"GET / HTTP/1.1\r\n\r\n"
         for i in range(FLOOD):
             s = raw_nbd.connect(path)
@@ -64,7 +64,6 @@ with daemon.scratch() as folder:
             if i % 100 == 0:
                 assert raw_nbd.works(good), f"in a flood, after {i}"
         daemon.until(lambda: len(server.get("/v1/clients")["clients"]) <= 2, "the flood to be over")
-        time.sleep(0.1)
-        assert raw_nbd.resident_bytes(server.pid) - before < 16 << 20
+        daemon.until(lambda: daemon.resident_bytes(server.pid) - before < 16 << 20, "its memory to be free again")
         assert len(server.log()) < 400_000, "a flood of clients is no flood of log lines"
         assert raw_nbd.works(good)

@@ -83,11 +83,3 @@ def works(s, length=4096):
     s.sendall(request(READ, 77, 0, length))
     error, cookie, _ = reply(s, length)
     return error == 0 and cookie == 77
-
-
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as f:
-        for line in f:
-            if line.startswith("Rss:"):
-                return int(line.split()[1]) * 1024
-    raise AssertionError("no Rss")

@@ -13,11 +13,6 @@ import tls_credentials
 GO = b"IHAVEOPT" + struct.pack(">III", 7, 4 + 5 + 2, 5) + b"disk0" + struct.pack(">H", 0)
 
 
-def resident_bytes(pid):
-    with open(f"/proc/{pid}/statm", encoding="ascii") as f:
-        return int(f.read().split()[1]) * 4096
-
-
 def started(path):
     """A connection on which STARTTLS was acknowledged."""
     s = socket.socket(socket.AF_UNIX)
@@ -50,7 +45,7 @@ with daemon.scratch() as pki_folder:
             pass  # the server has stopped taking requests from it
         for _ in range(3):
             assert "with TLS" in daemon.ok("nbdinfo", good, timeout=60)
-        assert resident_bytes(server.pid) < 400 << 20
+        assert daemon.resident_bytes(server.pid) < 400 << 20
         slow.close()
         for s in half:
             s.close()

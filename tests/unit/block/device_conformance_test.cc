@@ -15,6 +15,7 @@
 #include "blockmig/block/nbd_device.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/store_fixture.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -80,15 +81,15 @@ class DeviceConformance : public testing::TestWithParam<Case> {
         options.inline_io = c.kind != Kind::kFileAsync;
         if (c.kind == Kind::kFileDirect) options.cache = CacheMode::kDirect;
         if (c.kind == Kind::kFileMap) options.cache = CacheMode::kMap;
-        keep(run_task(*loop_, open_file_device(*loop_, folder_.file("disk.img"), options)));
+        keep(run_task(*loop_, open_file_device(*loop_, folder_ / "disk.img", options)));
         return;
       }
       case Kind::kNbdkit:
         server_ = NbdServerProcess::nbdkit(folder_, {"memory", std::to_string(c.size)});
         break;
       case Kind::kQemuNbd:
-        write_file(folder_.file("disk.img"), filled(c.size, 0));
-        server_ = NbdServerProcess::qemu(folder_, folder_.file("disk.img"));
+        write_file(folder_ / "disk.img", filled(c.size, 0));
+        server_ = NbdServerProcess::qemu(folder_, folder_ / "disk.img");
         break;
     }
     keep(run_task(*loop_, open_nbd_device(*loop_, server_->uri(), {})));
@@ -183,7 +184,7 @@ class DeviceConformance : public testing::TestWithParam<Case> {
   }
 
   Random random_{GetParam().size * 31 + static_cast<std::uint64_t>(GetParam().kind)};
-  TempFolder folder_;
+  TemporaryFolder folder_;
   std::unique_ptr<IoLoop> loop_;
   std::unique_ptr<NbdServerProcess> server_;
   std::unique_ptr<BlockDevice> device_;
@@ -257,8 +258,6 @@ Task<void> write_slots(BlockDevice& device, Bytes& oracle, ByteRange slot, std::
     }
   }
 }
-
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
 
 TEST_P(DeviceConformance, ParallelNeighboursInOneBlockDoNotUndoEachOther_Trap8) {
   const std::uint64_t unit = device_->info().min_io_bytes;

@@ -5,6 +5,7 @@
 #include "blockmig/block/file_device.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/store_fixture.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -16,8 +17,6 @@ Task<void> write_durably(BlockDevice& device, ConstBytes from, Status& done) {
   const Status written = co_await device.write(kAt, from, flags);
   done = written;
 }
-
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
 
 class FileBorrow : public testing::TestWithParam<CacheMode> {
  protected:
@@ -38,8 +37,8 @@ class FileBorrow : public testing::TestWithParam<CacheMode> {
   void TearDown() override { EXPECT_TRUE(sync_->close().ok()); }
   bool lends(std::uint64_t offset) { return !device_->borrow_now(offset, 512).empty(); }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);
   std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<SyncDevice> sync_;

@@ -11,6 +11,7 @@
 #include "blockmig/block/open_file.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/store_fixture.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -42,8 +43,8 @@ class FileDeviceTest : public testing::TestWithParam<CacheMode> {
     return opened.error().code();
   }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);
 };
 
@@ -66,13 +67,13 @@ TEST_P(FileDeviceTest, AnExistingFileIsNotKnownToBeZero_Trap9) {
 }
 
 TEST_P(FileDeviceTest, RefusesWhatIsNoDisk) {
-  EXPECT_EQ(refusal(folder_.file("missing.img"), existing()), ErrorCode::kNotFound);
-  EXPECT_EQ(refusal(folder_.file("no/such/folder.img"), create(4096)), ErrorCode::kNotFound);
+  EXPECT_EQ(refusal(folder_ / "missing.img", existing()), ErrorCode::kNotFound);
+  EXPECT_EQ(refusal(folder_ / "no/such/folder.img", create(4096)), ErrorCode::kNotFound);
   EXPECT_EQ(refusal(folder_.path(), existing()), ErrorCode::kInvalid);
   FileDeviceOptions read_only = existing();
   read_only.read_only = true;
   EXPECT_EQ(refusal(folder_.path(), read_only), ErrorCode::kInvalid);
-  const std::string fifo = folder_.file("fifo");
+  const std::string fifo = folder_ / "fifo";
   ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
   EXPECT_EQ(refusal(fifo, existing()), ErrorCode::kInvalid);
   EXPECT_EQ(refusal("/dev/null", existing()), ErrorCode::kInvalid);
@@ -233,8 +234,6 @@ Task<void> count_failure(Task<Status> task, int& failures) {
   if (!done) ++failures;
 }
 
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
-
 TEST_P(FileDeviceTest, ZeroingDoesNotMeetAReadModifyWriteHalfway_Trap8) {
   FileDeviceOptions options = create(64 * kKiB);
   Opened opened = open(path_, options);
@@ -260,7 +259,7 @@ TEST_P(FileDeviceTest, FreeSpaceOfAFileThatDoesNotExistYet) {
   const auto file = free_space_bytes(path_);
   ASSERT_TRUE(here.ok() && file.ok());
   EXPECT_GT(*file, 0u);
-  const auto nowhere = free_space_bytes(folder_.file("no/such/folder.img"));
+  const auto nowhere = free_space_bytes(folder_ / "no/such/folder.img");
   ASSERT_FALSE(nowhere.ok());
   EXPECT_EQ(nowhere.error().code(), ErrorCode::kNotFound);
 }
@@ -268,12 +267,6 @@ TEST_P(FileDeviceTest, FreeSpaceOfAFileThatDoesNotExistYet) {
 INSTANTIATE_TEST_SUITE_P(Modes, FileDeviceTest,
                          testing::Values(CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap),
                          cache_mode_name);
-
-TEST(ParentFolder, IsWhatComesBeforeTheLastSlash) {
-  EXPECT_EQ(parent_folder("/srv/a.img"), "/srv");
-  EXPECT_EQ(parent_folder("/a.img"), "/");
-  EXPECT_EQ(parent_folder("a.img"), ".");
-}
 
 }  // namespace
 }  // namespace blockmig

@@ -61,8 +61,8 @@ class FileFlush : public testing::TestWithParam<CacheMode> {
   }
   void TearDown() override { EXPECT_TRUE(sync_->close().ok()); }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
   FailingLoop loop_{make_test_loop(LoopKind::kAuto)};
   std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<SyncDevice> sync_;

@@ -23,6 +23,7 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/io/unique_fd.h"
 #include "tests/unit/block/store_fixture.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -61,8 +62,8 @@ class FileOnTheSpot : public testing::TestWithParam<CacheMode> {
     }
   }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);
   std::unique_ptr<BlockDevice> device_;
   std::unique_ptr<SyncDevice> sync_;
@@ -303,8 +304,6 @@ Task<void> note_end(Task<Status> task, bool& ended) {
   EXPECT_TRUE(done.ok());
   ended = true;
 }
-
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
 
 TEST_P(FileOnTheSpot, WhatChangesARangeWaitsForTheCallsInIt_I2) {
   if (GetParam() == CacheMode::kDirect) GTEST_SKIP() << "nothing is served on the spot";

@@ -28,8 +28,8 @@ class ImageLock : public testing::Test {
     return child.wait();
   }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
 };
 
 TEST_F(ImageLock, OneWriterExcludesEverybody_I3) {

@@ -56,8 +56,8 @@ class KernelBlockDevice : public testing::TestWithParam<CacheMode> {
   }
 
   static constexpr std::uint64_t kSize = 4 * kMiB + 512;  // no multiple of 4 KiB
-  TempFolder folder_;
-  const std::string backing_ = folder_.file("backing.img");
+  TemporaryFolder folder_;
+  const std::string backing_ = folder_ / "backing.img";
   std::unique_ptr<LoopDevice> node_;
   FileDeviceOptions options_;
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);

@@ -77,8 +77,8 @@ class MappedPagesTest : public testing::Test {
               0);
   }
 
-  TempFolder folder_;
-  const std::string path_ = folder_.file("disk.img");
+  TemporaryFolder folder_;
+  const std::string path_ = folder_ / "disk.img";
   UniqueFd fd_;
   std::unique_ptr<MappedPages> pages_;
   std::uint32_t now_ = 1000;
@@ -256,7 +256,7 @@ TEST_F(MappedPagesTest, TheTableOfAHugeDiskCostsWhatIsUsedOfIt) {
   GTEST_SKIP() << "this sanitizer leaves no room in the address space";
 #endif
   constexpr std::uint64_t kHuge = 15 * kTiB;
-  const UniqueFd fd(::open(folder_.file("huge").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  const UniqueFd fd(::open((folder_ / "huge").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (::ftruncate(fd.get(), static_cast<off_t>(kHuge)) != 0) GTEST_SKIP() << "no such files here";
   auto mapping = FileMapping::create(fd.get(), kHuge, false, "huge");
   ASSERT_TRUE(mapping.ok()) << mapping.error().message();
@@ -304,8 +304,8 @@ TEST_F(MappedPagesTest, ReadersAndWritersInManyThreads) {
 
 TEST(FileMapping, RefusesAUserWhomTheKernelDoesNotTellWhatIsInMemory) {
   if (::geteuid() != 0) GTEST_SKIP() << "only root can become somebody else";
-  TempFolder folder;
-  const std::string path = folder.file("disk.img");
+  TemporaryFolder folder;
+  const std::string path = folder / "disk.img";
   write_file(path, filled(8192, 1));
   ASSERT_EQ(::chmod(path.c_str(), 0444), 0);
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -11,6 +11,7 @@
 
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/store_fixture.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -55,7 +56,7 @@ class NbdDeviceTest : public testing::TestWithParam<LoopKind> {
   }
   /// Requests that a server with the log filter saw, one line each.
   std::vector<std::string> logged(const std::string& verb) {
-    std::ifstream log(folder_.file("log"));
+    std::ifstream log(folder_ / "log");
     std::vector<std::string> lines;
     for (std::string line; std::getline(log, line);) {
       if (line.find(" " + verb + " ") != std::string::npos) lines.push_back(line);
@@ -63,7 +64,7 @@ class NbdDeviceTest : public testing::TestWithParam<LoopKind> {
     return lines;
   }
 
-  TempFolder folder_;
+  TemporaryFolder folder_;
   std::unique_ptr<IoLoop> loop_;
   std::unique_ptr<NbdServerProcess> server_;
   std::unique_ptr<BlockDevice> device_;
@@ -75,19 +76,16 @@ Task<void> store_status(Task<Status> task, std::optional<Status>& into) {
   into = done;
 }
 
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
-
 TEST_P(NbdDeviceTest, NamesWhatCannotBeReached) {
-  EXPECT_EQ(refusal("nbd+unix:///?socket=" + folder_.file("nobody.sock")),
-            ErrorCode::kDisconnected);
+  EXPECT_EQ(refusal("nbd+unix:///?socket=" + folder_ / "nobody.sock"), ErrorCode::kDisconnected);
   // A port that was free a moment ago: nobody listens there.
   EXPECT_EQ(refusal("nbd://127.0.0.1:1/disk"), ErrorCode::kDisconnected);
   EXPECT_EQ(refusal("nbd+unix:///"), ErrorCode::kInvalid);
 }
 
 TEST_P(NbdDeviceTest, UnknownExportIsNotFound) {
-  write_file(folder_.file("disk.img"), filled(4096, 0));
-  server_ = NbdServerProcess::qemu(folder_, folder_.file("disk.img"));
+  write_file(folder_ / "disk.img", filled(4096, 0));
+  server_ = NbdServerProcess::qemu(folder_, folder_ / "disk.img");
   EXPECT_EQ(refusal("nbd+unix:///nobody?socket=" + server_->socket_path()), ErrorCode::kNotFound);
 }
 
@@ -115,15 +113,15 @@ TEST_P(NbdDeviceTest, AReadOnlyExportIsNotOpenedForWriting) {
 TEST_P(NbdDeviceTest, MultiConnOpensSeveralConnectionsAndOthersOne) {
   NbdDeviceOptions options;
   options.connections = 3;
-  serve({"--filter=log", "memory", "1M", "logfile=" + folder_.file("log")}, options);
+  serve({"--filter=log", "memory", "1M", "logfile=" + folder_ / "log"}, options);
   // NbdServerProcess connected once to see whether the server is up, without a handshake.
   EXPECT_EQ(logged("Open").size() + logged("Connect").size(), 3u);
   ASSERT_TRUE(sync_->close().ok());
   device_.reset();
   server_->process().kill();
-  std::remove(folder_.file("log").c_str());
+  std::remove((folder_ / "log").c_str());
   serve({"--filter=log", "--filter=multi-conn", "memory", "1M", "multi-conn-mode=disable",
-         "logfile=" + folder_.file("log")},
+         "logfile=" + folder_ / "log"},
         options);
   EXPECT_EQ(logged("Open").size() + logged("Connect").size(), 1u);
 }
@@ -159,7 +157,7 @@ TEST_P(NbdDeviceTest, AnErrorOfOnePartFailsTheWhole_Trap12) {
 }
 
 TEST_P(NbdDeviceTest, FuaWithoutServerSupportIsAWriteAndAFlush_I1) {
-  serve({"--filter=log", "--filter=fua", "memory", "1M", "logfile=" + folder_.file("log")});
+  serve({"--filter=log", "--filter=fua", "memory", "1M", "logfile=" + folder_ / "log"});
   ASSERT_TRUE(sync_->write(0, filled(512, 1), WriteFlags{true}).ok());
   EXPECT_EQ(logged("Flush").size(), 1u);
   ASSERT_TRUE(sync_->write(0, filled(512, 1)).ok());
@@ -168,7 +166,7 @@ TEST_P(NbdDeviceTest, FuaWithoutServerSupportIsAWriteAndAFlush_I1) {
 
 TEST_P(NbdDeviceTest, FuaGoesOnTheWireWhereTheServerKnowsIt) {
   serve({"--filter=log", "--filter=fua", "memory", "1M", "fuamode=pass",
-         "logfile=" + folder_.file("log")});
+         "logfile=" + folder_ / "log"});
   ASSERT_TRUE(sync_->write(0, filled(512, 1), WriteFlags{true}).ok());
   const auto writes = logged("Write");
   ASSERT_EQ(writes.size(), 1u);
@@ -178,7 +176,7 @@ TEST_P(NbdDeviceTest, FuaGoesOnTheWireWhereTheServerKnowsIt) {
 
 TEST_P(NbdDeviceTest, WritesZerosItselfWhereTheServerCannot) {
   serve({"--filter=log", "--filter=nozero", "memory", "5M", "zeromode=none",
-         "logfile=" + folder_.file("log")});
+         "logfile=" + folder_ / "log"});
   ASSERT_TRUE(sync_->write(0, filled(5 * kMiB, 9)).ok());
   ASSERT_TRUE(sync_->write_zeroes(100, 4 * kMiB).ok());
   EXPECT_EQ(*sync_->read(0, 100), filled(100, 9));
@@ -199,7 +197,7 @@ TEST_P(NbdDeviceTest, FastZeroingIsRefusedWhereItWouldBeSlow) {
 }
 
 TEST_P(NbdDeviceTest, ZeroesLongerThanAnyPayloadDoAllOfTheirLength) {
-  serve({"--filter=log", "memory", "1G", "logfile=" + folder_.file("log")});
+  serve({"--filter=log", "memory", "1G", "logfile=" + folder_ / "log"});
   ASSERT_TRUE(sync_->write(kGiB - 512, filled(512, 9)).ok());
   ASSERT_TRUE(sync_->write_zeroes(0, kGiB).ok());
   EXPECT_EQ(*sync_->read(kGiB - 512, 512), filled(512, 0));

@@ -43,7 +43,7 @@ class HostileServer : public testing::Test {
     return found.ok() ? ErrorCode::kCancelled : found.error().code();
   }
 
-  TempFolder folder_;
+  TemporaryFolder folder_;
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);
   std::unique_ptr<ScriptedNbdServer> server_;
   std::unique_ptr<BlockDevice> device_;

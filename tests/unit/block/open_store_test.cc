@@ -17,14 +17,14 @@ class OpenStore : public testing::Test {
     EXPECT_TRUE(uri.ok());
     return run_task(*loop_, open_store(*loop_, *uri, options));
   }
-  TempFolder folder_;
+  TemporaryFolder folder_;
   std::unique_ptr<IoLoop> loop_ = make_test_loop(LoopKind::kAuto);
 };
 
 TEST_F(OpenStore, OpensFilesByPathAndByUri) {
   OpenStoreOptions options;
   options.create_size_bytes = 5000;
-  const std::string path = folder_.file("a disk.img");
+  const std::string path = folder_ / "a disk.img";
   for (const CacheMode cache : {CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap}) {
     options.cache = cache;
     Opened opened = open(path, options);
@@ -34,7 +34,7 @@ TEST_F(OpenStore, OpensFilesByPathAndByUri) {
   }
   options.create_size_bytes = 0;
   options.read_only = true;
-  Opened again = open("file://" + folder_.file("a%20disk.img"), options);
+  Opened again = open("file://" + folder_ / "a%20disk.img", options);
   ASSERT_TRUE(again.ok()) << again.error().message();
   EXPECT_TRUE((*again)->info().read_only);
 }

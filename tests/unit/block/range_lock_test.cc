@@ -10,6 +10,7 @@
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/io/task_scope.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -32,8 +33,6 @@ Task<void> hold_range(SimLoop& loop, RangeLock& lock, ByteRange range, int id, D
   std::erase(trace.inside, range);
   hold.release();
 }
-
-Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
 
 TEST(RangeLock, OverlappingRangesWaitInOrderOthersDoNot) {
   Random random(1);

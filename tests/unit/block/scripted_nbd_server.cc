@@ -62,8 +62,8 @@ Bytes reply_chunk(const NbdRequest& request, std::uint16_t flags, std::uint16_t 
                  big_endian(request.cookie, 8), big_endian(payload.size(), 4), payload});
 }
 
-ScriptedNbdServer::ScriptedNbdServer(const TempFolder& folder, Answer answer)
-    : path_(folder.file("scripted.sock")), answer_(std::move(answer)) {
+ScriptedNbdServer::ScriptedNbdServer(const TemporaryFolder& folder, Answer answer)
+    : path_(folder / "scripted.sock"), answer_(std::move(answer)) {
   listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;

@@ -30,7 +30,7 @@ class ScriptedNbdServer final {
  public:
   /// Makes the bytes to send for a request; empty: close the connection.
   using Answer = std::function<Bytes(const NbdRequest&)>;
-  ScriptedNbdServer(const TempFolder& folder, Answer answer);
+  ScriptedNbdServer(const TemporaryFolder& folder, Answer answer);
   ~ScriptedNbdServer();
   std::string uri() const { return "nbd+unix:///?socket=" + path_; }
 

@@ -41,17 +41,6 @@ std::unique_ptr<IoLoop> make_test_loop(LoopKind kind) {
   return std::move(*loop);
 }
 
-TempFolder::TempFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "blockmig-test-XXXXXX").string();
-  BM_CHECK(::mkdtemp(pattern.data()) != nullptr);
-  path_ = pattern;
-}
-
-TempFolder::~TempFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 std::string cache_mode_name(const testing::TestParamInfo<CacheMode>& param) {
   switch (param.param) {
     case CacheMode::kBuffered:
@@ -151,9 +140,9 @@ NbdServerProcess::NbdServerProcess(std::string socket, const std::vector<std::st
   }
 }
 
-std::unique_ptr<NbdServerProcess> NbdServerProcess::nbdkit(const TempFolder& folder,
+std::unique_ptr<NbdServerProcess> NbdServerProcess::nbdkit(const TemporaryFolder& folder,
                                                            std::vector<std::string> arguments) {
-  const std::string socket = folder.file("nbdkit.sock");
+  const std::string socket = folder / "nbdkit.sock";
   ::unlink(socket.c_str());  // of a killed one before
   std::vector<std::string> command = {"nbdkit", "--foreground", "--exit-with-parent", "--unix",
                                       socket};
@@ -161,9 +150,9 @@ std::unique_ptr<NbdServerProcess> NbdServerProcess::nbdkit(const TempFolder& fol
   return std::unique_ptr<NbdServerProcess>(new NbdServerProcess(socket, command));
 }
 
-std::unique_ptr<NbdServerProcess> NbdServerProcess::qemu(const TempFolder& folder,
+std::unique_ptr<NbdServerProcess> NbdServerProcess::qemu(const TemporaryFolder& folder,
                                                          const std::string& image) {
-  const std::string socket = folder.file("qemu.sock");
+  const std::string socket = folder / "qemu.sock";
   return std::unique_ptr<NbdServerProcess>(
       new NbdServerProcess(socket, {"qemu-nbd", "--persistent", "--shared=8", "--format=raw",
                                     "--socket=" + socket, "--discard=unmap", image}));

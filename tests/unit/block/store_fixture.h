@@ -16,6 +16,7 @@
 #include "blockmig/block/file_device.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 
@@ -26,20 +27,6 @@ Bytes filled(std::size_t size, int value);
 
 /// A loop of the kind, or null where this host refuses it (io_uring in containers).
 std::unique_ptr<IoLoop> make_test_loop(LoopKind kind);
-
-/// A folder of its own, removed with what is in it.
-class TempFolder final {
- public:
-  TempFolder();
-  ~TempFolder();
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 /// For the names of tests that run once per cache mode.
 std::string cache_mode_name(const testing::TestParamInfo<CacheMode>& param);
@@ -73,10 +60,11 @@ class ChildProcess final {
 class NbdServerProcess final {
  public:
   /// nbdkit with these arguments: filters, plugin, parameters.
-  static std::unique_ptr<NbdServerProcess> nbdkit(const TempFolder& folder,
+  static std::unique_ptr<NbdServerProcess> nbdkit(const TemporaryFolder& folder,
                                                   std::vector<std::string> arguments);
   /// qemu-nbd exporting the raw file `image`.
-  static std::unique_ptr<NbdServerProcess> qemu(const TempFolder& folder, const std::string& image);
+  static std::unique_ptr<NbdServerProcess> qemu(const TemporaryFolder& folder,
+                                                const std::string& image);
 
   /// Of the default export.
   std::string uri() const { return "nbd+unix:///?socket=" + socket_; }

@@ -93,7 +93,7 @@ TEST_P(CallOnTest, ABarrierWaitsForWhatWasPostedBefore) {
 
 TEST_P(CallOnTest, StoppingAThreadTwiceIsHarmless) {
   thread_->stop();
-  thread_->stop();
+  thread_->stop();  // that it returns is the test
 }
 
 INSTANTIATE_TEST_SUITE_P(Loops, CallOnTest, testing::Values(LoopKind::kUring, LoopKind::kPortable),

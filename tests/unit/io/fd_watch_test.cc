@@ -393,7 +393,7 @@ TEST_P(FdWatchTest, ABadDescriptorGivesACancelledWatch) {
 TEST_P(FdWatchTest, ARegularFileDoesNotHang) {
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   const auto watch = loop().watch(file.get());
-  (void)run(wait_readable(*watch));  // epoll refuses it, io_uring reports it as ready
+  (void)run(wait_readable(*watch));  // returns: epoll refuses it, io_uring reports it as ready
 }
 
 }  // namespace

@@ -88,7 +88,7 @@ TEST_P(AnyLoop, NoWakeUpIsLostWithoutSpinning) {
 TEST_P(AnyLoop, StopFromAnotherThreadEndsASleepingLoop) {
   for (int i = 0; i < 50; ++i) {
     std::thread thread([this] { loop().stop(); });
-    loop().run();
+    loop().run();  // that it returns is the test
     thread.join();
   }
 }

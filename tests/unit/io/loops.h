@@ -34,6 +34,12 @@ inline Result<std::unique_ptr<IoLoop>> make_test_loop(TestLoop which,
   return Error(ErrorCode::kInvalid);
 }
 
+/// Lets the loop see and do everything that is there to do now. Twice, since on a slow machine the
+/// first sleep may be over before the loop has looked at I/O.
+inline void settle_loop(IoLoop& loop) {
+  for (int i = 0; i < 2; ++i) run_task(loop, sleep_for(loop, std::chrono::milliseconds(1)));
+}
+
 class LoopTest : public testing::TestWithParam<TestLoop> {
  protected:
   void SetUp() override {
@@ -47,12 +53,7 @@ class LoopTest : public testing::TestWithParam<TestLoop> {
   T run(Task<T> task) {
     return run_task(*loop_, std::move(task));
   }
-  /// Lets the loop see and do everything that is there to do now. Twice, since on a slow machine
-  /// the first sleep may be over before the loop has looked at I/O.
-  void settle() {
-    run(sleep_for(*loop_, std::chrono::milliseconds(1)));
-    run(sleep_for(*loop_, std::chrono::milliseconds(1)));
-  }
+  void settle() { settle_loop(*loop_); }
 
   std::unique_ptr<IoLoop> loop_;
 };

@@ -7,8 +7,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +18,8 @@
 #include "blockmig/io/stream.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/io/loops.h"
+#include "tests/unit/shared/join_all.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 
@@ -32,19 +32,6 @@ inline Bytes random_bytes(std::size_t size, std::uint64_t seed) {
   for (auto& byte : bytes) byte = static_cast<std::byte>(random.next());
   return bytes;
 }
-
-class TemporaryFolder final {
- public:
-  TemporaryFolder() {
-    std::string name = testing::TempDir() + "bm-XXXXXX";
-    path_ = ::mkdtemp(name.data()) != nullptr ? name : "";
-  }
-  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 inline Task<void> accept_into(Listener& listener, Result<std::unique_ptr<Stream>>& accepted) {
   accepted = co_await listener.accept();
@@ -61,8 +48,6 @@ inline Task<Result<StreamPair>> connect_pair(IoLoop& loop, Listener& listener) {
   if (!accepted) co_return accepted.error();
   co_return StreamPair(std::move(*connected), std::move(*accepted));
 }
-
-inline Task<void> join_all(TaskScope& scope) { co_await scope.join(); }
 
 inline Task<Status> write_bytes(Stream& stream, ConstBytes bytes) {
   const ConstBytes parts[] = {bytes};

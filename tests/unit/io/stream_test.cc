@@ -101,10 +101,7 @@ class StreamTest : public testing::TestWithParam<Parameter> {
   T run(Task<T> task) {
     return run_task(*loop_, std::move(task));
   }
-  void settle() {
-    run(sleep_for(*loop_, std::chrono::milliseconds(1)));
-    run(sleep_for(*loop_, std::chrono::milliseconds(1)));
-  }
+  void settle() { settle_loop(*loop_); }
   /// Enough to fill what is between the two ends and make a writer wait.
   std::size_t bulk_bytes() const {
     const Kind kind = std::get<1>(GetParam());
