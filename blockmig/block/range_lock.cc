@@ -11,6 +11,24 @@ RangeLock::Awaiter RangeLock::lock(ByteRange range) {
   return Awaiter(*this, entries_.insert(entries_.end(), Entry{range, {}}));
 }
 
+RangeLock::Awaiter RangeLock::Hold::widen(ByteRange outer) {
+  BM_CHECK(lock_ != nullptr);
+  return std::exchange(lock_, nullptr)->widen(place_, outer);
+}
+
+/// In its place in the order, behind those that are granted already. These overlap nothing before
+/// them, so they may be moved there. Everybody waits for earlier places only: no deadlock.
+RangeLock::Awaiter RangeLock::widen(Place place, ByteRange outer) {
+  BM_CHECK(outer.contains(place->range));
+  for (auto entry = std::next(place); entry != entries_.end();) {
+    const auto next = std::next(entry);
+    if (!entry->waiter && entry->range.overlaps(outer)) entries_.splice(place, entries_, entry);
+    entry = next;
+  }
+  place->range = outer;
+  return Awaiter(*this, place);
+}
+
 bool RangeLock::touches(ByteRange range) const {
   for (const Entry& entry : entries_) {
     if (entry.range.overlaps(range)) return true;

@@ -31,6 +31,7 @@ class RangeLock final {
   using Place = std::list<Entry>::iterator;
 
  public:
+  class Awaiter;
   class [[nodiscard]] Hold {
    public:
     Hold() = default;
@@ -49,6 +50,10 @@ class RangeLock final {
     void release() {
       if (lock_ != nullptr) std::exchange(lock_, nullptr)->release(place_);
     }
+    /// A hold of `outer`, which covers this one's range, in its stead; co_await as of lock().
+    /// Nobody gets in between: who waits for a byte of this one waits on, and only who holds some
+    /// of the rest goes first.
+    Awaiter widen(ByteRange outer);
 
    private:
     RangeLock* lock_ = nullptr;
@@ -76,6 +81,7 @@ class RangeLock final {
  private:
   bool is_first(Place place) const;
   void release(Place place);
+  Awaiter widen(Place place, ByteRange outer);
 
   EventLoop& loop_;
   std::list<Entry> entries_;  ///< held and waited for, in order of arrival

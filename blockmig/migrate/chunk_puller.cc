@@ -132,21 +132,24 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
   }
 }
 
-Task<Status> ChunkPuller::fill(ByteRange range) {
-  const TimePoint deadline = core_.loop.now() + core_.options.patience;
-  auto content = std::make_shared<Buffer>(range.length);
+Task<Status> ChunkPuller::fill(ByteRange range, TimePoint deadline) {
+  auto content = std::make_shared<Buffer>();
+  const Status read = co_await read_patiently(range, content, deadline);
+  if (!read.ok()) co_return read;
+  const Status stored = co_await store(range, content);
+  if (stored.ok()) {
+    ++core_.stats.pulls[index_of(PullKind::kDemand)];
+    core_.stats.bytes_pulled[index_of(PullKind::kDemand)] += range.length;
+  }
+  co_return stored;
+}
+
+Task<Status> ChunkPuller::read_patiently(ByteRange range, std::shared_ptr<Buffer> into,
+                                         TimePoint deadline) {
   Duration pause = kRetryStep;
   for (;;) {
-    Status status = co_await read_base(range, content, deadline);
-    if (status.ok()) {
-      status = co_await store(range, content);
-      if (status.ok()) {
-        ++core_.stats.pulls[index_of(PullKind::kDemand)];
-        core_.stats.bytes_pulled[index_of(PullKind::kDemand)] += range.length;
-      }
-      co_return status;
-    }
-    if (core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
+    const Status status = co_await read_base(range, into, deadline);
+    if (status.ok() || core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
     const TimePoint next = std::min(deadline, core_.loop.now() + pause);
     co_await core_.stop.wait_until(next);
     pause = std::min<Duration>(2 * pause, kRetryMax);
@@ -171,6 +174,7 @@ Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> int
   Error error =
       read.error().with_context("reading the base at offset " + std::to_string(range.offset));
   core_.stats.last_error = error.message();
+  if (core_.on_base_failed) core_.on_base_failed();
   co_return Error(ErrorCode::kIo, error.message());
 }
 

@@ -45,8 +45,12 @@ class ChunkPuller final {
   /// A write to the range is about to begin, with its range held.
   void overtaken(ByteRange range);
   /// Fills the chunks of `range` (whole chunks, all absent) in place, for a caller who holds them.
-  /// kIo when the base does not deliver within `patience`.
-  Task<Status> fill(ByteRange range);
+  /// kIo when the base does not deliver until the deadline.
+  Task<Status> fill(ByteRange range, TimePoint deadline);
+  /// The base's content of `range`, asked for again and again until the deadline; then kIo. Whoever
+  /// needs the base goes through here, or holds a pull that does the same: one failure of it is no
+  /// error of the guest's.
+  Task<Status> read_patiently(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
 
   std::uint64_t bytes_in_flight() const { return bytes_in_flight_; }
   std::uint64_t demanded_bytes() const { return demanded_bytes_; }

@@ -35,6 +35,7 @@ HydratingDevice::HydratingDevice(Parts parts, const HydrationOptions& options)
       info_(core_.local->info()),
       reverse_(keeper_.record().reverse_mirror) {
   core_.written = std::move(parts.written);
+  core_.on_base_failed = [this] { mend_base(); };
   info_.size_bytes = parts.size_bytes;
   info_.zero_initialised = false;
 }
@@ -98,21 +99,11 @@ Task<Status> HydratingDevice::read_through(ByteRange range, MutableBytes into) {
     const MutableBytes part = into.first(here.length);
     Status status;
     if (runs.front().dirty) {
-      auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kRead);
-      op->offset = here.offset;
-      op->length = here.length;
-      op->memory = std::make_shared<Buffer>(here.length);
-      op->bytes = op->memory->bytes();
-      status = co_await core_.base->perform(op, deadline);
-      if (status.ok()) std::memcpy(part.data(), op->bytes.data(), part.size());
+      auto content = std::make_shared<Buffer>();
+      status = co_await puller_.read_patiently(here, content, deadline);
+      if (status.ok()) std::memcpy(part.data(), content->bytes().data(), part.size());
     } else {
       status = co_await core_.local->read(here.offset, part);
-    }
-    if (!status.ok() && runs.front().dirty) {
-      ++core_.stats.base_errors;
-      core_.stats.last_error = status.error().message();
-      mend_base();
-      co_return Error(ErrorCode::kIo, status.error().message());
     }
     if (!status.ok()) co_return status;
     into = into.subspan(here.length);
@@ -203,7 +194,7 @@ bool HydratingDevice::read_now(std::uint64_t offset, MutableBytes into) {
 }
 
 bool HydratingDevice::write_now(std::uint64_t offset, ConstBytes from) {
-  return !reverse_ && served_alone(offset, from.size()) && core_.local->write_now(offset, from);
+  return local_alone() && served_alone(offset, from.size()) && core_.local->write_now(offset, from);
 }
 
 bool HydratingDevice::lend_now(std::uint64_t offset, std::size_t length,

@@ -12,11 +12,12 @@
 //
 // With the reverse mirror a crash may lose what was noted as present since the last save: those
 // chunks are pulled again from a base that has every acknowledged write. A base that fails or falls
-// silent under a mirrored write ends the reverse mirror, once and for all; the guest goes on. Then,
-// and without it, an acknowledged flush has made presence durable.
+// silent under a mirrored write ends the reverse mirror, once and for all; the guest goes on, also
+// where the base alone would have taken the write: it is made as without the mirror. Then, and
+// without it, an acknowledged flush has made presence durable.
 //
-// Where the base does not deliver, requests that need it wait for `patience` and then fail with
-// kIo; what is present goes on.
+// Where the base does not deliver, requests that need it ask it again for `patience` and then fail
+// with kIo; what is present goes on.
 //
 // Lifecycle: attach_base() before the first request; then close(), or release_local() when whole().
 // Thread rule: one loop; the *_now() calls only while not shared between threads.
@@ -24,6 +25,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -117,8 +119,11 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   Task<Status> read_through(ByteRange range, MutableBytes into);
   Task<Status> change(Change change);
   Task<Status> change_held(const Change& change);
-  Task<Status> change_both(const Change& change);
-  Task<Status> change_local(const Change& change);
+  /// Nothing where the base has failed what it alone would have had: the change is still to be
+  /// made.
+  Task<std::optional<Status>> change_both(const Change& change, ByteRange local_part);
+  Task<Status> change_ends(const Change& change, ByteRange made, TimePoint deadline);
+  Task<Status> change_local(const Change& change, TimePoint deadline);
   Task<Status> apply_local(const Change& change, ByteRange part, bool stays_present);
   ByteRange part_for_local(ByteRange range) const;
   std::shared_ptr<TargetOp> submit_to_base(const Change& change);
@@ -131,6 +136,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   /// By a change: what it made present needs no fetch.
   void filled(ByteRange part);
   Task<Status> flush_both();
+  bool local_alone() const { return !reverse_ && remaking_ == 0; }
   bool served_alone(std::uint64_t offset, std::uint64_t length) const {
     return !shared_ && core_.map->all_present({offset, length});
   }
@@ -140,6 +146,9 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   ChunkPuller puller_;
   DeviceInfo info_;
   bool reverse_;
+  /// Changes that the base has failed and that are being made without it, in the order of
+  /// `core_.order`: meanwhile every change goes through that.
+  unsigned remaking_ = 0;
   bool shared_ = true;
   bool retired_ = false;
   /// The base alone has something acknowledged that was not flushed there: at first, what the guest

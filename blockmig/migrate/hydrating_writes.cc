@@ -13,7 +13,7 @@ namespace blockmig {
 Task<Status> HydratingDevice::change(Change change) {
   ++inside_;
   Status status;
-  if (change.range.empty() || (!reverse_ && core_.map->all_present(change.range))) {
+  if (change.range.empty() || (local_alone() && core_.map->all_present(change.range))) {
     status = co_await apply_local(change, change.range, true);
   } else {
     status = co_await change_held(change);
@@ -27,16 +27,24 @@ Task<Status> HydratingDevice::change(Change change) {
 Task<Status> HydratingDevice::change_held(const Change& change) {
   for (;;) {
     const bool both = reverse_;
-    const ByteRange claimed = both ? change.range : core_.map->outwards(change.range);
-    const RangeLock::Hold hold = co_await core_.order.lock(claimed);
+    const ByteRange chunks = core_.map->outwards(change.range);
+    const ByteRange claimed = both ? change.range : chunks;
+    RangeLock::Hold hold = co_await core_.order.lock(claimed);
     if (both != reverse_) continue;
     puller_.overtaken(claimed);
-    Status status;
-    if (both) {
-      status = co_await change_both(change);
-    } else {
-      status = co_await change_local(change);
+    const TimePoint deadline = core_.loop.now() + core_.options.patience;
+    if (!both) {
+      const Status status = co_await change_local(change, deadline);
+      co_return status;
     }
+    const ByteRange local_part = part_for_local(change.range);
+    const std::optional<Status> made = co_await change_both(change, local_part);
+    if (made.has_value()) co_return *made;
+    ++remaking_;
+    hold = co_await hold.widen(chunks);
+    puller_.overtaken(chunks);
+    const Status status = co_await change_ends(change, local_part, deadline);
+    --remaking_;
     co_return status;
   }
 }
@@ -54,8 +62,8 @@ ByteRange HydratingDevice::part_for_local(ByteRange range) const {
   return {begin, end > begin ? end - begin : 0};
 }
 
-Task<Status> HydratingDevice::change_both(const Change& change) {
-  const ByteRange local_part = part_for_local(change.range);
+Task<std::optional<Status>> HydratingDevice::change_both(const Change& change,
+                                                         ByteRange local_part) {
   const bool base_only = local_part.length < change.range.length;
   if (base_only) ++base_only_inside_;
   const auto op = submit_to_base(change);
@@ -74,16 +82,50 @@ Task<Status> HydratingDevice::change_both(const Change& change) {
   give_up_mirror("writing to the base failed");
   if (base_only) {
     base_uncertain_ = true;
-    co_return Error(ErrorCode::kIo,
-                    "writing into a chunk that is still in the base: " + core_.stats.last_error);
+    if (!local.ok()) co_return local;
+    // Not to be connected again, so what the chunk holds besides is not to be had either.
+    const bool lost = core_.base->disconnected();
+    if (lost || core_.stop.is_set()) {
+      co_return Error(ErrorCode::kIo,
+                      "writing into a chunk that is still in the base: " + core_.stats.last_error);
+    }
+    filled(local_part, true);
+    co_return std::nullopt;
   }
   if (local.ok()) filled(local_part);
   if (local.ok() && change.fua) local = co_await keeper_.save();
   co_return local;
 }
 
+/// What of a change only the base would have had, and has failed: it may have got it in part, or
+/// get it later. So its chunks are fetched and it is made over them, also a trim, whose chunk would
+/// else be left to what the base does. They are held, and nobody else's change came in between: it
+/// would be undone, after a reader of the base may have seen this one before it (I2). For the same
+/// reason `made`, the part between the ends, is not made again.
+Task<Status> HydratingDevice::change_ends(const Change& change, ByteRange made,
+                                          TimePoint deadline) {
+  const ByteRange ends[] = {{change.range.offset, made.offset - change.range.offset},
+                            {made.end(), change.range.end() - made.end()}};
+  for (const ByteRange& end : ends) {
+    if (end.empty()) continue;
+    ConstBytes content;
+    Change part = change;
+    part.range = end;
+    part.trim = false;
+    if (change.content != nullptr) {
+      content = change.content->subspan(end.offset - change.range.offset, end.length);
+      part.content = &content;
+    }
+    const Status status = co_await change_local(part, deadline);
+    if (!status.ok()) co_return status;
+  }
+  if (!change.fua) co_return Status();
+  const Status saved = co_await keeper_.save();  // the part between has become present as well
+  co_return saved;
+}
+
 /// The base is only read. The chunks are held.
-Task<Status> HydratingDevice::change_local(const Change& change) {
+Task<Status> HydratingDevice::change_local(const Change& change, TimePoint deadline) {
   ByteRange part = part_for_local(change.range);
   if (part.length < change.range.length && change.trim) {
     // A hint: what would have to be fetched for it is left alone.
@@ -95,7 +137,7 @@ Task<Status> HydratingDevice::change_local(const Change& change) {
       const bool covered = chunk.offset >= change.range.offset && chunk.end() <= change.range.end();
       if (covered || core_.map->all_present(chunk)) continue;
       ++readers_waiting_;
-      const Status fetched = co_await puller_.fill(chunk);
+      const Status fetched = co_await puller_.fill(chunk, deadline);
       --readers_waiting_;
       if (!fetched.ok()) co_return fetched;
     }

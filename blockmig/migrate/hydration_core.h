@@ -76,6 +76,8 @@ struct HydrationCore {
   HydrationStats stats;
   /// A pull has put `content`, or zeros where that is empty, into the new store. May be empty.
   std::function<void(ByteRange range, ConstBytes content)> on_pulled;
+  /// A read of the base has failed: its connection may have to be made anew. May be empty.
+  std::function<void()> on_base_failed;
 };
 
 }  // namespace blockmig

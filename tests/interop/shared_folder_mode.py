@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import threading
+import time
 
 import daemon
 
 MIB = 1 << 20
 SIZE = 24 * MIB + 1536
 ROTTEN = 17 * MIB + 4321
+# Longer than one fetch from a folder is given (5 s), so that it is seen to be asked again.
+PATIENCE = 9
 
 
 def allocated(path):
@@ -53,7 +57,7 @@ def moved(folder, name, hydrate):
         with open(original, "r+b") as f:
             f.seek(3 * MIB)
             f.write(b"\x33" * 65536)
-        job = disk.migrate(local, "shared", "--hydrate", hydrate)
+        job = disk.migrate(local, "shared", "--hydrate", hydrate, "--base-patience", f"{PATIENCE}s")
         assert job["state"] == "done" and job["switched"], job
         assert disk.served_store().endswith(local), disk.served_store()
         if hydrate != "background":
@@ -95,10 +99,14 @@ def main():
         with daemon.Daemon(folder, local, name="n") as disk:
             assert read(disk, ROTTEN - ROTTEN % 512, 512) == right
             flip(image, ROTTEN)
+            begun = time.monotonic()
             assert read(disk, ROTTEN - ROTTEN % 512, 512) is None, "wrong data was served"
+            assert time.monotonic() - begun > PATIENCE - 1, "an error before the patience was over"
             assert read(disk, 0, 512) is not None
-            flip(image, ROTTEN)
-            assert read(disk, ROTTEN - ROTTEN % 512, 512) == right
+            repair = threading.Timer(PATIENCE - 2, flip, (image, ROTTEN))
+            repair.start()
+            assert read(disk, ROTTEN - ROTTEN % 512, 512) == right, "repaired in time, and an error"
+            repair.join()
             os.kill(disk.pid, 9)
         # Without the folder, or with another image in it, it is not served at all.
         for name in (image, image + ".manifest"):

@@ -71,6 +71,11 @@ void HydrationWorld::prepare() {
 
 void HydrationWorld::plan_faults(bool power_loss) {
   heal();
+  base_is_full_ = random_.chance(1, 6);
+  if (base_is_full_) {
+    base_->plan().write_error_ppm = 1'000'000;
+    return;
+  }
   for (FaultDevice* const store : {local_.get(), base_.get()}) {
     FaultPlan& plan = store->plan();
     plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
@@ -97,6 +102,7 @@ void HydrationWorld::heal() {
     store->plan().max_delay = std::chrono::milliseconds(1);
   }
   journal_.save_error_ppm = 0;
+  base_is_full_ = false;
 }
 
 Task<void> HydrationWorld::disturb(std::shared_ptr<Life> life) {
@@ -140,6 +146,7 @@ JobOptions HydrationWorld::draw_options() {
   JobOptions options;
   options.mode = Mode::kPostcopy;
   options.base_patience = std::chrono::milliseconds(random_.between(50, 2000));
+  if (base_is_full_) options.base_patience = std::chrono::seconds(30);
   options.mirror_deadline = std::chrono::milliseconds(random_.between(2, 40));
   options.copy_request_bytes = 4096u << random_.below(7);
   options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
@@ -169,6 +176,9 @@ Task<void> HydrationWorld::end_quietly(Duration span, JobBoard& board, Guest& gu
 /// The instant of death. A dead daemon acknowledges nothing: what its tasks still say on their way
 /// out was not heard.
 void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
+  if (base_is_full_ && guest.errors() > 0) {
+    complain("a guest has got an error for a base that can be read and not be written (I8)");
+  }
   life.over = death == Death::kPowerLoss || death == Death::kKill;
   if (death == Death::kPowerLoss) {
     local_->crash();
@@ -217,7 +227,7 @@ Task<void> HydrationWorld::live(Death death) {
     auto worker = guest.work();
     workers.spawn(std::move(worker));
   }
-  if (death != Death::kNone) {
+  if (death != Death::kNone && !base_is_full_) {
     auto disturbance = disturb(life);
     disturbances_.spawn(std::move(disturbance));
   }

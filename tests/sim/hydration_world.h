@@ -6,6 +6,8 @@
 //   safety    every read is legal (I2); after each death the disk that the journal describes has
 //             everything that was flushed, and after a kill everything that was acknowledged while
 //             the base mirrored it (I1, I12)
+//   errors    an old store that fails its writes, and only them, ends the mirror and is no guest's
+//             error
 //   liveness  with all faults healed, hydration ends, and the new store alone is the disk
 #pragma once
 
@@ -53,6 +55,8 @@ class HydrationWorld final : public SimRun {
   std::shared_ptr<FaultDevice> base_;
   TaskScope disturbances_;
   bool whole_ = false;
+  /// In this life the base fails every write, and nothing else fails: no guest may see an error.
+  bool base_is_full_ = false;
 };
 
 }  // namespace blockmig::sim

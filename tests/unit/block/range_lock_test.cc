@@ -34,6 +34,21 @@ Task<void> hold_range(SimLoop& loop, RangeLock& lock, ByteRange range, int id, D
   hold.release();
 }
 
+/// Widens its hold while it has it.
+Task<void> hold_and_widen(SimLoop& loop, RangeLock& lock, ByteRange range, ByteRange outer, int id,
+                          Duration time, Trace& trace) {
+  RangeLock::Hold hold = co_await lock.lock(range);
+  trace.inside.push_back(range);
+  co_await sleep_for(loop, time);
+  std::erase(trace.inside, range);
+  hold = co_await hold.widen(outer);
+  trace.started.push_back(id);
+  for (const ByteRange& other : trace.inside) trace.overlapped |= other.overlaps(outer);
+  trace.inside.push_back(outer);
+  co_await sleep_for(loop, time);
+  std::erase(trace.inside, outer);
+}
+
 TEST(RangeLock, OverlappingRangesWaitInOrderOthersDoNot) {
   Random random(1);
   SimLoop loop(random);
@@ -52,6 +67,38 @@ TEST(RangeLock, OverlappingRangesWaitInOrderOthersDoNot) {
   EXPECT_FALSE(trace.overlapped);
 }
 
+TEST(RangeLock, WhoWidensKeepsItsPlaceBeforeThoseThatWaitForIt_I2) {
+  Random random(1);
+  SimLoop loop(random);
+  RangeLock lock(loop);
+  Trace trace;
+  TaskScope scope;
+  const Duration time = std::chrono::milliseconds(1);
+  scope.spawn(hold_and_widen(loop, lock, {10, 10}, {0, 100}, 1, time, trace));
+  scope.spawn(hold_range(loop, lock, {15, 10}, 2, time, trace));      // waits for it
+  scope.spawn(hold_range(loop, lock, {50, 10}, 3, 3 * time, trace));  // inside already
+  scope.spawn(hold_range(loop, lock, {0, 100}, 4, time, trace));
+  run_task(loop, join_all(scope));
+  EXPECT_EQ(trace.started, (std::vector<int>{3, 1, 2, 4}));
+  EXPECT_FALSE(trace.overlapped);
+}
+
+TEST(RangeLock, SeveralWidenToTheSameRangeOneAfterTheOther) {
+  Random random(1);
+  SimLoop loop(random);
+  RangeLock lock(loop);
+  Trace trace;
+  TaskScope scope;
+  for (int i = 0; i < 8; ++i) {
+    const ByteRange range{static_cast<std::uint64_t>(i) * 10, 10};
+    const Duration time = std::chrono::microseconds(random.between(1, 500));
+    scope.spawn(hold_and_widen(loop, lock, range, {0, 100}, i, time, trace));
+  }
+  run_task(loop, join_all(scope));
+  EXPECT_EQ(trace.started.size(), 8u);
+  EXPECT_FALSE(trace.overlapped);
+}
+
 TEST(RangeLock, RandomRangesNeverOverlapAndAllGetTheirTurn) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     Random random(seed);
@@ -62,7 +109,12 @@ TEST(RangeLock, RandomRangesNeverOverlapAndAllGetTheirTurn) {
     for (int i = 0; i < 100; ++i) {
       const ByteRange range{random.below(50) * 8, 1 + random.below(40)};
       const Duration time = std::chrono::microseconds(random.below(500));
-      scope.spawn(hold_range(loop, lock, range, i, time, trace));
+      if (random.chance(1, 4)) {
+        const ByteRange outer{range.offset - range.offset % 64, 128};
+        scope.spawn(hold_and_widen(loop, lock, range, outer, i, time, trace));
+      } else {
+        scope.spawn(hold_range(loop, lock, range, i, time, trace));
+      }
     }
     run_task(loop, join_all(scope));
     EXPECT_EQ(trace.started.size(), 100u);

@@ -7,6 +7,19 @@ namespace {
 
 struct ReadThrough : HydratingRig {
   ReadThrough() { options.keep_reads = false; }
+  static Task<void> heal_base_after(Duration time, EventLoop& loop, FaultDevice& base) {
+    co_await sleep_for(loop, time);
+    base.plan().read_error_ppm = 0;
+    base.reconnect();
+  }
+  static Task<void> abandon_after(Duration time, EventLoop& loop, HydratingDevice& device) {
+    co_await sleep_for(loop, time);
+    device.abandon();
+  }
+  void join_later_events() {
+    run_task(loop, [](TaskScope* all) -> Task<void> { co_await all->join(); }(&later));
+  }
+  TaskScope later;
 };
 
 TEST_F(ReadThrough, ReadsAreRightAndKeepNothing) {
@@ -51,6 +64,46 @@ TEST_F(ReadThrough, ABaseThatHangsCostsThePatience) {
   EXPECT_LE(loop.now() - begun, options.patience + std::chrono::seconds(1));
   base->unstall();
   expect_content(7 * kChunk, 512);
+}
+
+TEST_F(ReadThrough, ABaseThatRecoversWithinThePatienceIsNoError) {
+  open(false);
+  base->plan().read_error_ppm = 1'000'000;
+  later.spawn(heal_base_after(std::chrono::seconds(3), loop, *base));
+  const TimePoint begun = loop.now();
+  expect_content(7 * kChunk, 512);
+  EXPECT_GE(loop.now() - begun, std::chrono::seconds(3));
+  EXPECT_LE(loop.now() - begun, options.patience);
+  EXPECT_GT(stats().base_errors, 1U);
+  EXPECT_EQ(device->map().absent_chunks(), 33U) << "what was read through is not kept";
+  join_later_events();
+}
+
+TEST_F(ReadThrough, ABaseThatIsConnectedAgainWithinThePatienceIsNoError) {
+  for (const bool writing : {false, true}) {
+    open(false);
+    run_task(loop, device->settle_base());
+    base->disconnect();
+    later.spawn(heal_base_after(std::chrono::seconds(2), loop, *base));
+    if (writing) {
+      EXPECT_TRUE(write(7 * kChunk + 512, 512, 0x66).ok()) << "nothing else asks the base here";
+    }
+    expect_content(7 * kChunk, 2048);
+    EXPECT_EQ(device->trouble(), "");
+    join_later_events();
+    ASSERT_TRUE(close().ok());
+  }
+}
+
+TEST_F(ReadThrough, WhoWaitsForTheBaseLeavesWithTheDisk) {
+  options.patience = std::chrono::seconds(3600);
+  open(false);
+  base->plan().read_error_ppm = 1'000'000;
+  later.spawn(abandon_after(std::chrono::seconds(2), loop, *device));
+  const TimePoint begun = loop.now();
+  EXPECT_FALSE(read(7 * kChunk, 512).ok());
+  EXPECT_LE(loop.now() - begun, std::chrono::seconds(4));
+  join_later_events();
 }
 
 }  // namespace
