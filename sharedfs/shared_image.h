@@ -17,6 +17,7 @@
 
 #include "blockmig/base/chunk_digests.h"
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_health.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task_scope.h"
@@ -36,7 +37,7 @@ struct SharedImageStats {
   std::uint64_t stalled = 0;        ///< reads that wait now
 };
 
-class SharedImage final : public BlockDevice {
+class SharedImage final : public BlockDevice, public StoreHealth {
  public:
   static constexpr Duration kRetryInterval = std::chrono::milliseconds(250);
 
@@ -63,6 +64,7 @@ class SharedImage final : public BlockDevice {
 
   /// What is wrong now; nothing if the last read went well.
   const std::optional<Error>& health() const { return health_; }
+  std::string trouble() const override { return health_ ? health_->message() : std::string(); }
   const SharedImageStats& stats() const { return stats_; }
 
  private:

@@ -167,7 +167,7 @@ Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> int
   if (read.ok()) {
     // The op's own memory: a late answer of an earlier try must not change what was read.
     *into = std::move(*op->memory);
-    core_.stats.last_error.clear();
+    if (!core_.cannot_keep) core_.stats.last_error.clear();
     co_return read;
   }
   ++core_.stats.base_errors;
@@ -185,7 +185,12 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
     content->bytes()[0] ^= std::byte{1};
   }
   const Status written = co_await write_local(range, content->bytes());
-  if (!written.ok()) co_return written;
+  core_.cannot_keep = !written.ok();
+  if (!written.ok()) {
+    core_.stats.last_error = written.error().message();
+    core_.changed.pulse();
+    co_return written;
+  }
   // The store has taken what is in the buffer now: is it what was read (I13)?
   if (compare && digest_of(content->bytes()) != read) {
     core_.stats.last_error = "what was fetched of offset " + std::to_string(range.offset) +

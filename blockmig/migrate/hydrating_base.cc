@@ -36,7 +36,9 @@ std::string HydratingDevice::trouble() const {
                        : what + "; being connected again";
   }
   const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
-  return base.empty() ? trouble_of(*core_.local) : "the old store: " + base;
+  if (!base.empty()) return "the old store: " + base;
+  const std::string local = trouble_of(*core_.local);
+  return local.empty() ? core_.stats.last_error : local;
 }
 
 /// What only the base has is durable there, so a server that was restarted has it still. What the

@@ -56,6 +56,10 @@ Task<Status> HydratingDevice::read(std::uint64_t offset, MutableBytes into) {
   }
   if (!core_.map->all_present(range) && !planted(PlantedBug::kAbsentReadsAsFound)) {
     const Status present = co_await wait_present(range);
+    if (!present.ok() && core_.cannot_keep) {
+      const Status through = co_await read_through(range, into);
+      co_return through;
+    }
     if (!present.ok()) co_return present;
   }
   const Status status = co_await core_.local->read(offset, into);
@@ -67,8 +71,8 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
   const TimePoint begun = core_.loop.now();
   const TimePoint deadline = begun + core_.options.patience;
   ++readers_waiting_;
-  bool in_time = true;
-  while (in_time && !core_.stop.is_set() && !core_.map->all_present(range)) {
+  bool hopeful = true;
+  while (hopeful && !core_.stop.is_set() && !core_.map->all_present(range)) {
     mend_base();
     puller_.want(range, PullKind::kDemand);
     const std::uint64_t ahead =
@@ -77,7 +81,7 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
     if (core_.map->all_present(range)) break;  // a store that never waits
     const TimePoint again = std::min(deadline, core_.loop.now() + kAskAgain);
     co_await core_.changed.wait_until(again);
-    in_time = core_.loop.now() < deadline;
+    hopeful = !core_.cannot_keep && core_.loop.now() < deadline;
   }
   --readers_waiting_;
   core_.stats.demand_latency.record(static_cast<std::uint64_t>((core_.loop.now() - begun).count()));

@@ -89,7 +89,7 @@ Task<std::optional<Status>> HydratingDevice::change_both(const Change& change,
       co_return Error(ErrorCode::kIo,
                       "writing into a chunk that is still in the base: " + core_.stats.last_error);
     }
-    filled(local_part, true);
+    filled(local_part);
     co_return std::nullopt;
   }
   if (local.ok()) filled(local_part);

@@ -46,7 +46,8 @@ struct HydrationStats {
   std::uint64_t overtaken = 0;      ///< pulls that read again because a write came in between
   std::uint64_t base_errors = 0;    ///< failed or late answers of the base
   LatencyHistogram demand_latency;  ///< reads that had to wait for the base
-  std::string last_error;           ///< of the base; empty since it last answered well
+  /// Of the base, or of keeping what it gave; empty since that went well.
+  std::string last_error;
 };
 
 struct HydrationCore {
@@ -71,6 +72,8 @@ struct HydrationCore {
   /// holds its chunks while it writes them; whoever holds a byte of an absent chunk keeps it
   /// absent.
   RangeLock order;
+  /// What was fetched last could not be kept, as in a full store: readers get it from the base.
+  bool cannot_keep = false;
   Event changed;  ///< pulsed when a chunk became present or a pull ended
   Event stop;     ///< set when the device is closed: nobody waits for the base any more
   HydrationStats stats;

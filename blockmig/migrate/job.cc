@@ -235,7 +235,7 @@ Task<Status> Job::record(const std::string& state) {
 Status Job::abort() {
   if (is_final(migration_.status.state) || migration_.decided || migration_.deciding) {
     return Error(ErrorCode::kPrecondition,
-                 "job " + id() + " cannot be aborted: it is " +
+                 id() + " cannot be aborted: it is " +
                      (migration_.hydrating != nullptr
                           ? "hydrating: the disk runs on the target already; to go back, migrate "
                             "it back when it is whole"
@@ -249,8 +249,8 @@ Status Job::abort() {
 
 Status Job::pause() {
   if (is_final(migration_.status.state) || migration_.paused_by_user) {
-    return Error(ErrorCode::kPrecondition,
-                 "job " + id() + " is " + std::string(to_string(migration_.status.state)));
+    return Error(ErrorCode::kPrecondition, id() + " cannot be paused: it is " +
+                                               std::string(to_string(migration_.status.state)));
   }
   // A job that its target holds up stays so when the target works again.
   migration_.paused_by_user = true;
@@ -262,8 +262,8 @@ Status Job::pause() {
 
 Status Job::resume() {
   if (migration_.status.state != JobState::kPaused) {
-    return Error(ErrorCode::kPrecondition,
-                 "job " + id() + " is " + std::string(to_string(migration_.status.state)));
+    return Error(ErrorCode::kPrecondition, id() + " cannot be resumed: it is " +
+                                               std::string(to_string(migration_.status.state)));
   }
   // What held it up is tried at once.
   migration_.paused_by_user = false;
@@ -276,7 +276,7 @@ Status Job::resume() {
 
 Status Job::change(const JobChange& change) {
   if (is_final(migration_.status.state)) {
-    return Error(ErrorCode::kPrecondition, "job " + id() + " has ended");
+    return Error(ErrorCode::kPrecondition, id() + " has ended");
   }
   change.apply_to(migration_.options);
   migration_.share.set_priority(migration_.options.priority);

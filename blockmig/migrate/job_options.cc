@@ -222,7 +222,9 @@ Status check_options(const JobOptions& options) {
   if (options.mirror_deadline <= Duration::zero() || options.max_downtime <= Duration::zero() ||
       options.target_timeout <= Duration::zero() || options.base_patience <= Duration::zero() ||
       options.checkpoint_interval <= Duration::zero() || options.retry_for < Duration::zero()) {
-    return invalid("deadlines must be longer than zero");
+    return invalid(
+        "--mirror-deadline, --max-downtime, --target-timeout, --base-patience and "
+        "--checkpoint-interval must be longer than zero, --retry-for not less");
   }
   return {};
 }

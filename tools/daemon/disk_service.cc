@@ -16,6 +16,7 @@
 #include "tools/control/json.h"
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/image_format.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/restart_service.h"
 
@@ -169,6 +170,21 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
   co_return std::move(fitted);
 }
 
+/// A guest may have put that there, so it is no error.
+Task<void> DiskService::warn_of_format(BlockDevice& file, const std::string& disk) {
+  const std::size_t length = std::max<std::size_t>(kFormatMagicBytes, file.info().min_io_bytes);
+  if (file.info().size_bytes < length) co_return;
+  std::vector<std::byte> beginning(length);
+  const MutableBytes into(beginning);
+  const Status read = co_await file.read(0, into);
+  const std::string_view format = read.ok() ? foreign_format(beginning) : std::string_view();
+  if (format.empty()) co_return;
+  log_.warning(file.info().name + " looks like a " + std::string(format) +
+                   " image and is served as it is, raw: serve one of another format with qemu-nbd, "
+                   "and name that as the source",
+               {disk, "", 0});
+}
+
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRequest& request,
                                                                    const StoreUri& uri) {
   if (uri.kind == StoreUri::Kind::kFile) {
@@ -177,6 +193,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRe
     options.read_only = request.read_only;
     options.create_size_bytes = request.create_size_bytes;
     Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop_, uri.path, options);
+    if (file) co_await warn_of_format(**file, request.disk);
     co_return std::move(file);
   }
   if (uri.kind == StoreUri::Kind::kNull) {

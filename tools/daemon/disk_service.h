@@ -89,6 +89,7 @@ class DiskService final {
                                                          const SourceChoice& choice);
   Task<Result<std::unique_ptr<BlockDevice>>> open_store(const ServeRequest& request,
                                                         const StoreUri& uri);
+  Task<void> warn_of_format(BlockDevice& file, const std::string& disk);
   Task<Result<std::unique_ptr<BlockDevice>>> fit_source(std::unique_ptr<BlockDevice> device,
                                                         const ServeRequest& request,
                                                         const SourceChoice& choice);

@@ -12,7 +12,7 @@ namespace blockmig {
 namespace {
 
 /// Of one fetch; whoever needs it asks again for as long as its own patience lasts.
-constexpr Duration kFetchPatience = std::chrono::seconds(5);
+constexpr Duration kFetchPatience = std::chrono::seconds(1);
 
 Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, std::string path,
                                                       FolderImage::Expected expected,

@@ -86,6 +86,10 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   // The job looks itself, and waits where the target may come back.
   if (resumed) co_return plan;
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
+  if (size == 0) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "disk '" + request.disk + "' has no bytes: there is nothing to move");
+  }
   const Status checked = co_await offload(loop_, [&plan, size] {
     plan.target = resolve_target(plan);
     return check_target(plan, size);

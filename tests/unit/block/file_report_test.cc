@@ -82,7 +82,7 @@ class FileReport : public testing::TestWithParam<CacheMode> {
     FileDeviceOptions options;
     options.create_size_bytes = 64 * kKiB;
     options.cache = GetParam();
-    auto opened = run_task(loop_, open_file_device(loop_, folder_.file("disk.img"), options));
+    auto opened = run_task(loop_, open_file_device(loop_, folder_ / "disk.img", options));
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     device_ = std::move(*opened);
     loop_.hold = true;
@@ -138,7 +138,7 @@ class FileReport : public testing::TestWithParam<CacheMode> {
   }
   Call& held(std::size_t index) { return *std::next(loop_.calls.begin(), static_cast<int>(index)); }
 
-  TempFolder folder_;
+  TemporaryFolder folder_;
   ReportingLoop loop_{make_test_loop(LoopKind::kAuto)};
   std::unique_ptr<BlockDevice> device_;
   TaskScope scope_;
