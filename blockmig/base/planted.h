@@ -58,6 +58,8 @@ enum class PlantedBug : int {
   kDigestMissesWrites,       ///< I13: what the guest writes while it hydrates is not hashed again
   kMergeBeforePresence,  ///< settle: the image changes where a restart would still fetch from it
   kMergeManifestLate,    ///< settle: the image changes before its manifest says so
+  kRetiresAfterJournal,  ///< I8: regions leave the activity log when nothing can bring them back
+  kRefusalIsUnknown,     ///< I8: a decision that was refused counts as one that may have happened
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };
 

@@ -19,7 +19,8 @@
 //
 // A commit that failed may have happened: then nothing leaves any more until a later commit has
 // written every container again. If the journal keeps failing, its sets are distrusted
-// (Journal::distrust_sets) and writes go on; only if that fails too, the write fails.
+// (Journal::distrust_sets) and writes go on; only if that fails too, the write fails. From then on
+// the log is abandoned: every region is active and stays so, and nothing is recorded.
 //
 // Thread rule: covers() on any thread; the rest on the disk's loop. Destroy when !in_use().
 #pragma once
@@ -79,7 +80,7 @@ class ActivityLog final {
 
   /// Takes active regions that no write has touched since the last call out of use; with `all`,
   /// every region (no write is under way, nor admitted). They come back with cancel_retire(), or
-  /// leave with commit().
+  /// leave with commit(). Of an abandoned log nothing leaves.
   void begin_retire(bool all);
   void cancel_retire();
   /// Writes `batch`, and with it the active set without the regions that are still leaving. After

@@ -259,7 +259,9 @@ Task<void> BitmapKeeper::run_checkpoints() {
 /// Lets regions leave that no write has touched. One that fails is tried again: what is recorded
 /// stays true, only with more surplus.
 Task<void> BitmapKeeper::checkpoint() {
-  if (log_->abandoned() || (log_->active_regions() == 0 && all_recorded())) co_return;
+  // What leaves the log while nothing can be recorded would only have to come back.
+  if (log_->abandoned() || !journal_.health().ok()) co_return;
+  if (log_->active_regions() == 0 && all_recorded()) co_return;
   log_->begin_retire(false);
   // The first is that of every activity log; a job's alone is hardly ever caught by it.
   if (!planted(PlantedBug::kRetireWithoutQuiesce) && !planted(PlantedBug::kBitmapRetiresEarly)) {

@@ -20,6 +20,7 @@ class ForwardingJournal : public Journal {
   explicit ForwardingJournal(std::unique_ptr<Journal> inner)
       : owned_(std::move(inner)), inner_(*owned_) {}
 
+  Status health() const override { return inner_.health(); }
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     return inner_.load_disk(disk);
   }

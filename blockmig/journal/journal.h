@@ -4,10 +4,11 @@
 //
 // Every save is on stable storage when its task finishes (I1, I7): promises rest on it. If a save
 // fails (kIo, kNoSpace), its state is unknown until the journal is opened again, and every later
-// call, loads too, fails until then (I11); callers act as if it may have happened. Records are
-// versioned and checksummed; loading a damaged one is kProtocol, a newer one kPrecondition. Names
-// and ids are any non-empty bytes, a key is at most 1 KiB and a record 1 MiB, else kInvalid, and
-// nothing has changed. Format: FORMAT.md.
+// call, loads too, fails until then (I11); callers act as if it may have happened. A save that was
+// refused because an earlier one had failed is kPrecondition: it has certainly not happened
+// (not_attempted()). Records are versioned and checksummed; loading a damaged one is kProtocol, a
+// newer one kPrecondition. Names and ids are any non-empty bytes, a key is at most 1 KiB and a
+// record 1 MiB, else kInvalid, and nothing has changed. Format: FORMAT.md.
 //
 // Thread rule: one loop; blocking work is offloaded. Tasks must have finished when it is destroyed.
 #pragma once
@@ -150,6 +151,10 @@ class Journal {
  public:
   virtual ~Journal() = default;
 
+  /// An error: what the first save that failed said. Nothing is saved any more, nor loaded, until
+  /// the journal is opened again.
+  virtual Status health() const = 0;
+
   virtual Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) = 0;
   virtual Task<Result<std::vector<DiskRecord>>> load_disks() = 0;
   virtual Task<Status> save_disk(const DiskRecord& record) = 0;
@@ -180,6 +185,11 @@ class Journal {
   virtual Task<Status> distrust_sets() = 0;
   virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
 };
+
+/// Of a save that failed: nothing was attempted, so the records are what they were.
+inline bool not_attempted(const Error& error) {
+  return error.code() == ErrorCode::kPrecondition || error.code() == ErrorCode::kInvalid;
+}
 
 /// Opens or creates the journal in `directory`. kBusy: held by another process (named) or this one;
 /// kProtocol: damaged, or no journal; kPrecondition: written by a newer program. Messages name the

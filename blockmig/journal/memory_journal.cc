@@ -13,6 +13,8 @@ class MemoryJournal final : public Journal {
  public:
   explicit MemoryJournal(EventLoop& loop) : loop_(loop) {}
 
+  Status health() const override { return {}; }
+
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     const std::string key = disk_key(disk);
     offload pause(loop_, [] {});

@@ -63,6 +63,8 @@ class RocksJournal final : public Journal {
   /// Its tasks must have finished: they run on other threads.
   ~RocksJournal() override { BM_CHECK(running_ == 0); }
 
+  Status health() const override { return store_->health(); }
+
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     const Running guard(running_);
     const std::string key = disk_key(disk);

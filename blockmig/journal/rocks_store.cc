@@ -75,6 +75,11 @@ class RocksDbStore final : public RocksStore {
       : directory_(std::move(directory)), db_(std::move(db)) {}
   ~RocksDbStore() override { static_cast<void>(db_->Close()); }
 
+  Status health() const override {
+    const std::lock_guard<std::mutex> only(failure_mutex_);
+    return failure_;
+  }
+
   Result<std::optional<std::string>> get(const std::string& key) override {
     return guarded<std::optional<std::string>>([&]() -> Result<std::optional<std::string>> {
       std::string value;
@@ -149,8 +154,7 @@ class RocksDbStore final : public RocksStore {
     return guarded<void>([&]() -> Status {
       const rocksdb::Status done = function();
       if (done.ok()) return {};
-      failed_ = true;
-      return translate(done, what(action));
+      return fail(translate(done, what(action)));
     });
   }
 
@@ -158,21 +162,29 @@ class RocksDbStore final : public RocksStore {
   template <typename T, typename Function>
   Result<T> guarded(Function function) {
     const std::lock_guard<std::mutex> only(mutex_);
-    if (failed_) {
-      return Error(ErrorCode::kIo, what("a write failed before; its effect is unknown until the "
-                                        "journal is opened again"));
+    if (const Status before = health(); !before) {
+      return Error(ErrorCode::kPrecondition,
+                   "nothing is recorded until the journal is opened again by a restart, because a "
+                   "write failed before: " +
+                       before.error().message());
     }
     try {
       return function();
     } catch (const std::exception& thrown) {
-      failed_ = true;
-      return Error(ErrorCode::kIo, what(thrown.what()));
+      return fail(Error(ErrorCode::kIo, what(thrown.what())));
     }
+  }
+
+  Error fail(Error error) {
+    const std::lock_guard<std::mutex> only(failure_mutex_);
+    failure_ = error;
+    return error;
   }
 
   const std::string directory_;
   std::mutex mutex_;
-  bool failed_ = false;
+  mutable std::mutex failure_mutex_;  ///< never held over I/O
+  Status failure_;
   std::unique_ptr<rocksdb::DB> db_;
 };
 

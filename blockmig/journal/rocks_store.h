@@ -3,8 +3,8 @@
 //
 // Every method blocks; RocksJournal calls them off the loop. Writes are serial, and each is synced
 // before it returns (check_wal() rests on that). After a write has failed its effect is unknown, so
-// every later call fails too, until the store is opened again: a retried sync that succeeds proves
-// nothing (I11). Thread rule: any thread.
+// every later call fails too, unattempted (kPrecondition), until the store is opened again: a
+// retried sync that succeeds proves nothing (I11). Thread rule: any thread.
 #pragma once
 
 #include <memory>
@@ -23,6 +23,9 @@ class RocksStore {
   using Record = std::pair<std::string, std::string>;  ///< key, value
 
   virtual ~RocksStore() = default;
+
+  /// What the first failure said. Never waits, also while a write is under way.
+  virtual Status health() const = 0;
 
   virtual Result<std::optional<std::string>> get(const std::string& key) = 0;
   /// Ascending by key.

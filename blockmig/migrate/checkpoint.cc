@@ -68,6 +68,8 @@ Task<void> JobCheckpoint::detach() {
 
 Task<Status> JobCheckpoint::run_once() {
   if (!armed_ || held_ || running_ || migration_.replica->trouble()) co_return Status();
+  const bool records = !log_->abandoned() && migration_.journal.health().ok();
+  if (!records && !planted(PlantedBug::kRetiresAfterJournal)) co_return Status();
   running_ = true;
   const Status done = co_await checkpoint();
   running_ = false;

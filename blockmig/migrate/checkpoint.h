@@ -10,6 +10,8 @@
 //                  in one
 //                A chunk is recorded as clean only if it was equal before the flushes: after a
 //                power loss it is the same on both sides, whatever their caches held.
+//                Nothing any more once the journal has failed: the log stays as it is, and a write
+//                into a region that has left makes the records void (ActivityLog)
 //   hold()       no checkpoint runs until release(): for a switchover
 //   detach()     before the bitmap goes
 //

@@ -88,6 +88,18 @@ DiskRecord record_of_decision(const Migration& migration) {
   return record;
 }
 
+/// Just before the fence: a journal that takes nothing any more (a full filesystem) fails the job
+/// here, where the guest does not notice. Found out by the decision itself it would close the disk,
+/// because nobody could tell whether that was written.
+Task<Status> try_journal(Migration& migration) {
+  if (planted(PlantedBug::kRefusalIsUnknown)) co_return Status();
+  JournalBatch batch;
+  batch.jobs.push_back(record_of_job(migration, std::string(to_string(migration.status.state))));
+  const Status saved = co_await migration.journal.commit(batch);
+  if (saved.ok()) co_return saved;
+  co_return saved.error().with_context("the disk stays on its source, for nothing can be decided");
+}
+
 /// Writes the decision. On return the journal says who owns the disk, or nobody may serve it.
 Task<Result<SwitchOutcome>> decide(Migration& migration) {
   const DiskRecord record = record_of_decision(migration);
@@ -101,13 +113,18 @@ Task<Result<SwitchOutcome>> decide(Migration& migration) {
   batch.removed_sets = records_of(record.disk, migration.status.id);
   const Status saved = co_await migration.journal.commit(batch);
   if (saved.ok()) co_return SwitchOutcome::kSwitched;
+  if (not_attempted(saved.error()) && !planted(PlantedBug::kRefusalIsUnknown)) {
+    migration.deciding = false;
+    co_return saved.error().with_context(
+        "the disk stays on its source, for nothing can be decided");
+  }
   const auto found = co_await migration.journal.load_disk(record.disk);
   if (!found.ok()) {
     migration.disk.gate().shut();
     co_return found.error().with_context(
-        "the owner of disk " + record.disk +
-        " is unknown: writing the decision failed and the journal cannot be read; the disk stays "
-        "closed until a restart has read it");
+        "the owner of disk " + record.disk + " is unknown: writing the decision failed (" +
+        saved.error().message() +
+        ") and the journal cannot be read; the disk stays closed until a restart has read it");
   }
   if (found->has_value() && (*found)->epoch == record.epoch) co_return SwitchOutcome::kSwitched;
   migration.deciding = false;
@@ -238,6 +255,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
   if (too_much_now && copies_all_dirty(migration) && migration.status.mode != Mode::kCold)
     co_return SwitchOutcome::kPostponed;
+  const Status recordable = co_await try_journal(migration);
+  if (!recordable.ok()) co_return recordable.error();
 
   if (migration.opener && !planted(PlantedBug::kSwitchNotAnnounced)) {
     co_await migration.opener->announce_switch();

@@ -10,7 +10,9 @@
 //
 // Before the decision every failure leaves the source serving (I8). The decision is one synced
 // record in the journal; if writing it fails, the journal is read again, and if that is impossible
-// the gate stays shut: nobody may serve a disk whose owner is unknown (I3, I7).
+// the gate stays shut: nobody may serve a disk whose owner is unknown (I3, I7). A journal that had
+// failed before refuses the decision unattempted: the owner is known, and the gate opens on the
+// source. To find that out without the guest, something is recorded just before the fence.
 // Thread rule: the disk's loop.
 #pragma once
 

@@ -39,6 +39,7 @@ PROMISED = {
     "blockmig_migration_throttled_seconds_total": "counter",
     "blockmig_migration_eta_seconds": "gauge",
     "blockmig_migration_switchover_stall_seconds": "histogram",
+    "blockmig_journal_healthy": "gauge",
     "blockmig_journal_sync_duration_seconds": "histogram",
     "blockmig_build_info": "gauge",
     "process_cpu_seconds_total": "counter",

@@ -24,6 +24,8 @@ Guest::Range Guest::draw_range() {
 
 Task<void> Guest::work() {
   while (!stopped_) {
+    const std::uint64_t errors = errors_;
+    const TimePoint begun = loop_.now();
     const std::uint64_t dice = random_.below(100);
     if (dice < 35) {
       co_await read_once();
@@ -37,6 +39,9 @@ Task<void> Guest::work() {
       co_await flush_once();
     }
     ++requests_;
+    // A closed disk refuses at once: it must not be asked again in the same instant for ever.
+    const bool refused = errors_ > errors && loop_.now() == begun;
+    if (refused) co_await sleep_for(loop_, std::chrono::milliseconds(1));
     if (plan_.max_think > Duration::zero()) {
       const Duration think(static_cast<Duration::rep>(
           random_.below(static_cast<std::uint64_t>(plan_.max_think.count()) + 1)));

@@ -23,14 +23,21 @@ Result<std::vector<Record>> load_all(const JournalRecords& records, const std::s
 
 }  // namespace
 
-Task<void> SimJournal::take_time() {
+Status SimJournal::health() const {
+  if (!failed_) return {};
+  return Error(ErrorCode::kPrecondition, "the journal failed before: nothing was attempted");
+}
+
+Task<Status> SimJournal::take_time() {
   const Duration wait = std::chrono::microseconds(random_.between(10, 5000));
   co_await sleep_for(loop_, wait);
+  co_return health();
 }
 
 Task<Result<std::optional<DiskRecord>>> SimJournal::load_disk(const std::string& disk) {
   const std::string key = disk_key(disk);
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   const auto place = records_.find(key);
   if (place == records_.end()) co_return std::optional<DiskRecord>();
   const auto record = decode_disk(place->first, place->second);
@@ -39,7 +46,8 @@ Task<Result<std::optional<DiskRecord>>> SimJournal::load_disk(const std::string&
 }
 
 Task<Result<std::vector<DiskRecord>>> SimJournal::load_disks() {
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   co_return load_all<DiskRecord>(records_, disk_key(""), &decode_disk);
 }
 
@@ -58,7 +66,8 @@ Task<Status> SimJournal::remove_disk(const std::string& disk) {
 }
 
 Task<Result<std::vector<JobRecord>>> SimJournal::load_jobs() {
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   co_return load_all<JobRecord>(records_, job_key(""), &decode_job);
 }
 
@@ -66,7 +75,8 @@ Task<Status> SimJournal::save_job(const JobRecord& record) {
   const Result<std::string> value = encode_job(record);
   if (!value.ok()) co_return value.error();
   const std::string key = job_key(record.id);
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn;
   if (alive) records_[key] = *value;
   co_return Status();
 }
@@ -80,16 +90,23 @@ Task<Status> SimJournal::commit(const JournalBatch& batch) {
 }
 
 Task<Status> SimJournal::apply(EncodedBatch batch) {
-  const bool fails = random_.below(1'000'000) < save_error_ppm;
+  if (failed_) {
+    const Status refused = co_await take_time();
+    co_return refused;
+  }
+  const bool last = std::exchange(failing_, false);
+  failed_ = last;
+  const bool fails = last || random_.below(1'000'000) < save_error_ppm;
   const bool happens = !fails || random_.chance(1, 2);
-  if (happens && on_decision) {
-    for (const auto& [key, value] : batch.puts) {
-      const auto record = decode_disk(key, value);
-      if (record.ok()) on_decision(*record);
-    }
+  for (const auto& [key, value] : batch.puts) {
+    const auto record = decode_disk(key, value);
+    if (!record.ok()) continue;
+    if (happens && on_decision) on_decision(*record);
+    if (last && on_unknown) on_unknown();
   }
   if (!alive) co_return Error(ErrorCode::kIo, "the daemon has crashed");
-  co_await take_time();
+  const Status turn = co_await take_time();
+  static_cast<void>(turn);  // it was admitted before
   if (happens && (alive || random_.chance(1, 2))) {
     apply_batch(batch, records_);
     on_applied();
@@ -108,7 +125,8 @@ Task<Status> SimJournal::change_regions(const RegionChange& change) {
 Task<Result<std::vector<RegionContainer>>> SimJournal::load_regions(const std::string& disk,
                                                                     const std::string& name) {
   const std::string prefix = regions_prefix(disk, name);
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   co_return load_all<RegionContainer>(records_, prefix, &decode_region);
 }
 
@@ -121,7 +139,8 @@ Task<Status> SimJournal::remove_regions(const std::string& disk, const std::stri
 
 Task<Result<std::optional<HydrationRecord>>> SimJournal::load_hydration(const std::string& disk) {
   const std::string key = hydration_key(disk);
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   const auto place = records_.find(key);
   if (place == records_.end()) co_return std::optional<HydrationRecord>();
   const auto record = decode_hydration(place->first, place->second);
@@ -147,19 +166,22 @@ Task<Status> SimJournal::remove_hydration(const std::string& disk) {
 
 Task<Result<std::vector<RegionSetRecord>>> SimJournal::load_sets(const std::string& disk) {
   const std::string prefix = set_prefix(disk);
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   co_return load_all<RegionSetRecord>(records_, prefix, &decode_set);
 }
 
 Task<Status> SimJournal::distrust_sets() {
-  co_await take_time();
+  const Status turn = co_await take_time();
+  static_cast<void>(turn);  // it needs nothing that a failed journal lacks
   if (alive) blockmig::distrust_sets(records_);
   co_return Status();
 }
 
 Task<Result<std::vector<NoteRecord>>> SimJournal::load_notes(const std::string& topic) {
   const std::string prefix = note_key(topic, "");
-  co_await take_time();
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
   co_return load_all<NoteRecord>(records_, prefix, &decode_note);
 }
 

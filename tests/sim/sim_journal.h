@@ -26,12 +26,20 @@ class SimJournal final : public Journal {
   /// Called with the record when a decision is about to become durable: the gate is closed, and the
   /// target must equal the source bit for bit (I4).
   std::function<void(const DiskRecord&)> on_decision;
+  /// Called when it fails for good in a decision: nobody can tell whether that was written.
+  std::function<void()> on_unknown;
   /// Called when something has become durable.
   std::function<void()> on_applied = [] {};
   std::uint32_t save_error_ppm = 0;
+  /// The next save fails, and from then on nothing is attempted, as on a filesystem that is full.
+  /// reopen() ends it.
+  void fail_for_good() { failing_ = true; }
+  bool failed() const { return failed_; }
+  void reopen() { failing_ = failed_ = false; }
   /// False: its daemon has crashed. What was under way happens or not; nothing else does.
   bool alive = true;
 
+  Status health() const override;
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override;
   Task<Result<std::vector<DiskRecord>>> load_disks() override;
   Task<Status> save_disk(const DiskRecord& record) override;
@@ -61,11 +69,14 @@ class SimJournal final : public Journal {
  private:
   /// The error is drawn apart from the effect: a failed save may have happened all the same.
   Task<Status> apply(EncodedBatch batch);
-  Task<void> take_time();
+  /// The error: it has failed for good.
+  Task<Status> take_time();
 
   EventLoop& loop_;
   Random& random_;
   JournalRecords& records_;
+  bool failing_ = false;
+  bool failed_ = false;
 };
 
 }  // namespace blockmig::sim

@@ -84,6 +84,8 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"merge-before-presence", PlantedBug::kMergeBeforePresence},
     {"merge-manifest-late", PlantedBug::kMergeManifestLate},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
+    {"retires-after-journal", PlantedBug::kRetiresAfterJournal},
+    {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };
 
@@ -126,8 +128,9 @@ Arguments parse(int count, char** words) {
       arguments.settling = arguments.mode == "settle";
       arguments.run.bitmaps = arguments.mode == "bitmaps";
       arguments.run.returns = arguments.mode == "return";
+      arguments.run.journal_fails = arguments.mode == "journal";
       const bool special = arguments.hydration || arguments.settling || arguments.run.bitmaps ||
-                           arguments.run.returns;
+                           arguments.run.returns || arguments.run.journal_fails;
       if (arguments.mode != "any" && !special) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
@@ -184,6 +187,8 @@ int main(int count, char** words) {
   if (arguments.expect_found) std::signal(SIGABRT, found_by_a_check);
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
+    // With a bitmap there is a second log that must outlive the journal.
+    if (arguments.run.journal_fails) arguments.run.bitmaps = seed % 2 == 0;
     RunResult result = run_once(arguments);
     if (arguments.twice && run_once(arguments).trace_hash != result.trace_hash) {
       result.violation = "two runs of one seed differ: something is not simulated";

@@ -22,6 +22,7 @@ struct RunOptions {
   std::optional<Verify> verify;  ///< drawn if empty
   bool bitmaps = false;          ///< a persistent bitmap records, in any mode
   bool returns = false;          ///< moves record the way back, and some take it
+  bool journal_fails = false;    ///< for good, in every life of the daemon until the last
   bool verbose = false;
 };
 

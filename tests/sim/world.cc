@@ -42,6 +42,7 @@ World::World(const RunOptions& options)
     switched_ = true;
     check_equal(record);
   };
+  journal_.on_unknown = [this] { switched_ = owner_unknown_ = true; };
 }
 
 World::~World() = default;
@@ -74,7 +75,8 @@ JobOptions World::draw_options() {
   static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
                                     Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
   // A way back is kept of the first four alone.
-  const std::size_t modes = options_.returns ? 4 : std::size(kModes);
+  const bool only_moves = options_.returns || options_.journal_fails;
+  const std::size_t modes = only_moves ? 4 : std::size(kModes);
   options.mode = options_.mode.value_or(kModes[random_.below(modes)]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
                                          OnStall::kPostcopy};
@@ -110,8 +112,8 @@ JobOptions World::draw_options() {
   options.retry_for = std::chrono::milliseconds(random_.below(2000));
   if (options_.returns) {
     options.keep_record = !options.point_in_time;
-    if (options.on_stall == OnStall::kPostcopy) options.on_stall = OnStall::kThrottle;
   }
+  if (only_moves && options.on_stall == OnStall::kPostcopy) options.on_stall = OnStall::kThrottle;
   return options;
 }
 
@@ -294,7 +296,12 @@ Task<void> World::migrate_once() {
   }
   note("started " + *job + " mode " + std::string(to_string(options.mode)));
   planned_[*job] = {options, target_};
+  if (options_.journal_fails) {
+    auto fails = fail_journal_later();
+    disturbances_.spawn(std::move(fails));
+  }
   co_await see_job_through(*job);
+  if (journal_.failed() && !crashed_) co_await live_without_journal();
 }
 
 /// Until it ended, or the daemon crashed.

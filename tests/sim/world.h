@@ -12,6 +12,8 @@
 //             and exactly what it had, after a restart in order (I5)
 //   returns   the record of a store that was left has every chunk where the disk differs from it,
 //             after any crash (I5); a move back ends in equal stores like any other (I4)
+//   journal   once it has failed for good, guests are served on, and no decision is made or thought
+//             possible; only where it fails in a decision the disk closes (I3, I8)
 //   liveness  with all faults healed, every job ends
 #pragma once
 
@@ -100,6 +102,8 @@ class World final : public SimRun {
   std::shared_ptr<FaultDevice> find_way_back();
   void check_way_back(const FaultDevice& left, const DirtyBitmap& changed);
   Task<void> reopen_records();
+  Task<void> fail_journal_later();
+  Task<void> live_without_journal();
 
   History history_;
   std::vector<std::shared_ptr<FaultDevice>> stores_;
@@ -125,9 +129,10 @@ class World final : public SimRun {
   std::map<std::string, std::shared_ptr<ChunkDigests>> manifests_;  ///< by image
   bool crashed_ = false;
   bool power_lost_ = false;
-  bool switched_ = false;  ///< the target's faults may be the guest's
-  bool ended_ = false;     ///< too late for a crash
-  unsigned away_ = 0;      ///< how often the next target cannot be opened
+  bool switched_ = false;       ///< the target's faults may be the guest's
+  bool ended_ = false;          ///< too late for a crash
+  bool owner_unknown_ = false;  ///< the journal failed in a decision: the disk is closed
+  unsigned away_ = 0;           ///< how often the next target cannot be opened
   TaskScope disturbances_;
   std::uint64_t instant_ = 0;  ///< of the generation that is copied
   bool source_may_fail_ = false;

@@ -89,6 +89,7 @@ Task<void> World::close_bitmap() {
   const Status closed = co_await keeper_->close(std::move(identity));
   const bool exact = closed.ok();  // else as after a crash: no mark is missing
   journal_.save_error_ppm = 0;
+  journal_.reopen();
   const bool changed = exact && random_.chance(1, 2);
   Disk next(loop_, "disk", std::make_unique<SharedDevice>(owner_), disk_->store_uri(),
             disk_->epoch());

@@ -88,6 +88,8 @@ Task<void> World::restart() {
   for (const auto& store : stores_) store->reopen();
   journal_.alive = owners_.alive = true;
   journal_.save_error_ppm = 0;
+  journal_.reopen();
+  owner_unknown_ = false;
   crashed_ = false;
   const auto found = co_await journal_.load_disk("disk");
   DiskRecord record;

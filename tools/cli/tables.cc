@@ -311,7 +311,12 @@ std::string overview_text(const Overview& overview, bool wide) {
   if (daemon.bwlimit_bytes_per_second != 0) {
     text += ", copies at most " + format_rate(daemon.bwlimit_bytes_per_second);
   }
-  text += "\n\n" + disks_table(overview.disks, wide);
+  text += "\n";
+  if (!daemon.journal_error.empty()) {
+    text += "the journal has failed, nothing is recorded until the daemon is restarted: " +
+            daemon.journal_error + "\n";
+  }
+  text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);
   if (!overview.jobs.empty()) text += "\n" + jobs_table(overview.jobs, wide);

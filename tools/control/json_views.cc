@@ -126,6 +126,7 @@ Json json_of(const DaemonView& daemon) {
   json["uptime_seconds"] = daemon.uptime_seconds;
   json["listen"] = daemon.listen;
   json["bwlimit_bytes_per_second"] = daemon.bwlimit_bytes_per_second;
+  json["journal_error"] = daemon.journal_error;
   return json;
 }
 
@@ -158,6 +159,7 @@ Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   inner.read("uptime_seconds", daemon.uptime_seconds);
   inner.read("listen", daemon.listen);
   inner.read("bwlimit_bytes_per_second", daemon.bwlimit_bytes_per_second);
+  inner.read("journal_error", daemon.journal_error);
   return inner.status();
 }
 

@@ -152,6 +152,8 @@ struct DaemonView {
   std::vector<std::string> listen;
   std::string owner{};  ///< identity of the state folder, as in the stamps beside its images
   std::uint64_t bwlimit_bytes_per_second = 0;  ///< of all jobs together; 0: none
+  /// Why nothing is recorded any more; empty: the journal works.
+  std::string journal_error{};
   friend bool operator==(const DaemonView&, const DaemonView&) = default;
 };
 

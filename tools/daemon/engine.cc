@@ -66,7 +66,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
           on_stop_request, options.on_handover_request),
       on_stop_request_(std::move(on_stop_request)),
-      report_(loop, migrations_, disks_, connections_, disk_service_.rates(), log),
+      report_(loop, *journal_, migrations_, disks_, connections_, disk_service_.rates(), log),
       report_end_(loop) {}
 
 Task<Status> Engine::open() {
@@ -155,6 +155,9 @@ DaemonView Engine::describe() const {
   view.uptime_seconds = std::chrono::duration<double>(loop_.now() - started_).count();
   view.listen = disk_service_.addresses();
   view.bwlimit_bytes_per_second = jobs_.bandwidth().rate();
+  if (const Status journal = journal_->health(); !journal) {
+    view.journal_error = journal.error().message();
+  }
   return view;
 }
 

@@ -38,8 +38,19 @@ Task<void> EventReport::run(CancelSource& cancel) {
 void EventReport::look() {
   connections_.tick();
   rates_.sample(loop_.now());
+  look_at_journal();
   for (const JobStatus& job : jobs_.list()) look_at_job(job);
   for (const auto& disk : disks_.disks()) look_at_store(*disk);
+}
+
+/// Once: it does not work again in this process.
+void EventReport::look_at_journal() {
+  const Status health = journal_.health();
+  if (health.ok() || std::exchange(seen_journal_failure_, true)) return;
+  log_.error(
+      "the journal has failed: disks are served on, but nothing is recorded and no move can "
+      "be decided until the daemon is restarted: " +
+      health.error().message());
 }
 
 void EventReport::look_at_store(ServedDisk& disk) {

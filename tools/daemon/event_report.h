@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // EventReport: looks a few times a second at what goes on: logs jobs that change state, phase or
-// verdict, by comparing snapshots, so that no layer below has to know about logs; gives the
-// ConnectionLog and the DiskRates their turns. Lifecycle: run() until cancelled. Thread rule: the
-// loop.
+// verdict, stores and a journal that fail, by comparing snapshots, so that no layer below has to
+// know about logs; gives the ConnectionLog and the DiskRates their turns. Lifecycle: run() until
+// cancelled. Thread rule: the loop.
 #pragma once
 
 #include <map>
@@ -19,9 +19,10 @@ namespace blockmig {
 
 class EventReport final {
  public:
-  EventReport(EventLoop& loop, const MigrationService& jobs, const DiskSet& disks,
-              ConnectionLog& connections, DiskRates& rates, Log& log)
+  EventReport(EventLoop& loop, const Journal& journal, const MigrationService& jobs,
+              const DiskSet& disks, ConnectionLog& connections, DiskRates& rates, Log& log)
       : loop_(loop),
+        journal_(journal),
         jobs_(jobs),
         disks_(disks),
         connections_(connections),
@@ -39,15 +40,18 @@ class EventReport final {
     std::string verdict;
   };
 
+  void look_at_journal();
   void look_at_job(const JobStatus& job);
   void look_at_store(ServedDisk& disk);
 
   EventLoop& loop_;
+  const Journal& journal_;
   const MigrationService& jobs_;
   const DiskSet& disks_;
   ConnectionLog& connections_;
   DiskRates& rates_;
   Log& log_;
+  bool seen_journal_failure_ = false;
   std::map<std::string, SeenJob> seen_jobs_;
   std::map<std::string, std::string> seen_trouble_;  ///< of a store, by disk
 };

@@ -81,6 +81,10 @@ std::string metrics_text(const MetricsSnapshot& snapshot) {
   add_disk_metrics(snapshot, families);
   add_migration_metrics(snapshot, families);
   families
+      .gauge("blockmig_journal_healthy",
+             "0 once a write of the journal has failed: nothing is recorded until a restart.")
+      .add(snapshot.daemon.journal_error.empty() ? 1.0 : 0.0);
+  families
       .histogram("blockmig_journal_sync_duration_seconds",
                  "How long it took to bring a record of the journal onto stable storage.")
       .add(snapshot.journal_saves);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -39,6 +40,7 @@ class CountingJournal final : public ForwardingJournal {
   }
   Task<Status> distrust_sets() override {
     ++distrusted;
+    on_distrust();
     if (distrust_fails) co_return Error(ErrorCode::kIo, "planned");
     const Status done = co_await inner().distrust_sets();
     co_return done;
@@ -49,6 +51,7 @@ class CountingJournal final : public ForwardingJournal {
   bool failures_happen = false;
   int distrusted = 0;
   bool distrust_fails = false;
+  std::function<void()> on_distrust = [] {};
 };
 
 class ActivityLogTest : public testing::Test {
@@ -168,6 +171,31 @@ TEST_F(ActivityLogTest, AJournalThatKeepsFailingIsDistrustedAndWritesGoOn_I8) {
   EXPECT_EQ(recorded(), (Regions{999})) << "the set is void";
   EXPECT_TRUE(activate(3).ok());
   EXPECT_FALSE(retire().ok()) << "nothing is recorded any more";
+}
+
+TEST_F(ActivityLogTest, NothingLeavesALogThatWasGivenUp_I8) {
+  EXPECT_TRUE(activate(1).ok());
+  journal_.failures = 1000;
+  EXPECT_TRUE(activate(2).ok());
+  const int commits = journal_.commits;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_FALSE(retire(i == 2).ok()) << "and the next one begins all the same";
+    EXPECT_EQ(log_.active_regions(), kRegions);
+    EXPECT_TRUE(log_.covers(at(5), kRegion)) << "a write has nothing to wait for";
+  }
+  EXPECT_EQ(journal_.commits, commits);
+}
+
+TEST_F(ActivityLogTest, WhatBeganToLeaveWhileTheLogWasGivenUpComesBack_I8) {
+  EXPECT_TRUE(activate(1).ok());
+  EXPECT_TRUE(retire().ok());  // from now on nobody has touched it
+  journal_.failures = 1000;
+  journal_.on_distrust = [this] { log_.begin_retire(false); };
+  EXPECT_TRUE(activate(2).ok());
+  EXPECT_TRUE(log_.covers(at(1), 1));
+  EXPECT_FALSE(run_task(loop_, log_.commit(JournalBatch())).ok());
+  EXPECT_FALSE(retire().ok());
+  EXPECT_EQ(log_.active_regions(), kRegions);
 }
 
 TEST_F(ActivityLogTest, AWriteThatCanNeitherBeRecordedNorDistrustedFails_I5) {

@@ -60,12 +60,20 @@ TEST_F(JournalSyncTest, AFailedSyncIsAFailedSaveAndStaysOne_I11) {
   {
     const auto journal = open();
     EXPECT_TRUE(save(*journal, disk("a", 1)).ok());
+    EXPECT_TRUE(journal->health().ok());
     syncs_to_fail = 1;
     const Status failed = save(*journal, disk("a", 2));
     EXPECT_EQ(syncs_to_fail.load(), 0);
     ASSERT_FALSE(failed.ok());
     EXPECT_EQ(failed.error().code(), ErrorCode::kIo);
-    for (int i = 0; i < 3; ++i) EXPECT_FALSE(save(*journal, disk("b", 1)).ok());
+    EXPECT_FALSE(not_attempted(failed.error()));
+    ASSERT_FALSE(journal->health().ok());
+    EXPECT_EQ(journal->health().error().message(), failed.error().message());
+    for (int i = 0; i < 3; ++i) {
+      const Status refused = save(*journal, disk("b", 1));
+      ASSERT_FALSE(refused.ok());
+      EXPECT_TRUE(not_attempted(refused.error())) << "the owner of b is as it was";
+    }
     EXPECT_FALSE(run_task(loop_, journal->remove_disk("a")).ok());
     EXPECT_FALSE(run_task(loop_, journal->load_disks()).ok());
     EXPECT_FALSE(run_task(loop_, journal->load_disk("a")).ok());

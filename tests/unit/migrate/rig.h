@@ -41,10 +41,12 @@ class TestOpener final : public TargetOpener {
 struct Rig {
   static constexpr std::uint64_t kSize = 4 * kMiB + 777;
 
-  explicit Rig(std::uint64_t size = kSize)
+  using MakeJournal = std::unique_ptr<Journal> (*)(EventLoop&);
+
+  explicit Rig(std::uint64_t size = kSize, MakeJournal make_journal = &make_memory_journal)
       : source(std::make_shared<FaultDevice>(loop, random, "source", size)),
         target(std::make_shared<FaultDevice>(loop, random, "target", size)),
-        journal(make_memory_journal(loop)),
+        journal(make_journal(loop)),
         disk(loop, "vm1", std::make_unique<SharedDevice>(source), "test:source", 1),
         board(loop, *journal) {
     std::vector<std::byte> content(size);

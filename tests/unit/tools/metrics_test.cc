@@ -128,6 +128,13 @@ TEST(Metrics, ShowWhatADiskHasServed) {
   EXPECT_EQ(page.at(R"(blockmig_migration_throttled_seconds_total{disk="vm1"})"), 1.5);
 }
 
+TEST(Metrics, AFailedJournalIsZero) {
+  MetricsSnapshot snapshot;
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_journal_healthy"), 1);
+  snapshot.daemon.journal_error = "no room";
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_journal_healthy"), 0);
+}
+
 TEST(Metrics, HistogramsAreInSecondsCumulativeAndComplete) {
   MetricsSnapshot snapshot;
   snapshot.disks.push_back(busy_disk("vm1"));

@@ -93,6 +93,14 @@ TEST(StatusTables, TheOverviewShowsRatesLatenciesAndClients) {
   EXPECT_THAT(overview_text(overview, false), Not(HasSubstr("PEER")));
 }
 
+TEST(StatusTables, TheOverviewSaysThatTheJournalHasFailed) {
+  Overview overview;
+  EXPECT_THAT(overview_text(overview, false), Not(HasSubstr("journal")));
+  overview.daemon.journal_error = "no room";
+  EXPECT_THAT(overview_text(overview, false), HasSubstr("the journal has failed"));
+  EXPECT_THAT(overview_text(overview, false), HasSubstr("no room"));
+}
+
 TEST(StatusTables, ADisksKindsOfRequestsAreShownIfItHasHadAny) {
   const std::string table = ops_table(busy_disk());
   EXPECT_THAT(table, HasSubstr("read"));
