@@ -23,7 +23,6 @@ class Host(lives.Daemon):
         super().__init__(os.path.join(mount, "state"), os.path.join(folder, "blockmigd.log"))
         self.source = daemon.make_image(os.path.join(folder, "source.img"), REGIONS * REGION, holes=False)
         self.target = os.path.join(folder, "target.img")
-        self.uri = f"nbd+unix:///vm1?socket={self.state}/nbd.sock"
         self.hog = os.path.join(mount, "hog")
         with open(self.source, "rb") as image:
             self.known = bytearray(image.read())
@@ -34,7 +33,7 @@ class Host(lives.Daemon):
         at = region * REGION + self._next % 8 * BLOCK
         byte = self._next % 251 + 1
         self._next += 1
-        daemon.ok("nbdsh", "-u", self.uri, "-c",
+        daemon.ok("nbdsh", "-u", self.uri(), "-c",
                   f"h.pwrite(bytes([{byte}]) * {BLOCK}, {at}); h.flush(); "
                   f"assert h.pread({BLOCK}, {at}) == bytes([{byte}]) * {BLOCK}", timeout=PATIENCE_SECONDS,
                   env={"PATH": "/usr/bin:" + os.environ.get("PATH", "")})
@@ -59,10 +58,6 @@ class Host(lives.Daemon):
         daemon.until(lambda: self.job()["state"] not in ("running", "paused"), "the move to end", pause=0.1)
         return self.job()
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=PATIENCE_SECONDS)
-
     def failure_is_told(self):
         """In every way, and in the log once."""
         assert JOURNAL_FAILED in self.cli("status").stdout
@@ -74,7 +69,7 @@ class Host(lives.Daemon):
     def everything_is_served_after(self):
         """Room is made, the daemon started again: the move, whose end could not be recorded, goes on."""
         os.unlink(self.hog)
-        self.stop()
+        self.end()
         self.start()
         assert self.status()["daemon"]["journal_error"] == ""
         assert metrics.scrape(self).value("blockmig_journal_healthy") == 1
@@ -82,7 +77,7 @@ class Host(lives.Daemon):
         self.cli("set", "vm1", "bwlimit=none")
         self.wait_for_end()
         self.write(2)
-        self.stop()
+        self.end()
         with open(self.target, "rb") as image:
             assert image.read() == self.known, "the target is not what the guest has written"
 
@@ -118,17 +113,11 @@ for story in (abort_in_mid_copy, come_to_the_switchover):
             path = staticmethod(lambda name, place=place: os.path.join(place, name))
 
         with moves.small_filesystem(Place) as small:
-            here = Host(place, small)
-            here.start()
-            try:
-                served = here.cli("serve", "vm1", "--source", here.source)
-                assert served.returncode == 0, served.stderr
+            with Host(place, small) as here:
+                here.start()
+                here.ok("serve", "vm1", "--source", here.source)
                 story(here)
                 for written in range(REGIONS):
                     here.write(written)
-                assert here.source in here.cli("status", "vm1", "-o", "json").stdout
+                assert here.source in here.ok("status", "vm1", "-o", "json")
                 here.everything_is_served_after()
-            finally:
-                if here.process.poll() is None:
-                    here.process.kill()
-                    here.process.wait()

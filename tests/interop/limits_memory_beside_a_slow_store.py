@@ -39,7 +39,7 @@ with daemon.scratch() as folder, daemon.nbdkit(folder, "memory", str(SIZE)) as s
     with daemon.Daemon(folder, store.uri) as server:
         clients = [raw_nbd.attached(server.socket_path) for _ in range(CLIENTS)]
         assert all(raw_nbd.works(c) for c in clients)
-        before = raw_nbd.resident_bytes(server.pid)
+        before = daemon.resident_bytes(server.pid)
         store.freeze()
         daemon.until(lambda: stands_still(store.pid), "the store to stand still")
         too_far = raw_nbd.request(raw_nbd.WRITE, 1 << 32, SIZE - SECTOR, MIB, b"\xaa" * MIB)
@@ -54,7 +54,7 @@ with daemon.scratch() as folder, daemon.nbdkit(folder, "memory", str(SIZE)) as s
                     s.sendall(wrong * 1000)
                     answers = raw_nbd.receive(s, 1000 * 16)
                     assert answers[4:8] == EINVAL.to_bytes(4, "big")
-        grown = raw_nbd.resident_bytes(server.pid) - before
+        grown = daemon.resident_bytes(server.pid) - before
         assert grown < CLIENTS * OWN + 16 * MIB, f"{grown >> 20} MiB"
         store.thaw()
         for c, s in enumerate(clients):
