@@ -84,6 +84,13 @@ SESSIONS = {
     "absurd_write": FLAGS + GO + request(0, 1, 0, 0xffffffff, b"v" * 100),
     "bad_request_magic": FLAGS + GO + request(0, 3, 0, 0) + b"\0" * 28,
     "old_client": struct.pack(">I", 0) + option(1, b"disk0") + PLAIN,
+    "status_as_long_as_data": FLAGS + option(11) + SET + GO + extended(32, 7, 0, 140000, b"s" * 140000) +
+                              extended(0, 3, 0, 0),
+    "status_as_long_as_data_at_the_end": FLAGS + option(11) + SET + GO +
+                                         extended(32, 7, 299999, 140000, b"s" * 140000),
+    "sectors": FLAGS + option(11) + option(10, meta(b"sectors", b"base:allocation")) +
+               option(7, info(b"sectors", 3)) + extended(8, 7, 512, 100) + extended(8, 7, 0, 512) +
+               extended(0, 7, 512, 100) + extended(0, 0, 0, 100) + EXTENDED + extended(0, 2, 0, 0),
 }
 STARTTLS = option(5)
 # name: (mode, damaged byte, plain part, part inside TLS); see nbd_tls.cc

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A small export with a bitmap, for the fuzz targets of the NBD server.
+// Small exports with a bitmap, for the fuzz targets of the NBD server: "disk0", of any byte, and
+// "sectors", whose requests are in whole sectors.
 #pragma once
 
 #include <memory>
@@ -13,7 +14,9 @@ namespace blockmig::nbd {
 
 class FuzzExport final : public Export {
  public:
-  explicit FuzzExport(std::string name) : name_(std::move(name)), device_("memory", kSizeBytes) {
+  FuzzExport(std::string name, std::uint32_t min_io_bytes)
+      : name_(std::move(name)), device_("memory", kSizeBytes) {
+    device_.mutable_info().min_io_bytes = min_io_bytes;
     auto made = DirtyBitmap::create(kSizeBytes, kMinGranularityBytes);
     bitmap_ = std::move(*made);
     bitmap_->mark(8192, 1);
@@ -38,13 +41,15 @@ class FuzzExport final : public Export {
 
 class FuzzDirectory final : public ExportDirectory {
  public:
-  std::vector<std::shared_ptr<Export>> list() override { return {disk_}; }
+  std::vector<std::shared_ptr<Export>> list() override { return {disk_, sectors_}; }
   std::shared_ptr<Export> find(std::string_view name) override {
+    if (name == sectors_->name()) return sectors_;
     return name == disk_->name() || name.empty() ? disk_ : nullptr;
   }
 
  private:
-  std::shared_ptr<Export> disk_ = std::make_shared<FuzzExport>("disk0");
+  std::shared_ptr<Export> disk_ = std::make_shared<FuzzExport>("disk0", 1);
+  std::shared_ptr<Export> sectors_ = std::make_shared<FuzzExport>("sectors", 512);
 };
 
 }  // namespace blockmig::nbd

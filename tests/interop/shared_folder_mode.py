@@ -90,6 +90,11 @@ def main():
         assert daemon.same(local, original)
 
         image, original, local = moved(folder, "d", "on-demand")
+        # A disk that moves on as a whole needs the folder no more.
+        with daemon.Daemon(folder, local, name="d") as disk:
+            disk.migrate(local + ".third", "dbt")
+            daemon.until(lambda: manifest(image)["owner"] == "", "the folder to be let go")
+            assert equal(disk, original)
 
         image, original, local = moved(folder, "n", "never")
         # A restart goes on with the folder.

@@ -48,6 +48,12 @@ JobStatus status_of_record(const JobRecord& record) {
   return job;
 }
 
+/// What the disk still fetches from; empty: it is whole.
+std::string base_of(Disk& disk) {
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  return layer == nullptr ? std::string() : layer->record().base_uri;
+}
+
 }  // namespace
 
 Task<Status> MigrationService::load_history() {
@@ -150,13 +156,14 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   // The disk may have left while its target was looked at.
   const auto still = disks_.get(request.disk);
   if (!still) co_return still.error();
+  const std::string base_uri = base_of((*still)->disk());
   const Result<std::string> id =
       jobs_.start((*still)->disk(), std::move(opening->opener), request.options, to_json(request));
   if (!id) {
     co_await drop_bitmap(disks_, request.disk, opening->fresh);
     co_return id.error();
   }
-  reports_.spawn(keep_report(*id));
+  reports_.spawn(keep_report(*id, base_uri));
   co_return jobs_.status(*id);
 }
 
@@ -173,27 +180,35 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   if (!changed) log_.warning(changed.error().message(), {record.disk, record.id, 0});
   const auto disk = disks_.get(request->disk);
   if (!disk) co_return disk.error();
+  const std::string base_uri = base_of((*disk)->disk());
   const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener),
                                                        options, record, recovered);
   if (!id) {
     co_await drop_bitmap(disks_, request->disk, opening->fresh);
     co_return id.error();
   }
-  reports_.spawn(keep_report(*id));
+  reports_.spawn(keep_report(*id, base_uri));
   co_return Status();
 }
 
-Task<void> MigrationService::keep_report(std::string id) {
+/// The disk's own store is whole: what it fetched from is nobody's.
+Task<void> MigrationService::let_bases_go(const JobStatus& job, const std::string& base_uri) {
+  const bool from_layer = job.switched && !base_uri.empty() && base_uri != job.target_uri;
+  if (job.mode == Mode::kShared || from_layer) {
+    const std::string at_rest = from_layer ? base_uri : job.source_uri;
+    const Status released = co_await release_at_rest(loop_, at_rest, job.disk);
+    if (!released) log_.warning(released.error().message(), {job.disk, job.id, job.epoch});
+  }
+  if (owners_ == nullptr || !job.switched) co_return;
+  co_await owners_->leave_base(job.disk, job.source_uri);
+  if (from_layer) co_await owners_->leave_base(job.disk, base_uri);
+}
+
+Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
   const Result<JobStatus> job = co_await jobs_.wait(id);
   if (!job) co_return;
-  if (job->state == JobState::kDone && job->mode == Mode::kShared && job->depends_on.empty()) {
-    // The disk's own store is whole: the folder's image is nobody's.
-    const Status released = co_await release_at_rest(loop_, job->source_uri, job->disk);
-    if (!released) log_.warning(released.error().message(), {job->disk, id, job->epoch});
-  }
-  if (job->switched && job->state == JobState::kDone && job->depends_on.empty() &&
-      owners_ != nullptr) {
-    co_await owners_->leave_base(job->disk, job->source_uri);
+  if (job->state == JobState::kDone && job->depends_on.empty()) {
+    co_await let_bases_go(*job, base_uri);
   }
   JobRecord record;
   record.id = id;

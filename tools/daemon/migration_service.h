@@ -45,7 +45,7 @@ class MigrationService final {
   Task<Result<JobStatus>> start(MigrateRequest request);
 
   /// Keeps the report of a job that somebody else started, too.
-  void follow(const std::string& id) { reports_.spawn(keep_report(id)); }
+  void follow(const std::string& id) { reports_.spawn(keep_report(id, {})); }
 
   /// Goes on with a job of an earlier daemon, whose disk is served. After an error `recovered` is
   /// still the caller's.
@@ -83,7 +83,9 @@ class MigrationService final {
   /// The id of a job of this daemon that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
   /// Keeps a job's final report, for later daemons to show.
-  Task<void> keep_report(std::string id);
+  /// `base_uri`: what the disk fetched from when the job began; empty: it was whole.
+  Task<void> keep_report(std::string id, std::string base_uri);
+  Task<void> let_bases_go(const JobStatus& job, const std::string& base_uri);
   Result<JobStatus> after(const std::string& id, const Status& done) const;
   /// What the guest's requests take once the move is over; waits for that.
   Task<bool> look_after(const JobStatus& job);
