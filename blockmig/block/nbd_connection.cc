@@ -117,7 +117,8 @@ NbdConnection::NbdConnection(IoLoop& loop, NbdHandle handle, const std::string& 
       fd_(nbd_aio_get_fd(handle_.get())),
       watch_(loop.watch(fd_)),
       slots_(loop, kMaxInFlight),
-      dead_(loop) {
+      dead_(loop),
+      blocked_(loop) {
   pumps_.spawn(pump_readable());
   pumps_.spawn(pump_writable());
 }
@@ -138,6 +139,7 @@ Task<Status> NbdConnection::execute(NbdCommand command) {
       result = Error(code_from_errno(os_errno), uri_ + ": " + last_error_, os_errno);
     } else {
       note_death();  // sending may have found it
+      note_blocked();
       co_await pending;
       result = judge(command, pending);
     }
@@ -195,6 +197,15 @@ void NbdConnection::progress() {
   while (!death_ && step()) {
     note_death();
   }
+  note_blocked();
+}
+
+bool NbdConnection::wants_write() const {
+  return (nbd_aio_get_direction(handle_.get()) & LIBNBD_AIO_DIRECTION_WRITE) != 0;
+}
+
+void NbdConnection::note_blocked() {
+  if (!death_ && wants_write()) blocked_.pulse();
 }
 
 void NbdConnection::note_death() {
@@ -231,6 +242,7 @@ void NbdConnection::die(const std::string& reason) {
   for (Pending* pending : pending_) pending->finish(ENOTCONN);
   watch_->cancel();
   dead_.set();
+  blocked_.pulse();
 }
 
 void NbdConnection::cut() {
@@ -271,12 +283,16 @@ Task<void> NbdConnection::pump_readable() {
   }
 }
 
+/// A socket is writable nearly always: only who has something to send may wait for it, or it would
+/// keep the loop busy.
 Task<void> NbdConnection::pump_writable() {
   while (!death_) {
-    // Edges of reading usually report this direction too: look only when there is something to
-    // send.
-    if ((nbd_aio_get_direction(handle_.get()) & LIBNBD_AIO_DIRECTION_WRITE) != 0) progress();
+    if (wants_write()) progress();
     if (death_) break;
+    if (!wants_write()) {
+      co_await blocked_.wait();
+      continue;
+    }
     const bool go_on = co_await watch_->writable();
     if (!go_on) break;
   }

@@ -86,6 +86,8 @@ class NbdConnection final {
   void die(const std::string& reason);
   Task<void> pump_readable();
   Task<void> pump_writable();
+  bool wants_write() const;
+  void note_blocked();
   Status judge(const NbdCommand& command, const Pending& pending) const;
 
   IoLoop& loop_;
@@ -96,6 +98,7 @@ class NbdConnection final {
   TaskScope pumps_;
   Semaphore slots_;
   Event dead_;
+  Event blocked_;  ///< pulsed when something is left to send, and at death
   std::list<Pending*> pending_;
   std::optional<Error> death_;
   std::string last_error_;  ///< libnbd's text for the last call that failed
