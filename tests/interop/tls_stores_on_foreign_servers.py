@@ -36,6 +36,7 @@ with daemon.scratch() as keys_folder, served.served_disk() as (folder, server, i
     target = daemon.make_image(os.path.join(folder, "a.img"), os.path.getsize(image), seed=9)
     with daemon.nbdkit(folder, "--tls=require", f"--tls-psk={keys}", "file", target, name="a") as kit:
         server.migrate(tls_credentials.psk_uri(kit, keys, "bob"), "cold")
+        server.stop()  # first: nbdkit waits for its clients
     assert daemon.same(image, target)
 
 with daemon.scratch() as keys_folder, served.served_disk() as (folder, server, image):
@@ -56,6 +57,7 @@ with daemon.scratch() as keys_folder, served.served_disk() as (folder, server, i
         result = server.cli("migrate", daemon.EXPORT, "--to", named, "--mode", "cold")
         assert result.returncode != 0, "another name was believed"
         server.migrate(f"nbds://localhost:{port}/{daemon.EXPORT}?tls-certificates={client}", "cold")
+        server.stop()
     assert daemon.same(image, target)
 
 with daemon.scratch() as keys_folder, served.served_disk() as (folder, server, image):
@@ -66,4 +68,5 @@ with daemon.scratch() as keys_folder, served.served_disk() as (folder, server, i
                f"tls-creds-psk,id=t,dir={keys_folder},endpoint=server", "--tls-creds", "t", target]
     with daemon.NbdServer(command, path, os.path.join(folder, "q.log")):
         server.migrate(f"nbds+unix://alice@/{daemon.EXPORT}?socket={path}&tls-psk-file={keys}", "dbt")
+        server.stop()
     assert daemon.same(image, target)
