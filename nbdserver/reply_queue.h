@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ReplyQueue: the sending half of a connection. Replies are built in place in batch buffers and go
-// out together, one gathered write per batch (performance.md, point 1).
+// out together, one gathered write per batch.
 //
 // Use: reserve() room, fill it, commit() it; finish() once per request, after the last commit of
 // its reply. What is committed leaves in the order of the commits. While the queue is corked (the

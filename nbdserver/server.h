@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// NbdServer: accepts connections and runs one NbdSession on each.
+// NbdServer: accepts connections and runs one nbd::Session on each.
 //
 // Lifecycle: create, listen() any number of times, then stop(): no new connections, sessions finish
 // what is in flight, answer what they can and close; after a grace time the rest is cut. Hostile

@@ -7,10 +7,9 @@
 // end of the stream and errors end the intake, and then everything in flight finishes and is
 // answered before run() returns.
 //
-//   kServing ──begin_shutdown()──▶ kDraining     new requests get ESHUTDOWN; ends when nothing is
-//   in flight
-//       │                             │
-//       └──────── intake ends ────────┴──▶ kEnding ──▶ run() returns
+//   kServing ──begin_shutdown()──▶ kDraining   new requests get ESHUTDOWN, until none is in flight
+//       │ └─────park()──▶ kParking ───┐│        no more is taken; the stream stays open
+//       └──────── intake ends ────────┴┴─▶ kEnding ──▶ run() returns
 //
 // The caller closes the stream afterwards. Hostile input ends this connection only.
 // Thread rule: one loop.

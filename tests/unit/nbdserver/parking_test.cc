@@ -24,7 +24,7 @@ class ParkingTest : public testing::TestWithParam<int>, protected ServedRig {
     run_task(*loop_, first_->stop(100ms));
     run_task(*loop_, second_->stop(100ms));
     clients_.clear();
-    EXPECT_FALSE(std::filesystem::exists(folder_ + "/s.sock")) << "the last owner removes it";
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "s.sock")) << "the last owner removes it";
   }
   Result<ParkedServer> park(Duration patience = 5s) {
     return run_task(*loop_, first_->park(patience));

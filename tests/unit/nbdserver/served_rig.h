@@ -4,9 +4,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
-#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -19,16 +17,14 @@
 #include "fake_export.h"
 #include "fake_lane.h"
 #include "nbdserver/server.h"
+#include "tests/unit/shared/temporary_folder.h"
 #include "wire_bytes.h"
 
 namespace blockmig::nbd {
 
 class ServedRig {
  protected:
-  ~ServedRig() {
-    clients_.clear();
-    if (!folder_.empty()) std::filesystem::remove_all(folder_);
-  }
+  ~ServedRig() { clients_.clear(); }
 
   /// The loop, `threads` more of them, and "disk0", which is `device`; it must outlive the servers.
   void prepare(LoopKind kind, int threads, BlockDevice& device) {
@@ -46,10 +42,7 @@ class ServedRig {
       return std::make_shared<FakeLane>(device, *loop_, other, readers_);
     };
     directory_.exports_.push_back(disk_);
-    char folder[] = "/tmp/nbdserver-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder), nullptr);
-    folder_ = folder;
-    address_ = *SocketAddress::parse("unix:" + folder_ + "/s.sock");
+    address_ = *SocketAddress::parse("unix:" + folder_ / "s.sock");
   }
   void send(Stream& stream, const ByteVector& bytes) {
     const ConstBytes part(bytes);
@@ -83,7 +76,7 @@ class ServedRig {
   std::shared_ptr<FakeExport> disk_;
   FakeDirectory directory_;
   NbdServerOptions options_;
-  std::string folder_;
+  TemporaryFolder folder_;
   SocketAddress address_;
   std::vector<std::unique_ptr<Stream>> clients_;
 };

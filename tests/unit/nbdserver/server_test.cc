@@ -3,18 +3,17 @@
 #include "nbdserver/server.h"
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/task_scope.h"
 #include "fake_export.h"
+#include "tests/unit/shared/temporary_folder.h"
 #include "wire_bytes.h"
 
 namespace blockmig::nbd {
@@ -28,9 +27,6 @@ class ServerTest : public testing::TestWithParam<LoopKind> {
     auto made = make_io_loop({.kind = GetParam()});
     if (!made.ok()) GTEST_SKIP() << made.error().message();
     loop_ = std::move(*made);
-    char folder[] = "/tmp/nbdserver-XXXXXX";
-    ASSERT_NE(::mkdtemp(folder), nullptr);
-    folder_ = folder;
     disk_ = std::make_shared<FakeExport>("disk0", device_);
     directory_.exports_.push_back(disk_);
     start();
@@ -38,14 +34,13 @@ class ServerTest : public testing::TestWithParam<LoopKind> {
   void TearDown() override {
     if (server_ != nullptr) stop();
     clients_.clear();
-    if (!folder_.empty()) std::filesystem::remove_all(folder_);
   }
   void start() { server_ = make_nbd_server(*loop_, directory_, limits_); }
   void stop(Duration grace = 100ms) {
     run_task(*loop_, server_->stop(grace));
     server_.reset();
   }
-  SocketAddress unix_address() { return *SocketAddress::parse("unix:" + folder_ + "/s.sock"); }
+  SocketAddress unix_address() { return *SocketAddress::parse("unix:" + folder_ / "s.sock"); }
   Stream& connect(const SocketAddress& address) {
     auto stream = run_task(*loop_, connect_to(*loop_, address, 5s));
     EXPECT_TRUE(stream.ok());
@@ -78,7 +73,7 @@ class ServerTest : public testing::TestWithParam<LoopKind> {
   }
 
   std::unique_ptr<IoLoop> loop_;
-  std::string folder_;
+  TemporaryFolder folder_;
   MemoryDevice device_{"memory", 16 << 20};
   std::shared_ptr<FakeExport> disk_;
   FakeDirectory directory_;

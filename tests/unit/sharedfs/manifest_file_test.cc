@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "tests/unit/sharedfs/temporary_folder.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 namespace {

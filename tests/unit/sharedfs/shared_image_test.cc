@@ -12,7 +12,7 @@
 #include "blockmig/io/sim_loop.h"
 #include "sharedfs/image_scan.h"
 #include "sharedfs/manifest_file.h"
-#include "tests/unit/sharedfs/temporary_folder.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 namespace {
