@@ -59,6 +59,7 @@ enum class PlantedBug : int {
   kMergeBeforePresence,  ///< settle: the image changes where a restart would still fetch from it
   kMergeManifestLate,    ///< settle: the image changes before its manifest says so
   kRetiresAfterJournal,  ///< I8: regions leave the activity log when nothing can bring them back
+  kLogGoesBeforeRecord,  ///< I5: a record that a restart will believe is not kept true any more
   kRefusalIsUnknown,     ///< I8: a decision that was refused counts as one that may have happened
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
 };

@@ -67,7 +67,8 @@ Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant
   if (stamp.epoch > claimant.epoch || (superseded && stamp.epoch == claimant.epoch)) {
     return refuse_stale(stamp, claimant);
   }
-  return ServeVerdict{claimant.epoch, !superseded && stamp.epoch == claimant.epoch};
+  const bool continued = !superseded && stamp.epoch == claimant.epoch && !stamp.unrecorded;
+  return ServeVerdict{claimant.epoch, continued};
 }
 
 }  // namespace

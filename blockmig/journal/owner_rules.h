@@ -25,8 +25,8 @@ struct Claimant {
 
 struct ServeVerdict {
   std::uint64_t epoch = 1;  ///< to serve it with: never below what the image has seen
-  /// Nobody else has had the image since this journal last did: what the journal recorded about its
-  /// content still holds.
+  /// Nobody else has had the image since this journal last did, and the journal knows of every
+  /// write: what it recorded about the image's content still holds.
   bool continued = false;
 };
 

@@ -45,6 +45,17 @@ bool take_text(ConstBytes& left, std::string& text) {
   return true;
 }
 
+/// Takes the flags from the front, where the version has some.
+bool take_flags(ConstBytes header, ConstBytes& left, OwnerStamp& stamp) {
+  const auto version = load_le<std::uint16_t>(header.data() + format::kVersionAt);
+  if (version < format::kVersionWithFlags) return true;
+  if (left.size() < format::kFlagBytes) return false;
+  const auto flags = load_le<std::uint64_t>(left.data());
+  left = left.subspan(format::kFlagBytes);
+  stamp.unrecorded = (flags & format::kFlagUnrecorded) != 0;
+  return (flags & ~format::kFlagUnrecorded) == 0;
+}
+
 Result<StampSlot> decode_content(ConstBytes header, ConstBytes texts) {
   const auto number = [header](std::size_t at) {
     return load_le<std::uint64_t>(header.data() + at);
@@ -64,6 +75,7 @@ Result<StampSlot> decode_content(ConstBytes header, ConstBytes texts) {
   stamp.image.born_ns = static_cast<std::int64_t>(number(format::kBornAt));
   stamp.left_size_bytes = number(format::kLeftSizeAt);
   stamp.left_modified_ns = static_cast<std::int64_t>(number(format::kLeftModifiedAt));
+  if (!take_flags(header, texts, stamp)) return damaged("its flags");
   for (std::string* text : {&stamp.owner, &stamp.place, &stamp.disk, &stamp.other_uri}) {
     if (!take_text(texts, *text)) return damaged("its texts");
   }
@@ -118,6 +130,10 @@ std::uint64_t make_stamp_token() {
 Result<std::vector<std::byte>> encode_stamp(const OwnerStamp& stamp, std::uint64_t sequence) {
   std::vector<std::byte> bytes(format::kHeaderBytes);
   std::memcpy(bytes.data(), format::kMagic.data(), format::kMagic.size());
+  if (stamp.unrecorded) {
+    bytes.resize(bytes.size() + format::kFlagBytes);
+    store_le<std::uint64_t>(bytes.data() + format::kHeaderBytes, format::kFlagUnrecorded);
+  }
   for (const std::string* text : {&stamp.owner, &stamp.place, &stamp.disk, &stamp.other_uri}) {
     if (text->size() > format::kSlotBytes) {
       return Error(ErrorCode::kOverflow, "too long for the owner's stamp: " + *text);
@@ -128,7 +144,8 @@ Result<std::vector<std::byte>> encode_stamp(const OwnerStamp& stamp, std::uint64
     return Error(ErrorCode::kOverflow, "too long for the owner's stamp: " + stamp.other_uri);
   }
   std::byte* const header = bytes.data();
-  store_le<std::uint16_t>(header + format::kVersionAt, format::kVersion);
+  store_le<std::uint16_t>(header + format::kVersionAt,
+                          stamp.unrecorded ? format::kVersionWithFlags : format::kVersion);
   store_le<std::uint16_t>(header + format::kStateAt, static_cast<std::uint16_t>(stamp.state));
   store_le<std::uint32_t>(header + format::kTextBytesAt,
                           static_cast<std::uint32_t>(bytes.size() - format::kHeaderBytes));
@@ -165,7 +182,7 @@ Result<StampSlot> decode_stamp(ConstBytes slot) {
     return damaged("its checksum");
   }
   const auto version = load_le<std::uint16_t>(slot.data() + format::kVersionAt);
-  if (version != format::kVersion) {
+  if (version != format::kVersion && version != format::kVersionWithFlags) {
     return Error(ErrorCode::kPrecondition, "the owner's stamp has version " +
                                                std::to_string(version) +
                                                ": written by a newer program, which is needed");

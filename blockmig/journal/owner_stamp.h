@@ -62,6 +62,9 @@ struct OwnerStamp {
   /// Of `left`: the image when it was left. Later changes are somebody else's.
   std::uint64_t left_size_bytes = 0;
   std::int64_t left_modified_ns = 0;
+  /// The image may have been written to in ways that its journal knows nothing of: what that has
+  /// recorded about its content is not to be believed.
+  bool unrecorded = false;
   friend bool operator==(const OwnerStamp&, const OwnerStamp&) = default;
 };
 

@@ -56,14 +56,23 @@ Task<void> JobCheckpoint::hold() {
 
 void JobCheckpoint::release() { held_ = false; }
 
-Task<void> JobCheckpoint::detach() {
-  if (!armed_) co_return;
+Task<RecoveredTracking> JobCheckpoint::detach(bool keep_record) {
+  RecoveredTracking left;
+  if (!armed_) co_return std::move(left);
   co_await hold();
-  if (!migration_.decided) {
-    co_await forget(migration_.journal, migration_.status.disk, migration_.status.id);
-  }
-  co_await take_off(migration_.disk, *log_);
   armed_ = false;
+  bool stays = keep_record && !planted(PlantedBug::kLogGoesBeforeRecord);
+  if (!migration_.decided && !keep_record) {
+    const Status forgotten =
+        co_await forget(migration_.journal, migration_.status.disk, migration_.status.id);
+    stays = !forgotten.ok() && !planted(PlantedBug::kLogGoesBeforeRecord);
+  }
+  if (stays) {
+    left.log = std::move(log_);
+  } else {
+    co_await take_off(migration_.disk, *log_);
+  }
+  co_return std::move(left);
 }
 
 Task<Status> JobCheckpoint::run_once() {
@@ -213,13 +222,13 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
   co_return tracking;
 }
 
-Task<void> forget(Journal& journal, std::string disk, std::string job) {
+Task<Status> forget(Journal& journal, std::string disk, std::string job) {
   JournalBatch batch;
   batch.removed_sets = records_of(disk, job);
   const Status removed = co_await journal.commit(batch);
-  if (removed.ok()) co_return;
+  if (removed.ok()) co_return removed;
   const Status distrusted = co_await journal.distrust_sets();
-  static_cast<void>(distrusted);  // both media are gone: nothing more can be said there
+  co_return distrusted;
 }
 
 Task<void> discard(Disk& disk, RecoveredTracking tracking) {

@@ -13,7 +13,8 @@
 //                Nothing any more once the journal has failed: the log stays as it is, and a write
 //                into a region that has left makes the records void (ActivityLog)
 //   hold()       no checkpoint runs until release(): for a switchover
-//   detach()     before the bitmap goes
+//   detach()     before the bitmap goes: makes the record void. Where it shall stay, for a restart,
+//                or cannot be made void, the log stays on the disk too
 //
 // The records of an ended job are removed with its last state (records_of()). A recorded job is
 // found again by recover(), before the disk's first client. Thread rule: the disk's loop.
@@ -33,13 +34,13 @@ namespace blockmig {
 
 struct Migration;
 
-/// What a crash left of a job's tracking, attached to its disk again. Destroy after detach() or
+/// What a crash left of a job's tracking, attached to its disk again. Destroy after discard() or
 /// hand to the job.
 struct RecoveredTracking {
-  std::unique_ptr<DirtyBitmap> dirty;
+  std::unique_ptr<DirtyBitmap> dirty;  ///< null where only the record is kept true
   std::unique_ptr<ActivityLog> log;
   std::string target_identity;  ///< TargetOpener::identity() of what was written
-  bool empty() const { return dirty == nullptr; }
+  bool empty() const { return log == nullptr; }
 };
 
 class JobCheckpoint final {
@@ -51,7 +52,8 @@ class JobCheckpoint final {
   Task<Status> run_once();
   Task<void> hold();
   void release();
-  Task<void> detach();
+  /// What is left on the disk, for discard() once nobody writes to it; empty: nothing is.
+  Task<RecoveredTracking> detach(bool keep_record);
 
   std::uint64_t checkpoints() const { return checkpoints_; }
   std::uint64_t active_regions() const { return armed_ ? log_->active_regions() : 0; }
@@ -79,9 +81,9 @@ std::vector<RegionSetId> records_of(const std::string& disk, const std::string& 
 Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::string job,
                                         EventLoop& loop);
 /// Makes the job's record void. Before its tracking is taken off: a write that nothing tracks must
-/// not meet a record that is still believed (I5).
-Task<void> forget(Journal& journal, std::string disk, std::string job);
-/// For a job that is not resumed, after forget().
+/// not meet a record that is still believed (I5). So after an error the tracking stays.
+Task<Status> forget(Journal& journal, std::string disk, std::string job);
+/// Takes the tracking off, after forget() or when nobody writes to the disk any more.
 Task<void> discard(Disk& disk, RecoveredTracking tracking);
 
 }  // namespace blockmig

@@ -31,11 +31,12 @@ Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener
   co_await opener->discard();
 }
 
-/// A finished copy, flushed already.
+/// A target that stays as it is: a finished copy, flushed already, or one that a restart goes on
+/// with from what is recorded.
 Task<void> close_copy(std::unique_ptr<Replica> replica) {
   co_await replica->drain();
   const Status closed = co_await replica->close();
-  static_cast<void>(closed);  // what counts was flushed
+  static_cast<void>(closed);  // what counts was flushed, also for the record
 }
 
 Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
@@ -93,7 +94,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
   migration_.decided = true;
 }
 
-Job::~Job() { BM_CHECK(!migration_.engine || ended()); }
+Job::~Job() { BM_CHECK((!migration_.engine || ended()) && kept_.empty()); }
 
 void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused) {
   migration_.recovered = std::move(recovered);
@@ -114,6 +115,8 @@ Task<void> Job::run() {
   sampler.spawn(std::move(recording));
   const Status result = co_await migrate();
   take_sample();
+  // What has ended by itself meanwhile has ended.
+  migration_.suspended = migration_.suspended && outcome_of(result) == JobState::kAborted;
   co_await clean_up(result);
   stop_sampling_.set();
   co_await sampler.join();
@@ -122,7 +125,8 @@ Task<void> Job::run() {
   guest_.ended();
   // Recorded first, shown then: who sees a final state may start the next move.
   const std::string state(to_string(outcome_of(result)));
-  const Status recorded = co_await record(state);
+  Status recorded;
+  if (!migration_.suspended) recorded = co_await record(state);
   finish(result);
   if (!recorded.ok() && !migration_.status.error) migration_.status.error = recorded.error();
   ended_.set();
@@ -181,10 +185,7 @@ Task<void> Job::clean_up(const Status& result) {
     co_await settle_return_record(m);
   }
   if (m.opener && m.keep_target) co_await m.opener->keep();
-  if (m.checkpoint) co_await m.checkpoint->detach();
-  auto unused = std::move(m.recovered);
-  if (!unused.empty()) co_await forget(m.journal, disk_name(), id());
-  co_await discard(m.disk, std::move(unused));
+  co_await end_tracking();
   if (m.engine) co_await m.engine->join();
   if (m.mirror) co_await m.mirror->wait_empty();
   BM_CHECK(!m.generation);
@@ -193,7 +194,7 @@ Task<void> Job::clean_up(const Status& result) {
   m.mirror.reset();
   m.engine.reset();
   if (m.replica) m.replica->forget_losses();
-  if (m.replica && m.keep_target) {
+  if (m.replica && (m.keep_target || m.suspended)) {
     auto task = close_copy(std::move(m.replica));
     leftovers_.spawn(std::move(task));
   } else if (m.replica && !m.decided) {
@@ -210,6 +211,28 @@ Task<void> Job::clean_up(const Status& result) {
   }
 }
 
+Task<void> Job::end_tracking() {
+  Migration& m = migration_;
+  if (m.checkpoint) kept_ = co_await m.checkpoint->detach(m.suspended);
+  auto unused = std::move(m.recovered);
+  if (unused.empty()) co_return;
+  bool stays = m.suspended;
+  if (!stays) {
+    const Status forgotten = co_await forget(m.journal, disk_name(), id());
+    stays = !forgotten.ok();
+  }
+  if (stays) {
+    kept_ = std::move(unused);
+  } else {
+    co_await discard(m.disk, std::move(unused));
+  }
+}
+
+Task<void> Job::leave_disk() {
+  auto kept = std::move(kept_);
+  co_await discard(migration_.disk, std::move(kept));
+}
+
 void Job::finish(const Status& result) {
   JobStatus& status = migration_.status;
   enter_phase(status.phase, Phase::kEnded);
@@ -217,7 +240,13 @@ void Job::finish(const Status& result) {
   show_pause(migration_);
   enter_state(status.state, outcome_of(result));
   status.error.reset();
-  if (!result.ok()) status.error = result.error();
+  status.suspended = migration_.suspended;
+  if (status.suspended) {
+    status.error = Error(ErrorCode::kShutdown,
+                         "its daemon ended before the switchover: a restart goes on with it");
+  } else if (!result.ok()) {
+    status.error = result.error();
+  }
 }
 
 Task<Status> Job::record(const std::string& state) {
@@ -245,6 +274,12 @@ Status Job::abort() {
   migration_.cancel.cancel();
   if (migration_.replica) migration_.replica->abandon();
   return {};
+}
+
+Status Job::suspend() {
+  const Status aborted = abort();
+  if (aborted.ok()) migration_.suspended = true;
+  return aborted;
 }
 
 Status Job::pause() {

@@ -43,6 +43,11 @@ class Job final {
 
   /// kPrecondition when the decision has been made, or the job has ended.
   Status abort();
+  /// As abort(), for a daemon that ends in order: the target and what is recorded of the job stay,
+  /// so that a restart goes on with it. Writes keep the record true until leave_disk().
+  Status suspend();
+  /// After the job has ended, when nobody writes to its disk any more.
+  Task<void> leave_disk();
   Status pause();
   Status resume();
   Status change(const JobChange& change);
@@ -51,6 +56,13 @@ class Job final {
   const std::string& id() const { return migration_.status.id; }
   const std::string& disk_name() const { return migration_.status.disk; }
   bool ended() const { return ended_.is_set(); }
+  /// It has ended, and its record may still be believed.
+  bool keeps_record() const { return !kept_.empty(); }
+  /// A daemon that ends leaves it to the next one.
+  bool goes_on_after_restart() const {
+    return migration_.hydrating != nullptr ||
+           (migration_.options.on_restart != OnRestart::kAbort && !migration_.request.empty());
+  }
   Event& ended_event() { return ended_; }
   JobStatus status() const;
 
@@ -62,12 +74,14 @@ class Job final {
   void set_pace();
   void note_fallback();
   Task<void> clean_up(const Status& result);
+  Task<void> end_tracking();
   void finish(const Status& result);
   Task<Status> record(const std::string& state);
   void capture(JobStatus& status) const;
 
   Migration migration_;
   TaskScope& leftovers_;
+  RecoveredTracking kept_;  ///< of a job that has ended, while its record may be believed
   Event ended_;
   Event stop_sampling_;
   TimePoint ended_at_{};

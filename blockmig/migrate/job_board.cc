@@ -47,9 +47,10 @@ Status JobBoard::check_free(const Disk& disk) const {
 
 void JobBoard::forget_oldest() {
   std::size_t ended = 0;
-  for (const auto& job : jobs_) ended += job->ended() ? 1 : 0;
+  const auto may_go = [](const auto& job) { return job->ended() && !job->keeps_record(); };
+  for (const auto& job : jobs_) ended += may_go(job) ? 1 : 0;
   for (auto at = jobs_.begin(); ended > kEndedJobsKept; --ended) {
-    at = std::find_if(at, jobs_.end(), [](const auto& job) { return job->ended(); });
+    at = std::find_if(at, jobs_.end(), may_go);
     at = jobs_.erase(at);
   }
 }
@@ -147,6 +148,17 @@ std::string JobBoard::request_of(const std::string& id) const {
   return job != nullptr ? job->request() : std::string();
 }
 
+bool JobBoard::may_have_record(const std::string& disk) const {
+  return std::any_of(jobs_.begin(), jobs_.end(), [&disk](const auto& job) {
+    return job->disk_name() == disk && (!job->ended() || job->keeps_record());
+  });
+}
+
+bool JobBoard::goes_on_after_restart(const std::string& id) const {
+  const Job* job = find(id);
+  return job != nullptr && job->goes_on_after_restart();
+}
+
 std::vector<JobStatus> JobBoard::list() const {
   std::vector<JobStatus> all;
   for (const auto& job : jobs_) all.push_back(job->status());
@@ -170,15 +182,20 @@ Task<Result<JobStatus>> JobBoard::wait(const std::string& id) {
   co_return job->status();
 }
 
-Task<void> JobBoard::stop() {
+Task<void> JobBoard::stop(AtStop what) {
   stopping_ = true;
   for (const auto& job : jobs_) {
     if (job->ended()) continue;
     job->interrupt();
-    const Status aborted = job->abort();
-    static_cast<void>(aborted);  // past its decision: it ends by itself
+    const bool suspends = what == AtStop::kSuspend && job->goes_on_after_restart();
+    const Status ends = suspends ? job->suspend() : job->abort();
+    static_cast<void>(ends);  // past its decision: it ends by itself
   }
   co_await scope_.join();
+}
+
+Task<void> JobBoard::leave_disks() {
+  for (const auto& job : jobs_) co_await job->leave_disk();
 }
 
 }  // namespace blockmig

@@ -2,9 +2,10 @@
 // JobBoard: the migrations of one daemon: starts them, finds them, remembers the ended ones.
 //
 // At most one job runs per disk. What an aborted job leaves behind (a frozen target that does not
-// let go) is kept here until it lets go, so that abort itself returns at once (I10). Lifecycle:
-// stop() before destruction: aborts what is before its decision and waits for the rest. Thread
-// rule: the disks' loop.
+// let go) is kept here until it lets go, so that abort itself returns at once (I10).
+//
+// Lifecycle, before destruction: stop() ends what is before its decision and waits for the rest;
+// then, once nobody writes to the disks any more, leave_disks(). Thread rule: the disks' loop.
 #pragma once
 
 #include <memory>
@@ -66,6 +67,10 @@ class JobBoard final {
   Result<JobStatus> status(const std::string& id) const;
   /// As given at the start; empty where there is no such job.
   std::string request_of(const std::string& id) const;
+  /// The journal may hold region sets of a job of that disk, which a restart would believe.
+  bool may_have_record(const std::string& disk) const;
+  /// A daemon that ends in order leaves the job, which has not ended, to the next one.
+  bool goes_on_after_restart(const std::string& id) const;
   /// Newest last; of those that have ended the last kEndedJobsKept.
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.
@@ -73,7 +78,15 @@ class JobBoard final {
   /// Resumes when the job has ended.
   Task<Result<JobStatus>> wait(const std::string& id);
 
-  Task<void> stop();
+  /// What becomes of jobs before their decision.
+  enum class AtStop : unsigned char {
+    kAbort,
+    kSuspend,  ///< those that a restart goes on with are left to it
+  };
+  Task<void> stop(AtStop what = AtStop::kAbort);
+  /// Jobs whose records may be believed by a restart keep them true as long as their disks are
+  /// written to: until here.
+  Task<void> leave_disks();
 
   /// A daemon that moves disks for years does not grow by its memories: the journal has them all.
   static constexpr std::size_t kEndedJobsKept = 128;

@@ -109,6 +109,7 @@ struct Migration {
   Event wake;                     ///< pulsed when an operator pauses, resumes or aborts
   bool paused_by_user = false;
   bool held = false;         ///< paused by the target's trouble
+  bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
   bool keep_target = false;  ///< it is what was asked for, though it owns nothing

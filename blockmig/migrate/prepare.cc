@@ -275,7 +275,8 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   const bool recorded = is_recorded(migration.options);
   auto recovered = std::move(migration.recovered);
   const bool same_target =
-      !migration.opener || recovered.target_identity == migration.opener->identity();
+      !migration.opener ||
+      (recovered.target_identity == migration.opener->identity() && migration.opener->as_left());
   if (resumed && !same_target) mark_everything(migration);
   if (recorded || resumed) {
     migration.checkpoint = std::make_unique<JobCheckpoint>(migration, std::move(recovered));

@@ -16,7 +16,7 @@ import os, random, struct
 h.connect_uri(os.environ["URI"])
 log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 pick, number = random.Random(int(os.environ["FIRST"])), int(os.environ["FIRST"])
-blocks = h.get_size() // 4096
+blocks = h.get_size() // 4096 // int(os.environ["PART"])
 hot = max(blocks // 16, 1)
 os.write(log, struct.pack("<cQQ", b"s", 0, number))
 while True:
@@ -64,9 +64,10 @@ class Daemon(StateFolder):
         assert ended["state"] == "done", ended
 
 
-def writer(server, log, first):
-    """A client that writes until its daemon is gone, with numbers that begin with `first`."""
-    env = dict(os.environ, URI=server.uri(), LOG=log, FIRST=str(first),
+def writer(server, log, first, part=1):
+    """A client that writes until its daemon is gone, with numbers that begin with `first`, into the first
+    `part`-th of the disk."""
+    env = dict(os.environ, URI=server.uri(), LOG=log, FIRST=str(first), PART=str(part),
                PATH="/usr/bin:" + os.environ.get("PATH", ""))  # libnbd's module is of that Python
     return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -82,13 +83,15 @@ class Move:
     """A disk under a writer, on its way from a folder's source.img to its target.img; in mode `settle` back from
     there, where some of it is, to the source.img that the rest is still in."""
 
-    def __init__(self, place, folder, mode, pick):
-        """`place` holds the images and the daemon's state, `folder` what outlives them."""
+    def __init__(self, place, folder, mode, pick, part=1):
+        """`place` holds the images and the daemon's state, `folder` what outlives them; `part` as of writer()."""
         self.target = os.path.join(place, "target.img")
         self.log = os.path.join(folder, "writes")
         self.server = Daemon(os.path.join(place, "state"), os.path.join(folder, "blockmigd.log"))
         self.client = None
         self._source = make_image(os.path.join(place, "source.img"), 24 * moves.MIB // BLOCK)
+        self.report = None  # the job as it has ended
+        self._part = part
         self._mode = mode
         self._first = pick.randrange(1, 1000)
         self._lives = 0
@@ -102,16 +105,16 @@ class Move:
             self.client.wait()
         self.server.kill()
 
-    def begin(self):
+    def begin(self, *options):
         self.server.start()
         served = self.server.cli("serve", "vm1", "--source", self._source)
         assert served.returncode == 0, served.stderr
-        self.client = writer(self.server, self.log, self._first * 1_000_000_000)
+        self.client = writer(self.server, self.log, self._first * 1_000_000_000, self._part)
         if self._mode == "settle":
             self._settle()
             return
         moved = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", self._mode, "--detach",
-                                "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms")
+                                "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms", *options)
         assert moved.returncode == 0, moved.stderr
 
     def _settle(self):
@@ -128,7 +131,7 @@ class Move:
 
     def live_again(self):
         self.server.start()
-        self.client = writer(self.server, self.log, (1000 + self._lives) * 1_000_000_000)
+        self.client = writer(self.server, self.log, (1000 + self._lives) * 1_000_000_000, self._part)
         self._lives += 1
 
     def end(self, power_was_lost=False):
@@ -139,6 +142,7 @@ class Move:
         if settles:  # no mirror beats this writer: as fast as it goes, and the writer is throttled
             self.server.cli("set", "vm1", "bwlimit=0")
         self.server.wait_for_end()
+        self.report = self.server.job()
         wait_for_writes(self.log)  # that only the target gets
         self.kill()
         return check(self.log, self.target, power_was_lost)

@@ -12,38 +12,10 @@ import random
 import time
 
 import lives
-import moves
+from medium import Medium
 from moves import daemon
 
 MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "settle")
-XFS_BYTES = 400 * moves.MIB
-
-
-class Medium:
-    """A file system whose power can be cut."""
-
-    def __init__(self, folder):
-        self.image = os.path.join(folder, "medium")
-        self.folder = os.path.join(folder, "mounted")
-        os.mkdir(self.folder)
-        with open(self.image, "wb") as image:
-            image.truncate(XFS_BYTES)
-        daemon.ok("mkfs.xfs", "-q", self.image)
-        self.mounted = False
-
-    def mount(self):
-        """Why not, if it cannot."""
-        done = daemon.run("mount", "-o", "loop", self.image, self.folder)
-        self.mounted = done.returncode == 0
-        return done.stderr.strip()
-
-    def cut(self):
-        daemon.ok("xfs_io", "-x", "-c", "shutdown", self.folder)
-
-    def unmount(self):
-        if self.mounted:
-            daemon.until(lambda: daemon.run("umount", self.folder).returncode == 0, "the file system to be free")
-        self.mounted = False
 
 
 def one_round(pick, mode, losses, folder, medium):

@@ -342,6 +342,7 @@ Task<void> SettleWorld::live(Death death) {
   result_.guest_requests += guest.requests();
   result_.guest_errors += guest.errors();
   co_await board.stop();
+  co_await board.leave_disks();
   if (!recovered_.empty()) co_await discard(*disk_, std::move(recovered_));
   const std::uint64_t closing = history_->tick();
   const Status closed = co_await disk_->close();

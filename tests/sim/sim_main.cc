@@ -85,6 +85,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"merge-manifest-late", PlantedBug::kMergeManifestLate},
     {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
     {"retires-after-journal", PlantedBug::kRetiresAfterJournal},
+    {"log-goes-before-record", PlantedBug::kLogGoesBeforeRecord},
     {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
 };
@@ -181,6 +182,7 @@ int main(int count, char** words) {
   std::uint64_t not_done = 0;
   std::uint64_t generations = 0;
   std::uint64_t crashes = 0;
+  std::uint64_t ends = 0;
   std::uint64_t resumed = 0;
   std::uint64_t recovered = 0;
   std::uint64_t returns = 0;
@@ -198,6 +200,7 @@ int main(int count, char** words) {
     not_done += result.jobs_not_done;
     generations += result.generations;
     crashes += result.crashes;
+    ends += result.ends;
     resumed += result.resumed;
     recovered += result.recovered;
     returns += result.returns;
@@ -218,14 +221,13 @@ int main(int count, char** words) {
   }
   std::printf(
       "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise, "
-      "%llu points in time checked, %llu crashes, %llu moves resumed, %llu of them from a record, "
-      "%llu "
-      "moves back\n",
+      "%llu points in time checked, %llu crashes, %llu ends in order, %llu moves resumed, %llu of "
+      "them from a record, %llu moves back\n",
       static_cast<unsigned long long>(arguments.seeds), static_cast<unsigned long long>(requests),
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done),
       static_cast<unsigned long long>(generations), static_cast<unsigned long long>(crashes),
-      static_cast<unsigned long long>(resumed), static_cast<unsigned long long>(recovered),
-      static_cast<unsigned long long>(returns));
+      static_cast<unsigned long long>(ends), static_cast<unsigned long long>(resumed),
+      static_cast<unsigned long long>(recovered), static_cast<unsigned long long>(returns));
   if (arguments.run.returns && arguments.seeds >= 100 && returns * 4 < arguments.seeds) return 1;
   // A campaign in which nothing moved would prove nothing.
   return arguments.seeds >= 100 && done * 4 < arguments.seeds ? 1 : 0;

@@ -35,7 +35,8 @@ struct RunResult {
   std::uint64_t jobs_not_done = 0;
   std::uint64_t generations = 0;  ///< points in time that were checked
   std::uint64_t crashes = 0;
-  std::uint64_t resumed = 0;    ///< jobs after a crash
+  std::uint64_t ends = 0;       ///< of daemons, in order, in the middle of things
+  std::uint64_t resumed = 0;    ///< jobs after a crash, or such an end
   std::uint64_t recovered = 0;  ///< of these, with something recorded
   std::uint64_t returns = 0;    ///< moves back that were done
 };

@@ -289,7 +289,7 @@ Task<void> World::migrate_once() {
     target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
   }
   auto opener = make_opener(target_);
-  const auto job = board_->start(*disk_, std::move(opener), options);
+  const auto job = board_->start(*disk_, std::move(opener), options, "as planned");
   if (!job.ok()) {
     complain("a job did not start: " + job.error().message());
     co_return;

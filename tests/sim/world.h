@@ -78,6 +78,7 @@ class World final : public SimRun {
   Task<void> see_job_through(std::string job);
   Task<void> crash_later(Duration within);
   void crash();
+  Task<void> end_in_order();
   Task<void> restart();
   Task<void> bury_daemon();
   void settle_survivors();
@@ -127,7 +128,9 @@ class World final : public SimRun {
   };
   std::map<std::string, Planned> planned_;
   std::map<std::string, std::shared_ptr<ChunkDigests>> manifests_;  ///< by image
+  RecoveredTracking unresumed_;  ///< of a job that an end in order was ahead of
   bool crashed_ = false;
+  bool leaving_ = false;  ///< an end in order is under way
   bool power_lost_ = false;
   bool switched_ = false;       ///< the target's faults may be the guest's
   bool ended_ = false;          ///< too late for a crash

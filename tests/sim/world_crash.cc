@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The daemon's crash and restart in a world.
+// The daemon's end and restart in a world.
 //
 // A crash cuts every store and the journal off from the daemon at one instant: what was under way
 // there is decided by lot, nothing that the old daemon does afterwards has any effect, and what its
@@ -26,7 +26,27 @@ Task<void> World::crash_later(Duration within) {
     const Duration yield{};
     co_await sleep_for(loop_, yield);
   }
-  if (!ended_ && !crashed_ && guest_ != nullptr) crash();
+  if (ended_ || crashed_ || guest_ == nullptr) co_return;
+  if (random_.chance(1, 5)) {
+    co_await end_in_order();
+  } else {
+    crash();
+  }
+}
+
+/// As `blockmig stop`: moves are left to the next daemon; guests are served until the last of the
+/// moves has ended here, and a while longer.
+Task<void> World::end_in_order() {
+  note("END IN ORDER");
+  power_lost_ = false;
+  crashed_ = leaving_ = true;
+  ++result_.ends;
+  co_await board_->stop(JobBoard::AtStop::kSuspend);
+  const Duration rest = std::chrono::microseconds(random_.between(0, 20'000));
+  co_await sleep_for(loop_, rest);
+  guest_->cut();
+  if (instant_ != 0) history_.end_read(std::exchange(instant_, 0));
+  leaving_ = false;
 }
 
 void World::crash() {
@@ -47,9 +67,12 @@ void World::crash() {
 }
 
 Task<void> World::bury_daemon() {
+  while (leaving_) co_await sleep_for(loop_, std::chrono::milliseconds(1));
   co_await workers_->join();
   co_await disturbances_.join();
   co_await board_->stop();
+  co_await board_->leave_disks();
+  co_await discard(*disk_, std::move(unresumed_));
   if (keeper_) co_await keeper_->abandon();
   const Status closed = co_await disk_->close();
   static_cast<void>(closed);
@@ -231,6 +254,10 @@ Task<void> World::resume_job(JobRecord record, RecoveredTracking recovered) {
   auto opener = make_opener(target_);
   const auto job =
       board_->resume_recorded(*disk_, std::move(opener), planned.options, record, recovered);
+  if (!job.ok() && crashed_) {
+    unresumed_ = std::move(recovered);  // the next daemon's
+    co_return;
+  }
   if (!job.ok()) {
     complain("a job did not resume: " + job.error().message());
     co_return;

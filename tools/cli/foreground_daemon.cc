@@ -44,6 +44,7 @@ Result<DaemonOptions> daemon_options(const ProcessSettings& settings,
   options.threads = settings.threads;
   options.metrics = settings.metrics;
   options.bwlimit_bytes_per_second = settings.bwlimit_bytes_per_second;
+  options.stop_timeout = settings.stop_timeout;
   options.log_level = settings.log_level;
   options.limits = settings.limits;
   options.peers = settings.peers;

@@ -73,6 +73,10 @@ const std::array kOptions = {
                   "what all jobs may copy together, shared by their priorities; or none (default: "
                   "as 'blockmig set --daemon' has left it)",
                   &RawProcess::bwlimit},
+    ProcessOption{"stop-timeout", "TIME",
+                  "how long an end waits for stores that do not answer, before it gives up what "
+                  "they were asked (default: 30s)",
+                  &RawProcess::stop_timeout},
     ProcessOption{"loop", "KIND", "event loop: auto, io_uring, portable", &RawProcess::loop, false},
     ProcessOption{"log", "FORM", "log on stderr: auto (text on a terminal), text, json, systemd",
                   &RawProcess::log, false},
@@ -216,6 +220,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   take(status, "--log-level", raw.log_level, settings.log_level, parse_log_level);
   take(status, "--metrics", raw.metrics, settings.metrics, parse_metrics);
   take(status, "--bwlimit", raw.bwlimit, settings.bwlimit_bytes_per_second, parse_bwlimit);
+  take(status, "--stop-timeout", raw.stop_timeout, settings.stop_timeout, parse_duration);
   take(status, "--threads", raw.threads, settings.threads, parse_threads);
   take(status, "--socket-mode", raw.socket_mode, settings.unix_sockets.mode, parse_socket_mode);
   take(status, "--socket-group", raw.socket_group, settings.unix_sockets.gid, parse_group);

@@ -26,6 +26,7 @@ struct RawProcess {
   std::string log_level;
   std::string metrics;
   std::string bwlimit;
+  std::string stop_timeout;
   std::string threads;
   std::vector<std::string> listen;
   std::string socket_mode;
@@ -74,6 +75,7 @@ struct ProcessSettings {
   LogLevel log_level = LogLevel::kInfo;
   std::optional<SocketAddress> metrics;                   ///< TCP; where scrapes are answered too
   std::optional<std::uint64_t> bwlimit_bytes_per_second;  ///< of all jobs together; 0: none
+  Duration stop_timeout = std::chrono::seconds(30);
   unsigned threads = 0;  ///< 0: as many as there are processors, within reason
   std::vector<std::string> listen;
   UnixSocketOptions unix_sockets;

@@ -95,6 +95,14 @@ void write_guest(Json& json, const JobStatus& job) {
   json["guest_share"] = job.guest_share;
 }
 
+Json hydration_of(const JobStatus& job) {
+  return {{"bytes_hydrated", job.bytes_hydrated}, {"bytes_spared", job.bytes_spared},
+          {"pulls_demanded", job.pulls_demanded}, {"pulls_prefetched", job.pulls_prefetched},
+          {"pulls_pushed", job.pulls_pushed},     {"demand_p50_ms", job.demand_p50_ms},
+          {"demand_p99_ms", job.demand_p99_ms},   {"reverse_mirror", job.reverse_mirror},
+          {"depends_on", job.depends_on}};
+}
+
 void read_hydration(FieldReader& fields, JobStatus& job) {
   const Json* object = fields.find("hydration");
   if (object == nullptr) return;
@@ -159,16 +167,12 @@ Json json_of(const JobStatus& job) {
   json["checkpoints"] = job.checkpoints;
   json["active_regions"] = job.active_regions;
   json["resumed"] = job.resumed;
+  json["suspended"] = job.suspended;
   json["switchover_attempts"] = job.switchover_attempts;
   json["switchovers_postponed"] = job.switchovers_postponed;
   json["postponed_ms"] = job.postponed_ms;
   json["switched"] = job.switched;
-  json["hydration"] = {
-      {"bytes_hydrated", job.bytes_hydrated}, {"bytes_spared", job.bytes_spared},
-      {"pulls_demanded", job.pulls_demanded}, {"pulls_prefetched", job.pulls_prefetched},
-      {"pulls_pushed", job.pulls_pushed},     {"demand_p50_ms", job.demand_p50_ms},
-      {"demand_p99_ms", job.demand_p99_ms},   {"reverse_mirror", job.reverse_mirror},
-      {"depends_on", job.depends_on}};
+  json["hydration"] = hydration_of(job);
   json["elapsed_seconds"] = job.elapsed_seconds;
   json["predicted_downtime_ms"] = job.predicted_downtime_ms;
   json["stall_ms"] = job.stall_ms;
@@ -230,6 +234,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("checkpoints", job.checkpoints);
   fields.read("active_regions", job.active_regions);
   fields.read("resumed", job.resumed);
+  fields.read("suspended", job.suspended);
   fields.read("switchover_attempts", job.switchover_attempts);
   fields.read("switchovers_postponed", job.switchovers_postponed);
   fields.read("postponed_ms", job.postponed_ms);

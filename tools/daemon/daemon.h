@@ -51,6 +51,8 @@ struct DaemonOptions {
   std::optional<SocketAddress> metrics;
   /// What the copiers of all jobs may do together; 0: no limit. Empty: what was last set.
   std::optional<std::uint64_t> bwlimit_bytes_per_second;
+  /// How long an end in order waits for stores before it gives up what they have not answered.
+  Duration stop_timeout = std::chrono::seconds(30);
   LogLevel log_level = LogLevel::kInfo;  ///< for whoever makes the log
   /// What open_inherited() serves; null: nothing. With it the default socket is not opened.
   std::shared_ptr<InheritedClients> inherited;

@@ -36,6 +36,14 @@ Task<Status> DiskService::claim(const ServeRequest& request, SourceChoice& choic
   co_return ours;
 }
 
+/// What its records say of it now is what has been written there since.
+Task<void> DiskService::trust(const std::string& disk, const SourceChoice& choice,
+                              const StoreOwners::Claim& claim) {
+  const Result<StoreUri> uri = parse_store_uri(choice.uri);
+  if (!uri.ok() || !claim.stamped || claim.verdict.continued) co_return;
+  co_await owners_->trust(disk, *uri);
+}
+
 Task<void> DiskService::give_back(const SourceChoice& choice, StoreOwners::Claim claim) {
   const Result<StoreUri> store = parse_store_uri(choice.uri);
   if (owners_ == nullptr || !store) co_return;

@@ -87,9 +87,9 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
                                              request.read_only, choice->previous_uri);
   served->remember(request);
   Status published;
-  if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk());
   // Whoever has had the image since, or put another one in its place, has not marked anything.
   const bool same = choice->known && (!claimed.stamped || claimed.verdict.continued);
+  if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), same);
   if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
   if (published) published = co_await publish(request, *choice, served, listening);
   if (!published) {
@@ -103,6 +103,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
     const bool needed = !choice->hydration.empty();
     co_await owners_->settle_previous(request.disk, *choice, needed);
   }
+  co_await trust(request.disk, *choice, claimed);
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
   co_await hydrate(served);
   co_await remember(request);

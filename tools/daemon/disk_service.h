@@ -104,6 +104,8 @@ class DiskService final {
   Task<Status> check_base(const std::string& disk, const std::string& base_uri,
                           std::uint64_t epoch);
   Task<void> give_back(const SourceChoice& choice, StoreOwners::Claim claim);
+  Task<void> trust(const std::string& disk, const SourceChoice& choice,
+                   const StoreOwners::Claim& claim);
   /// Goes on with the hydration of a disk that was opened in the middle of it.
   Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
   Task<void> finish_manifests(std::shared_ptr<ServedDisk> disk);

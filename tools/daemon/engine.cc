@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "tools/control/state_dir.h"
@@ -43,12 +44,28 @@ bool requires_tls(const DaemonOptions& options) {
   return options.security != nullptr && options.security->tls == TlsMode::kRequire;
 }
 
+/// An end in order must end: after `patience` what stores have not answered is given up.
+Task<void> give_up_stores(CancelSource& ended, std::vector<std::shared_ptr<ServedDisk>> disks,
+                          TimePoint deadline, Log& log) {
+  const bool in_time = co_await ended.event().wait_until(deadline);
+  if (in_time) co_return;
+  for (const std::shared_ptr<ServedDisk>& served : disks) {
+    if (served->closed()) continue;
+    log.error("the store " + served->disk().store_uri() +
+                  " has not answered in time: what it was asked is given up (--stop-timeout)",
+              {served->name(), "", served->disk().epoch()});
+    served->disk().store().abandon();
+  }
+}
+
 }  // namespace
 
 Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr<Journal> journal,
                const DaemonOptions& options, Log& log, std::function<void()> on_stop_request)
     : loop_(loop),
-      journal_(std::make_unique<MeasuredJournal>(loop, std::move(journal))),
+      journal_(std::make_unique<MeasuredJournal>(
+          loop, std::make_unique<StampedJournal>(std::move(journal),
+                                                 [this] { return distrust_by_stamps(); }))),
       options_(options),
       log_(log),
       started_(loop.now()),
@@ -131,18 +148,51 @@ Task<void> Engine::serve_inherited(std::unique_ptr<Stream> stream, bool last) {
 }
 
 Task<Status> Engine::shut_down() {
-  // Requests that wait for a store's answer end by their own timeouts; migrations first, so that no
-  // target holds anything up.
+  CancelSource ended(loop_);
+  TaskScope patience;
+  auto guard = give_up_stores(ended, disks_.disks(), loop_.now() + options_.stop_timeout, log_);
+  patience.spawn(std::move(guard));
+  // Migrations first, so that no target holds anything up.
   co_await restarts_.finish();
-  co_await jobs_.stop();
+  // What a memory remembers no restart finds.
+  co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort
+                                               : JobBoard::AtStop::kSuspend);
   co_await migrations_.finish();
   co_await server_->stop(kClientGrace);
   co_await inherited_.join();
   co_await requests_.join();
+  co_await jobs_.leave_disks();
+  co_await restarts_.leave_disks();
+  for (const JobStatus& job : jobs_.list()) {
+    const auto disk = disks_.get(job.disk);
+    if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
+  }
   report_end_.cancel();
   co_await reports_.join();
   const Status closed = co_await disks_.close_all();
+  ended.cancel();
+  co_await patience.join();
   co_return closed;
+}
+
+bool Engine::may_be_recorded(const ServedDisk& served) const {
+  if (jobs_.may_have_record(served.name()) || restarts_.may_have_record(served.name())) return true;
+  const std::vector<BitmapFacts> bitmaps = served.bitmaps().bitmaps();
+  return std::any_of(bitmaps.begin(), bitmaps.end(),
+                     [](const BitmapFacts& facts) { return facts.persistent; });
+}
+
+/// Of disks that are not served nothing changes, so what is recorded of them holds.
+Task<Status> Engine::distrust_by_stamps() {
+  Status first;
+  const auto disks = disks_.disks();
+  for (const std::shared_ptr<ServedDisk>& served : disks) {
+    const Result<StoreUri> store = parse_store_uri(served->disk().store_uri());
+    if (!store.ok()) co_return store.error();
+    const Status stamped = co_await owners_.distrust(served->name(), *store);
+    if (!stamped.ok() && may_be_recorded(*served) && first.ok()) first = stamped;
+  }
+  co_return first;
 }
 
 DaemonView Engine::describe() const {

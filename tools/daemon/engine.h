@@ -21,6 +21,7 @@
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/restart_service.h"
+#include "tools/daemon/stamped_journal.h"
 #include "tools/daemon/store_owners.h"
 
 namespace blockmig {
@@ -50,6 +51,9 @@ class Engine final {
 
  private:
   Task<Status> resume_disk(const HandoverDisk& disk);
+  Task<Status> distrust_by_stamps();
+  /// The journal may hold region sets of the disk that a restart would believe.
+  bool may_be_recorded(const ServedDisk& served) const;
   DaemonView describe() const;
   Status open_inherited(InheritedSocket socket);
   /// Serves one client; then asks for the end if it is `last`.

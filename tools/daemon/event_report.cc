@@ -12,8 +12,9 @@ namespace {
 constexpr Duration kInterval = std::chrono::milliseconds(200);
 
 std::string end_text(const JobStatus& job) {
-  std::string text = "job " + std::string(to_string(job.state)) + ": " + job.source_uri + " to " +
-                     job.target_uri + ", " + format_bytes(job.bytes_copied) + " copied";
+  std::string text = "job " + std::string(job.suspended ? "suspended" : to_string(job.state)) +
+                     ": " + job.source_uri + " to " + job.target_uri + ", " +
+                     format_bytes(job.bytes_copied) + " copied";
   if (job.state == JobState::kDone) {
     text += ", stall " + format_duration(Duration(static_cast<Duration::rep>(job.stall_ms * 1e6)));
   }

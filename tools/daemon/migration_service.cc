@@ -168,11 +168,13 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
 }
 
 Task<Status> MigrationService::resume_recorded(const JobRecord& record,
-                                               RecoveredTracking& recovered) {
+                                               RecoveredTracking& recovered,
+                                               std::optional<std::string> target_as_left) {
   const Result<MigrateRequest> request = migrate_request_from_json(record.request);
   if (!request) co_return request.error();
   Result<TargetPlan> plan = co_await plan_target(*request, true);
   if (!plan) co_return plan.error();
+  plan->as_left = std::move(target_as_left);
   auto opening = co_await make_opener(*request, *plan, true);
   if (!opening) co_return opening.error();
   JobOptions options = request->options;
@@ -207,6 +209,7 @@ Task<void> MigrationService::let_bases_go(const JobStatus& job, const std::strin
 Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
   const Result<JobStatus> job = co_await jobs_.wait(id);
   if (!job) co_return;
+  if (job->suspended) co_return;  // its record is that of a job under way
   if (job->state == JobState::kDone && job->depends_on.empty()) {
     co_await let_bases_go(*job, base_uri);
   }

@@ -49,7 +49,9 @@ class MigrationService final {
 
   /// Goes on with a job of an earlier daemon, whose disk is served. After an error `recovered` is
   /// still the caller's.
-  Task<Status> resume_recorded(const JobRecord& record, RecoveredTracking& recovered);
+  /// `target_as_left`: image_identity() of the target then, if that daemon ended in order.
+  Task<Status> resume_recorded(const JobRecord& record, RecoveredTracking& recovered,
+                               std::optional<std::string> target_as_left);
 
   /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
   Task<void> finish();

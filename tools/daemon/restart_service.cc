@@ -5,9 +5,11 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/io/offload.h"
 #include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
+#include "tools/daemon/image_identity.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/store_owners.h"
 
@@ -63,7 +65,7 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
   }
 }
 
-Task<Status> RestartService::prepare(Disk& disk) {
+Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
   const auto found = unfinished_.find(disk.name());
   if (found == unfinished_.end()) co_return Status();
   Unfinished& job = found->second;
@@ -79,13 +81,9 @@ Task<Status> RestartService::prepare(Disk& disk) {
     }
   }
   if (goes_on(job.record)) {
-    Result<RecoveredTracking> tracking = co_await recover(journal_, disk, job.record.id, loop_);
-    if (!tracking) {
-      co_return tracking.error().with_context("reading the progress of " + job.record.id);
-    }
-    job.tracking = *std::move(tracking);
-    job.prepared = true;
-    co_return Status();
+    const Status taken = co_await take_up(job, disk, same_store);
+    job.prepared = taken.ok();
+    co_return taken;
   }
   // Nobody tracks it any more: what is recorded must not be believed later.
   const JobRecord record = job.record;
@@ -101,10 +99,53 @@ Task<Status> RestartService::prepare(Disk& disk) {
   co_return ended;
 }
 
+Task<Status> RestartService::take_up(Unfinished& job, Disk& disk, bool same_store) {
+  const std::string id = job.record.id;
+  auto closed = co_await load_closed_move(journal_, disk.name());
+  if (!closed) co_return closed.error();
+  job.closed = *std::move(closed);
+  bool as_left = true;
+  if (job.closed) {
+    const std::string uri = disk.store_uri();
+    const std::string now = co_await offload(loop_, [&uri] { return image_identity(uri); });
+    as_left = now == job.closed->source;
+  }
+  if (!same_store || !as_left) {
+    const Status ended = co_await make_void(
+        job.record, same_store ? "somebody has changed its image while it was not served"
+                               : "somebody else has had its image, or put another in its place");
+    co_return ended;
+  }
+  Result<RecoveredTracking> tracking = co_await recover(journal_, disk, id, loop_);
+  if (!tracking) co_return tracking.error().with_context("reading the progress of " + id);
+  job.tracking = *std::move(tracking);
+  if (!job.closed) co_return Status();
+  // From now on there are writes that it knows nothing of; the activity log does.
+  JournalBatch batch;
+  batch.removed_notes.push_back(closed_move_note(disk.name()));
+  const Status removed = co_await journal_.commit(batch);
+  if (!removed) {
+    auto unused = std::move(job.tracking);
+    co_await discard(disk, std::move(unused));
+  }
+  co_return removed;
+}
+
+Task<Status> RestartService::make_void(const JobRecord& record, const std::string& why) {
+  log_.warning("what is recorded of the move's progress is not believed: " + why,
+               {record.disk, record.id, 0});
+  JournalBatch batch;
+  batch.removed_sets = records_of(record.disk, record.id);
+  batch.removed_notes.push_back(closed_move_note(record.disk));
+  const Status removed = co_await journal_.commit(batch);
+  co_return removed;
+}
+
 Task<Status> RestartService::record_end(JobRecord record) {
   record.state = to_string(JobState::kFailed);
   JournalBatch batch;
   batch.removed_sets = records_of(record.disk, record.id);
+  batch.removed_notes.push_back(closed_move_note(record.disk));
   batch.jobs.push_back(std::move(record));
   const Status saved = co_await journal_.commit(batch);
   co_return saved;
@@ -125,13 +166,22 @@ Task<void> RestartService::withdrawn(Disk& disk) {
   found->second.prepared = false;
   auto tracking = std::move(found->second.tracking);
   co_await discard(disk, std::move(tracking));
+  if (!found->second.closed) co_return;
+  // Nobody has written to it, and the next try is to see whether that is still so.
+  const Status noted = co_await save_closed_move(journal_, disk.name(), *found->second.closed);
+  if (noted.ok()) co_return;
+  const Status forgotten = co_await forget(journal_, disk.name(), found->second.record.id);
+  if (!forgotten.ok()) log_.error(noted.error().message(), {disk.name(), "", 0});
 }
 
 Task<void> RestartService::resume(Unfinished job) {
   const JobRecord& record = job.record;
   const auto disk = disks_.get(record.disk);  // kept until its tracking is off
   const bool recorded = !job.tracking.empty();
-  const Status resumed = co_await migrations_.resume_recorded(record, job.tracking);
+  std::optional<std::string> target_as_left;
+  if (job.closed) target_as_left = job.closed->target;
+  const Status resumed =
+      co_await migrations_.resume_recorded(record, job.tracking, std::move(target_as_left));
   if (resumed) {
     log_.info(recorded ? "resumed from its record" : "begun again: nothing was recorded yet",
               {record.disk, record.id, 0});
@@ -140,13 +190,32 @@ Task<void> RestartService::resume(Unfinished job) {
   log_.error("cannot be resumed: " + resumed.error().message(), {record.disk, record.id, 0});
   // First the record, then the tracking: no write may meet a record that does not know it.
   const Status ended = co_await record_end(record);
+  Status is_void = ended;
   if (!ended) {
     log_.error(ended.error().message(), {record.disk, record.id, 0});
-    co_await forget(journal_, record.disk, record.id);
+    is_void = co_await forget(journal_, record.disk, record.id);
   }
   if (!disk) co_return;
   auto tracking = std::move(job.tracking);
-  co_await discard((*disk)->disk(), std::move(tracking));
+  if (is_void.ok()) {
+    co_await discard((*disk)->disk(), std::move(tracking));
+  } else if (!tracking.empty()) {
+    kept_.emplace_back(record.disk, std::move(tracking));
+  }
+}
+
+bool RestartService::may_have_record(const std::string& disk) const {
+  const bool kept = std::any_of(kept_.begin(), kept_.end(),
+                                [&disk](const auto& left) { return left.first == disk; });
+  return kept || unfinished_.contains(disk) || resuming_.running() != 0;
+}
+
+Task<void> RestartService::leave_disks() {
+  for (auto& [name, tracking] : kept_) {
+    const auto disk = disks_.get(name);
+    if (disk) co_await discard((*disk)->disk(), std::move(tracking));
+  }
+  kept_.clear();
 }
 
 }  // namespace blockmig

@@ -3,7 +3,8 @@
 //
 //   load()            which jobs had not ended (the journal is read, nothing is served yet)
 //   prepare(disk)     before a disk's first client: its job's recorded tracking is attached again,
-//                     or the record is made void, because from now on there are writes (I5)
+//                     or the record is made void, because from now on there are writes (I5), or
+//                     because somebody else may have written to the disk
 //   published(disk)   the job goes on, waits, or ends, as its options say
 //   serve_recorded()  every disk that was served is served again
 //
@@ -13,12 +14,15 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/checkpoint.h"
+#include "tools/daemon/closed_move.h"
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
 
@@ -39,19 +43,27 @@ class RestartService final {
   Task<Status> load();
   Task<void> serve_recorded(DiskService& service, std::vector<std::string> except);
 
-  Task<Status> prepare(Disk& disk);
+  /// `same_store`: nobody else has had it since this journal last did.
+  Task<Status> prepare(Disk& disk, bool same_store);
   void published(const std::string& disk);
   /// The disk of prepare() will not have clients after all. Its job's record stays.
   Task<void> withdrawn(Disk& disk);
   Task<void> finish() { co_await resuming_.join(); }
+  /// As JobBoard::may_have_record().
+  bool may_have_record(const std::string& disk) const;
+  /// As JobBoard::leave_disks().
+  Task<void> leave_disks();
 
  private:
   /// A job that had not ended, and what prepare() found of it.
   struct Unfinished {
     JobRecord record;
     RecoveredTracking tracking;
+    std::optional<ClosedMove> closed;  ///< its daemon ended in order
     bool prepared = false;
   };
+  Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
+  Task<Status> make_void(const JobRecord& record, const std::string& why);
   Task<void> resume(Unfinished job);
   Task<Status> record_end(JobRecord record);
 
@@ -62,6 +74,8 @@ class RestartService final {
   Log& log_;
   StoreOwners* owners_ = nullptr;
   std::map<std::string, Unfinished> unfinished_;  ///< by disk
+  /// Of jobs that did not go on, by disk, where their record may still be believed.
+  std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
 };
 

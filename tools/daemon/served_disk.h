@@ -6,6 +6,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,7 @@ class ServedDisk final : public Export {
   ServedDisk(std::unique_ptr<Disk> disk, Journal& journal, std::string description, bool read_only,
              std::string previous_uri)
       : disk_(std::move(disk)),
+        journal_(journal),
         bitmaps_(disk_->loop(), journal, *disk_, kBitmapCheckpointInterval),
         description_(std::move(description)),
         previous_uri_(std::move(previous_uri)),
@@ -63,8 +65,11 @@ class ServedDisk final : public Export {
   void remember(ServeRequest request) { request_ = std::move(request); }
   const ServeRequest& request() const { return request_; }
 
+  /// A move of the disk to `target_uri` is suspended: close() notes what both stores are.
+  void leave_move(std::string target_uri) { suspended_target_ = std::move(target_uri); }
   /// Ends what is under way, records its bitmaps as they are, and closes the store.
   Task<Status> close();
+  bool closed() const { return closed_; }
 
   BitmapKeeper& bitmaps() { return bitmaps_; }
   const BitmapKeeper& bitmaps() const { return bitmaps_; }
@@ -79,14 +84,19 @@ class ServedDisk final : public Export {
   }
 
  private:
+  Task<Status> note_suspended_move(std::string source_identity);
+
   std::unique_ptr<Disk> disk_;
+  Journal& journal_;
   BitmapKeeper bitmaps_;
   std::map<const EventLoop*, std::weak_ptr<DiskLane>> lanes_;
   std::string description_;
   std::string previous_uri_;
   std::string last_store_uri_;
   bool read_only_;
+  bool closed_ = false;
   ServeRequest request_;
+  std::optional<std::string> suspended_target_;
 };
 
 }  // namespace blockmig

@@ -137,6 +137,7 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
     claim.verdict = *verdict;
     OwnerStamp mine = make_stamp(StampState::kCurrent, who.disk, verdict->epoch, "");
     if (verdict->continued) mine.token = stamp->token;
+    mine.unrecorded = !verdict->continued;
     return Stamp(std::move(mine));
   };
   const std::string& path = store.path;
@@ -160,6 +161,28 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
   if (!is_unstampable(before.error())) co_return before.error();
   if (!request.read_only) note_unstamped(store, before.error(), request.disk);
   co_return claim;
+}
+
+Task<void> StoreOwners::trust(const std::string& disk, const StoreUri& store) {
+  StampChange trust = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
+    Stamp trusted = stamp;
+    if (is_of(stamp, id_, disk)) trusted->unrecorded = false;
+    return trusted;
+  };
+  co_await change_quietly(store, disk, std::move(trust));
+}
+
+Task<Status> StoreOwners::distrust(const std::string& disk, const StoreUri& store) {
+  const Error unstamped(ErrorCode::kPrecondition, "no stamp beside " + store.text);
+  if (!has_stamps(store)) co_return unstamped;
+  StampChange distrust = [this, &disk, &unstamped](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, disk)) return unstamped;
+    Stamp distrusted = stamp;
+    distrusted->unrecorded = true;
+    return distrusted;
+  };
+  const Result<Stamp> changed = co_await change(store, std::move(distrust));
+  co_return changed.ok() ? Status() : Status(changed.error());
 }
 
 Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {

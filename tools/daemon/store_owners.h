@@ -51,6 +51,12 @@ class StoreOwners final {
   /// The store is open, and so locked by its device. kPrecondition as judge_serve().
   Task<Result<Claim>> claim(const ServeRequest& request, const StoreUri& store,
                             const SourceChoice& choice);
+  /// After a claim that was not `continued`: what the journal records of the store is believed from
+  /// now on. Until then a crash must not make it so: what it had recorded before is still there.
+  Task<void> trust(const std::string& disk, const StoreUri& store);
+  /// What the journal records of the disk is not to be believed any more, which the journal itself
+  /// cannot say. kPrecondition: its store has no stamp.
+  Task<Status> distrust(const std::string& disk, const StoreUri& store);
   /// A claim that came to nothing.
   Task<void> give_back(const StoreUri& store, Claim claim);
   /// What the disk lived on before its journal said otherwise, if a crash has kept it from being

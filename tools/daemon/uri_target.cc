@@ -20,6 +20,7 @@
 #include "tools/daemon/clipped_device.h"
 #include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/folder_merge.h"
+#include "tools/daemon/image_identity.h"
 
 namespace blockmig {
 namespace {
@@ -199,7 +200,10 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
                   " bytes only, and clients of disk '" + plan_.disk + "' may write smaller ones");
   }
   if (plan_.target.kind == StoreUri::Kind::kFile) {
-    identity_ = co_await offload(loop_, [this] { return identity_of(plan_.target.path); });
+    identity_ = co_await offload(loop_, [this] {
+      as_left_ = !plan_.as_left || *plan_.as_left == image_identity(plan_.target.text);
+      return identity_of(plan_.target.path);
+    });
     if (fits.ok()) {
       const Status claimed = co_await claim();
       fits = claimed;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,8 @@ struct TargetPlan {
   bool returning = false;                  ///< mode `return`
   bool resumed = false;                    ///< after a restart
   bool settling = false;                   ///< mode `settle`
+  /// image_identity() of the target when the daemon before ended in order with this move.
+  std::optional<std::string> as_left{};
 };
 
 StoreOwners::Move move_of(const TargetPlan& plan);
@@ -64,6 +67,7 @@ class UriTarget final : public TargetOpener {
   Task<void> withdraw_switch() override;
   Task<void> keep() override;
   std::string identity() const override { return identity_; }
+  bool as_left() const override { return as_left_; }
   BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
   DataAtRest* data_at_rest() override;
   RestMerge* rest_merge() override;
@@ -78,6 +82,7 @@ class UriTarget final : public TargetOpener {
   IoLoop& loop_;
   TargetPlan plan_;
   std::string identity_;
+  bool as_left_ = true;
   std::unique_ptr<DataAtRest> at_rest_;
   std::unique_ptr<RestMerge> merge_;
   ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover

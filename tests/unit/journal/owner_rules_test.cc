@@ -62,6 +62,17 @@ TEST(OwnerRules, OwnerGoesOnWhereverACrashFell_I7) {
   }
 }
 
+TEST(OwnerRules, WhatIsRecordedOfAnImageWithUnrecordedWritesIsNotBelieved_I5) {
+  for (const StampState state :
+       {StampState::kCurrent, StampState::kReleased, StampState::kMoving}) {
+    OwnerStamp written = stamp(state);
+    written.unrecorded = true;
+    const auto verdict = judge_serve(written, knowing());
+    ASSERT_TRUE(verdict.ok()) << to_string(state);
+    EXPECT_FALSE(verdict->continued) << to_string(state);
+  }
+}
+
 TEST(OwnerRules, StaleJournalIsRefused_I3) {
   for (const StampState state : kAll) {
     const auto verdict = judge_serve(stamp(state, 6), knowing(5));

@@ -47,6 +47,22 @@ TEST(OwnerStamp, SurvivesItsBytes) {
   EXPECT_EQ(slot->sequence, 42U);
 }
 
+TEST(OwnerStamp, SaysThatNothingRecordedIsToBeBelieved_I5) {
+  OwnerStamp stamp = example();
+  const std::size_t without = encode_stamp(stamp, 1)->size();
+  stamp.unrecorded = true;
+  auto bytes = *encode_stamp(stamp, 1);
+  EXPECT_EQ(bytes.size(), without + format::kFlagBytes) << "older programs read what has no flags";
+  const auto slot = decode_stamp(bytes);
+  ASSERT_TRUE(slot.ok()) << slot.error().message();
+  EXPECT_EQ(slot->stamp, stamp);
+  // A flag that is not known may change what all of it means.
+  bytes[format::kHeaderBytes] |= std::byte{2};
+  const std::size_t end = bytes.size() - format::kCrcBytes;
+  store_le<std::uint32_t>(bytes.data() + end, crc32c(ConstBytes(bytes).first(end)));
+  EXPECT_EQ(decode_stamp(bytes).error().code(), ErrorCode::kProtocol);
+}
+
 TEST(OwnerStamp, EveryFlippedBitAndEveryCutIsDamage) {
   const auto bytes = encode_stamp(example(), 1);
   ASSERT_TRUE(bytes.ok());
@@ -66,7 +82,7 @@ TEST(OwnerStamp, EveryFlippedBitAndEveryCutIsDamage) {
 
 TEST(OwnerStamp, NewerVersionIsRefusedAsNewer) {
   auto bytes = *encode_stamp(example(), 1);
-  store_le<std::uint16_t>(bytes.data() + format::kVersionAt, format::kVersion + 1);
+  store_le<std::uint16_t>(bytes.data() + format::kVersionAt, format::kVersionWithFlags + 1);
   const std::size_t end = bytes.size() - format::kCrcBytes;
   store_le<std::uint32_t>(bytes.data() + end, crc32c(ConstBytes(bytes).first(end)));
   EXPECT_EQ(decode_stamp(bytes).error().code(), ErrorCode::kPrecondition);

@@ -19,6 +19,7 @@ class BreakableJournal final : public ForwardingJournal {
   enum class Fate : unsigned char { kSaved, kAttempted, kRefused };
   std::function<Fate(const JournalBatch&)> fate = [](const JournalBatch&) { return Fate::kSaved; };
   int distrusted = 0;
+  bool distrust_fails = false;  ///< as where nothing can be removed any more either
 
   /// The next save is attempted and fails; everything after it is refused.
   void break_down() {
@@ -52,6 +53,7 @@ class BreakableJournal final : public ForwardingJournal {
   /// It needs nothing that a full filesystem lacks.
   Task<Status> distrust_sets() override {
     ++distrusted;
+    if (distrust_fails) co_return Error(ErrorCode::kReadOnly, "planned");
     const Status done = co_await inner().distrust_sets();
     co_return done;
   }

@@ -56,6 +56,7 @@ struct Rig {
   }
   ~Rig() {
     run_task(loop, board.stop());
+    run_task(loop, board.leave_disks());
     const Status closed = run_task(loop, disk.close());
     static_cast<void>(closed);
   }

@@ -56,6 +56,8 @@ TEST(ProcessOptions, AreTakenFromTheCommandLine) {
   EXPECT_FALSE(given.bwlimit_bytes_per_second);
   EXPECT_EQ(settings("--bwlimit 5MiB/s").bwlimit_bytes_per_second, 5u << 20);
   EXPECT_EQ(settings("--bwlimit none").bwlimit_bytes_per_second, 0u);
+  EXPECT_EQ(settings("--stop-timeout 2s").stop_timeout, std::chrono::seconds(2));
+  EXPECT_THAT(complaint("--stop-timeout soon"), HasSubstr("--stop-timeout"));
   EXPECT_THAT(complaint("--bwlimit fast"), HasSubstr("--bwlimit"));
   EXPECT_EQ(given.loop, LoopKind::kPortable);
   EXPECT_EQ(given.log, LogForm::kJson);

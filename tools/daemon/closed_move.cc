@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/daemon/closed_move.h"
+
+#include <utility>
+
+namespace blockmig {
+namespace {
+
+constexpr const char* kTopic = "move-closed";
+constexpr char kBetween = '\n';  // in no identity
+
+}  // namespace
+
+NoteRecord closed_move_note(const std::string& disk) { return {kTopic, disk, ""}; }
+
+Task<Status> save_closed_move(Journal& journal, std::string disk, ClosedMove move) {
+  JournalBatch batch;
+  batch.notes.push_back({kTopic, std::move(disk), move.source + kBetween + move.target});
+  const Status saved = co_await journal.commit(batch);
+  co_return saved;
+}
+
+Task<Result<std::optional<ClosedMove>>> load_closed_move(Journal& journal, std::string disk) {
+  const auto notes = co_await journal.load_notes(kTopic);
+  if (!notes.ok()) co_return notes.error();
+  for (const NoteRecord& note : *notes) {
+    if (note.name != disk) continue;
+    const std::size_t middle = note.text.find(kBetween);
+    if (middle == std::string::npos) {
+      co_return Error(ErrorCode::kProtocol,
+                      "journal: the note of disk '" + disk + "' about its suspended move is cut");
+    }
+    co_return ClosedMove{note.text.substr(0, middle), note.text.substr(middle + 1)};
+  }
+  co_return std::optional<ClosedMove>();
+}
+
+}  // namespace blockmig
