@@ -104,6 +104,7 @@ void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused)
   }
   migration_.status.attempt = attempt;
   migration_.paused_by_user = paused;
+  if (paused) migration_.pause_asked_by = "its daemon was started again (--on-restart pause)";
   show_pause(migration_);
 }
 
@@ -289,6 +290,7 @@ Status Job::pause() {
   }
   // A job that its target holds up stays so when the target works again.
   migration_.paused_by_user = true;
+  migration_.pause_asked_by = "an operator asked for it";
   show_pause(migration_);
   migration_.wake.pulse();
   if (migration_.engine) migration_.engine->pause();

@@ -44,7 +44,7 @@ struct JobStatus {
   std::uint64_t epoch = 0;  ///< of the disk, after the switchover the new one
 
   std::optional<Error> error;  ///< why it failed, or why it is held up
-  std::string paused_because;  ///< an operator asked for it, or what the target said
+  std::string paused_because;  ///< who asked for it, or what the target said
   std::string verdict;         ///< last word of the convergence policy, with its numbers
 
   std::uint64_t size_bytes = 0;

@@ -57,7 +57,7 @@ void show_pause(Migration& migration) {
   if (migration.held && status.error) {
     status.paused_because = status.error->message();
   } else if (migration.paused_by_user) {
-    status.paused_because = "an operator asked for it";
+    status.paused_because = migration.pause_asked_by;
   }
 }
 

@@ -108,7 +108,8 @@ struct Migration {
   std::uint64_t losses_seen = 0;  ///< of the replica's, that the mode has acted on
   Event wake;                     ///< pulsed when an operator pauses, resumes or aborts
   bool paused_by_user = false;
-  bool held = false;         ///< paused by the target's trouble
+  std::string pause_asked_by = "an operator asked for it";  ///< or the options did
+  bool held = false;                                        ///< paused by the target's trouble
   bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk

@@ -138,6 +138,18 @@ def image_is_replaced_after_a_kill(folder):
         assert content(move.target) == DEFACED, "the image that was put there is not what has moved"
 
 
+def waits_where_asked(folder):
+    with SuspendedMove(folder, "dbt", "--on-restart", "pause") as move:
+        move.stop()
+        move.live_again()
+        job = move.server.job
+        daemon.until(lambda: job()["state"] == "paused", "the job to wait", pause=0.05)
+        assert "--on-restart pause" in job()["paused_because"], job()
+        move.server.ok("resume", "vm1")
+        move.server.cli("set", "vm1", "bwlimit=0")
+        assert move.end() > 100
+
+
 def is_aborted_where_asked(folder):
     with SuspendedMove(folder, "dbt", "--on-restart", "abort") as move:
         move.stop()
@@ -149,6 +161,7 @@ def is_aborted_where_asked(folder):
 for mode_ in ("dbt", "mirror", "auto"):
     with daemon.scratch() as here:
         goes_on(here, mode_)
-for story in (goes_on_with_a_successor, hydrates_on_with_a_successor, source_is_changed, target_is_changed, image_is_replaced_after_a_kill, is_aborted_where_asked):
+for story in (goes_on_with_a_successor, hydrates_on_with_a_successor, source_is_changed, target_is_changed,
+              image_is_replaced_after_a_kill, waits_where_asked, is_aborted_where_asked):
     with daemon.scratch() as here:
         story(here)

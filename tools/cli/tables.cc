@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "blockmig/base/units.h"
 #include "tools/cli/progress.h"
@@ -303,6 +304,29 @@ std::string disk_text(const DiskView& disk) {
                    " in flight"}});
 }
 
+namespace {
+
+/// Of jobs, which come oldest first, those that run and the last of each disk.
+std::vector<JobStatus> current_jobs(const std::vector<JobStatus>& jobs) {
+  std::map<std::string, const JobStatus*> last;
+  for (const JobStatus& job : jobs) last[job.disk] = &job;
+  std::vector<JobStatus> current;
+  for (const JobStatus& job : jobs) {
+    if (!is_final(job.state) || last[job.disk] == &job) current.push_back(job);
+  }
+  return current;
+}
+
+std::string jobs_overview(const std::vector<JobStatus>& jobs, bool wide) {
+  const std::vector<JobStatus> current = current_jobs(jobs);
+  const std::size_t earlier = jobs.size() - current.size();
+  std::string text = jobs_table(current, wide);
+  if (earlier != 0) text += std::to_string(earlier) + " earlier: 'blockmig ls jobs'\n";
+  return text;
+}
+
+}  // namespace
+
 std::string overview_text(const Overview& overview, bool wide) {
   const DaemonView& daemon = overview.daemon;
   std::string text = "daemon " + daemon.version + ", process " + std::to_string(daemon.pid) +
@@ -319,7 +343,7 @@ std::string overview_text(const Overview& overview, bool wide) {
   text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);
-  if (!overview.jobs.empty()) text += "\n" + jobs_table(overview.jobs, wide);
+  if (!overview.jobs.empty()) text += "\n" + jobs_overview(overview.jobs, wide);
   return text;
 }
 

@@ -41,7 +41,9 @@ Result<WaitResult> wait_for_job(ControlHandler& daemon, const JobStatus& job, Du
     const Result<std::string> answer = ask(daemon, "GET", job_path(job.id));
     if (!answer) {
       display.clear();
-      return answer.error().with_context("lost sight of " + job.id);
+      return answer.error().with_context(
+          "lost sight of " + job.id +
+          ", which a restart of its daemon goes on with (--on-restart)");
     }
     const Result<JobStatus> seen = job_from_json(*answer);
     if (!seen) return seen.error();

@@ -76,6 +76,12 @@ sockaddr_un address_of(const std::string& path) {
 /// The library says only that there is no connection.
 std::string why_no_answer(const std::string& path, const std::string& library_text) {
   if (access(path.c_str(), R_OK | W_OK) != 0) return std::generic_category().message(errno);
+  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un address = address_of(path);
+  const auto* const place = reinterpret_cast<const sockaddr*>(&address);
+  if (connect(fd.get(), place, sizeof(address)) != 0) {
+    return std::generic_category().message(errno);
+  }
   return library_text;
 }
 

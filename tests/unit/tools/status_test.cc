@@ -101,6 +101,27 @@ TEST(StatusTables, TheOverviewSaysThatTheJournalHasFailed) {
   EXPECT_THAT(overview_text(overview, false), HasSubstr("no room"));
 }
 
+TEST(Status, OverviewShowsWhatRunsAndTheLastMoveOfEachDisk) {
+  Overview overview;
+  const auto add = [&overview](const std::string& id, const std::string& disk, JobState state) {
+    JobStatus job;
+    job.id = id;
+    job.disk = disk;
+    job.state = state;
+    overview.jobs.push_back(job);
+  };
+  add("job-1", "vm1", JobState::kDone);
+  add("job-2", "vm2", JobState::kFailed);
+  add("job-3", "vm1", JobState::kAborted);
+  add("job-4", "vm1", JobState::kRunning);
+  const std::string text = overview_text(overview, false);
+  EXPECT_THAT(text, Not(HasSubstr("job-1")));
+  EXPECT_THAT(text, HasSubstr("job-2"));
+  EXPECT_THAT(text, Not(HasSubstr("job-3")));
+  EXPECT_THAT(text, HasSubstr("job-4"));
+  EXPECT_THAT(text, HasSubstr("2 earlier: 'blockmig ls jobs'"));
+}
+
 TEST(StatusTables, ADisksKindsOfRequestsAreShownIfItHasHadAny) {
   const std::string table = ops_table(busy_disk());
   EXPECT_THAT(table, HasSubstr("read"));
