@@ -6,6 +6,10 @@
 // bm_*_planted variants of the layers, which the simulator links, carry the branches.
 #pragma once
 
+#ifdef BLOCKMIG_COMPILED_ONCE
+#error "a file that sees planted.h is PLANTED in its layer's CMakeLists.txt"
+#endif
+
 namespace blockmig {
 
 enum class PlantedBug : int {

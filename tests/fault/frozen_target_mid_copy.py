@@ -29,3 +29,4 @@ for mode in ("dbt", "mirror"):
             assert scene.client.check_file(image) == 0
             scene.client.resume()
             scene.end()
+            assert scene.disk.cli("stop").returncode == 0

@@ -9,4 +9,3 @@ with stalling.stalled_move("mirror") as (scene, image, job):
     scene.client.hold()
     assert scene.client.check_file(image) == 0
     scene.client.resume()
-    scene.end()

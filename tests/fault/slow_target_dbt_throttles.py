@@ -12,4 +12,3 @@ with stalling.stalled_move("throttle") as (scene, image, job):
     assert scene.client.check_file(image) == 0
     scene.client.resume()
     scene.guest_goes_on(1000)
-    scene.end()

@@ -17,3 +17,4 @@ with moves.scene("--writes", "100", "--largest", "64k", "--connections", "2",
         assert scene.client.check_file(image) == 0
         scene.client.resume()
         scene.end()
+        assert scene.disk.cli("stop").returncode == 0

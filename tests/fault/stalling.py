@@ -19,6 +19,8 @@ def stalled_move(on_stall):
                            "burstiness=0.1") as target:
             yield scene, image, scene.disk.start_migration(target.uri, "dbt", "--on-stall", on_stall,
                                                            "--max-downtime", "300ms")
+            scene.end()
+            assert scene.disk.cli("stop").returncode == 0  # before the store that it may be on
 
 
 def says_not_converging(text):

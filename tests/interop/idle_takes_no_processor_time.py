@@ -38,6 +38,7 @@ with daemon.scratch() as folder:
                 peer.stop()
                 is_idle(disk, f"{loop}, its server has gone")
                 waiting.close()
+                disk.kill()  # it would wait for its store
         with daemon.Daemon(folder, image, name=loop + "-file", extra=("--loop", loop)) as disk:
             disk.migrate(target, "mirror")
             is_idle(disk, f"{loop}, a file")

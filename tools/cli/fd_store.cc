@@ -141,7 +141,7 @@ Result<std::shared_ptr<Handover>> take_stored_handover(std::vector<InheritedSock
 }
 
 Status forget_stored_handover(const Handover& handover) {
-  Status first = notify_service_manager(std::string("FDSTOREREMOVE=1\nFDNAME=") + kStateName);
+  Status first = notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + std::string(kStateName));
   for (std::size_t i = 0; i < handover.sockets.size(); ++i) {
     const Status removed = notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + name_of(i));
     if (first.ok()) first = removed;

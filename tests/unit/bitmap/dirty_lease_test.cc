@@ -32,7 +32,7 @@ class DirtyLeaseTest : public ::testing::Test {
 };
 
 TEST_F(DirtyLeaseTest, TakingClears_I6) {
-  for (const std::uint64_t chunk : {9, 2, 5}) mark_chunk(chunk);
+  for (const std::uint64_t chunk : {9u, 2u, 5u}) mark_chunk(chunk);
   DirtyLease lease = bitmap_->lease(0, 2);
   EXPECT_EQ(lease.chunks(), (Chunks{2, 5}));
   EXPECT_EQ(dirty(), (Chunks{9}));
@@ -41,7 +41,7 @@ TEST_F(DirtyLeaseTest, TakingClears_I6) {
 }
 
 TEST_F(DirtyLeaseTest, WhatWasNotAcknowledgedIsDirtyAgain_I6) {
-  for (const std::uint64_t chunk : {1, 2, 3, 4, 16}) mark_chunk(chunk);
+  for (const std::uint64_t chunk : {1u, 2u, 3u, 4u, 16u}) mark_chunk(chunk);
   {
     DirtyLease lease = bitmap_->lease(0, 100);
     EXPECT_EQ(lease.unacknowledged(), 5U);
@@ -137,7 +137,7 @@ TEST_F(DirtyLeaseTest, StartsWhereAskedAndDoesNotWrap) {
 }
 
 TEST_F(DirtyLeaseTest, TakesExactlyTheChosenChunksThatAreDirty) {
-  for (const std::uint64_t chunk : {1, 2, 3, 9}) mark_chunk(chunk);
+  for (const std::uint64_t chunk : {1u, 2u, 3u, 9u}) mark_chunk(chunk);
   const DirtyLease lease = bitmap_->lease_chunks({9, 4, 2, 9, 0});
   EXPECT_EQ(lease.chunks(), (Chunks{2, 9}));
   EXPECT_EQ(dirty(), (Chunks{1, 3}));

@@ -265,7 +265,7 @@ TEST_P(DeviceConformance, ParallelNeighboursInOneBlockDoNotUndoEachOther_Trap8) 
   // Eight writers whose slots interleave: several in each block, and such that have whole blocks
   // too.
   constexpr std::uint64_t kWriters = 8;
-  for (const std::uint64_t wanted : {500, 9'000}) {
+  for (const std::uint64_t wanted : {500u, 9'000u}) {
     const std::uint64_t width = align_up(wanted, unit);
     Bytes part(oracle_.begin(), oracle_.begin() + static_cast<std::ptrdiff_t>(limit));
     TaskScope scope;

@@ -214,7 +214,7 @@ TEST_F(EventTest, SleepTakesItsTime) {
 }
 
 Task<int> offload_value(EventLoop& loop) {
-  const int base = 40;
+  int base = 40;
   const int value = co_await offload(loop, [&base] { return base + 2; });
   co_await offload(loop, [] {});
   co_return value;

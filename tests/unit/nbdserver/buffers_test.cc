@@ -263,7 +263,7 @@ TEST(ReplyQueue, RepliesThatWaitKeepSoManyBatchBuffersAndNoMore) {
   ReplySlot next = rig.queue->reserve_waiting(100);
   EXPECT_NE(next.data(), nullptr);
   rig.queue->cancel(std::move(next));
-  for (const std::size_t i : {0, 1, 2, 6, 7, 8, 9, 10, 11}) {
+  for (const std::size_t i : {0u, 1u, 2u, 6u, 7u, 8u, 9u, 10u, 11u}) {
     rig.queue->cancel(std::move(waiting[i]));
   }
 }

@@ -96,7 +96,7 @@ TEST_F(HandshakeTest, ListShowsEveryExportInOrderWithItsDescription) {
 }
 
 TEST_F(HandshakeTest, OptionsThatTakeNoDataRefuseItWithOneReplyAndStayInStep) {
-  for (const int number : {kOptList, kOptStructured, kOptStartTls, kOptExtended}) {
+  for (const std::uint32_t number : {kOptList, kOptStructured, kOptStartTls, kOptExtended}) {
     restart();
     const ByteVector data = pattern(33, 1);
     const ByteVector answer =
@@ -262,7 +262,7 @@ std::vector<Malformed> malformed_infos() {
 
 TEST_F(HandshakeTest, MalformedInfoAndGoAreInvalidAndStayInStep) {
   for (const Malformed& each : malformed_infos()) {
-    for (const int number : {kOptInfo, kOptGo}) {
+    for (const std::uint32_t number : {kOptInfo, kOptGo}) {
       restart();
       const ByteVector answer =
           talk(join({client_flags(3), option(static_cast<std::uint32_t>(number), each.data)}));

@@ -150,7 +150,7 @@ TEST_F(MetaTest, MalformedQueriesAreInvalidAndStayInStep) {
       {"TrailingBytes", Wire().text32("disk0").u32(1).text32("base:allocation").fill(3, 0)},
   };
   for (const Malformed& each : cases) {
-    for (const int number : {kOptListMeta, kOptSetMeta}) {
+    for (const std::uint32_t number : {kOptListMeta, kOptSetMeta}) {
       const ByteVector answer = talk(option(static_cast<std::uint32_t>(number), each.data));
       EXPECT_EQ(only_reply(answer, static_cast<std::uint32_t>(number)), kErrInvalid) << each.name;
       EXPECT_EQ(names(kOptSetMeta, {"base:allocation"}), (Names{"base:allocation"})) << each.name;

@@ -142,7 +142,7 @@ inline std::string read_text(const ByteVector& bytes, std::size_t at, std::size_
 }
 
 // Numbers by their names in the specification.
-enum : int {
+enum : std::uint32_t {
   kOptExportName = 1,
   kOptAbort = 2,
   kOptList = 3,
