@@ -30,8 +30,8 @@ struct Manifest {
   std::uint64_t generation = 1;   ///< grows whenever the manifest is replaced
   std::uint64_t owner_epoch = 0;  ///< of the disk that the image belongs to; 0: nobody's
   std::string owner;              ///< that disk's name
-  /// The owner is on its way back into the image: where the owner has chunks elsewhere, the image
-  /// may hold anything. Nobody else may use it.
+  /// The owner is on its way out of the image, or back into it: where it has chunks elsewhere, the
+  /// image may hold anything. Nobody else may use it.
   bool changing = false;
   RestIdentity image;
   ChunkDigests digests;

@@ -23,12 +23,13 @@ class RestDigests final {
   /// Once. Reads the chunks of `rest` (of at least 64 KiB each) from `store`.
   Task<Status> hash(BlockDevice& store, const DirtyBitmap& rest, CancelSource& cancel);
   /// The image's digests as they are now: known where it rests, zeros where nothing was ever
-  /// written, unknown elsewhere.
+  /// written, unknown elsewhere. While somebody writes they are sure only of what stays in `rest`.
   Task<Result<std::shared_ptr<ChunkDigests>>> describe(BlockDevice& store, const DirtyBitmap& rest);
 
  private:
   EventLoop& loop_;
   ChunkDigests digests_;
+  bool described_ = false;
 };
 
 }  // namespace blockmig

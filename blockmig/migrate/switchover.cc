@@ -228,6 +228,16 @@ Task<Result<SwitchOutcome>> pass_fence(Migration& migration) {
   co_return outcome;
 }
 
+/// Whoever settles the disk later takes the digests of the manifest for what the image holds.
+Task<void> complete_description(Migration& migration) {
+  if (migration.at_rest == nullptr || migration.interrupt.is_set()) co_return;
+  const Status described =
+      co_await migration.at_rest->complete(*migration.old_store, *migration.sync->rest);
+  if (described.ok()) co_return;
+  note_decision(migration, "the image's manifest describes only what is at rest",
+                described.error().message());
+}
+
 Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();
@@ -276,6 +286,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     if (migration.opener) co_await migration.opener->confirm_switch(source_needed);
     if (planted(PlantedBug::kReturnRecordLate)) co_await begin_return_record(migration, next_epoch);
     co_await settle_return_record(migration);
+    co_await complete_description(migration);
     co_await report_digests(migration);
   } else {
     enter_phase(migration.status.phase, before);

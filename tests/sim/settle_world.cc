@@ -39,6 +39,8 @@ void SettleWorld::prepare() {
   manifest.generation = 3;
   manifest.owner = kDisk;
   manifest.owner_epoch = 2;
+  // The daemon died before it had described more than what is at rest.
+  manifest.changing = random_.chance(1, 4);
   auto map = *PresenceMap::create(size_bytes_, kChunk);
   prepare_overlay(*map, manifest);
   folder_.manifest = std::make_shared<const Manifest>(std::move(manifest));
@@ -74,9 +76,14 @@ void SettleWorld::prepare_overlay(PresenceMap& map, Manifest& manifest) {
     }
     if (!rests) overlay_->preload(range.offset, bytes);
     if (newer) {
+      if (manifest.changing) {
+        // Hashed before the guest changed it and, when it had left, changed it back.
+        manifest.digests.set(range.offset, bytes);
+      } else {
+        manifest.digests.invalidate(range.offset, 1);
+      }
       // The image has something older, which is nobody's business any more.
       std::fill(bytes.begin(), bytes.end(), std::byte{0x5A});
-      manifest.digests.invalidate(range.offset, 1);
     } else if (!hole) {
       manifest.digests.set(range.offset, bytes);
     }
@@ -139,8 +146,10 @@ bool SettleWorld::settled() const { return journal_.disk_record(kDisk).hydration
 
 Task<void> SettleWorld::story() {
   prepare();
-  auto stranger = read_as_a_stranger();
-  disturbances_.spawn(std::move(stranger));
+  if (!folder_.manifest->changing) {
+    auto stranger = read_as_a_stranger();
+    disturbances_.spawn(std::move(stranger));
+  }
   const std::uint64_t deaths = random_.between(1, 4);
   for (std::uint64_t i = 0; i < deaths; ++i) {
     plan_faults();

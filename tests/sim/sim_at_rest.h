@@ -32,11 +32,15 @@ class SimImageSource final : public ImageSource {
   std::string name_ = "image at rest";
 };
 
+/// What is beside an image, and outlives the daemon.
+struct SimManifest {
+  std::shared_ptr<ChunkDigests> digests;  ///< null: there is none
+  bool changing = false;                  ///< true only of what is at rest
+};
+
 class SimAtRest final : public DataAtRest {
  public:
-  /// `manifest`: the one beside the image, which outlives the daemon; empty: none yet.
-  SimAtRest(EventLoop& loop, std::shared_ptr<FaultDevice> image,
-            std::shared_ptr<ChunkDigests>& manifest)
+  SimAtRest(EventLoop& loop, std::shared_ptr<FaultDevice> image, SimManifest& manifest)
       : loop_(loop), image_(std::move(image)), manifest_(manifest) {}
 
   Task<Status> hash(BlockDevice& store, const DirtyBitmap& rest, CancelSource& cancel) override {
@@ -53,14 +57,20 @@ class SimAtRest final : public DataAtRest {
   }
   Task<Status> publish() override {
     co_await discard();
-    manifest_ = described_;
+    manifest_ = {described_, true};
     const Status opened = co_await open_base();
     co_return opened;
+  }
+  Task<Status> complete(BlockDevice& image, const DirtyBitmap& rest) override {
+    auto described = co_await digests_->describe(image, rest);
+    if (!described.ok()) co_return described.error();
+    manifest_ = {*std::move(described), false};
+    co_return Status();
   }
   /// The image as its manifest describes it; then take_base().
   Task<Status> open_base() {
     auto image = std::make_unique<SharedImage>(loop_, std::make_unique<SimImageSource>(image_),
-                                               manifest_, SharedImageOptions{});
+                                               manifest_.digests, SharedImageOptions{});
     const Status opened = co_await image->open();
     if (opened.ok()) base_ = std::move(image);
     co_return opened;
@@ -78,7 +88,7 @@ class SimAtRest final : public DataAtRest {
  private:
   EventLoop& loop_;
   std::shared_ptr<FaultDevice> image_;
-  std::shared_ptr<ChunkDigests>& manifest_;
+  SimManifest& manifest_;
   BlockDevice* store_ = nullptr;
   std::optional<RestDigests> digests_;
   std::shared_ptr<ChunkDigests> described_;

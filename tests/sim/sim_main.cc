@@ -51,6 +51,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"turned-away-acknowledged", PlantedBug::kTurnedAwayAcknowledged},
     {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
     {"rest-keeps-copied", PlantedBug::kRestKeepsCopied},
+    {"digests-of-before-fence", PlantedBug::kDigestsOfBeforeFence},
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
     {"mirror-not-verified", PlantedBug::kMirrorNotVerified},
     {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies},

@@ -17,7 +17,7 @@ namespace blockmig::sim {
 class SimOpener final : public TargetOpener {
  public:
   SimOpener(EventLoop& loop, Random& random, std::shared_ptr<FaultDevice> device,
-            std::shared_ptr<FaultDevice> source, std::shared_ptr<ChunkDigests>& manifest)
+            std::shared_ptr<FaultDevice> source, SimManifest& manifest)
       : loop_(loop),
         random_(random),
         device_(std::move(device)),

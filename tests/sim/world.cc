@@ -329,6 +329,9 @@ Task<void> World::see_job_through(std::string job) {
     if (status->mode == Mode::kReturn) ++result_.returns;
     held_.reset();
     check_digests(*status, planned_[job].options.verify);
+    if (status->mode == Mode::kShared && owner_ != target_) {
+      check_manifest(*owner_, !source_may_fail_);
+    }
     if (!planned_[job].options.point_in_time) owner_ = target_;
   } else {
     ++result_.jobs_not_done;

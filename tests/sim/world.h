@@ -35,6 +35,7 @@
 #include "blockmig/migrate/job_board.h"
 #include "guest.h"
 #include "history.h"
+#include "sim_at_rest.h"
 #include "sim_owners.h"
 #include "sim_run.h"
 
@@ -91,6 +92,7 @@ class World final : public SimRun {
   /// Where the disk as the journal has it finds a sector.
   const FaultDevice& holder(std::uint64_t offset) const;
   Task<void> resume_job(JobRecord record, RecoveredTracking recovered);
+  void check_manifest(const FaultDevice& image, bool complete);
   void check_stamps();
   std::string journal_owner() const;
   Task<void> begin_bitmap();
@@ -127,8 +129,8 @@ class World final : public SimRun {
     std::shared_ptr<FaultDevice> target;
   };
   std::map<std::string, Planned> planned_;
-  std::map<std::string, std::shared_ptr<ChunkDigests>> manifests_;  ///< by image
-  RecoveredTracking unresumed_;  ///< of a job that an end in order was ahead of
+  std::map<std::string, SimManifest> manifests_;  ///< by image
+  RecoveredTracking unresumed_;                   ///< of a job that an end in order was ahead of
   bool crashed_ = false;
   bool leaving_ = false;  ///< an end in order is under way
   bool power_lost_ = false;

@@ -51,6 +51,30 @@ void World::check_equal(const DiskRecord& record) {
            std::to_string(place.first - source.begin()) + " (I4)");
 }
 
+/// Where the manifest of an image that the disk has left knows a digest, the image has that
+/// content: whoever settles the disk writes only what differs (I13).
+void World::check_manifest(const FaultDevice& image, bool complete) {
+  const auto place = manifests_.find(image.info().name);
+  if (place == manifests_.end() || place->second.digests == nullptr) return;
+  if (place->second.changing) {
+    if (complete)
+      complain("a move to " + target_->info().name +
+               " has ended, and its manifest is not complete");
+    return;
+  }
+  const ChunkDigests& digests = *place->second.digests;
+  std::vector<std::byte> content;
+  for (std::uint64_t chunk = 0; chunk < digests.chunk_count(); ++chunk) {
+    const ByteRange range = digests.chunk_range(chunk);
+    content.resize(range.length);
+    image.peek(range.offset, content);
+    const auto expected = digests.find(chunk);
+    if (!expected || digest_of(content) == *expected) continue;
+    return complain("the manifest of " + image.info().name + " has a digest of offset " +
+                    std::to_string(range.offset) + " that is not the image's (I13)");
+  }
+}
+
 /// At a decision the target has been flushed: what its cache shows is what a power loss leaves
 /// (I1, I11).
 void World::check_durable(const std::vector<std::byte>& source) {

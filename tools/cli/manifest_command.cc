@@ -79,7 +79,7 @@ std::string text_of(const ManifestReport& report) {
           (report.owner_epoch == 0
                ? std::string("none")
                : "disk '" + report.owner + "', epoch " + std::to_string(report.owner_epoch)) +
-          (report.changing ? ", which is being settled into it" : "") + "\n";
+          (report.changing ? ", which is on its way out of it or back" : "") + "\n";
   text += "  chunks   " + std::to_string(report.known_chunks) + " with a digest, " +
           std::to_string(report.unknown_chunks) + " changed since, of " +
           format_bytes(report.chunk_bytes) + "; the rest is zeros\n";
@@ -150,9 +150,10 @@ ExitCode check(const CommandLine& command, const std::string& path) {
   Result<Manifest> manifest = load_manifest(path);
   if (!manifest) return report(manifest.error());
   if (manifest->changing) {
-    return report(
-        Error(ErrorCode::kPrecondition, "disk '" + manifest->owner + "' is being settled into " +
-                                            path + ": what it holds is known when that has ended"));
+    return report(Error(ErrorCode::kPrecondition,
+                        "disk '" + manifest->owner + "' is being settled into " + path +
+                            ", or has just left it: what it holds is known "
+                            "when that has ended"));
   }
   const Result<ImageFacts> facts = look_at_image(path);
   if (!facts) return report(facts.error());

@@ -183,7 +183,7 @@ struct ManifestReport {
   std::uint64_t known_chunks = 0;    ///< with a digest; chunks of zeros are not among them
   std::uint64_t unknown_chunks = 0;  ///< changed after the digests were made
   std::string digest;                ///< of the whole image, hex; empty where chunks are unknown
-  bool changing = false;             ///< its owner is being settled into it
+  bool changing = false;             ///< its owner is leaving it, or being settled into it
   std::string trouble;               ///< why the image is not the manifest's; empty: it is
   bool checked = false;              ///< every chunk was read and compared
   std::uint64_t wrong_chunks = 0;

@@ -53,17 +53,24 @@ Task<Status> FolderAtRest::hash(BlockDevice& store, const DirtyBitmap& rest, Can
   co_return hashed;
 }
 
-Task<Status> FolderAtRest::prepare(const DirtyBitmap& rest, const std::string& disk,
+Manifest FolderAtRest::make_manifest(ChunkDigests digests) const {
+  Manifest manifest(digests.size_bytes());
+  manifest.generation = generation_;
+  manifest.owner = disk_;
+  manifest.owner_epoch = epoch_;
+  manifest.digests = std::move(digests);
+  return manifest;
+}
+
+Task<Status> FolderAtRest::prepare(const DirtyBitmap& rest, const std::string&,
                                    std::uint64_t epoch) {
   auto described = co_await digests_->describe(*store_, rest);
   if (!described.ok()) co_return described.error();
   described_ = *std::move(described);
-  Manifest manifest(described_->size_bytes());
   epoch_ = epoch;
-  manifest.generation = generation_;
-  manifest.owner = disk;
-  manifest.owner_epoch = epoch;
-  manifest.digests = ChunkDigests(*described_);
+  Manifest manifest = make_manifest(ChunkDigests(*described_));
+  // The guest is writing: only of what will be at rest under the fence are these the digests.
+  manifest.changing = true;
   const std::string& path = path_;
   const Status staged = co_await offload(loop_, [&path, &manifest]() -> Status {
     const Result<ImageFacts> facts = look_at_image(path);
@@ -76,7 +83,13 @@ Task<Status> FolderAtRest::prepare(const DirtyBitmap& rest, const std::string& d
 
 Task<Status> FolderAtRest::publish() {
   const std::string& path = path_;
-  const Status published = co_await offload(loop_, [&path] { return publish_staged(path); });
+  RestIdentity& left = left_;
+  const Status published = co_await offload(loop_, [&path, &left]() -> Status {
+    const Result<ImageFacts> facts = look_at_image(path);
+    if (!facts) return facts.error();
+    left = facts->identity;
+    return publish_staged(path);
+  });
   if (!published) co_return published;
   const FolderImage::Expected expected{generation_, inode_, described_->size_bytes(), disk_,
                                        epoch_};
@@ -89,6 +102,18 @@ Task<Status> FolderAtRest::publish() {
   if (!opened.ok()) co_return opened.error();
   base_ = *std::move(opened);
   co_return Status();
+}
+
+Task<Status> FolderAtRest::complete(BlockDevice& image, const DirtyBitmap& rest) {
+  const auto described = co_await digests_->describe(image, rest);
+  if (!described.ok()) co_return described.error();
+  Manifest manifest = make_manifest(std::move(**described));
+  ++manifest.generation;
+  manifest.image = left_;
+  const std::string& path = path_;
+  const Status saved =
+      co_await offload(loop_, [&path, &manifest] { return save_manifest(path, manifest); });
+  co_return saved;
 }
 
 Task<void> FolderAtRest::discard() {
@@ -124,6 +149,12 @@ Task<Status> release_at_rest(IoLoop& loop, std::string uri, std::string disk) {
     if (manifest->owner != disk) return {};
     manifest->owner.clear();
     manifest->owner_epoch = 0;
+    if (manifest->changing) {
+      // What it holds beside what was at rest, nobody has written down.
+      manifest->digests.invalidate(0, manifest->size_bytes());
+      manifest->changing = false;
+      ++manifest->generation;
+    }
     return save_manifest(path, *manifest);
   });
   co_return released;

@@ -12,6 +12,7 @@
 #include "blockmig/io/io_loop.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/data_at_rest.h"
+#include "sharedfs/manifest.h"
 #include "sharedfs/rest_digests.h"
 
 namespace blockmig {
@@ -27,6 +28,7 @@ class FolderAtRest final : public DataAtRest {
   Task<Status> prepare(const DirtyBitmap& rest, const std::string& disk,
                        std::uint64_t epoch) override;
   Task<Status> publish() override;
+  Task<Status> complete(BlockDevice& image, const DirtyBitmap& rest) override;
   std::uint64_t generation() const override { return generation_; }
   const ChunkDigests* digests() const override { return described_.get(); }
   std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
@@ -34,6 +36,7 @@ class FolderAtRest final : public DataAtRest {
 
  private:
   Task<Status> find_generation();
+  Manifest make_manifest(ChunkDigests digests) const;
 
   IoLoop& loop_;
   std::string path_;
@@ -44,6 +47,7 @@ class FolderAtRest final : public DataAtRest {
   std::optional<RestDigests> digests_;
   std::shared_ptr<ChunkDigests> described_;
   std::uint64_t inode_ = 0;
+  RestIdentity left_;  ///< the image under the fence
   std::unique_ptr<BlockDevice> base_;
 };
 
