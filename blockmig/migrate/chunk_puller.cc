@@ -28,6 +28,13 @@ const ChunkPuller::Pull* ChunkPuller::find(ByteRange range) const {
   return nullptr;
 }
 
+bool ChunkPuller::slow_to_keep(ByteRange range) const {
+  const TimePoint late = core_.loop.now() - core_.options.keep_deadline;
+  return std::any_of(pulls_.begin(), pulls_.end(), [&](const std::shared_ptr<Pull>& pull) {
+    return pull->range.overlaps(range) && pull->fetched && *pull->fetched <= late;
+  });
+}
+
 bool ChunkPuller::has_room(PullKind kind, std::uint64_t bytes) const {
   if (kind == PullKind::kDemand) {
     return demanded_bytes_ == 0 || demanded_bytes_ + bytes <= 2 * core_.options.window_bytes;
@@ -123,6 +130,7 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
       ++round;
       continue;
     }
+    pull.fetched = core_.loop.now();
     status = co_await store(pull.range, content);
     if (status.ok()) {
       ++core_.stats.pulls[index_of(pull.kind)];
@@ -215,6 +223,7 @@ Task<Status> ChunkPuller::write_local(ByteRange range, ConstBytes content) {
       });
   for (const CopyPiece& piece : pieces) {
     Status status;
+    const StoreSilence::Request request(core_.silence);
     if (piece.kind != CopyPiece::Kind::kWrite) core_.stats.bytes_zero += piece.range.length;
     if (piece.kind == CopyPiece::Kind::kWrite) {
       const ConstBytes from =
@@ -241,6 +250,7 @@ Task<Status> ChunkPuller::write_local(ByteRange range, ConstBytes content) {
 Task<Status> ChunkPuller::read_back(ByteRange range, ConstBytes content) {
   Buffer found(range.length);
   const MutableBytes into = found.bytes();
+  const StoreSilence::Request request(core_.silence);
   const Status read = co_await core_.local->read(range.offset, into);
   if (!read.ok()) co_return read.error().with_context("reading back");
   const auto place = std::mismatch(content.begin(), content.end(), into.begin());

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <list>
 #include <memory>
+#include <optional>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
@@ -54,6 +55,8 @@ class ChunkPuller final {
 
   std::uint64_t bytes_in_flight() const { return bytes_in_flight_; }
   std::uint64_t demanded_bytes() const { return demanded_bytes_; }
+  /// A pull of some of the range has its content for longer than the new store may take to keep it.
+  bool slow_to_keep(ByteRange range) const;
   /// Pulls that ended without filling anything, since the last one that did.
   unsigned failures() const { return failures_; }
 
@@ -64,6 +67,7 @@ class ChunkPuller final {
     ByteRange range;
     PullKind kind = PullKind::kPush;
     bool overtaken = false;
+    std::optional<TimePoint> fetched;  ///< and being stored since
   };
   const Pull* find(ByteRange range) const;
   bool has_room(PullKind kind, std::uint64_t bytes) const;

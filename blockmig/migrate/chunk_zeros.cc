@@ -109,6 +109,7 @@ Task<Status> ChunkPuller::zero_local(ByteRange range) {
   const ZeroFlags flags{};
   Status status;
   if (core_.written == nullptr) {
+    const StoreSilence::Request request(core_.silence);
     status = co_await core_.local->write_zeroes(range.offset, range.length, flags);
     co_return status;
   }
@@ -117,6 +118,7 @@ Task<Status> ChunkPuller::zero_local(ByteRange range) {
       at = run.range.end();
       if (!run.dirty || planted(PlantedBug::kTargetAssumedZero)) continue;
       const std::uint64_t length = std::min(run.range.end(), range.end()) - run.range.offset;
+      const StoreSilence::Request request(core_.silence);
       status = co_await core_.local->write_zeroes(run.range.offset, length, flags);
       if (!status.ok()) break;
     }

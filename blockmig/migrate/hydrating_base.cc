@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "blockmig/base/planted.h"
+#include "blockmig/base/units.h"
 #include "blockmig/migrate/hydrating_device.h"
 
 namespace blockmig {
@@ -38,7 +39,17 @@ std::string HydratingDevice::trouble() const {
   const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
   if (!base.empty()) return "the old store: " + base;
   const std::string local = trouble_of(*core_.local);
-  return local.empty() ? core_.stats.last_error : local;
+  if (!local.empty()) return local;
+  const std::string filling = filling_fails();
+  return filling.empty() ? core_.stats.last_error : filling;
+}
+
+std::string HydratingDevice::filling_fails() const {
+  if (new_store_silent()) {
+    return "the new store has not answered for " + format_duration(core_.silence.lasts()) +
+           ": what it does not have is read from the old one";
+  }
+  return puller_.failures() > 0 ? core_.stats.last_error : std::string();
 }
 
 /// What only the base has is durable there, so a server that was restarted has it still. What the

@@ -56,7 +56,7 @@ Task<Status> HydratingDevice::read(std::uint64_t offset, MutableBytes into) {
   }
   if (!core_.map->all_present(range) && !planted(PlantedBug::kAbsentReadsAsFound)) {
     const Status present = co_await wait_present(range);
-    if (!present.ok() && core_.cannot_keep) {
+    if (!present.ok() && not_kept(range)) {
       const Status through = co_await read_through(range, into);
       co_return through;
     }
@@ -78,10 +78,11 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
     const std::uint64_t ahead =
         std::min<std::uint64_t>(core_.options.read_ahead_bytes, info_.size_bytes - range.end());
     puller_.want({range.end(), ahead}, PullKind::kPrefetch);
-    if (core_.map->all_present(range)) break;  // a store that never waits
+    // A store that never waits, or one that is known to keep nothing now.
+    if (core_.map->all_present(range) || new_store_silent()) break;
     const TimePoint again = std::min(deadline, core_.loop.now() + kAskAgain);
     co_await core_.changed.wait_until(again);
-    hopeful = !core_.cannot_keep && core_.loop.now() < deadline;
+    hopeful = !not_kept(range) && core_.loop.now() < deadline;
   }
   --readers_waiting_;
   core_.stats.demand_latency.record(static_cast<std::uint64_t>((core_.loop.now() - begun).count()));
@@ -90,6 +91,11 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
                   "the content at offset " + std::to_string(range.offset) +
                       " is still in the base, which does not deliver it" +
                       (core_.stats.last_error.empty() ? "" : ": " + core_.stats.last_error));
+}
+
+/// The base may deliver what is absent, and the new store does not take it, or not in time.
+bool HydratingDevice::not_kept(ByteRange range) const {
+  return core_.cannot_keep || new_store_silent() || puller_.slow_to_keep(range);
 }
 
 /// Each run from where it is. A chunk that a write fills meanwhile may be read as it was before:

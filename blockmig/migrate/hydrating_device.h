@@ -17,7 +17,8 @@
 // without it, an acknowledged flush has made presence durable.
 //
 // Where the base does not deliver, requests that need it ask it again for `patience` and then fail
-// with kIo; what is present goes on.
+// with kIo; what is present goes on. Where the new store does not keep what is fetched, because it
+// fails or is silent, readers get it from the base; the pull keeps its claim.
 //
 // Lifecycle: attach_base() before the first request; then close(), or release_local() when whole().
 // Thread rule: one loop; the *_now() calls only while not shared between threads.
@@ -91,6 +92,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   /// Requests of the guest wait for pulls: the background should leave them the stores.
   bool guest_waits() const { return readers_waiting_ > 0 || puller_.demanded_bytes() > 0; }
   unsigned pull_failures() const { return puller_.failures(); }
+  /// Why nothing is pulled: what a store has said, or that the new one is silent. Else empty.
+  std::string filling_fails() const;
   /// Makes durable what the base has from before; then its connection may be made anew.
   Task<void> settle_base();
   std::string trouble() const override;
@@ -116,6 +119,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
     bool trim = false;
   };
   Task<Status> wait_present(ByteRange range);
+  bool new_store_silent() const { return core_.silence.lasts() >= core_.options.keep_deadline; }
+  bool not_kept(ByteRange range) const;
   Task<Status> read_through(ByteRange range, MutableBytes into);
   Task<Status> change(Change change);
   Task<Status> change_held(const Change& change);

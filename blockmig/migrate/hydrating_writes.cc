@@ -166,12 +166,15 @@ Task<Status> HydratingDevice::apply_local(const Change& change, ByteRange part,
     const ConstBytes from = change.content->subspan(part.offset - change.range.offset, part.length);
     const WriteFlags flags{.fua = change.fua};
     if (core_.written && !part.empty()) core_.written->mark(part.offset, part.length);
+    const StoreSilence::Request request(core_.silence);
     status = co_await core_.local->write(part.offset, from, flags);
   } else if (change.trim && stays_present && !reverse_) {
     const WriteFlags flags{.fua = change.fua};
+    const StoreSilence::Request request(core_.silence);
     status = co_await core_.local->trim(part.offset, part.length, flags);
   } else {
     const ZeroFlags flags{.fua = change.fua, .no_hole = change.no_hole};
+    const StoreSilence::Request request(core_.silence);
     status = co_await core_.local->write_zeroes(part.offset, part.length, flags);
   }
   // Durable only with its presence (I12); with the mirror, the base's write was durable as well.

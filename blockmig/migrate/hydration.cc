@@ -69,8 +69,9 @@ Task<void> push_all(Migration& migration) {
       migration.share.charge(started);
       if (started > 0 && !rate.unlimited()) co_await rate.take(started);
     }
-    if (device.pull_failures() > 0 && !device.stats().last_error.empty()) {
-      hold_up(migration, Error(ErrorCode::kIo, device.stats().last_error));
+    const std::string failing = device.filling_fails();
+    if (!failing.empty()) {
+      hold_up(migration, Error(ErrorCode::kIo, failing));
     } else if (device.pull_failures() == 0) {
       migration.status.error.reset();
     }
@@ -209,6 +210,8 @@ HydrationOptions hydration_options(const JobOptions& options) {
   hydration.patience = options.base_patience;
   hydration.reverse_deadline =
       std::min<Duration>(20 * options.mirror_deadline, options.base_patience);
+  hydration.keep_deadline =
+      std::min({hydration.keep_deadline, options.base_patience / 2, options.target_timeout});
   hydration.window_bytes = options.copy_window_bytes;
   hydration.pull_bytes = options.copy_request_bytes;
   hydration.compare = options.verify != Verify::kNone;

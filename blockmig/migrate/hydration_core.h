@@ -16,6 +16,7 @@
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
 #include "blockmig/migrate/replica.h"
+#include "blockmig/migrate/store_silence.h"
 
 namespace blockmig {
 
@@ -25,6 +26,9 @@ struct HydrationOptions {
   /// A base that answers nothing for this long costs a mirrored write no more: the reverse mirror
   /// is given up, and the write is acknowledged from the new store.
   Duration reverse_deadline = std::chrono::seconds(1);
+  /// A new store that has answered none of our writes for this long is not waited for by readers of
+  /// what is absent: they get it from the base.
+  Duration keep_deadline = std::chrono::seconds(1);
   /// Pulls in flight in the background at most; demanded ones may take as much again.
   std::uint64_t window_bytes = 16 * kMiB;
   std::uint32_t pull_bytes = 1024 * 1024;       ///< of one pull at most; at least one chunk
@@ -56,6 +60,7 @@ struct HydrationCore {
       : loop(event_loop),
         options(hydration_options),
         local(std::move(new_store)),
+        silence(event_loop),
         map(std::move(presence)),
         order(event_loop),
         changed(event_loop),
@@ -64,6 +69,7 @@ struct HydrationCore {
   EventLoop& loop;
   HydrationOptions options;
   std::unique_ptr<BlockDevice> local;
+  StoreSilence silence;  ///< of `local`, to what fills it
   std::unique_ptr<Replica> base;
   std::unique_ptr<PresenceMap> map;
   /// Chunks of `local` that may hold something; null: all (trap 9).
