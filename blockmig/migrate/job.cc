@@ -350,7 +350,7 @@ Task<void> Job::record_progress() {
 
 void Job::take_sample() {
   Migration& m = migration_;
-  if (guest_.sample(copied_rate_.bytes_per_second())) set_pace();
+  if (guest_.sample(rate_now())) set_pace();
   if (guest_.take_helpless()) {
     note_decision(m, "guest latency",
                   "its p99 stays above " + format_duration(m.options.max_guest_latency) +
@@ -359,7 +359,7 @@ void Job::take_sample() {
   const TimePoint now = m.loop.now();
   if (m.hydrating != nullptr) {
     capture_hydration(m, m.status);
-    copied_rate_.sample(now, m.status.bytes_hydrated);
+    hydrated_rate_.sample(now, m.status.bytes_hydrated);
     return;
   }
   if (!m.engine || !m.sync) return;

@@ -71,6 +71,10 @@ class Job final {
   Task<void> sample();
   Task<void> record_progress();
   void take_sample();
+  /// Of what moves data now.
+  std::uint64_t rate_now() const {
+    return (migration_.hydrating != nullptr ? hydrated_rate_ : copied_rate_).bytes_per_second();
+  }
   void set_pace();
   void note_fallback();
   Task<void> clean_up(const Status& result);
@@ -87,6 +91,7 @@ class Job final {
   TimePoint ended_at_{};
   GuestPace guest_;
   RateMeter copied_rate_;
+  RateMeter hydrated_rate_;
   RateMeter dirtied_rate_;
 };
 

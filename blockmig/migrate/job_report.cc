@@ -57,8 +57,9 @@ JobStatus Job::status() const {
   capture(status);
   // Not as of the last sample: right after the switchover there has been none.
   if (migration_.hydrating != nullptr) capture_hydration(migration_, status);
-  status.rate_bytes_per_second = ended() ? 0 : copied_rate_.bytes_per_second();
-  status.dirty_rate_bytes_per_second = ended() ? 0 : dirtied_rate_.bytes_per_second();
+  status.rate_bytes_per_second = ended() ? 0 : rate_now();
+  const bool tracked = !ended() && !migration_.decided;
+  status.dirty_rate_bytes_per_second = tracked ? dirtied_rate_.bytes_per_second() : 0;
   // The disk may be gone with the job.
   status.throttle_bytes_per_second = ended() ? 0 : migration_.disk.write_throttle().rate();
   if (!ended()) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RateMeter: bytes per second over about the last second, from a counter that only grows. Pure.
+// RateMeter: bytes per second over about the last second, from a counter that grows: where it
+// falls, it is another one, and the measuring begins anew. Pure.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@ namespace blockmig {
 class RateMeter final {
  public:
   void sample(TimePoint now, std::uint64_t total) {
+    if (!samples_.empty() && total < samples_.back().total) samples_.clear();
     samples_.push_back({now, total});
     while (samples_.size() > 2 && now - samples_[1].at >= kWindow) samples_.pop_front();
   }

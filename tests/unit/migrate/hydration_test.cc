@@ -53,6 +53,27 @@ TEST(Hydration, PostcopySwitchesFirstAndFetchesTheRest) {
   EXPECT_FALSE(run_task(rig.loop, rig.journal->load_hydration(name))->has_value());
 }
 
+TEST(Hydration, TheRatesAreThoseOfThePullsFromTheSwitchoverOn) {
+  Rig rig;
+  JobOptions options = postcopy(2 << 20);
+  options.mode = Mode::kHybrid;
+  options.copy_window_bytes = 64 * 1024;
+  const std::string id = rig.start(options);
+  std::uint64_t chunk = 0;
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    const auto at = chunk++ % 16 * 65536;
+    ASSERT_TRUE(rig.write(at, std::vector<std::byte>(512, std::byte{7})).ok());
+    rig.advance(std::chrono::milliseconds(20));
+  }
+  while (!rig.board.status(id)->error && !is_final(rig.board.status(id)->state)) {
+    const JobStatus status = *rig.board.status(id);
+    EXPECT_LT(status.rate_bytes_per_second, 64 * kMiB);
+    EXPECT_EQ(status.dirty_rate_bytes_per_second, 0U);
+    rig.advance(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+}
+
 TEST(Hydration, WithoutTheMirrorTheStatusSaysWhatItDependsOn) {
   Rig rig;
   JobOptions options = postcopy(1 << 20);
