@@ -366,7 +366,7 @@ void Job::take_sample() {
   note_fallback();
   const CopyStats& copy = m.engine->stats();
   copied_rate_.sample(now, copy.bytes_copied);
-  dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + copy.bytes_leased);
+  dirtied_rate_.sample(now, m.sync->dirty->dirty_bytes() + pending_bytes(m) + copy.bytes_leased);
 }
 
 }  // namespace blockmig

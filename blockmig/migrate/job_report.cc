@@ -48,7 +48,8 @@ void Job::capture(JobStatus& status) const {
   }
   status.switched = m.decided;
   const bool left_behind = m.pivot && m.decided;
-  if (m.sync && !left_behind) status.remaining_bytes = m.sync->dirty->dirty_bytes();
+  if (m.sync && !left_behind)
+    status.remaining_bytes = m.sync->dirty->dirty_bytes() + pending_bytes(m);
   capture_hydration(m, status);
 }
 

@@ -26,12 +26,11 @@ std::uint64_t mirrored_bytes(const Migration& migration) {
   return migration.mirror ? migration.mirror->stats().bytes_mirrored : 0;
 }
 
-/// Of a generation, which are not in the job's bitmap.
+}  // namespace
+
 std::uint64_t pending_bytes(const Migration& migration) {
   return migration.generation ? migration.generation->chunks().dirty_bytes() : 0;
 }
-
-}  // namespace
 
 JobRecord record_of_job(const Migration& migration, std::string state) {
   const JobStatus& status = migration.status;

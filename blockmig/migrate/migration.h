@@ -122,6 +122,9 @@ JobRecord record_of_job(const Migration& migration, std::string state);
 /// Brings the job's state and the reason in its status in line with who wants it paused.
 void show_pause(Migration& migration);
 
+/// Of the generation, if there is one: bytes to copy that are not in the job's bitmap.
+std::uint64_t pending_bytes(const Migration& migration);
+
 /// Runs one pass of the engine and records what it did in `migration.passes`. The target's errors
 /// are outlasted as the options say (target_trouble.h), the source's tried again a few times;
 /// kCancelled and everything that lasts come back.

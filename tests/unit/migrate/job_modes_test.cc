@@ -85,6 +85,27 @@ TEST(PointInTime, SinceABitmapCopiesWhatItMarks_I5) {
   EXPECT_EQ(rig.disk.tracking().find("mon")->dirty_count(), 1u) << "its marks are its user's";
 }
 
+TEST(PointInTime, WhatTheGenerationStillHasToCopyRemainsAndIsNotDirtiedByAnIdleGuest) {
+  Rig rig;
+  JobOptions options = options_for(Mode::kSnapshot);
+  options.point_in_time = true;
+  options.bwlimit_bytes_per_second = kMiB;
+  options.copy_request_bytes = 64 * kKiB;
+  options.copy_window_bytes = 512 * kKiB;
+  const std::string job = rig.start(options);
+  await_instant(rig, job);
+  EXPECT_GT(rig.board.status(job)->remaining_bytes, 2 * kMiB);
+  for (unsigned i = 0; i < 20; ++i) {
+    rig.advance(milliseconds(100));
+    const JobStatus status = *rig.board.status(job);
+    EXPECT_EQ(status.dirty_rate_bytes_per_second, 0U);
+    EXPECT_GE(status.remaining_bytes + status.bytes_copied + options.copy_window_bytes,
+              status.bytes_total);
+    EXPECT_GT(status.remaining_bytes, 0U);
+  }
+  EXPECT_EQ(rig.wait(job).remaining_bytes, 0U);
+}
+
 TEST(PointInTime, SinceABitmapThatIsGoneFailsAndTheDiskGoesOn_I8) {
   Rig rig;
   JobOptions options = options_for(Mode::kSnapshot);
