@@ -61,7 +61,7 @@ TEST(Hydration, TheRatesAreThoseOfThePullsFromTheSwitchoverOn) {
   const std::string id = rig.start(options);
   std::uint64_t chunk = 0;
   while (rig.board.status(id)->phase != Phase::kHydrating) {
-    const auto at = chunk++ % 16 * 65536;
+    const auto at = chunk++ * 5 % 64 * 65536;
     ASSERT_TRUE(rig.write(at, std::vector<std::byte>(512, std::byte{7})).ok());
     rig.advance(std::chrono::milliseconds(20));
   }
