@@ -12,6 +12,7 @@
 #include "blockmig/block/open_store.h"
 #include "blockmig/block/reconnecting_device.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/hydration.h"
 #include "tools/control/json.h"
 #include "tools/daemon/backup_file.h"
@@ -314,10 +315,13 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const std::string job = jobs_.job_of(name);
   const Result<JobStatus> running = jobs_.status(job);
   const bool hydrating = running.ok() && running->phase == Phase::kHydrating;
-  if (hydrating && forget) {
+  // The device is asked: with data at rest no job need be running.
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&(*disk)->disk().store());
+  if (forget && (hydrating || (layer != nullptr && !layer->whole()))) {
     co_return Error(ErrorCode::kPrecondition,
-                    "disk '" + name + "' is not whole at " + running->target_uri +
-                        " yet: what is missing there would be lost with its record");
+                    "disk '" + name + "' is not whole at " + (*disk)->disk().store_uri() +
+                        " yet: what is missing there would be lost with its record: " +
+                        (hydrating ? "wait for " + job : "'blockmig settle " + name + "' first"));
   }
   if (!job.empty() && !hydrating) {
     co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job +

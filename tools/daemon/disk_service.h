@@ -80,8 +80,9 @@ class DiskService final {
   Task<Status> merge_bitmaps(const std::string& disk, const std::string& target,
                              const std::vector<std::string>& sources);
 
-  /// Every store that a disk lives on or a running job writes to, but not those of `except`.
-  std::vector<StoreUse> uses(const std::string& except) const;
+  /// Every store that a disk lives on or is not whole without, or that a running job writes to, but
+  /// not those of `except`; `its_base_too`: but the one that it is not whole without.
+  std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
 
  private:
   Task<Result<SourceChoice>> choose(const ServeRequest& request);

@@ -6,6 +6,7 @@
 
 #include "blockmig/base/uri.h"
 #include "blockmig/block/store_health.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "tools/daemon/disk_service.h"
 
 namespace blockmig {
@@ -139,14 +140,20 @@ std::vector<std::string> DiskService::addresses() const {
   return texts;
 }
 
-std::vector<StoreUse> DiskService::uses(const std::string& except) const {
+std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base_too) const {
   std::vector<StoreUse> uses;
   const auto add = [&uses](std::string user, const std::string& text) {
     Result<StoreUri> uri = parse_store_uri(text);
     if (uri.ok()) uses.push_back({std::move(user), *std::move(uri)});
   };
   for (const auto& disk : disks_.disks()) {
-    if (disk->name() != except) add("disk '" + disk->name() + "'", disk->disk().store_uri());
+    const std::string user = "disk '" + disk->name() + "'";
+    const bool counts = disk->name() != except;
+    if (counts) add(user, disk->disk().store_uri());
+    const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk->disk().store());
+    if (layer != nullptr && (counts || its_base_too)) {
+      add(user + ", which is not whole without it ('blockmig settle')", layer->record().base_uri);
+    }
   }
   for (const JobStatus& job : jobs_.list()) {
     if (is_final(job.state) || job.disk == except) continue;

@@ -77,7 +77,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.source = *source;
   plan.disk = request.disk;
   plan.disk_min_io_bytes = (*disk)->disk().info().min_io_bytes;
-  plan.uses = service_.uses(request.disk);
+  plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
   plan.epoch = (*disk)->disk().epoch() + 1;
