@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "blockmig/io/stream.h"
+#include "tools/daemon/store_backing.h"
 
 namespace blockmig {
 namespace {
@@ -45,9 +46,15 @@ bool same_store(const StoreUri& a, const StoreUri& b) {
   return a.port == b.port && same_host(a.host, b.host);
 }
 
+bool stores_overlap(const StoreUri& a, const StoreUri& b) {
+  if (same_store(a, b)) return true;
+  const bool files = a.kind == StoreUri::Kind::kFile && b.kind == StoreUri::Kind::kFile;
+  return files && overlap(parts_of(a.path), parts_of(b.path));
+}
+
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
   for (const StoreUse& use : uses) {
-    if (same_store(wanted, use.uri)) {
+    if (stores_overlap(wanted, use.uri)) {
       return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user);
     }
   }

@@ -19,7 +19,11 @@ struct StoreUse {
 /// Blocks (stat): call it off the loop.
 bool same_store(const StoreUri& a, const StoreUri& b);
 
-/// kBusy naming the user if `wanted` is one of `uses`. Blocks.
+/// True if a write to one changes the other: the same store, or files and block devices that are
+/// kept in the same bytes (store_backing.h). Blocks.
+bool stores_overlap(const StoreUri& a, const StoreUri& b);
+
+/// kBusy naming the user if `wanted` overlaps one of `uses`. Blocks.
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
 
 /// True if the NBD URI leads to one of the addresses (SocketAddress::to_string()) that we listen on

@@ -164,7 +164,7 @@ Status check_target(const TargetPlan& plan, std::uint64_t size_bytes) {
   if (plan.target.kind == StoreUri::Kind::kNull) {
     return Error(ErrorCode::kInvalid, "the target " + plan.target.text + " keeps nothing");
   }
-  if (same_store(plan.target, plan.source)) {
+  if (stores_overlap(plan.target, plan.source)) {
     return Error(ErrorCode::kPrecondition, "the target " + plan.target.text +
                                                " is the store that disk '" + plan.disk +
                                                "' lives on already: name another one");
