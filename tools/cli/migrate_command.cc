@@ -9,6 +9,8 @@
 
 #include "blockmig/base/units.h"
 #include "blockmig/base/uri.h"
+#include "blockmig/journal/owner_file.h"
+#include "blockmig/journal/owner_rules.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/wait_for_job.h"
 #include "tools/daemon/daemon.h"
@@ -106,8 +108,35 @@ std::string disk_name_of(const std::string& path) {
   return check_name("disk", name).ok() ? name : "image";
 }
 
+/// The file is served, so that its owner cannot begin meanwhile. A reader is let at an image whose
+/// owner has not ended in order; but whether it is whole only that owner knows.
+Status check_copyable(const StoreUri& source) {
+  if (source.kind != StoreUri::Kind::kFile) return {};
+  const auto stamp = read_stamp(source.path);
+  if (!stamp) {
+    const bool has_none = stamp.error().code() == ErrorCode::kNotSupported;
+    return has_none ? Status() : Status(stamp.error());
+  }
+  if (!*stamp || (*stamp)->state == StampState::kReleased) return {};
+  const std::string& disk = (*stamp)->disk;
+  return Error(
+      ErrorCode::kPrecondition,
+      "image " + source.path + " " + describe_stamp(**stamp) +
+          ": only the daemon knows whether it is whole: start that and use 'blockmig migrate " +
+          disk + "', or end it in order with the disk whole ('blockmig settle " + disk +
+          "'); where it is gone for good, see 'blockmig force-own'");
+}
+
 /// Copies a file with a daemon that nobody else sees. An interruption aborts: nobody would go on.
 ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
+  const JobOptions& wanted = command.migrate.options;
+  if (command.mode_given && wanted.mode == Mode::kShared &&
+      wanted.hydrate != Hydrate::kBackground) {
+    return report(Error(ErrorCode::kInvalid,
+                        "a copy without a daemon cannot leave data at rest: with its end nobody "
+                        "knows any more where the rest is: add --hydrate background, or serve " +
+                            source.text + " as a disk and move that"));
+  }
   StopSignals signals;
   Log log(LogForm::kSilent);
   DaemonOptions options;
@@ -120,6 +149,8 @@ ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
   serve.read_only = true;
   const Result<std::string> served = ask(**daemon, "POST", "/v1/disks", to_json(serve));
   if (!served) return report(served.error());
+  const Status copyable = check_copyable(source);
+  if (!copyable) return report(copyable.error());
   MigrateRequest request = command.migrate;
   request.disk = serve.disk;
   if (!command.mode_given) request.options.mode = Mode::kCold;
