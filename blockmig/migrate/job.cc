@@ -104,7 +104,12 @@ void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused)
   }
   migration_.status.attempt = attempt;
   migration_.paused_by_user = paused;
-  if (paused) migration_.pause_asked_by = "its daemon was started again (--on-restart pause)";
+  if (paused) {
+    migration_.pause_asked_by =
+        migration_.options.on_restart == OnRestart::kPause
+            ? "its daemon was started again (--on-restart pause)"
+            : "an operator asked for it, before its daemon was started again";
+  }
   show_pause(migration_);
 }
 
@@ -115,6 +120,7 @@ Task<void> Job::run() {
   auto recording = record_progress();
   sampler.spawn(std::move(recording));
   const Status result = co_await migrate();
+  over_ = true;
   take_sample();
   // What has ended by itself meanwhile has ended.
   migration_.suspended = migration_.suspended && outcome_of(result) == JobState::kAborted;
@@ -126,8 +132,14 @@ Task<void> Job::run() {
   guest_.ended();
   // Recorded first, shown then: who sees a final state may start the next move.
   const std::string state(to_string(outcome_of(result)));
+  // A pause that an operator asked for is his also after a restart.
   Status recorded;
-  if (!migration_.suspended) recorded = co_await record(state);
+  if (!migration_.suspended) {
+    recorded = co_await record(state);
+  } else if (migration_.paused_by_user) {
+    const std::string waits(to_string(JobState::kPaused));
+    recorded = co_await record(waits);
+  }
   finish(result);
   if (!recorded.ok() && !migration_.status.error) migration_.status.error = recorded.error();
   ended_.set();
@@ -145,6 +157,10 @@ Task<Status> Job::migrate() {
   if (!target.ok()) co_return target.error();
   Status fit = check_fits(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
+  if (fit.ok()) {
+    const Status compared = co_await compare_target(migration_);
+    fit = compared;
+  }
   if (fit.ok() && migration_.options.mode == Mode::kSettle) {
     fit = co_await begin_settling(migration_, device);
   }
@@ -278,6 +294,9 @@ Status Job::abort() {
 }
 
 Status Job::suspend() {
+  if (over_ || migration_.cancel.cancelled()) {
+    return Error(ErrorCode::kPrecondition, id() + " is ending already");
+  }
   const Status aborted = abort();
   if (aborted.ok()) migration_.suspended = true;
   return aborted;

@@ -60,8 +60,7 @@ class Job final {
   bool keeps_record() const { return !kept_.empty(); }
   /// A daemon that ends leaves it to the next one.
   bool goes_on_after_restart() const {
-    return migration_.hydrating != nullptr ||
-           (migration_.options.on_restart != OnRestart::kAbort && !migration_.request.empty());
+    return migration_.options.on_restart != OnRestart::kAbort && !migration_.request.empty();
   }
   Event& ended_event() { return ended_; }
   JobStatus status() const;
@@ -85,6 +84,7 @@ class Job final {
 
   Migration migration_;
   TaskScope& leftovers_;
+  bool over_ = false;       ///< what it came to is known
   RecoveredTracking kept_;  ///< of a job that has ended, while its record may be believed
   Event ended_;
   Event stop_sampling_;

@@ -95,7 +95,9 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
                                    options, record.request, scope_);
-  job->go_on(std::move(recovered), record.attempt + 1, options.on_restart == OnRestart::kPause);
+  job->go_on(
+      std::move(recovered), record.attempt + 1,
+      options.on_restart == OnRestart::kPause || record.state == to_string(JobState::kPaused));
   launch(std::move(job));
   return record.id;
 }
@@ -154,11 +156,6 @@ bool JobBoard::may_have_record(const std::string& disk) const {
   });
 }
 
-bool JobBoard::goes_on_after_restart(const std::string& id) const {
-  const Job* job = find(id);
-  return job != nullptr && job->goes_on_after_restart();
-}
-
 std::vector<JobStatus> JobBoard::list() const {
   std::vector<JobStatus> all;
   for (const auto& job : jobs_) all.push_back(job->status());
@@ -192,6 +189,13 @@ Task<void> JobBoard::stop(AtStop what) {
     static_cast<void>(ends);  // past its decision: it ends by itself
   }
   co_await scope_.join();
+}
+
+Task<void> JobBoard::leave_disk(std::string disk) {
+  const auto jobs = jobs_;  // a job may begin meanwhile
+  for (const auto& job : jobs) {
+    if (job->disk_name() == disk) co_await job->leave_disk();
+  }
 }
 
 Task<void> JobBoard::leave_disks() {

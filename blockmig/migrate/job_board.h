@@ -69,8 +69,6 @@ class JobBoard final {
   std::string request_of(const std::string& id) const;
   /// The journal may hold region sets of a job of that disk, which a restart would believe.
   bool may_have_record(const std::string& disk) const;
-  /// A daemon that ends in order leaves the job, which has not ended, to the next one.
-  bool goes_on_after_restart(const std::string& id) const;
   /// Newest last; of those that have ended the last kEndedJobsKept.
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.
@@ -87,6 +85,8 @@ class JobBoard final {
   /// Jobs whose records may be believed by a restart keep them true as long as their disks are
   /// written to: until here.
   Task<void> leave_disks();
+  /// Likewise of one disk, which ends while the others go on.
+  Task<void> leave_disk(std::string disk);
 
   /// A daemon that moves disks for years does not grow by its memories: the journal has them all.
   static constexpr std::size_t kEndedJobsKept = 128;

@@ -243,6 +243,28 @@ Status check_fits(const DeviceInfo& source, const DeviceInfo& target) {
   return {};
 }
 
+Task<Status> compare_target(Migration& migration) {
+  if (!migration.opener) co_return Status();
+  TargetOpener& opener = *migration.opener;
+  if (migration.options.mode == Mode::kReturn && !opener.as_left()) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "somebody may have changed " + opener.uri() +
+                        " while no daemon had it: move the disk there with another mode");
+  }
+  RecoveredTracking& found = migration.recovered;
+  const bool same = opener.as_left() && found.target_identity == opener.identity();
+  if (!found.empty() && !same) {
+    const Status forgotten =
+        co_await forget(migration.journal, migration.status.disk, migration.status.id);
+    if (!forgotten.ok()) co_return forgotten;
+    auto unused = std::move(found);
+    found = {};
+    co_await discard(migration.disk, std::move(unused));
+  }
+  const Status taken = co_await opener.compared();
+  co_return taken;
+}
+
 Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> target) {
   const std::uint64_t size = migration.disk.info().size_bytes;
   const std::uint32_t granularity = migration.options.granularity_bytes;
@@ -274,10 +296,6 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.engine->set_order(migration.order.get());
   const bool recorded = is_recorded(migration.options);
   auto recovered = std::move(migration.recovered);
-  const bool same_target =
-      !migration.opener ||
-      (recovered.target_identity == migration.opener->identity() && migration.opener->as_left());
-  if (resumed && !same_target) mark_everything(migration);
   if (recorded || resumed) {
     migration.checkpoint = std::make_unique<JobCheckpoint>(migration, std::move(recovered));
   }

@@ -21,6 +21,11 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
 /// kPrecondition: too small, read-only, or too coarse; names both sides.
 Status check_fits(const DeviceInfo& source, const DeviceInfo& target);
 
+/// Of the opened target, before anything is written to it: what is recorded about another one, or
+/// about this one before somebody changed it, is made void (I5). kPrecondition: a disk cannot
+/// return to what was changed.
+Task<Status> compare_target(Migration& migration);
+
 /// Makes replica, sync state and engine; arms the tracking, *then* scans the allocation (I17): a
 /// write that the scan does not see is marked. After it, every chunk that differs is dirty (I5).
 Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> target);

@@ -28,8 +28,11 @@ class TargetOpener {
   /// After open(): what tells this target from another under the same URI; empty where the URI is
   /// all that is known. What was recorded about another target is not believed.
   virtual std::string identity() const { return {}; }
-  /// Likewise. False: somebody has changed it since an earlier daemon had it.
+  /// Likewise. False: somebody may have changed it since an earlier daemon had it.
   virtual bool as_left() const { return true; }
+  /// What was recorded about another target is void now, and this one is about to be written to. An
+  /// error: it must not be.
+  virtual Task<Status> compared() { co_return Status(); }
   /// Mode `snapshot`: from now on the target is a mixture, until generation_complete(). Called at
   /// the instant which that generation will be, with the disk's gate closed: quick.
   virtual void generation_begins(std::uint64_t number) { static_cast<void>(number); }

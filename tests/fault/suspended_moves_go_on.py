@@ -50,7 +50,7 @@ class SuspendedMove(lives.Move):
         self.live_again()
         self.server.cli("set", "vm1", "bwlimit=0")
         assert self.end() > 100
-        assert self.report["attempt"] == 2, self.report
+        assert self.report["attempt"] >= 2, self.report
         return self.report
 
     def said(self):
@@ -79,33 +79,6 @@ def goes_on(folder, mode):
         assert ended["bytes_total"] < MOST, ended
 
 
-def goes_on_with_a_successor(folder):
-    """`blockmigd --replace` in mid-move: the client does not notice, and the move goes on."""
-    with SuspendedMove(folder, "mirror") as move:
-        old = move.server.process
-        move.server.start("--replace")
-        old.process.wait(timeout=60)
-        lives.wait_for_writes(move.log)
-        assert move.client.poll() is None, "the client has lost its disk"
-        move.server.cli("set", "vm1", "bwlimit=0")
-        assert move.end() > 100
-        assert move.report["resumed"] and move.report["attempt"] == 2, move.report
-
-
-def hydrates_on_with_a_successor(folder):
-    with lives.Move(folder, folder, "postcopy", random.Random(5)) as move:
-        move.begin()
-        daemon.until(lambda: move.server.job()["switched"], "the switchover", pause=0.02)
-        old = move.server.process
-        move.server.start("--replace")
-        old.process.wait(timeout=60)
-        assert move.server.job()["state"] == "running", move.server.job()
-        lives.wait_for_writes(move.log)
-        assert move.client.poll() is None, "the client has lost its disk"
-        move.server.cli("set", "vm1", "bwlimit=0")
-        assert move.end() > 100
-
-
 def source_is_changed(folder):
     with SuspendedMove(folder, "dbt") as move:
         move.stop()
@@ -113,7 +86,7 @@ def source_is_changed(folder):
         ended = move.second_life()
         assert not ended["resumed"], ended
         assert content(move.target) == DEFACED, "what somebody has written to the source meanwhile is lost"
-        assert "is not believed: somebody has changed its image" in move.said(), move.said()
+        assert "is not believed: somebody may have changed its image" in move.said(), move.said()
 
 
 def target_is_changed(folder):
@@ -124,6 +97,59 @@ def target_is_changed(folder):
         ended = move.second_life()
         assert ended["bytes_total"] > MOST, ended
         assert content(move.target) == right, "what somebody has written to the target meanwhile is still there"
+
+
+def target_is_changed_and_a_life_is_short(folder):
+    """What one life has found out the next one knows, also without a record of its own."""
+    with SuspendedMove(folder, "dbt") as move:
+        move.stop()
+        right = content(move.target)
+        deface(move.target)
+        move.live_again()
+        move.kill()
+        ended = move.second_life()
+        assert ended["attempt"] == 3 and ended["bytes_total"] > MOST, ended
+        assert content(move.target) == right, "what somebody has written to the target meanwhile is still there"
+
+
+def store_to_return_to_is_changed(folder):
+    with lives.Move(folder, folder, "dbt", random.Random(9), WRITTEN_PART) as move:
+        source = os.path.join(folder, "source.img")
+        move.begin("--keep-record")
+        move.server.cli("set", "vm1", "bwlimit=0")
+        move.server.wait_for_end()
+        back = move.server.cli("migrate", "vm1", "--mode", "return", "--detach", "--bwlimit", "64KiB/s")
+        assert back.returncode == 0, back.stderr
+        move.server.last_job = "job-2"
+        daemon.until(lambda: move.server.job()["phase"] != "preparing", "the way back to begin", pause=0.05)
+        move.server.stop()
+        move.client.wait()
+        deface(source)
+        move.live_again()
+        daemon.until(lambda: move.server.job()["state"] == "failed", "the way back to be refused", pause=0.05)
+        assert "may have changed" in move.server.job()["error"]["message"], move.server.job()
+        again = move.server.cli("migrate", "vm1", "--mode", "return")
+        assert again.returncode != 0, "a store that was changed counts as one that was left"
+
+
+def read_only_image_is_replaced(folder):
+    source, target = os.path.join(folder, "source.img"), os.path.join(folder, "target.img")
+    lives.make_image(source, 6144)
+    with lives.Daemon(os.path.join(folder, "state"), os.path.join(folder, "log")) as server:
+        server.start()
+        server.ok("serve", "vm1", "--source", source, "--read-only")
+        server.ok("migrate", "vm1", "--to", target, "--mode", "dbt", "--detach", "--bwlimit", "12MiB/s",
+                  "--checkpoint-interval", "200ms")
+        daemon.until(lambda: server.job()["bytes_copied"] > COPIED, "half of the disk to be copied", seconds=60)
+        server.kill()
+        shutil.copyfile(source, source + ".restored")
+        deface(source + ".restored")
+        os.replace(source + ".restored", source)
+        server.start()
+        server.cli("set", "vm1", "bwlimit=0")
+        server.wait_for_end()
+        server.kill()
+        assert daemon.same(source, target), "the image that was put there is not what has moved"
 
 
 def image_is_replaced_after_a_kill(folder):
@@ -161,7 +187,8 @@ def is_aborted_where_asked(folder):
 for mode_ in ("dbt", "mirror", "auto"):
     with daemon.scratch() as here:
         goes_on(here, mode_)
-for story in (goes_on_with_a_successor, hydrates_on_with_a_successor, source_is_changed, target_is_changed,
+for story in (source_is_changed, target_is_changed,
+              target_is_changed_and_a_life_is_short, store_to_return_to_is_changed, read_only_image_is_replaced,
               image_is_replaced_after_a_kill, waits_where_asked, is_aborted_where_asked):
     with daemon.scratch() as here:
         story(here)

@@ -8,14 +8,17 @@ namespace {
 
 constexpr const char* kTopic = "move-closed";
 constexpr char kBetween = '\n';  // in no identity
+const std::string kServed = "served";
 
 }  // namespace
 
-NoteRecord closed_move_note(const std::string& disk) { return {kTopic, disk, ""}; }
+NoteRecord closed_move_note(const std::string& disk, const ClosedMove& move) {
+  return {kTopic, disk, (move.served ? kServed : move.source) + kBetween + move.target};
+}
 
 Task<Status> save_closed_move(Journal& journal, std::string disk, ClosedMove move) {
   JournalBatch batch;
-  batch.notes.push_back({kTopic, std::move(disk), move.source + kBetween + move.target});
+  batch.notes.push_back(closed_move_note(disk, move));
   const Status saved = co_await journal.commit(batch);
   co_return saved;
 }
@@ -30,7 +33,8 @@ Task<Result<std::optional<ClosedMove>>> load_closed_move(Journal& journal, std::
       co_return Error(ErrorCode::kProtocol,
                       "journal: the note of disk '" + disk + "' about its suspended move is cut");
     }
-    co_return ClosedMove{note.text.substr(0, middle), note.text.substr(middle + 1)};
+    const std::string source = note.text.substr(0, middle);
+    co_return ClosedMove{source == kServed, source, note.text.substr(middle + 1)};
   }
   co_return std::optional<ClosedMove>();
 }

@@ -89,7 +89,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   served->remember(request);
   Status published;
   // Whoever has had the image since, or put another one in its place, has not marked anything.
-  const bool same = choice->known && (!claimed.stamped || claimed.verdict.continued);
+  const bool same = choice->known && (!claimed.judged || claimed.verdict.continued);
   if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), same);
   if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
   if (published) published = co_await publish(request, *choice, served, listening);

@@ -5,6 +5,7 @@
 // Lifecycle: close_all() before destruction. Thread rule: the loop.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -42,6 +43,10 @@ class DiskSet final : public ExportDirectory {
   std::shared_ptr<Export> find(std::string_view name) override;
 
   const std::vector<std::shared_ptr<ServedDisk>>& disks() const { return disks_; }
+  /// Not among these any more, and not closed yet.
+  const std::vector<std::shared_ptr<ServedDisk>>& closing() const { return closing_; }
+  /// Called when nobody writes to a disk any more, before it goes.
+  void set_on_closed(std::function<Task<void>(Disk&)> told) { on_closed_ = std::move(told); }
   /// kNotFound, naming the disks that there are.
   Result<std::shared_ptr<ServedDisk>> get(const std::string& name) const;
   /// kBusy: there is such a disk, or one is being added.
@@ -57,6 +62,8 @@ class DiskSet final : public ExportDirectory {
 
  private:
   std::vector<std::shared_ptr<ServedDisk>> disks_;
+  std::vector<std::shared_ptr<ServedDisk>> closing_;
+  std::function<Task<void>(Disk&)> on_closed_;
   std::set<std::string> reserved_;
   StoreOwners* owners_ = nullptr;
 };

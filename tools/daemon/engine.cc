@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "tools/control/state_dir.h"
@@ -44,18 +45,15 @@ bool requires_tls(const DaemonOptions& options) {
   return options.security != nullptr && options.security->tls == TlsMode::kRequire;
 }
 
-/// An end in order must end: after `patience` what stores have not answered is given up.
-Task<void> give_up_stores(CancelSource& ended, std::vector<std::shared_ptr<ServedDisk>> disks,
-                          TimePoint deadline, Log& log) {
-  const bool in_time = co_await ended.event().wait_until(deadline);
-  if (in_time) co_return;
-  for (const std::shared_ptr<ServedDisk>& served : disks) {
-    if (served->closed()) continue;
-    log.error("the store " + served->disk().store_uri() +
-                  " has not answered in time: what it was asked is given up (--stop-timeout)",
-              {served->name(), "", served->disk().epoch()});
-    served->disk().store().abandon();
-  }
+/// How long a store does nothing before it counts as one that does not answer.
+constexpr Duration kStoreSilence = std::chrono::seconds(1);
+
+/// Something waits for its store: a request inside, or the end of the disk.
+bool waits(ServedDisk& served, const DiskSet& disks) {
+  const auto& closing = disks.closing();
+  const bool closes = std::any_of(closing.begin(), closing.end(),
+                                  [&served](const auto& each) { return each.get() == &served; });
+  return closes || served.disk().gate().inside() != 0;
 }
 
 }  // namespace
@@ -90,6 +88,7 @@ Task<Status> Engine::open() {
   const Status identified = co_await owners_.open();
   if (!identified) co_return identified;
   disks_.set_owners(&owners_);
+  disks_.set_on_closed([this](Disk& disk) { return leave_disk(disk); });
   disk_service_.set_owners(&owners_);
   migrations_.set_owners(&owners_);
   restarts_.set_owners(&owners_);
@@ -149,20 +148,17 @@ Task<void> Engine::serve_inherited(std::unique_ptr<Stream> stream, bool last) {
 
 Task<Status> Engine::shut_down() {
   CancelSource ended(loop_);
-  TaskScope patience;
-  auto guard = give_up_stores(ended, disks_.disks(), loop_.now() + options_.stop_timeout, log_);
-  patience.spawn(std::move(guard));
-  // Migrations first, so that no target holds anything up.
-  co_await restarts_.finish();
-  // What a memory remembers no restart finds.
-  co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort
-                                               : JobBoard::AtStop::kSuspend);
-  co_await migrations_.finish();
+  TaskScope beside;
+  auto guard = give_up_stores(ended);
+  beside.spawn(std::move(guard));
+  // Beside the clients' end, so that neither a target nor a client holds the other's up.
+  TaskScope moves;
+  auto moving = end_moves();
+  moves.spawn(std::move(moving));
   co_await server_->stop(kClientGrace);
   co_await inherited_.join();
   co_await requests_.join();
-  co_await jobs_.leave_disks();
-  co_await restarts_.leave_disks();
+  co_await moves.join();
   for (const JobStatus& job : jobs_.list()) {
     const auto disk = disks_.get(job.disk);
     if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
@@ -171,8 +167,46 @@ Task<Status> Engine::shut_down() {
   co_await reports_.join();
   const Status closed = co_await disks_.close_all();
   ended.cancel();
-  co_await patience.join();
+  co_await beside.join();
   co_return closed;
+}
+
+Task<void> Engine::end_moves() {
+  co_await restarts_.finish();
+  // What a memory remembers no restart finds.
+  co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort
+                                               : JobBoard::AtStop::kSuspend);
+  co_await migrations_.finish();
+}
+
+/// An end in order must end: what a store has not answered for --stop-timeout is given up.
+Task<void> Engine::give_up_stores(CancelSource& ended) {
+  bool over = co_await ended.event().wait_until(loop_.now() + options_.stop_timeout);
+  while (!over) {
+    auto disks = disks_.disks();
+    disks.insert(disks.end(), disks_.closing().begin(), disks_.closing().end());
+    std::map<const ServedDisk*, std::uint64_t> answered;
+    for (const auto& served : disks) {
+      if (waits(*served, disks_)) answered[served.get()] = served->disk().stats().requests();
+    }
+    over = co_await ended.event().wait_until(loop_.now() + kStoreSilence);
+    for (const auto& served : disks) {
+      const auto before = answered.find(served.get());
+      const bool silent = before != answered.end() && waits(*served, disks_) &&
+                          before->second == served->disk().stats().requests();
+      if (over || !silent) continue;
+      log_.error("the store " + served->disk().store_uri() +
+                     " has not answered in time: what it was asked is given up (--stop-timeout)",
+                 {served->name(), "", served->disk().epoch()});
+      served->disk().store().abandon();
+    }
+  }
+}
+
+Task<void> Engine::leave_disk(Disk& disk) {
+  std::string name = disk.name();
+  co_await jobs_.leave_disk(std::move(name));
+  co_await restarts_.leave_disk(disk);
 }
 
 bool Engine::may_be_recorded(const ServedDisk& served) const {
@@ -185,7 +219,8 @@ bool Engine::may_be_recorded(const ServedDisk& served) const {
 /// Of disks that are not served nothing changes, so what is recorded of them holds.
 Task<Status> Engine::distrust_by_stamps() {
   Status first;
-  const auto disks = disks_.disks();
+  auto disks = disks_.disks();
+  disks.insert(disks.end(), disks_.closing().begin(), disks_.closing().end());
   for (const std::shared_ptr<ServedDisk>& served : disks) {
     const Result<StoreUri> store = parse_store_uri(served->disk().store_uri());
     if (!store.ok()) co_return store.error();

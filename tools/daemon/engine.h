@@ -52,6 +52,10 @@ class Engine final {
  private:
   Task<Status> resume_disk(const HandoverDisk& disk);
   Task<Status> distrust_by_stamps();
+  Task<void> end_moves();
+  Task<void> give_up_stores(CancelSource& ended);
+  /// Nobody writes to it any more: what keeps records of it true goes.
+  Task<void> leave_disk(Disk& disk);
   /// The journal may hold region sets of the disk that a restart would believe.
   bool may_be_recorded(const ServedDisk& served) const;
   DaemonView describe() const;

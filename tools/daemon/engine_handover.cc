@@ -31,11 +31,9 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
 Task<Result<Handover>> Engine::park(Duration patience) {
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
-    if (job.empty() || jobs_.goes_on_after_restart(job)) continue;
-    co_return Error(ErrorCode::kBusy,
-                    "disk '" + served->name() + "' is being migrated by " + job +
-                        ", which is not to go on with another daemon (--on-restart abort): wait "
-                        "for it, or abort it");
+    if (job.empty()) continue;
+    co_return Error(ErrorCode::kBusy, "disk '" + served->name() + "' is being migrated by " + job +
+                                          ": wait for it, or abort it");
   }
   Result<ParkedServer> parked = co_await server_->park(patience);
   if (!parked.ok()) co_return parked.error();

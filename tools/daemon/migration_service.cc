@@ -175,6 +175,7 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   Result<TargetPlan> plan = co_await plan_target(*request, true);
   if (!plan) co_return plan.error();
   plan->as_left = std::move(target_as_left);
+  plan->journal = &journal_;
   auto opening = co_await make_opener(*request, *plan, true);
   if (!opening) co_return opening.error();
   JobOptions options = request->options;

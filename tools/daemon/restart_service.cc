@@ -105,15 +105,15 @@ Task<Status> RestartService::take_up(Unfinished& job, Disk& disk, bool same_stor
   if (!closed) co_return closed.error();
   job.closed = *std::move(closed);
   bool as_left = true;
-  if (job.closed) {
+  if (job.closed && !job.closed->served) {
     const std::string uri = disk.store_uri();
     const std::string now = co_await offload(loop_, [&uri] { return image_identity(uri); });
-    as_left = now == job.closed->source;
+    as_left = !now.empty() && now == job.closed->source;
   }
   if (!same_store || !as_left) {
     const Status ended = co_await make_void(
-        job.record, same_store ? "somebody has changed its image while it was not served"
-                               : "somebody else has had its image, or put another in its place");
+        job, same_store ? "somebody may have changed its image while it was not served"
+                        : "somebody else has had its image, or put another in its place");
     co_return ended;
   }
   Result<RecoveredTracking> tracking = co_await recover(journal_, disk, id, loop_);
@@ -121,22 +121,26 @@ Task<Status> RestartService::take_up(Unfinished& job, Disk& disk, bool same_stor
   job.tracking = *std::move(tracking);
   if (!job.closed) co_return Status();
   // From now on there are writes that it knows nothing of; the activity log does.
-  JournalBatch batch;
-  batch.removed_notes.push_back(closed_move_note(disk.name()));
-  const Status removed = co_await journal_.commit(batch);
-  if (!removed) {
+  ClosedMove served = *job.closed;
+  served.served = true;
+  const Status noted = co_await save_closed_move(journal_, disk.name(), std::move(served));
+  if (!noted) {
     auto unused = std::move(job.tracking);
     co_await discard(disk, std::move(unused));
   }
-  co_return removed;
+  co_return noted;
 }
 
-Task<Status> RestartService::make_void(const JobRecord& record, const std::string& why) {
+Task<Status> RestartService::make_void(const Unfinished& job, const std::string& why) {
+  const JobRecord& record = job.record;
   log_.warning("what is recorded of the move's progress is not believed: " + why,
                {record.disk, record.id, 0});
   JournalBatch batch;
   batch.removed_sets = records_of(record.disk, record.id);
-  batch.removed_notes.push_back(closed_move_note(record.disk));
+  if (job.closed) {
+    const ClosedMove served{true, "", job.closed->target};
+    batch.notes.push_back(closed_move_note(record.disk, served));
+  }
   const Status removed = co_await journal_.commit(batch);
   co_return removed;
 }
@@ -210,12 +214,11 @@ bool RestartService::may_have_record(const std::string& disk) const {
   return kept || unfinished_.contains(disk) || resuming_.running() != 0;
 }
 
-Task<void> RestartService::leave_disks() {
+Task<void> RestartService::leave_disk(Disk& disk) {
   for (auto& [name, tracking] : kept_) {
-    const auto disk = disks_.get(name);
-    if (disk) co_await discard((*disk)->disk(), std::move(tracking));
+    if (name == disk.name()) co_await discard(disk, std::move(tracking));
   }
-  kept_.clear();
+  std::erase_if(kept_, [&disk](const auto& left) { return left.first == disk.name(); });
 }
 
 }  // namespace blockmig

@@ -51,8 +51,8 @@ class RestartService final {
   Task<void> finish() { co_await resuming_.join(); }
   /// As JobBoard::may_have_record().
   bool may_have_record(const std::string& disk) const;
-  /// As JobBoard::leave_disks().
-  Task<void> leave_disks();
+  /// As JobBoard::leave_disk().
+  Task<void> leave_disk(Disk& disk);
 
  private:
   /// A job that had not ended, and what prepare() found of it.
@@ -63,7 +63,7 @@ class RestartService final {
     bool prepared = false;
   };
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
-  Task<Status> make_void(const JobRecord& record, const std::string& why);
+  Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> resume(Unfinished job);
   Task<Status> record_end(JobRecord record);
 

@@ -24,7 +24,6 @@ Task<Status> ServedDisk::close() {
   const Status noted = co_await note_suspended_move(identity);
   const Status recorded = co_await bitmaps_.close(std::move(identity));
   const Status closed = co_await disk_->close();
-  closed_ = true;
   if (!closed.ok()) co_return closed;
   co_return noted.ok() ? recorded : noted;
 }
@@ -33,7 +32,13 @@ Task<Status> ServedDisk::note_suspended_move(std::string source_identity) {
   if (!suspended_target_) co_return Status();
   ClosedMove move;
   move.source = std::move(source_identity);
-  move.target = co_await identity_of(disk_->loop(), *suspended_target_);
+  // What an earlier daemon has left, and this one has not compared yet, is still to be compared.
+  const auto before = co_await load_closed_move(journal_, name());
+  if (before.ok() && before->has_value()) {
+    move.target = (*before)->target;
+  } else {
+    move.target = co_await identity_of(disk_->loop(), *suspended_target_);
+  }
   const Status noted = co_await save_closed_move(journal_, name(), std::move(move));
   if (noted.ok()) co_return noted;
   // Without the note a restart would take the end for a crash, and believe.

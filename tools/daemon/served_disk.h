@@ -69,7 +69,6 @@ class ServedDisk final : public Export {
   void leave_move(std::string target_uri) { suspended_target_ = std::move(target_uri); }
   /// Ends what is under way, records its bitmaps as they are, and closes the store.
   Task<Status> close();
-  bool closed() const { return closed_; }
 
   BitmapKeeper& bitmaps() { return bitmaps_; }
   const BitmapKeeper& bitmaps() const { return bitmaps_; }
@@ -94,7 +93,6 @@ class ServedDisk final : public Export {
   std::string previous_uri_;
   std::string last_store_uri_;
   bool read_only_;
-  bool closed_ = false;
   ServeRequest request_;
   std::optional<std::string> suspended_target_;
 };

@@ -147,6 +147,7 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
     if (before.ok()) {
       const Result<Stamp> judged = take(*before);
       if (!judged) co_return judged.error();
+      claim.judged = true;
       co_return claim;
     }
   } else {
@@ -154,7 +155,7 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
     before = co_await this->change(store, std::move(change));
   }
   if (before.ok()) {
-    claim.stamped = true;
+    claim.judged = claim.stamped = true;
     claim.before = *before;
     co_return claim;
   }

@@ -45,7 +45,8 @@ class StoreOwners final {
 
   struct Claim {
     ServeVerdict verdict;
-    bool stamped = false;
+    bool judged = false;   ///< by the stamp, or because there is none; else nothing is known
+    bool stamped = false;  ///< to be given back
     std::optional<OwnerStamp> before;
   };
   /// The store is open, and so locked by its device. kPrecondition as judge_serve().

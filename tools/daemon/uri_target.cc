@@ -18,6 +18,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/closed_move.h"
 #include "tools/daemon/folder_at_rest.h"
 #include "tools/daemon/folder_merge.h"
 #include "tools/daemon/image_identity.h"
@@ -199,11 +200,13 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
                   std::to_string(device->info().min_io_bytes) +
                   " bytes only, and clients of disk '" + plan_.disk + "' may write smaller ones");
   }
+  as_left_ = co_await offload(loop_, [this] {
+    // Where nothing tells one content from another, nobody knows.
+    return !plan_.as_left ||
+           (!plan_.as_left->empty() && *plan_.as_left == image_identity(plan_.target.text));
+  });
   if (plan_.target.kind == StoreUri::Kind::kFile) {
-    identity_ = co_await offload(loop_, [this] {
-      as_left_ = !plan_.as_left || *plan_.as_left == image_identity(plan_.target.text);
-      return identity_of(plan_.target.path);
-    });
+    identity_ = co_await offload(loop_, [this] { return identity_of(plan_.target.path); });
     if (fits.ok()) {
       const Status claimed = co_await claim();
       fits = claimed;
@@ -285,6 +288,14 @@ Task<Status> UriTarget::claim() {
   co_return Status();
 }
 
+Task<Status> UriTarget::compared() {
+  if (!plan_.as_left) co_return Status();
+  JournalBatch batch;
+  batch.removed_notes.push_back(closed_move_note(plan_.disk));
+  const Status removed = co_await plan_.journal->commit(batch);
+  co_return removed;
+}
+
 Task<void> UriTarget::announce_switch() {
   if (plan_.owners == nullptr || announced_) co_return;
   announced_ = true;
@@ -327,7 +338,8 @@ RestMerge* UriTarget::rest_merge() {
 }
 
 Task<void> UriTarget::discard() {
-  if (plan_.returning && claimed_) {
+  // Of a store that somebody may have changed nothing says any more that it is as it was left.
+  if (plan_.returning && claimed_ && as_left_) {
     const StoreOwners::Move moving = move();
     co_await plan_.owners->leave_again(moving);
   }

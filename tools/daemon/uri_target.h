@@ -40,6 +40,7 @@ struct TargetPlan {
   bool settling = false;                   ///< mode `settle`
   /// image_identity() of the target when the daemon before ended in order with this move.
   std::optional<std::string> as_left{};
+  Journal* journal = nullptr;  ///< that has the note of it, with `as_left`
 };
 
 StoreOwners::Move move_of(const TargetPlan& plan);
@@ -68,6 +69,7 @@ class UriTarget final : public TargetOpener {
   Task<void> keep() override;
   std::string identity() const override { return identity_; }
   bool as_left() const override { return as_left_; }
+  Task<Status> compared() override;
   BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
   DataAtRest* data_at_rest() override;
   RestMerge* rest_merge() override;
