@@ -40,7 +40,8 @@ with daemon.scratch() as folder:
     image = daemon.make_image(os.path.join(folder, "i.img"), SIZE)
     with daemon.qemu_nbd(folder, image, name="q") as server, \
             daemon.Client(folder, server) as client:
-        daemon.until(lambda: client.report()["requests"] > 2000, "some writes", pause=0.3)
+        seen = []
+        daemon.until(lambda: seen.append(client.report()["requests"]) or sum(seen) > 2000, "some writes")
         client.hold()
         assert client.check_file(image) == 0
         with open(image, "r+b") as f:
