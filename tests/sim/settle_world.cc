@@ -297,7 +297,9 @@ Task<void> SettleWorld::take_up_jobs(Journal& journal) {
       batch.jobs.back().state = "failed";
       batch.removed_sets = records_of(kDisk, job.id);
       const Status ends = co_await journal_.commit(batch);
-      if (!ends.ok()) co_await forget(journal_, kDisk, job.id);
+      Status forgotten;
+      if (!ends.ok()) forgotten = co_await forget(journal_, kDisk, job.id);
+      static_cast<void>(forgotten);  // as lost as the record of its end
       continue;
     }
     auto found = co_await recover(journal, *disk_, job.id, loop_);
