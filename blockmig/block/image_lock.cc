@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include "blockmig/io/unique_fd.h"
+
 namespace blockmig {
 namespace {
 
@@ -63,6 +65,16 @@ Status lock_image(int fd, const std::string& path, bool read_only) {
       require_free(fd, kQemuUsesBase + kResize, path, "a QEMU program resizes it");
   if (!may_resize) return may_resize;
   return require_free(fd, kQemuForbidsBase + kWrite, path, "a QEMU program forbids writing to it");
+}
+
+Result<bool> is_locked_image(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd) return Error::from_errno(errno, path);
+  struct flock lock = one_byte(F_WRLCK, kOwnLockByte);
+  if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) {
+    return Error::from_errno(errno, path + ": cannot test the lock");
+  }
+  return lock.l_type != F_UNLCK;
 }
 
 }  // namespace blockmig

@@ -29,4 +29,9 @@ inline constexpr std::int64_t kQemuForbidsBase = 200;
 /// Never waits. kBusy names `path` and says by whose protocol it is in use.
 Status lock_image(int fd, const std::string& path, bool read_only);
 
+/// Whether any open descriptor has our lock on what `path` leads to: for who has an image open, and
+/// wants to know whether it is still there. kNotFound and the like where nothing can be opened.
+/// Blocks.
+Result<bool> is_locked_image(const std::string& path);
+
 }  // namespace blockmig

@@ -113,7 +113,7 @@ Status ForegroundDaemon::start_engine() {
 }
 
 Status ForegroundDaemon::resume_stored(const Handover& handover) {
-  const Status disks = daemon_->resume_disks(handover);
+  const Status disks = daemon_->resume_disks(handover, ResumedDisks::kAll);
   if (!disks) return disks.error().with_context("what was stored by the daemon before");
   const Status clients = daemon_->resume_clients(handover);
   if (!clients) log_.error(clients.error().message());

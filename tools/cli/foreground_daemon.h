@@ -55,6 +55,8 @@ class ForegroundDaemon final {
   static constexpr Duration kParkPatience = std::chrono::seconds(5);
   /// True: another process has taken over.
   bool hand_over();
+  /// What can be opened is served again. An error: nothing is, as the journal is another's.
+  Status take_back(const Handover& handover);
   /// True: everything has ended, and what could be kept is kept.
   bool leave_in_store();
   Status resume_stored(const Handover& handover);

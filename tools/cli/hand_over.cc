@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "tools/cli/foreground_daemon.h"
@@ -16,6 +18,10 @@
 
 namespace blockmig {
 namespace {
+
+constexpr Duration kReleasePatience = std::chrono::seconds(10);
+constexpr Duration kReleasePoll = std::chrono::milliseconds(50);
+constexpr Duration kComplainEvery = std::chrono::seconds(10);
 
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
@@ -65,6 +71,18 @@ class WaitingPlace final {
   UniqueFd socket_;
 };
 
+/// There is no limit: who gives up here loses clients that the other one, which is still at it,
+/// could serve. Its end is a word too.
+void wait_for_word(int connection, Log& log, const std::string& complaint) {
+  pollfd ready{connection, POLLIN, 0};
+  const auto pause = std::chrono::duration_cast<std::chrono::milliseconds>(kComplainEvery).count();
+  for (;;) {
+    const int answered = ::poll(&ready, 1, static_cast<int>(pause));
+    if (answered > 0 || (answered < 0 && errno != EINTR)) return;
+    if (answered == 0) log.warning(complaint);
+  }
+}
+
 Result<UniqueFd> connect_to_successor(const std::string& state_dir) {
   const std::string path = handover_socket_path(state_dir);
   UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -89,6 +107,8 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   if (!asked.ok()) return error_from_response(asked).with_context("asking the running daemon");
   const Result<UniqueFd> connection = (*place)->wait();
   if (!connection) return connection.error();
+  Log own_log(log, options.log_level);
+  wait_for_word(connection->get(), own_log, "the running daemon has not let go of its disks yet");
   Result<Handover> handover = receive_handover(connection->get());
   if (!handover) return handover.error().with_context("the running daemon goes on");
   Result<StateDirLock> lock = StateDirLock::adopt(std::move(handover->lock));
@@ -99,7 +119,7 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   std::unique_ptr<ForegroundDaemon> daemon(
       new ForegroundDaemon(*std::move(lock), std::move(own), log));
   Status ready = daemon->start_engine();
-  if (ready.ok()) ready = daemon->daemon_->resume_disks(*handover);
+  if (ready.ok()) ready = daemon->daemon_->resume_disks(*handover, ResumedDisks::kAll);
   if (!ready.ok() && daemon->daemon_ != nullptr) {
     // The journal and the disks must be free before the old one hears of it.
     const Status stopped = daemon->daemon_->stop();
@@ -123,7 +143,8 @@ bool ForegroundDaemon::hand_over() {
     log_.warning("nobody takes over: " + connection.error().message());
     return false;
   }
-  Result<Handover> handover = daemon_->park(kParkPatience);
+  const Status openable = daemon_->check_successor(kParkPatience);
+  Result<Handover> handover = openable.ok() ? daemon_->park(kParkPatience) : openable.error();
   if (!handover) {
     log_.warning("not handing over: " + handover.error().message());
     const Status told = send_refusal(connection->get(), handover.error());
@@ -136,24 +157,48 @@ bool ForegroundDaemon::hand_over() {
   Status taken = closed;
   handover->lock = UniqueFd(::dup(lock_.descriptor().get()));
   if (taken.ok()) taken = send_handover(connection->get(), *handover);
-  if (taken.ok()) taken = receive_verdict(connection->get());
+  if (taken.ok()) {
+    wait_for_word(
+        connection->get(), log_,
+        "the new daemon has not opened everything yet, and clients wait: end it, and they "
+        "are served here again");
+    taken = receive_verdict(connection->get());
+  }
   if (taken.ok()) {
     log_.info("handed over");
     return true;
   }
   log_.error("the handover failed, taking everything back: " + taken.error().message());
-  // If the other one still has the journal, opening it fails, and the clients are its.
-  Status back = start_engine();
-  if (back.ok()) back = daemon_->resume_disks(*handover);
-  if (back.ok()) back = daemon_->resume_clients(*handover);
-  if (back.ok()) back = start_servers();
-  if (back.ok()) {
-    log_.info("everything was taken back");
-  } else {
+  const Status back = take_back(*handover);
+  if (!back.ok()) {
     log_.error("taking back failed: " + back.error().message());
     daemon_.reset();
   }
   return false;
+}
+
+Status ForegroundDaemon::take_back(const Handover& handover) {
+  const auto until = std::chrono::steady_clock::now() + kReleasePatience;
+  Status engine = start_engine();
+  // A process that was killed lets go of its files a moment after it is gone.
+  while (!engine.ok() && engine.error().code() == ErrorCode::kBusy &&
+         std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(kReleasePoll);
+    engine = start_engine();
+  }
+  // The other one still has the journal: the clients are its.
+  if (!engine.ok()) return engine;
+  const Status disks = daemon_->resume_disks(handover, ResumedDisks::kOpenable);
+  if (!disks.ok()) return disks;
+  const Status clients = daemon_->resume_clients(handover);
+  const Status servers = start_servers();
+  if (clients.ok() && servers.ok()) {
+    log_.info("everything was taken back");
+  } else {
+    log_.error("not everything was taken back: " +
+               (clients.ok() ? servers : clients).error().message());
+  }
+  return Status();
 }
 
 }  // namespace blockmig

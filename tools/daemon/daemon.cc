@@ -34,8 +34,14 @@ Task<void> park_engine(Engine* engine, Duration patience, std::promise<Result<Ha
   parked->set_value(std::move(handover));
 }
 
-Task<void> resume_engine(Engine* engine, const Handover* handover, std::promise<Status>* resumed) {
-  const Status status = co_await engine->resume_disks(*handover);
+Task<void> check_engine(Engine* engine, Duration patience, std::promise<Status>* checked) {
+  const Status status = co_await engine->check_successor(patience);
+  checked->set_value(status);
+}
+
+Task<void> resume_engine(Engine* engine, const Handover* handover, ResumedDisks which,
+                         std::promise<Status>* resumed) {
+  const Status status = co_await engine->resume_disks(*handover, which);
   resumed->set_value(status);
 }
 
@@ -157,11 +163,20 @@ Result<Handover> Daemon::park(Duration patience) {
   return result.get();
 }
 
-Status Daemon::resume_disks(const Handover& handover) {
+Status Daemon::check_successor(Duration patience) {
+  std::promise<Status> checked;
+  std::future<Status> result = checked.get_future();
+  loop_->post([engine = engine_, patience, &checked] {
+    engine->requests().spawn(check_engine(engine, patience, &checked));
+  });
+  return result.get();
+}
+
+Status Daemon::resume_disks(const Handover& handover, ResumedDisks which) {
   std::promise<Status> resumed;
   std::future<Status> result = resumed.get_future();
-  loop_->post([engine = engine_, &handover, &resumed] {
-    engine->requests().spawn(resume_engine(engine, &handover, &resumed));
+  loop_->post([engine = engine_, &handover, which, &resumed] {
+    engine->requests().spawn(resume_engine(engine, &handover, which, &resumed));
   });
   return result.get();
 }

@@ -88,7 +88,8 @@ class Daemon final : public ControlHandler {
   Status open_inherited();
   /// As Engine's. After a successful park() only stop() is left.
   Result<Handover> park(Duration patience);
-  Status resume_disks(const Handover& handover);
+  Status check_successor(Duration patience);
+  Status resume_disks(const Handover& handover, ResumedDisks which);
   Status resume_clients(const Handover& handover);
   /// The first error of closing a disk, if any.
   Status stop();

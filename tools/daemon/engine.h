@@ -44,8 +44,12 @@ class Engine final {
   /// Stops serving without a word to the clients; then only shut_down() is left. kBusy: a disk is
   /// being migrated. Else as NbdServer::park(): everything is as before.
   Task<Result<Handover>> park(Duration patience);
-  /// Opens the disks that another engine has parked. After the first error nothing is served.
-  Task<Status> resume_disks(const Handover& handover);
+  /// Whether another daemon could open what is open here, asked before anything is given up for it:
+  /// the journal, and as check_reopening().
+  Task<Status> check_successor(Duration patience);
+  /// Opens the disks that another engine has parked. The first error, after which nothing is to be
+  /// served, or kOpenable: what cannot be opened is logged and left out.
+  Task<Status> resume_disks(const Handover& handover, ResumedDisks which);
   /// Goes on with its clients: from here on there is no way back.
   Status resume_clients(const Handover& handover);
 

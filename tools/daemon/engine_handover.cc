@@ -4,6 +4,7 @@
 
 #include "bitmap/bitmap_codec.h"
 #include "tools/daemon/engine.h"
+#include "tools/daemon/reopening.h"
 
 namespace blockmig {
 namespace {
@@ -26,6 +27,13 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
   return disk;
 }
 
+constexpr Duration kReleasePatience = std::chrono::seconds(5);
+constexpr Duration kReleasePoll = std::chrono::milliseconds(50);
+
+bool is_busy(const Status& status) {
+  return !status.ok() && status.error().code() == ErrorCode::kBusy;
+}
+
 }  // namespace
 
 Task<Result<Handover>> Engine::park(Duration patience) {
@@ -46,10 +54,27 @@ Task<Result<Handover>> Engine::park(Duration patience) {
   co_return std::move(handover);
 }
 
-Task<Status> Engine::resume_disks(const Handover& handover) {
+Task<Status> Engine::check_successor(Duration patience) {
+  const Status journal = journal_->health();
+  if (!journal.ok()) co_return journal.error().with_context("the journal has failed");
+  auto disks = disks_.disks();
+  const Status openable = co_await check_reopening(loop_, requests_, std::move(disks), patience);
+  co_return openable;
+}
+
+Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) {
   for (const HandoverDisk& disk : handover.state.disks) {
-    const Status resumed = co_await resume_disk(disk);
-    if (!resumed.ok()) co_return resumed;
+    Status resumed = co_await resume_disk(disk);
+    // A process that was killed lets go of its images a moment after it is gone.
+    const TimePoint until = loop_.now() + kReleasePatience;
+    while (which == ResumedDisks::kOpenable && is_busy(resumed) && loop_.now() < until) {
+      co_await sleep_for(loop_, kReleasePoll);
+      resumed = co_await resume_disk(disk);
+    }
+    if (resumed.ok()) continue;
+    if (which == ResumedDisks::kAll) co_return resumed;
+    log_.error("is not served any more, and its clients are cut: " + resumed.error().message(),
+               {disk.request.disk, "", 0});
   }
   co_return Status();
 }

@@ -35,6 +35,12 @@ Handover handover_of(ParkedServer parked);
 /// handover keeps its own descriptors: these are copies.
 Result<ParkedServer> parked_of(const Handover& handover);
 
+/// Where one of a handover's disks cannot be opened.
+enum class ResumedDisks {
+  kAll,       ///< none is opened: who has sent it takes all of them back
+  kOpenable,  ///< the others are: there is nobody else to go on with their clients
+};
+
 inline constexpr Duration kHandoverPatience = std::chrono::seconds(30);
 
 /// `connection` is a unix socket.

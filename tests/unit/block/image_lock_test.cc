@@ -51,6 +51,21 @@ TEST_F(ImageLock, ADescriptorForFlushesThatIsClosedTakesNoLockWithIt_I3) {
   EXPECT_EQ(refused(lock_image(second.get(), path_, false)), ErrorCode::kBusy);
 }
 
+TEST_F(ImageLock, WhoHasItOpenSeesWhetherItIsStillWhereItsNameSays) {
+  for (const bool read_only : {false, true}) {
+    const UniqueFd open = open_image(read_only);
+    ASSERT_TRUE(lock_image(open.get(), path_, read_only).ok());
+    EXPECT_TRUE(*is_locked_image(path_));
+    const std::string away = path_ + ".away";
+    ASSERT_EQ(::rename(path_.c_str(), away.c_str()), 0);
+    EXPECT_EQ(is_locked_image(path_).error().code(), ErrorCode::kNotFound);
+    write_file(path_, filled(kMiB, 0));
+    EXPECT_FALSE(*is_locked_image(path_)) << "another image";
+    ASSERT_EQ(::rename(away.c_str(), path_.c_str()), 0);
+    EXPECT_TRUE(*is_locked_image(path_));
+  }
+}
+
 TEST_F(ImageLock, ReadersShareAndExcludeAWriter) {
   const UniqueFd first = open_image(true);
   const UniqueFd second = open_image(true);

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""blockmigd --replace where one disk could not be opened again: refused, by its name, and no client notices.
+
+Where a store goes while the handover is under way, and that fails, only its own clients are cut.
+"""
+import os
+import types
+
+import daemon
+from successor import Doomed, control, ready, refused, start
+
+SIZE = 8 << 20
+
+
+class Host:
+    """A daemon with a disk `vm1` whose client must not notice anything, and another one."""
+
+    def __init__(self, folder, other, *options):
+        self.folder = folder
+        self.image = daemon.make_image(os.path.join(folder, "a.img"), SIZE)
+        path = os.path.join(folder, "nbd.sock")
+        self.server = start(folder, "d0", "--listen", f"unix:{path}")
+        assert ready(self.server), self.server.log()
+        control(folder, "serve", daemon.EXPORT, "--source", self.image)
+        control(folder, "serve", "other", "--source", other, *options)
+        self.client = self.connect(path, daemon.EXPORT, "client")
+        self.other = self.connect(path, "other", "other")
+
+    def connect(self, path, export, name):
+        place = types.SimpleNamespace(socket_path=path, export=export)
+        return daemon.Client(self.folder, place, "--connections", "2", name=name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.client.stop()
+        self.other.stop()
+        self.server.stop()
+
+    def is_refused(self, name, why):
+        """Nobody notices; the running daemon goes on."""
+        said = refused(self.folder, name)
+        assert "disk 'other'" in said and why in said, said
+        assert self.server.alive(), self.server.log()
+        self.client.clean_report()
+
+    def is_replaced(self, name):
+        following = start(self.folder, name, "--replace")
+        assert ready(following), following.log()
+        assert self.server.process.wait(20) == 0, self.server.log()
+        self.server = following
+        self.client.clean_report()
+        self.other.clean_report()
+
+
+def image_that_moves(folder):
+    image = daemon.make_image(os.path.join(folder, "b.img"), SIZE)
+    with Host(folder, image) as host:
+        os.rename(image, image + ".away")
+        host.is_refused("gone", "No such file")
+        daemon.make_image(image, SIZE, seed=2)
+        host.is_refused("another", "is not the image that is being served")
+        host.other.clean_report()
+        os.rename(image + ".away", image)
+        host.is_replaced("d1")
+
+        doomed = Doomed(folder)
+        os.rename(image, image + ".away")
+        doomed.die()
+        daemon.until(lambda: "not everything was taken back" in host.server.log(), "the old daemon to say so")
+        host.client.clean_report()
+        daemon.until(lambda: host.other.report()["errors"] > 0, "the other disk's client to hear of it")
+        assert "other" not in control(folder, "ls", "disks")
+        host.client.hold()
+        assert host.client.check_file(host.image) == 0
+        os.rename(image + ".away", image)
+        control(folder, "serve", "other", "--source", image)
+
+
+def store_that_is_silent(folder):
+    daemon.need("qemu-nbd")
+    image = daemon.make_image(os.path.join(folder, "c.img"), SIZE)
+    with daemon.qemu_nbd(folder, image) as store, Host(folder, store.uri) as host:
+        store.freeze()
+        host.is_refused("silent", "does not answer")
+        store.thaw()
+        host.is_replaced("d1")
+
+
+with daemon.scratch() as scratch:
+    for story in (image_that_moves, store_that_is_silent):
+        place_of_it = os.path.join(scratch, story.__name__)
+        os.mkdir(place_of_it)
+        story(place_of_it)
