@@ -346,12 +346,12 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const std::string store_uri = (*disk)->disk().store_uri();
   const Status removed = co_await disks_.remove(name);
-  if (!removed) co_return removed;
   restored_.erase(name);
-  log_.info(forget ? "detached and forgotten" : "detached", {name, "", epoch});
+  const bool forgets = forget && removed.ok();
+  log_.info(forgets ? "detached and forgotten" : "detached", {name, "", epoch});
   JournalBatch batch;
   batch.removed_notes.push_back({"serve", name, ""});
-  if (forget) {
+  if (forgets) {
     Result<JournalBatch> bitmaps = co_await removal_of_bitmaps(journal_, name);
     if (!bitmaps) co_return bitmaps.error();
     batch = *std::move(bitmaps);
@@ -359,7 +359,12 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     batch.removed_disks.push_back(name);
   }
   const Status recorded = co_await journal_.commit(batch);
-  if (recorded.ok() && forget && owners_ != nullptr) co_await owners_->forget(name, store_uri);
+  if (!removed) {
+    co_return removed.error().with_context("disk '" + name + "' is detached" +
+                                           (forget ? ", but not forgotten" : "") +
+                                           "; its store did not close in order");
+  }
+  if (recorded.ok() && forgets && owners_ != nullptr) co_await owners_->forget(name, store_uri);
   co_return recorded;
 }
 
