@@ -116,7 +116,8 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   if (!command.wait && command.timeout.count() != 0) {
     return usage("--timeout limits waiting: it goes with --wait, not with --detach");
   }
-  return check_options(options);
+  const Status effect = check_effect(raw, options);
+  return effect.ok() ? check_options(options) : effect;
 }
 
 Status convert_backup(const RawOptions& raw, CommandLine& command) {

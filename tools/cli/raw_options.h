@@ -79,6 +79,8 @@ struct RawOptions {
   bool show_limits = false;  ///< blockmigd
 };
 
+/// An option that its mode does not know is a misunderstanding: refused, not ignored.
+Status check_effect(const RawOptions& raw, const JobOptions& options);
 /// Every error is kInvalid and names the option.
 Result<CommandLine> convert(Verb verb, const RawOptions& raw);
 /// Reads the configuration file, if one is named.

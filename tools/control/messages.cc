@@ -34,6 +34,16 @@ Status check_name(const char* what, const std::string& name) {
                                         "neither . nor -");
 }
 
+Status check_not_a_job(const std::string& disk) {
+  constexpr std::string_view kPrefix = "job-";
+  const std::string_view name = disk;
+  const bool is_job = name.starts_with(kPrefix) && name.size() > kPrefix.size() &&
+                      name.find_first_not_of("0123456789", kPrefix.size()) == name.npos;
+  if (!is_job) return {};
+  return Error(ErrorCode::kInvalid,
+               "invalid disk name '" + disk + "': jobs are named like that; give it another");
+}
+
 Status check_backup(const MigrateRequest& request) {
   const std::string& since = request.options.since_bitmap;
   if (!request.backup && (!since.empty() || request.bitmap)) {

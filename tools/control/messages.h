@@ -194,6 +194,8 @@ struct ManifestReport {
 /// with . or -, at most kMaxDiskNameBytes. kInvalid names what is wrong. Bitmaps follow the same
 /// rule.
 Status check_name(const char* what, const std::string& name);
+/// Of a disk that is to be served: not one that reads as a job's, which commands take as well.
+Status check_not_a_job(const std::string& disk);
 
 /// kInvalid: what a backup is asked for does not fit together.
 Status check_backup(const MigrateRequest& request);

@@ -83,6 +83,8 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
   }
   if (path.size() == 2 && request.method == "POST") {
     Result<ServeRequest> wanted = serve_request_from_json(request.body);
+    const Status named = wanted.ok() ? check_not_a_job(wanted->disk) : Status();
+    if (!named.ok()) co_return error_response(named.error());
     if (!wanted) co_return error_response(wanted.error());
     ServeRequest moved = *std::move(wanted);
     const Result<DiskView> served = co_await disks_.serve(std::move(moved));

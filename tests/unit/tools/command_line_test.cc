@@ -166,15 +166,15 @@ TEST(CommandLine, BackupIsAPointInTimeSinceABitmap) {
 TEST(CommandLine, MigrateTakesItsOptions) {
   const CommandLine command = parse(
       "migrate vm1 --to /b --mode dbt --bwlimit 200MiB/s --max-downtime 20ms --mirror-deadline 5ms "
-      "--on-stall fail --reverse-mirror off --base-patience 2s --verify full "
+      "--on-stall postcopy --reverse-mirror off --base-patience 2s --verify full "
       "--granularity 4KiB --copy-depth 64 --copy-size 2MiB --target-timeout 3s --timeout 1min -o "
-      "json --on-target-error pause --retry-for 5s --max-guest-latency 2ms");
+      "json --on-target-error retry --retry-for 5s --max-guest-latency 2ms");
   const JobOptions& options = command.migrate.options;
   EXPECT_EQ(options.mode, Mode::kDbt);
   EXPECT_EQ(options.bwlimit_bytes_per_second, 200 * kMiB);
   EXPECT_EQ(options.max_downtime, std::chrono::milliseconds(20));
   EXPECT_EQ(options.mirror_deadline, std::chrono::milliseconds(5));
-  EXPECT_EQ(options.on_stall, OnStall::kFail);
+  EXPECT_EQ(options.on_stall, OnStall::kPostcopy);
   EXPECT_FALSE(options.reverse_mirror);
   EXPECT_EQ(options.base_patience, std::chrono::seconds(2));
   EXPECT_EQ(options.verify, Verify::kFull);
@@ -183,13 +183,37 @@ TEST(CommandLine, MigrateTakesItsOptions) {
   EXPECT_EQ(options.copy_request_bytes, 2 * kMiB);
   EXPECT_GE(options.copy_window_bytes, 128 * kMiB);
   EXPECT_EQ(options.target_timeout, std::chrono::seconds(3));
-  EXPECT_EQ(options.on_target_error, OnTargetError::kPause);
+  EXPECT_EQ(options.on_target_error, OnTargetError::kRetry);
   EXPECT_EQ(options.retry_for, std::chrono::seconds(5));
   EXPECT_EQ(options.max_guest_latency, std::chrono::milliseconds(2));
   EXPECT_EQ(command.timeout, std::chrono::minutes(1));
   EXPECT_EQ(command.format, OutputFormat::kJson);
   EXPECT_TRUE(command.wait);
   EXPECT_FALSE(parse("migrate vm1 --to /b --detach").wait);
+}
+
+TEST(CommandLine, AnOptionThatItsModeDoesNotKnowIsRefused) {
+  const std::string wrong[] = {
+      "--mode dbt --deadline 1min",           "--mode mirror --snapshot-buffer 8MiB",
+      "--mode postcopy --hydrate background", "--mode mirror --reverse-mirror off",
+      "--mode snapshot --base-patience 2s",   "--on-target-error pause --retry-for 5s",
+  };
+  for (const std::string& options : wrong) {
+    const auto parsed = parse_command_line(words("migrate vm1 --to /b " + options));
+    EXPECT_FALSE(parsed.command.has_value()) << options;
+    EXPECT_THAT(parsed.text, HasSubstr("has no effect here: it goes with")) << options;
+  }
+  const std::string right[] = {
+      "--mode auto --deadline 1min --on-stall postcopy --base-patience 2s",
+      "--mode snapshot --snapshot-buffer 8MiB",
+      "--mode shared --hydrate background --base-patience 2s",
+      "--mode hybrid --reverse-mirror off --on-target-error retry --retry-for 5s",
+  };
+  for (const std::string& options : right) {
+    EXPECT_TRUE(parse_command_line(words("migrate vm1 --to /b " + options)).command) << options;
+  }
+  const auto pauses = parse("migrate vm1 --to /b --on-target-error pause").migrate.options;
+  EXPECT_EQ(pauses.on_target_error, OnTargetError::kPause);
 }
 
 TEST(CommandLine, DefaultsAreTheEnginesOwn) {

@@ -188,6 +188,8 @@ TEST_F(DaemonTest, AddingADiskThatCannotBeIsRefusedAndLeavesNoRecord) {
   ASSERT_TRUE(serve("vm1", source_).ok());
   EXPECT_EQ(error_from_response(serve("vm1", source_)).code(), ErrorCode::kBusy);
   EXPECT_EQ(error_from_response(serve("vm2", source_)).code(), ErrorCode::kBusy);
+  EXPECT_EQ(error_from_response(serve("job-4", scratch_ / "none")).code(), ErrorCode::kInvalid);
+  EXPECT_EQ(error_from_response(serve("job-x", scratch_ / "none")).code(), ErrorCode::kNotFound);
   ServeRequest request;
   request.disk = "vm3";
   request.source = "file://" + scratch_.image("c.img", kSize);

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which options of `blockmig migrate` mean something in which mode.
+#include <array>
+#include <string>
+
+#include "tools/cli/option_values.h"
+#include "tools/cli/raw_options.h"
+
+namespace blockmig {
+
+Status check_effect(const RawOptions& raw, const JobOptions& options) {
+  const Mode mode = options.mode;
+  const bool fetches = may_pivot(options) || mode == Mode::kSettle;
+  struct Rule {
+    const char* option;
+    const std::string& given;
+    bool has_effect;
+    const char* where;
+  };
+  const std::array rules{
+      Rule{"--deadline", raw.deadline, mode == Mode::kAuto, "--mode auto"},
+      Rule{"--snapshot-buffer", raw.snapshot_buffer, mode == Mode::kSnapshot, "--mode snapshot"},
+      Rule{"--hydrate", raw.hydrate, mode == Mode::kShared, "--mode shared"},
+      Rule{"--reverse-mirror", raw.reverse_mirror, fetches,
+           "--mode postcopy and hybrid, and --on-stall postcopy"},
+      Rule{"--base-patience", raw.base_patience, fetches,
+           "--mode postcopy, hybrid and shared, and --on-stall postcopy"},
+      Rule{"--retry-for", raw.retry_for, options.on_target_error == OnTargetError::kRetry,
+           "--on-target-error retry"},
+  };
+  for (const Rule& rule : rules) {
+    if (rule.given.empty() || rule.has_effect) continue;
+    return usage(std::string(rule.option) + " has no effect here: it goes with " + rule.where);
+  }
+  return {};
+}
+
+}  // namespace blockmig
