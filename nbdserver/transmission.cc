@@ -45,7 +45,7 @@ Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Ex
       counters_(counters),
       received_(pool),
       in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
-                 counters.in_flight, pool.budget()),
+                 counters.in_flight, pool.budget(), stream.peer().origin),
       replies_(loop, stream, pool, in_flight_, counters),
       prefetch_(loop, 1) {}
 
@@ -339,9 +339,11 @@ Task<Result<std::size_t>> Transmission::receive_in_place(Request request) {
       take = end > at ? static_cast<std::size_t>(end - at) : 0;
     }
     if (take == 0) {
+      // The end is an edge like the others, and the last one: the usual way finds out what it is.
+      if (fruitless != 0 && stream_.peer_has_ended()) break;
       const Status more = co_await stream_.readable();
       if (!more.ok()) co_return more.error();
-      ++fruitless;  // an edge of before, or the end: two of them, and the usual way finds out
+      ++fruitless;  // an edge of before, or the end
       continue;
     }
     bool ended = false;
