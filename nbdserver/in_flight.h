@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/counter.h"
@@ -21,14 +23,14 @@ namespace blockmig::nbd {
 class InFlight final {
  public:
   /// `shown` is kept equal to requests(), for other threads to read. `budget` outlives the object;
-  /// null: there is no common limit.
+  /// null: there is no common limit. `origin`: StreamPeer::origin.
   InFlight(EventLoop& loop, std::uint32_t max_requests, std::uint64_t max_bytes, Counter& shown,
-           MemoryBudget* budget = nullptr)
+           MemoryBudget* budget = nullptr, std::string origin = {})
       : max_requests_(max_requests),
         max_bytes_(max_bytes),
         shown_(shown),
         changed_(loop),
-        share_(loop, budget, [this] {
+        share_(loop, budget, std::move(origin), [this] {
           ++gives_;
           wake();
         }) {}

@@ -17,18 +17,35 @@ std::optional<TimePoint> MemoryBudget::waiting_since() const {
   return line_.front()->since;
 }
 
-bool MemoryBudget::take_if_room(std::uint64_t bytes) {
+BudgetOrigin& MemoryBudget::join(const std::string& origin) {
+  const std::lock_guard<std::mutex> guard(lock_);
+  BudgetOrigin& joined = origins_[origin];
+  ++joined.shares;
+  return joined;
+}
+
+void MemoryBudget::leave(const std::string& origin) {
+  const std::lock_guard<std::mutex> guard(lock_);
+  const auto left = origins_.find(origin);
+  if (--left->second.shares == 0) origins_.erase(left);
+}
+
+bool MemoryBudget::take_if_room(BudgetOrigin& origin, std::uint64_t bytes) {
   std::uint64_t used = used_.load();
   do {
     if (used != 0 && (bytes > capacity_ || used > capacity_ - bytes)) return false;
   } while (!used_.compare_exchange_weak(used, used + bytes));
+  origin.held_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return true;
 }
 
-bool MemoryBudget::try_take(std::uint64_t bytes) { return !has_waiters() && take_if_room(bytes); }
+bool MemoryBudget::try_take(BudgetOrigin& origin, std::uint64_t bytes) {
+  return !has_waiters() && take_if_room(origin, bytes);
+}
 
-void MemoryBudget::give(std::uint64_t bytes) {
+void MemoryBudget::give(BudgetOrigin& origin, std::uint64_t bytes) {
   if (bytes == 0) return;
+  origin.held_bytes.fetch_sub(bytes, std::memory_order_relaxed);
   const std::uint64_t before = used_.fetch_sub(bytes);
   BM_CHECK(before >= bytes);
   // Sequentially consistent, as enter_line() is: either we see who waits, or he sees the room.
@@ -54,9 +71,15 @@ bool MemoryBudget::leave_line(const std::shared_ptr<Ticket>& ticket) {
 }
 
 void MemoryBudget::grant_to_waiters() {
-  while (!line_.empty() && take_if_room(line_.front()->bytes)) {
-    const std::shared_ptr<Ticket> ticket = std::move(line_.front());
-    line_.pop_front();
+  const auto holds_less = [](const auto& a, const auto& b) {
+    return a->origin.held_bytes.load(std::memory_order_relaxed) <
+           b->origin.held_bytes.load(std::memory_order_relaxed);
+  };
+  for (;;) {
+    const auto next = std::min_element(line_.begin(), line_.end(), holds_less);
+    if (next == line_.end() || !take_if_room((*next)->origin, (*next)->bytes)) return;
+    const std::shared_ptr<Ticket> ticket = std::move(*next);
+    line_.erase(next);
     waiting_.fetch_sub(1);
     ticket->granted = true;
     ticket->loop.post([ticket] {
@@ -65,10 +88,20 @@ void MemoryBudget::grant_to_waiters() {
   }
 }
 
+BudgetShare::BudgetShare(EventLoop& loop, MemoryBudget* budget, std::string origin,
+                         std::function<void()> on_granted)
+    : loop_(loop),
+      budget_(budget),
+      origin_name_(std::move(origin)),
+      on_granted_(std::move(on_granted)) {
+  if (budget_ != nullptr) origin_ = &budget_->join(origin_name_);
+}
+
 BudgetShare::~BudgetShare() {
   if (budget_ == nullptr) return;
   leave_line();
-  budget_->give(held_);
+  budget_->give(*origin_, held_);
+  budget_->leave(origin_name_);
 }
 
 bool BudgetShare::cover(std::uint64_t bytes) {
@@ -80,12 +113,12 @@ bool BudgetShare::cover(std::uint64_t bytes) {
   const std::uint64_t missing = bytes - kOwnBytes - held_;
   const std::uint64_t rounded = (missing + kStepBytes - 1) / kStepBytes * kStepBytes;
   for (const std::uint64_t wanted : {rounded, missing}) {
-    if (!budget_->try_take(wanted)) continue;
+    if (!budget_->try_take(*origin_, wanted)) continue;
     held_ += wanted;
     return true;
   }
   ticket_ = std::make_shared<MemoryBudget::Ticket>(
-      MemoryBudget::Ticket{loop_, missing, loop_.now(), this});
+      MemoryBudget::Ticket{loop_, missing, loop_.now(), *origin_, this});
   budget_->enter_line(ticket_);
   return false;
 }
@@ -102,7 +135,7 @@ void BudgetShare::leave_line() {
   const std::shared_ptr<MemoryBudget::Ticket> ticket = std::exchange(ticket_, nullptr);
   ticket->owner = nullptr;
   // Granted, but the news had not arrived: nobody else will give it back.
-  if (!budget_->leave_line(ticket)) budget_->give(ticket->bytes);
+  if (!budget_->leave_line(ticket)) budget_->give(*origin_, ticket->bytes);
 }
 
 void BudgetShare::shrink_to(std::uint64_t bytes) {
@@ -113,7 +146,7 @@ void BudgetShare::shrink_to(std::uint64_t bytes) {
   if (held_ <= needed + spare) return;
   const std::uint64_t given = held_ - needed - spare;
   held_ -= given;
-  budget_->give(given);
+  budget_->give(*origin_, given);
 }
 
 }  // namespace blockmig::nbd

@@ -2,13 +2,15 @@
 // MemoryBudget: the memory that the requests of all connections may hold together.
 //
 //   connection ── BudgetShare ──┐
-//   connection ── BudgetShare ──┼── MemoryBudget: first come, first served
+//   connection ── BudgetShare ──┼── MemoryBudget: a line, for who needs more than there is
 //   connection ── BudgetShare ──┘
 //
 // Every connection has kOwnBytes for itself, which nobody can take from it: a small request goes
 // ahead whatever others hold. What it needs beyond that it takes from the budget, or waits in line.
 // So memory is bounded by the budget and kOwnBytes per connection; and nothing can deadlock,
-// because a request has all that it needs before it starts. Who holds memory without giving any
+// because a request has all that it needs before it starts. In line, those of the origin (user,
+// host) that holds least come first, else who came first: however many connections one of them
+// opens, another one's request is the next to be served. Who holds memory without giving any
 // back while others wait is found by StallWatch: a client that does not read must not take from
 // others what they need.
 //
@@ -21,15 +23,23 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 
 #include "blockmig/io/event_loop.h"
 
 namespace blockmig::nbd {
 
 class BudgetShare;
+
+/// All connections of one StreamPeer::origin. Made, counted and removed under the budget's lock.
+struct BudgetOrigin {
+  std::atomic<std::uint64_t> held_bytes = 0;
+  std::uint32_t shares = 0;
+};
 
 class MemoryBudget final {
  public:
@@ -50,24 +60,28 @@ class MemoryBudget final {
     EventLoop& loop;
     const std::uint64_t bytes;
     const TimePoint since;
+    BudgetOrigin& origin;
     BudgetShare* owner;
     bool granted = false;
   };
 
+  BudgetOrigin& join(const std::string& origin);
+  void leave(const std::string& origin);
   /// False while somebody is in line.
-  bool try_take(std::uint64_t bytes);
-  void give(std::uint64_t bytes);
+  bool try_take(BudgetOrigin& origin, std::uint64_t bytes);
+  void give(BudgetOrigin& origin, std::uint64_t bytes);
   void enter_line(std::shared_ptr<Ticket> ticket);
   /// True if it was still in line; false if its bytes have been granted.
   bool leave_line(const std::shared_ptr<Ticket>& ticket);
-  bool take_if_room(std::uint64_t bytes);
+  bool take_if_room(BudgetOrigin& origin, std::uint64_t bytes);
   void grant_to_waiters();
 
   const std::uint64_t capacity_;
   std::atomic<std::uint64_t> used_ = 0;
   std::atomic<std::uint32_t> waiting_ = 0;
   mutable std::mutex lock_;
-  std::deque<std::shared_ptr<Ticket>> line_;
+  std::deque<std::shared_ptr<Ticket>> line_;  ///< who came first is first
+  std::map<std::string, BudgetOrigin> origins_;
 };
 
 /// What one connection holds of the budget. Destroying it gives everything back.
@@ -76,10 +90,10 @@ class BudgetShare final {
   static constexpr std::uint64_t kOwnBytes = 64 * 1024;
   static constexpr std::uint64_t kStepBytes = 256 * 1024;
 
-  /// `budget` may be null: nothing is limited. `on_granted` runs on the loop when a cover() that
-  /// said false may be asked again.
-  BudgetShare(EventLoop& loop, MemoryBudget* budget, std::function<void()> on_granted)
-      : loop_(loop), budget_(budget), on_granted_(std::move(on_granted)) {}
+  /// `budget` may be null: nothing is limited. `origin`: where the connection comes from.
+  /// `on_granted` runs on the loop when a cover() that said false may be asked again.
+  BudgetShare(EventLoop& loop, MemoryBudget* budget, std::string origin,
+              std::function<void()> on_granted);
   ~BudgetShare();
   BudgetShare(const BudgetShare&) = delete;
   BudgetShare& operator=(const BudgetShare&) = delete;
@@ -98,6 +112,8 @@ class BudgetShare final {
 
   EventLoop& loop_;
   MemoryBudget* const budget_;
+  const std::string origin_name_;
+  BudgetOrigin* origin_ = nullptr;
   std::function<void()> on_granted_;
   std::uint64_t held_ = 0;
   std::shared_ptr<MemoryBudget::Ticket> ticket_;

@@ -198,19 +198,18 @@ void NbdServerImpl::sweep() {
 
 void NbdServerImpl::relieve_waiters() {
   const auto since = budget_.waiting_since();
-  if (!since) return stalls_.clear();
+  if (!since) return stalls_.relieve();
   const TimePoint now = loop_.now();
   for (const auto& [id, session] : sessions_) {
     stalls_.note(id, session->info().counters.memory, now);
   }
-  if (now - *since < limits_.stall_timeout) return;
-  const auto culprit = stalls_.culprit();
-  if (!culprit) return;
-  const auto found = sessions_.find(*culprit);
-  BM_CHECK(found != sessions_.end());
-  if (options_.on_stalled) options_.on_stalled(found->second->info());
-  stalls_.clear();  // whoever is next in line gets his chance before the next one is cut
-  found->second->cut();
+  if (now - *since < stalls_.patience()) return;
+  for (const std::uint64_t culprit : stalls_.take_culprits()) {
+    const auto found = sessions_.find(culprit);
+    BM_CHECK(found != sessions_.end());
+    if (options_.on_stalled) options_.on_stalled(found->second->info());
+    found->second->cut();
+  }
 }
 
 std::unique_ptr<NbdServer> make_nbd_server(IoLoop& loop, ExportDirectory& directory,

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbdserver/stall_watch.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace blockmig::nbd {
 
 void StallWatch::note(std::uint64_t connection, const MemoryStanding& standing, TimePoint now) {
@@ -10,22 +13,26 @@ void StallWatch::note(std::uint64_t connection, const MemoryStanding& standing, 
   const auto [place, fresh] = windows_.try_emplace(connection, Window{now, standing, false, 0});
   Window& window = place->second;
   window.held_bytes = standing.held_bytes.value();
-  if (fresh || now - window.begin < timeout_) return;
+  if (fresh || now - window.begin < patience_) return;
   const std::uint64_t given = standing.given_bytes.value() - window.first.given_bytes.value();
   window.stalled = given < (window.first.held_bytes.value() + 1) / 2;
   window.begin = now;
   window.first = standing;
 }
 
-std::optional<std::uint64_t> StallWatch::culprit() const {
-  std::optional<std::uint64_t> worst;
-  std::uint64_t most = 0;
+std::vector<std::uint64_t> StallWatch::take_culprits() {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> stalled;
   for (const auto& [connection, window] : windows_) {
-    if (!window.stalled || window.held_bytes <= most) continue;
-    most = window.held_bytes;
-    worst = connection;
+    if (window.stalled) stalled.emplace_back(window.held_bytes, connection);
   }
-  return worst;
+  std::sort(stalled.rbegin(), stalled.rend());
+  std::vector<std::uint64_t> culprits;
+  for (const auto& [held, connection] : stalled) {
+    culprits.push_back(connection);
+    forget(connection);
+  }
+  if (!culprits.empty()) patience_ = std::max(patience_ / 2, std::min(kLeastPatience, timeout_));
+  return culprits;
 }
 
 }  // namespace blockmig::nbd

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// StallWatch: finds the client that holds memory which others wait for, and neither reads its
-// replies nor sends its payload.
+// StallWatch: finds the clients that hold memory which others wait for, and neither read their
+// replies nor send their payload.
 //
-// Use: note() every connection now and then; culprit() when somebody has waited too long. A
-// connection is judged over windows of the stall timeout: waiting for its client through all of one
-// and giving back less than half of what it held when the window began makes it a culprit, so that
-// dripping a byte now and then does not help. Who waits for a slow store is none. The largest
-// culprit is named; cutting one at a time gives the others their chance. No I/O. Thread rule: one
-// loop.
+// Use: note() every connection now and then; take_culprits() when somebody has waited for
+// patience(). A connection is judged over windows of that length: waiting for its client through
+// all of one and giving back less than half of what it held when the window began makes it a
+// culprit, so that dripping a byte now and then does not help. Who waits for a slow store is none.
+//
+// Patience begins as the stall timeout and is halved with every round of culprits, down to
+// kLeastPatience, until nobody waits any more (relieve()): connections that cost their owner a few
+// bytes each, one crowd after the other, do not make the others wait a stall timeout for each
+// crowd. No I/O. Thread rule: one loop.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
-#include <optional>
+#include <vector>
 
 #include "blockmig/io/event_loop.h"
 #include "nbdserver/memory_standing.h"
@@ -21,12 +25,20 @@ namespace blockmig::nbd {
 
 class StallWatch final {
  public:
-  explicit StallWatch(Duration timeout) : timeout_(timeout) {}
+  static constexpr Duration kLeastPatience = std::chrono::seconds(1);
+
+  explicit StallWatch(Duration timeout) : timeout_(timeout), patience_(timeout) {}
 
   void note(std::uint64_t connection, const MemoryStanding& standing, TimePoint now);
   void forget(std::uint64_t connection) { windows_.erase(connection); }
-  std::optional<std::uint64_t> culprit() const;
-  void clear() { windows_.clear(); }
+  Duration patience() const { return patience_; }
+  /// All that are culprits now, the largest first; they are forgotten, and patience is shorter.
+  std::vector<std::uint64_t> take_culprits();
+  /// Nobody waits for memory.
+  void relieve() {
+    windows_.clear();
+    patience_ = timeout_;
+  }
 
  private:
   struct Window {
@@ -37,6 +49,7 @@ class StallWatch final {
   };
 
   const Duration timeout_;
+  Duration patience_;
   std::map<std::uint64_t, Window> windows_;  ///< of those who hold something
 };
 

@@ -9,6 +9,7 @@ import raw_nbd
 MIB = 1 << 20
 BUDGET = 32 * MIB
 HOGS = 12
+CROWD = 90  # some 16 of them fit
 EXTRA = ("--limit", f"total-bytes-in-flight={BUDGET}", "--limit", "stall-time=1s", "--limit",
          "bytes-in-flight=16MiB", "--threads", "2")
 
@@ -36,6 +37,14 @@ with daemon.scratch() as folder:
             assert grown < 2 * BUDGET + (HOGS + 1) * (MIB + 65536) + 64 * MIB, f"{grown >> 20} MiB"
             for s in hogs:
                 s.close()
+        # A crowd that costs its owner 28 bytes a head: the cuts must not take one stall time each.
+        hogs = [raw_nbd.attached(path) for _ in range(CROWD)]
+        for s in hogs:
+            s.sendall(raw_nbd.request(raw_nbd.WRITE, 1, 0, 2 * MIB))
+        good.settimeout(CROWD / 2)
+        assert raw_nbd.works(good, 16 * MIB), "a large request beside a crowd of silent writers"
+        for s in hogs:
+            s.close()
         daemon.until(lambda: "keeps memory that others wait for" in server.log(), "who was cut, and why")
         daemon.until(lambda: len(server.get("/v1/clients")["clients"]) == 1, "the others to be gone")
         assert raw_nbd.works(good, 16 * MIB)

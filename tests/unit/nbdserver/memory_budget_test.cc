@@ -23,10 +23,10 @@ class MemoryBudgetTest : public testing::Test {
     std::unique_ptr<BudgetShare> share;
     int granted = 0;
   };
-  Connection& connect() {
+  Connection& connect(const std::string& origin = "uid:1") {
     auto& connection = *connections_.emplace_back(std::make_unique<Connection>());
-    connection.share =
-        std::make_unique<BudgetShare>(loop_, &budget_, [raw = &connection] { ++raw->granted; });
+    connection.share = std::make_unique<BudgetShare>(loop_, &budget_, origin,
+                                                     [raw = &connection] { ++raw->granted; });
     return connection;
   }
   /// Lets the loop deliver what was posted.
@@ -89,6 +89,25 @@ TEST_F(MemoryBudgetTest, WhoWaitsIsServedInOrder) {
   settle();
   EXPECT_EQ(small.granted, 1);
   EXPECT_TRUE(small.share->cover(kOwn + kMiB));
+}
+
+TEST_F(MemoryBudgetTest, WhoHoldsLessComesBeforeAnotherOnesCrowd) {
+  Connection& holder = connect("tcp:192.0.2.1");
+  ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
+  Connection& crowd = connect("tcp:192.0.2.1");
+  Connection& more = connect("tcp:192.0.2.1");
+  Connection& other = connect("uid:1");
+  ASSERT_FALSE(crowd.share->cover(kOwn + 2 * kMiB));
+  ASSERT_FALSE(more.share->cover(kOwn + 2 * kMiB));
+  ASSERT_FALSE(other.share->cover(kOwn + 2 * kMiB));
+  holder.share->shrink_to(kOwn + 2 * kMiB);
+  settle();
+  EXPECT_EQ(other.granted, 1) << "it came last, but from where nothing is held";
+  EXPECT_EQ(crowd.granted + more.granted, 0);
+  other.share->shrink_to(0);
+  settle();
+  EXPECT_EQ(crowd.granted, 1) << "among equals in order";
+  EXPECT_EQ(more.granted, 0);
 }
 
 TEST_F(MemoryBudgetTest, ABusyConnectionGivesItsSpareStepUpWhenSomebodyWaits) {
