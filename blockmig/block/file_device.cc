@@ -290,7 +290,7 @@ Task<Status> FileDevice::zero_blocks(ByteRange blocks, bool no_hole) {
   if (no_hole) blocks.length = std::min(blocks.end(), info_.size_bytes) - blocks.offset;
   const AllocateMode mode = no_hole ? AllocateMode::kZeroRange : AllocateMode::kPunchHole;
   Status done;
-  while (!blocks.empty() && done) {
+  while (!blocks.empty() && done && !abandoned_) {
     const ByteRange part{blocks.offset, std::min(blocks.length, kZeroCallBytes)};
     on_the_spot_.forget(part);
     const Status zeroed = co_await loop_.allocate(file_.fd.get(), mode, part.offset, part.length);
@@ -307,7 +307,7 @@ Task<Status> FileDevice::write_zero_bytes(ByteRange range) {
   if (range.empty()) co_return Status();
   AlignedBuffer zeros(std::min(range.length, kZeroPieceBytes));
   zeros.zero();
-  while (!range.empty()) {
+  while (!range.empty() && !abandoned_) {  // gigabytes, perhaps
     const ConstBytes piece = zeros.bytes().first(std::min(range.length, kZeroPieceBytes));
     const Status done = co_await transfer(range.offset, piece, false);
     if (!done) co_return done;

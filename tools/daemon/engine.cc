@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "tools/control/state_dir.h"
@@ -181,13 +182,15 @@ Task<void> Engine::end_moves() {
 
 /// An end in order must end: what a store has not answered for --stop-timeout is given up.
 Task<void> Engine::give_up_stores(CancelSource& ended) {
+  std::set<std::shared_ptr<ServedDisk>> given_up;
   bool over = co_await ended.event().wait_until(loop_.now() + options_.stop_timeout);
   while (!over) {
     auto disks = disks_.disks();
     disks.insert(disks.end(), disks_.closing().begin(), disks_.closing().end());
     std::map<const ServedDisk*, std::uint64_t> answered;
     for (const auto& served : disks) {
-      if (waits(*served, disks_)) answered[served.get()] = served->disk().stats().requests();
+      if (waits(*served, disks_) && !given_up.contains(served))
+        answered[served.get()] = served->disk().stats().requests();
     }
     over = co_await ended.event().wait_until(loop_.now() + kStoreSilence);
     for (const auto& served : disks) {
@@ -199,6 +202,7 @@ Task<void> Engine::give_up_stores(CancelSource& ended) {
                      " has not answered in time: what it was asked is given up (--stop-timeout)",
                  {served->name(), "", served->disk().epoch()});
       served->disk().store().abandon();
+      given_up.insert(served);
     }
   }
 }
