@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,13 @@ struct ParkedClient {
 struct ParkedListener {
   UniqueFd socket;
   bool owned = false;  ///< the address ends with it
+};
+
+/// Clients that hold up a park(): in the middle of a request that they do not send on, or with
+/// answers that they do not read.
+enum class Stragglers : std::uint8_t {
+  kRefuse,  ///< nothing is parked
+  kCut,     ///< they are, and the others are parked: where these would be lost otherwise
 };
 
 struct ParkedServer {

@@ -86,16 +86,17 @@ class NbdServer {
   /// Cuts one client; kNotFound if it is gone.
   virtual Status disconnect(std::uint64_t client_id) = 0;
   /// Ends without a word to the clients: their connections, and the listeners, are in the result,
-  /// for a server that goes on with them. Who negotiates gets `patience` to finish. Errors, after
+  /// for a server that goes on with them. Who negotiates, and who waits for a store, gets
+  /// `patience`; stragglers get a second of it, for everybody else waits meanwhile. Errors, after
   /// which everybody is served as before: kPrecondition, clients that cannot change hands (TLS,
-  /// pipes); kTimedOut, one that stops in the middle of a request, or does not read its answers,
-  /// for `patience`. After success only stop() is left.
-  virtual Task<Result<ParkedServer>> park(Duration patience) {
-    (void)patience;
+  /// pipes); kTimedOut, naming one that is not ready in time. After success only stop() is left.
+  virtual Task<Result<ParkedServer>> park(Duration patience, Stragglers stragglers) {
+    (void)patience, (void)stragglers;
     co_return Error(ErrorCode::kNotSupported, "this server cannot be handed over");
   }
-  /// Goes on with what another server has parked. Clients whose export is not there, or is not what
-  /// they were told, are cut, and named in the result; the others are served.
+  /// Goes on with what another server has parked. Clients whose export is not there, is not what
+  /// they were told, or is not for them by this server's rules, are cut, and the first of them is
+  /// the result; the others are served.
   virtual Status resume(ParkedServer parked) {
     (void)parked;
     return Error(ErrorCode::kNotSupported, "this server cannot go on with another's clients");

@@ -43,7 +43,7 @@ class NbdServerImpl final : public NbdServer {
   std::vector<NbdClientInfo> clients() const override;
   NbdServerStats stats() const override;
   Status disconnect(std::uint64_t client_id) override;
-  Task<Result<ParkedServer>> park(Duration patience) override;
+  Task<Result<ParkedServer>> park(Duration patience, Stragglers stragglers) override;
   Status resume(ParkedServer parked) override;
   Task<void> stop(Duration grace) override;
 
@@ -59,6 +59,12 @@ class NbdServerImpl final : public NbdServer {
   Task<void> serve(std::unique_ptr<Stream> stream, StreamPeer peer, ParkedClient* resumed);
   Task<void> serve_resumed(std::unique_ptr<Stream> stream, ParkedClient client);
   Status check_parkable() const;
+  /// False: somebody is left at the deadline.
+  Task<bool> all_parked(TimePoint deadline);
+  /// Who waits for its client, and not for its store.
+  Task<std::vector<std::uint64_t>> find_stragglers();
+  /// kPrecondition: by this server's rules the disk is not for who is at the other end.
+  Status check_allowed(const Stream& stream, const std::string& export_name) const;
   Status resume_client(ParkedClient client);
   /// True if the session was parked, and is not one that ended.
   bool take_parked(nbd::Session& session);

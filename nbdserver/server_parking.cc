@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a server stops serving its clients without their noticing, and how another one goes on.
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "blockmig/io/loop_barrier.h"
 #include "nbdserver/export_facts.h"
 #include "nbdserver/server_impl.h"
 
 namespace blockmig {
+namespace {
+
+/// Everybody waits meanwhile.
+constexpr Duration kStragglerPatience = std::chrono::seconds(1);
+
+}  // namespace
 
 Status NbdServerImpl::check_parkable() const {
   std::string who;
@@ -19,8 +28,28 @@ Status NbdServerImpl::check_parkable() const {
                    " (see 'blockmig ls clients'); wait for them, or disconnect them");
 }
 
-Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience) {
-  const TimePoint deadline = loop_.now() + patience;
+Task<bool> NbdServerImpl::all_parked(TimePoint deadline) {
+  bool in_time = true;
+  while (!sessions_.empty() && in_time) {
+    in_time = co_await session_ended_.wait_until(deadline);
+  }
+  co_return sessions_.empty();
+}
+
+Task<std::vector<std::uint64_t>> NbdServerImpl::find_stragglers() {
+  for (const auto& [id, session] : sessions_) session->release_idle_memory();  // tells its standing
+  for (const auto& place : loops_.all()) {
+    co_await LoopBarrier(loop_, place->loop);
+  }
+  std::vector<std::uint64_t> stragglers;
+  for (const auto& [id, session] : sessions_) {
+    if (session->info().counters.memory.waits_for_client.value() != 0) stragglers.push_back(id);
+  }
+  co_return stragglers;
+}
+
+Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience, Stragglers stragglers) {
+  TimePoint deadline = loop_.now() + patience;
   if (stopping_.cancelled() || parking_) co_return shutting_down();
   const Status parkable = check_parkable();
   if (!parkable) co_return parkable.error();
@@ -33,11 +62,18 @@ Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience) {
   for (const auto& [id, session] : sessions) {
     if (sessions_.contains(id)) session->park();
   }
-  bool in_time = true;
-  while (!sessions_.empty() && in_time) {
-    in_time = co_await session_ended_.wait_until(deadline);
+  const TimePoint look = std::min(deadline, loop_.now() + kStragglerPatience);
+  bool all = co_await all_parked(look);
+  if (!all) {
+    const std::vector<std::uint64_t> late = co_await find_stragglers();
+    for (const std::uint64_t id : late) {
+      const auto found = sessions_.find(id);
+      if (stragglers == Stragglers::kCut && found != sessions_.end()) found->second->cut();
+    }
+    if (stragglers == Stragglers::kRefuse && !late.empty()) deadline = loop_.now();
+    all = co_await all_parked(deadline);
   }
-  if (!sessions_.empty()) cut_negotiating();
+  if (!all) cut_negotiating();
   ParkedServer parked = std::exchange(parked_, {});
   if (sessions_.empty()) co_return std::move(parked);
   // Whoever is parked later is resumed by take_parked().
@@ -83,9 +119,28 @@ Status NbdServerImpl::resume(ParkedServer parked) {
   return first;
 }
 
+Status NbdServerImpl::check_allowed(const Stream& stream, const std::string& export_name) const {
+  const StreamPeer peer = stream.peer();
+  const NbdSecurity* const security = options_.security.get();
+  std::string why;
+  if (admission_.refusal(peer) == NbdRefusalReason::kPeerNotAllowed) {
+    why = "may not connect any more";
+  } else if (security != nullptr && security->tls == TlsMode::kRequire) {
+    why = "has no TLS, which is required now";
+  } else if (security != nullptr &&
+             !security->access.allows(nbd::socket_identities(peer), export_name)) {
+    why = "may not see disk '" + export_name + "' any more";
+  }
+  if (why.empty()) return {};
+  return Error(ErrorCode::kPrecondition,
+               "a client from " + peer.origin + " " + why + ": it was cut");
+}
+
 Status NbdServerImpl::resume_client(ParkedClient client) {
   auto stream = adopt_socket(loop_, client.socket.release());
   if (!stream) return stream.error();
+  const Status allowed = check_allowed(**stream, client.export_name);
+  if (!allowed) return allowed;
   const auto disk = directory_.find(client.export_name);
   if (disk == nullptr) {
     return Error(ErrorCode::kNotFound, "a client's disk '" + client.export_name + "' is not here");

@@ -49,6 +49,16 @@ const char* to_string(HeaderStyle style) {
 
 }  // namespace
 
+PeerIdentities socket_identities(const StreamPeer& peer) {
+  PeerIdentities known;
+  if (!peer.credentials) return known;
+  known.push_back({PeerIdentity::Kind::kUnixUser, std::to_string(peer.credentials->uid)});
+  for (const std::uint32_t gid : peer.credentials->gids) {
+    known.push_back({PeerIdentity::Kind::kUnixGroup, std::to_string(gid)});
+  }
+  return known;
+}
+
 struct Session::Input {
   std::vector<std::byte> bytes = std::vector<std::byte>(Handshake::kMaxInputBytes);
   std::size_t filled = 0;
@@ -91,6 +101,8 @@ Task<void> Session::run() {
     leftover_.assign(input->available().begin(), input->available().end());
     input.reset();  // an idle client costs no handshake buffer
   }
+  // It may have left while the last reply was on its way: whoever cuts its clients did not see us.
+  if (resumed_ && directory_.find(resumed_->disk->name()) != resumed_->disk) resumed_.reset();
   if (resumed_) {
     info_.export_name = resumed_->disk->name();
     info_.style = to_string(resumed_->rules.style);
@@ -195,12 +207,8 @@ Task<Status> Session::start_tls() {
 PeerIdentities Session::known_identities() const {
   PeerIdentities known = identities_;
   if (!security_->access.has_rules()) return known;
-  const StreamPeer peer = stream_->peer();
-  if (!peer.credentials) return known;
-  known.push_back({PeerIdentity::Kind::kUnixUser, std::to_string(peer.credentials->uid)});
-  for (const std::uint32_t gid : peer.credentials->gids) {
-    known.push_back({PeerIdentity::Kind::kUnixGroup, std::to_string(gid)});
-  }
+  const PeerIdentities of_socket = socket_identities(stream_->peer());
+  known.insert(known.end(), of_socket.begin(), of_socket.end());
   return known;
 }
 

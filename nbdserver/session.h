@@ -32,6 +32,9 @@
 
 namespace blockmig::nbd {
 
+/// Who is at the other end of a unix socket, by the kernel's word; nobody behind any other.
+PeerIdentities socket_identities(const StreamPeer& peer);
+
 class Session final {
  public:
   /// `loops` and `directory` outlive the session. `security` null: no TLS, and every export for

@@ -123,7 +123,7 @@ Status ForegroundDaemon::resume_stored(const Handover& handover) {
 }
 
 bool ForegroundDaemon::leave_in_store() {
-  const Result<Handover> handover = daemon_->park(kParkPatience);
+  const Result<Handover> handover = daemon_->park(kParkPatience, Stragglers::kCut);
   if (!handover) {
     log_.warning("clients are not kept: " + handover.error().message());
     return false;

@@ -144,7 +144,8 @@ bool ForegroundDaemon::hand_over() {
     return false;
   }
   const Status openable = daemon_->check_successor(kParkPatience);
-  Result<Handover> handover = openable.ok() ? daemon_->park(kParkPatience) : openable.error();
+  Result<Handover> handover =
+      openable.ok() ? daemon_->park(kParkPatience, Stragglers::kRefuse) : openable.error();
   if (!handover) {
     log_.warning("not handing over: " + handover.error().message());
     const Status told = send_refusal(connection->get(), handover.error());

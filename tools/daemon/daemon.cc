@@ -29,8 +29,9 @@ Task<void> open_engine(Engine* engine, std::promise<Status>* opened) {
   opened->set_value(status);
 }
 
-Task<void> park_engine(Engine* engine, Duration patience, std::promise<Result<Handover>>* parked) {
-  Result<Handover> handover = co_await engine->park(patience);
+Task<void> park_engine(Engine* engine, Duration patience, Stragglers stragglers,
+                       std::promise<Result<Handover>>* parked) {
+  Result<Handover> handover = co_await engine->park(patience, stragglers);
   parked->set_value(std::move(handover));
 }
 
@@ -154,11 +155,11 @@ Status Daemon::open_inherited() {
   return status.get();
 }
 
-Result<Handover> Daemon::park(Duration patience) {
+Result<Handover> Daemon::park(Duration patience, Stragglers stragglers) {
   std::promise<Result<Handover>> parked;
   std::future<Result<Handover>> result = parked.get_future();
-  loop_->post([engine = engine_, patience, &parked] {
-    engine->requests().spawn(park_engine(engine, patience, &parked));
+  loop_->post([engine = engine_, patience, stragglers, &parked] {
+    engine->requests().spawn(park_engine(engine, patience, stragglers, &parked));
   });
   return result.get();
 }

@@ -87,7 +87,7 @@ class Daemon final : public ControlHandler {
   /// is a request to stop. Once, when the disks are there. The first error.
   Status open_inherited();
   /// As Engine's. After a successful park() only stop() is left.
-  Result<Handover> park(Duration patience);
+  Result<Handover> park(Duration patience, Stragglers stragglers);
   Status check_successor(Duration patience);
   Status resume_disks(const Handover& handover, ResumedDisks which);
   Status resume_clients(const Handover& handover);

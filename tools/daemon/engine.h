@@ -43,7 +43,7 @@ class Engine final {
   Task<Status> shut_down();
   /// Stops serving without a word to the clients; then only shut_down() is left. kBusy: a disk is
   /// being migrated. Else as NbdServer::park(): everything is as before.
-  Task<Result<Handover>> park(Duration patience);
+  Task<Result<Handover>> park(Duration patience, Stragglers stragglers);
   /// Whether another daemon could open what is open here, asked before anything is given up for it:
   /// the journal, and as check_reopening().
   Task<Status> check_successor(Duration patience);

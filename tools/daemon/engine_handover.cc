@@ -36,14 +36,14 @@ bool is_busy(const Status& status) {
 
 }  // namespace
 
-Task<Result<Handover>> Engine::park(Duration patience) {
+Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
     if (job.empty()) continue;
     co_return Error(ErrorCode::kBusy, "disk '" + served->name() + "' is being migrated by " + job +
                                           ": wait for it, or abort it");
   }
-  Result<ParkedServer> parked = co_await server_->park(patience);
+  Result<ParkedServer> parked = co_await server_->park(patience, stragglers);
   if (!parked.ok()) co_return parked.error();
   Handover handover = handover_of(*std::move(parked));
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A server that hands its clients to another one: nobody notices.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 
@@ -26,8 +27,8 @@ class ParkingTest : public testing::TestWithParam<int>, protected ServedRig {
     clients_.clear();
     EXPECT_FALSE(std::filesystem::exists(folder_ / "s.sock")) << "the last owner removes it";
   }
-  Result<ParkedServer> park(Duration patience = 5s) {
-    return run_task(*loop_, first_->park(patience));
+  Result<ParkedServer> park(Duration patience = 5s, Stragglers stragglers = Stragglers::kRefuse) {
+    return run_task(*loop_, first_->park(patience, stragglers));
   }
   void hand_over() {
     Result<ParkedServer> parked = park();
@@ -36,8 +37,15 @@ class ParkingTest : public testing::TestWithParam<int>, protected ServedRig {
     ASSERT_TRUE(second_->resume(*std::move(parked)).ok());
   }
   Task<void> park_into(std::optional<Result<ParkedServer>>& parked) {
-    Result<ParkedServer> result = co_await first_->park(5s);
+    Result<ParkedServer> result = co_await first_->park(5s, Stragglers::kRefuse);
     parked.emplace(std::move(result));
+  }
+  bool is_cut(Stream& client) {
+    ByteVector bytes(1 << 16);
+    for (;;) {  // for ever, if it is not
+      const auto got = run_task(*loop_, client.read_some(bytes));
+      if (!got.ok() || *got == 0) return true;
+    }
   }
   void settle() { run_task(*loop_, sleep_for(*loop_, 20ms)); }
   ByteVector peek(std::uint64_t offset, std::size_t size) {
@@ -167,9 +175,65 @@ TEST_P(ParkingTest, ADiskThatIsNotWhatTheClientWasToldIsRefused) {
   spy_.mutable_info().size_bytes -= 512;
   const Status resumed = second_->resume(*std::move(parked));
   EXPECT_EQ(resumed.error().code(), ErrorCode::kMismatch);
-  ByteVector bytes(1);
-  const auto end = run_task(*loop_, client.read_some(bytes));
-  EXPECT_TRUE(!end.ok() || *end == 0) << "cut, not served wrongly";
+  EXPECT_TRUE(is_cut(client)) << "not served wrongly";
+}
+
+TEST_P(ParkingTest, StragglersAreCutWhereOthersWouldBeLostWithThem) {
+  Stream& late = transmitting();
+  send(late, request(0, kWrite, 9, 0, 4 << 20));
+  Stream& unread = transmitting();
+  for (unsigned i = 0; i < 8; ++i) send(unread, request(0, kRead, i, i << 20, 1 << 20));
+  Stream& good = transmitting();
+  settle();
+  Result<ParkedServer> parked = park(5s, Stragglers::kCut);
+  ASSERT_TRUE(parked.ok()) << parked.error().message();
+  EXPECT_EQ(parked->clients.size(), 1u);
+  ASSERT_TRUE(second_->resume(*std::move(parked)).ok());
+  send(good, request(0, kRead, 9, 0, 512));
+  EXPECT_EQ(receive(good, 16 + 512), simple_reply(0, 9, peek(0, 512)));
+  EXPECT_TRUE(is_cut(late));
+}
+
+TEST_P(ParkingTest, WhoWaitsForItsStoreIsNoStraggler) {
+  Stream& client = transmitting();
+  Event answered(*loop_);
+  spy_.flush_after = &answered;
+  send(client, request(0, kFlush, 1, 0, 0));
+  settle();
+  TaskScope scope;
+  std::optional<Result<ParkedServer>> parked;
+  scope.spawn(park_into(parked));
+  run_task(*loop_, sleep_for(*loop_, 1200ms));
+  EXPECT_FALSE(parked) << "it waits longer than for a straggler";
+  answered.set();
+  EXPECT_EQ(receive(client, 16), simple_reply(0, 1));
+  settle();
+  ASSERT_TRUE(parked && parked->ok());
+  ASSERT_TRUE(second_->resume(**std::move(parked)).ok());
+}
+
+TEST_P(ParkingTest, ClientsAreServedByTheRulesOfWhoGoesOnWithThem) {
+  for (const bool by_user : {true, false}) {
+    Stream& client = transmitting();
+    settle();
+    NbdServerOptions strict = options_;
+    if (by_user) {
+      strict.peers.allowed_uids = {::getuid() + 1};
+    } else {
+      NbdSecurityOptions rules;
+      rules.allow = {"uid:" + std::to_string(::getuid() + 1) + " -> disk0"};
+      strict.security = *make_nbd_security(rules);
+    }
+    second_ = make_nbd_server(*loop_, directory_, strict);
+    Result<ParkedServer> parked = park();
+    ASSERT_TRUE(parked.ok());
+    EXPECT_EQ(second_->resume(*std::move(parked)).error().code(), ErrorCode::kPrecondition);
+    EXPECT_TRUE(is_cut(client));
+    run_task(*loop_, second_->stop(100ms));
+    if (!by_user) break;
+    first_ = make_nbd_server(*loop_, directory_, options_);
+    ASSERT_TRUE(first_->listen(address_).ok());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(OtherThreads, ParkingTest, testing::Values(0, 2));

@@ -53,6 +53,7 @@ class SpyDevice final : public BlockDevice {
   }
   Task<Status> flush() override {
     ++flushes;
+    if (flush_after != nullptr) co_await flush_after->wait();
     if (fail_flush) co_return Error(ErrorCode::kIo, "flush failed");
     co_return Status();
   }
@@ -121,6 +122,7 @@ class SpyDevice final : public BlockDevice {
   ByteRange last_range;
   std::uint64_t fail_read_at = UINT64_MAX;
   std::optional<ErrorCode> fail_writes;
+  Event* flush_after = nullptr;  ///< of the loop that asks
   bool fail_flush = false;
   bool not_fast = false;
   std::vector<Extent> fake_extents;
