@@ -82,7 +82,8 @@ Result<SocketAddress> SocketAddress::parse(const std::string& text) {
 
 bool SocketAddress::is_on_a_network() const {
   if (family != Family::kTcp) return false;
-  return host != "localhost" && host != "::1" && !host.starts_with("127.");
+  const bool is_number = host.find_first_not_of("0123456789.") == std::string::npos;
+  return host != "localhost" && host != "::1" && !(is_number && host.starts_with("127."));
 }
 
 std::string SocketAddress::to_string() const {

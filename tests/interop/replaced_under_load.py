@@ -42,10 +42,13 @@ def main(folder):
             daemon.until(lambda: "everything was taken back" in old.log(), "the old daemon to say so")
             client.clean_report()
             # Its own wishes come second: it goes on although one of its disks is not there.
-            last = start(folder, "last", "--replace", "--disk",
-                         "other=" + os.path.join(folder, "missing.img"))
+            missing = os.path.join(folder, "missing.img")
+            last = start(folder, "last", "--replace", "--listen", f"unix:{path}.new", "--disk",
+                         f"{daemon.EXPORT}={missing}", "--disk", f"other={missing}")
             servers.append(last)
             assert ready(last), last.log()
+            assert f"and not from file://{missing}: 'blockmig migrate' moves it" in last.log(), last.log()
+            assert os.path.exists(f"{path}.new"), "it listens there too"
             assert "missing.img" in last.log(), last.log()
             client.clean_report()
             client.hold()

@@ -127,7 +127,7 @@ class Parser final {
     remove->add_option("NAME", raw_.object, "bitmap")->required();
     CLI::App* list = command("ls", "list a disk's bitmaps", Verb::kBitmapList, bitmap);
     list->add_option("DISK", raw_.subject, "disk")->required();
-    add_output(*list, raw_, "table, json");
+    add_output(*list, raw_, "table, json, jsonl");
   }
 
   void add_manifest_commands() {

@@ -13,6 +13,9 @@
 namespace blockmig {
 namespace {
 
+/// What was asked for with -o, once that is known; of the process, like its standard output.
+bool errors_are_json = false;
+
 ExitCode report_as(const std::string& program, const Error& error) {
   std::string line = error.message();
   for (char& c : line) {
@@ -82,6 +85,17 @@ Result<std::unique_ptr<ForegroundDaemon>> start_daemon(const ProcessSettings& pr
 }
 
 /// Adds the disks of the command line, and listens once the last one is there.
+/// A handover brings disks as they are.
+void warn_of_other_source(const DiskArgument& wanted, ControlHandler& daemon) {
+  const Result<std::string> answer = ask(daemon, "GET", disk_path(wanted.name));
+  const Result<DiskView> disk = answer.ok() ? disk_from_json(*answer) : answer.error();
+  if (!disk.ok() || wanted.source.empty() || disk->store_uri == wanted.source) return;
+  std::fprintf(stderr,
+               "blockmigd: disk '%s' is served from %s, as by the daemon before, and not from %s: "
+               "'blockmig migrate' moves it\n",
+               wanted.name.c_str(), disk->store_uri.c_str(), wanted.source.c_str());
+}
+
 Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool stored) {
   for (const DiskArgument& disk : process.disks) {
     ServeRequest request;
@@ -93,6 +107,7 @@ Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool 
     const bool here =
         (process.replace || stored) && !added && added.error().code() == ErrorCode::kBusy;
     if (!added && !here) return added.error();
+    if (here) warn_of_other_source(disk, daemon);
   }
   return {};
 }
@@ -110,7 +125,10 @@ int print_outcome(const ParseOutcome<Command>& outcome) {
 
 }  // namespace
 
-ExitCode report(const Error& error) { return report_as("blockmig", error); }
+ExitCode report(const Error& error) {
+  if (errors_are_json) print(error_response(error).body + "\n");
+  return report_as("blockmig", error);
+}
 
 void print(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
@@ -133,6 +151,8 @@ std::string disk_path(const std::string& disk) { return "/v1/disks/" + disk; }
 int run_blockmig(const std::vector<std::string>& arguments) {
   const ParseOutcome<CommandLine> parsed = parse_command_line(arguments);
   if (!parsed.command) return print_outcome(parsed);
+  errors_are_json = parsed.command->format == OutputFormat::kJson ||
+                    parsed.command->format == OutputFormat::kJsonLines;
   if (parsed.command->verb == Verb::kVersion || parsed.command->verb == Verb::kHelp) {
     return static_cast<int>(run_verb(*parsed.command, CommandContext{}));
   }
@@ -160,6 +180,7 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   if (!options) return static_cast<int>(report_as("blockmigd", options.error()));
   // With disks of its own it listens when they are there; without, whoever comes finds none yet.
   if (process.disks.empty()) options->listen = process.listen;
+  options->listen_besides = process.listen;
   // What another daemon hands over needs no restoring.
   options->restore = true;  // unless the disks come from another daemon
   for (const auto& disk : process.disks) options->restore_except.push_back(disk.name);

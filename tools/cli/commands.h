@@ -18,7 +18,8 @@ struct CommandContext {
   bool daemon_listens = false;
 };
 
-/// `blockmig: what happened` on stderr; the error's exit code.
+/// `blockmig: what happened` on stderr, and with -o json or jsonl {"error":{"code","message"}} on
+/// stdout; the error's exit code.
 ExitCode report(const Error& error);
 void print(const std::string& text);
 

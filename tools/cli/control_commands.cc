@@ -90,12 +90,13 @@ ExitCode run_bitmap(const CommandLine& command, const CommandContext& context) {
   if (!answer) return report(answer.error());
   const Result<std::vector<BitmapView>> bitmaps = bitmaps_from_json(*answer);
   if (!bitmaps) return report(bitmaps.error());
-  const bool json =
-      command.format == OutputFormat::kJson || command.format == OutputFormat::kJsonLines;
-  print(json ? to_json(*bitmaps, command.format == OutputFormat::kJson ? JsonStyle::kPretty
-                                                                       : JsonStyle::kCompact) +
-                   "\n"
-             : bitmaps_table(*bitmaps));
+  if (command.format == OutputFormat::kJsonLines) {
+    for (const BitmapView& bitmap : *bitmaps) print(to_json(bitmap) + "\n");
+  } else if (command.format == OutputFormat::kJson) {
+    print(to_json(*bitmaps, JsonStyle::kPretty) + "\n");
+  } else {
+    print(bitmaps_table(*bitmaps));
+  }
   return ExitCode::kOk;
 }
 

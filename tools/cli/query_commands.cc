@@ -180,7 +180,7 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context) {
       const Result<std::vector<ClientView>> clients = clients_from_json(*answer);
       if (!clients) return report(clients.error());
       show_list(command, *clients, clients_table(*clients, is_wide(command)),
-                [](const ClientView& client) { return to_json(std::vector<ClientView>{client}); });
+                json_line<ClientView>);
       return ExitCode::kOk;
     }
   }

@@ -29,6 +29,8 @@ Result<DiskView> disk_from_json(const std::string& text);
 std::string to_json(const std::vector<DiskView>& disks, JsonStyle style = JsonStyle::kCompact);
 Result<std::vector<DiskView>> disks_from_json(const std::string& text);
 
+std::string to_json(const ClientView& client, JsonStyle style = JsonStyle::kCompact);
+std::string to_json(const BitmapView& bitmap, JsonStyle style = JsonStyle::kCompact);
 std::string to_json(const std::vector<ClientView>& clients, JsonStyle style = JsonStyle::kCompact);
 Result<std::vector<ClientView>> clients_from_json(const std::string& text);
 

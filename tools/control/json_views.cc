@@ -257,6 +257,12 @@ Result<std::vector<DiskView>> disks_from_json(const std::string& text) {
   return parse_list<DiskView>(text, "disks", disk_of_json);
 }
 
+std::string to_json(const ClientView& client, JsonStyle style) {
+  return dump(json_of(client), style == JsonStyle::kPretty);
+}
+std::string to_json(const BitmapView& bitmap, JsonStyle style) {
+  return dump(json_of(bitmap), style == JsonStyle::kPretty);
+}
 std::string to_json(const std::vector<ClientView>& clients, JsonStyle style) {
   return dump_list("clients", clients, style);
 }

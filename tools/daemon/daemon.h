@@ -39,6 +39,8 @@ struct DaemonOptions {
   std::string state_dir;
   /// "unix:PATH", "tcp:HOST:PORT"; listened on at once.
   std::vector<std::string> listen;
+  /// The same, but after a handover, beside the listeners that come with it.
+  std::vector<std::string> listen_besides;
   LoopKind loop = LoopKind::kAuto;
   /// Loops that clients are served on, each on a thread of its own; 0 = one per processor that this
   /// process may use, at most kMaxAutomaticThreads.

@@ -52,6 +52,8 @@ class DiskService final {
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too.
   Task<Status> detach(std::string name, bool forget);
+  /// On those that are not listened on yet; with none at all, on the default.
+  Status listen(const std::vector<std::string>& wanted);
   /// Asked for again, such a disk is simply there.
   void note_restored(const std::string& disk) { restored_.insert(disk); }
   /// Told of every disk before its first client and after; null: nobody is.
@@ -121,7 +123,6 @@ class DiskService final {
   Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
-  Status listen(const std::vector<std::string>& wanted);
 
   IoLoop& loop_;
   Journal& journal_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/daemon/engine.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,6 +46,9 @@ bool wants_default_socket(const DaemonOptions& options) {
 bool requires_tls(const DaemonOptions& options) {
   return options.security != nullptr && options.security->tls == TlsMode::kRequire;
 }
+
+/// Of journal, stores, control and the loops; more with many disks.
+constexpr std::uint64_t kOwnDescriptors = 256;
 
 /// How long a store does nothing before it counts as one that does not answer.
 constexpr Duration kStoreSilence = std::chrono::seconds(1);
@@ -100,6 +104,7 @@ Task<Status> Engine::open() {
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
+  warn_of_descriptors();
   for (const std::string& text : options_.listen) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) co_return address.error();
@@ -110,6 +115,16 @@ Task<Status> Engine::open() {
   reports_.spawn(report_.run(report_end_));
   if (options_.restore) co_await restarts_.serve_recorded(disk_service_, options_.restore_except);
   co_return Status();
+}
+
+void Engine::warn_of_descriptors() {
+  rlimit limit{};
+  const std::uint64_t wanted = options_.limits.max_connections + kOwnDescriptors;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
+  log_.warning("only " + std::to_string(limit.rlim_cur) +
+               " files may be open: " + std::to_string(options_.limits.max_connections) +
+               " connections would leave none for disks and moves: raise the limit (ulimit -n, "
+               "LimitNOFILE=), or lower --limit connections");
 }
 
 Status Engine::open_inherited() {

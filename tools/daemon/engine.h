@@ -55,6 +55,7 @@ class Engine final {
 
  private:
   Task<Status> resume_disk(const HandoverDisk& disk);
+  void warn_of_descriptors();
   Task<Status> distrust_by_stamps();
   Task<void> end_moves();
   Task<void> give_up_stores(CancelSource& ended);

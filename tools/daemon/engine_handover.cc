@@ -85,6 +85,9 @@ Status Engine::resume_clients(const Handover& handover) {
   const std::size_t clients = parked->clients.size();
   const Status served = server_->resume(*std::move(parked));
   if (served.ok()) log_.info("going on with " + std::to_string(clients) + " clients");
+  const bool more = !options_.listen_besides.empty();
+  const Status listening = more ? disk_service_.listen(options_.listen_besides) : Status();
+  if (!listening.ok()) log_.error("not listening: " + listening.error().message());
   return served;
 }
 
