@@ -16,7 +16,9 @@ MetricLabels disk_op(const DiskMetrics& disk, DiskOp op) {
 
 void add_requests(const MetricsSnapshot& snapshot, MetricFamilies& families) {
   Family requests = families.counter("blockmig_nbd_requests_total",
-                                     "Requests that a disk has ended, with or without error.");
+                                     "Requests that a disk has ended, with or without error. Of "
+                                     "BLOCK_STATUS one for each context that the store is asked "
+                                     "for, of CACHE one for each 256 KiB.");
   for (const DiskMetrics& disk : snapshot.disks) {
     for (const DiskOp op : kDiskOps) requests.add(disk.requests.requests(op), disk_op(disk, op));
   }
