@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opening a listening socket, of every family, and what is at the path of one. Only for this
-// folder's sources. Thread rule: any thread.
+// Opening a listening socket, of every family, and what is at the path of one. For this folder's
+// listeners, and for who polls in a thread of its own. Thread rule: any thread.
 #pragma once
 
 #include <sys/types.h>

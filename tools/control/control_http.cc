@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both ends of the control socket, and the listener for scrapes; the only source that sees the HTTP
-// library.
+// Both ends of the control socket; the only source that sees the HTTP library.
 #include <httplib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,7 +18,6 @@
 #include "tools/control/control_server.h"
 #include "tools/control/json.h"
 #include "tools/control/messages.h"
-#include "tools/control/metrics_server.h"
 #include "tools/control/state_dir.h"
 
 namespace blockmig {
@@ -29,7 +27,6 @@ constexpr int kIgnoredPort = 80;  // the library wants one; a unix socket has no
 constexpr time_t kServerPatience_s = 5;
 constexpr time_t kClientPatience_s = 15;  // longer than the daemon's own bound
 constexpr std::size_t kThreads = 16;
-constexpr std::size_t kMetricsThreads = 4;
 constexpr int kBacklog = 128;  // the library's 5 turns away a burst of clients
 constexpr const char* kJson = "application/json";
 
@@ -135,51 +132,6 @@ ControlServer::~ControlServer() {
   state_->server.stop();
   state_->thread.join();
 }
-
-struct MetricsServer::State {
-  httplib::Server server;
-  int port = 0;
-  std::thread thread;
-};
-
-MetricsServer::MetricsServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
-
-Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const std::string& host,
-                                                            std::uint16_t port,
-                                                            ControlHandler& handler) {
-  auto state = std::make_unique<State>();
-  httplib::Server& server = state->server;
-  server.set_keep_alive_max_count(1);
-  server.set_read_timeout(kServerPatience_s);
-  server.set_write_timeout(kServerPatience_s);
-  server.set_payload_max_length(kMaxControlBodyBytes);
-  server.new_task_queue = [] { return new httplib::ThreadPool(kMetricsThreads); };
-  server.Get(kMetricsPath, [&handler](const httplib::Request&, httplib::Response& response) {
-    const ControlResponse result = handler.handle({"GET", kMetricsPath, ""});
-    response.status = result.status;
-    response.set_content(result.body, result.content_type);
-  });
-  const std::string interface = host.empty() ? "::" : host;
-  const bool bound = port == 0 ? (state->port = server.bind_to_any_port(interface)) > 0
-                               : server.bind_to_port(interface, port);
-  if (!bound) {
-    return Error(ErrorCode::kIo, "cannot listen for scrapes on " + interface + ", port " +
-                                     std::to_string(port) +
-                                     ": is the address this machine's, and the port free?");
-  }
-  if (port != 0) state->port = port;
-  State* raw = state.get();
-  state->thread = std::thread([raw] { raw->server.listen_after_bind(); });
-  while (!server.is_running()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(state)));
-}
-
-MetricsServer::~MetricsServer() {
-  state_->server.stop();
-  state_->thread.join();
-}
-
-std::uint16_t MetricsServer::port() const { return static_cast<std::uint16_t>(state_->port); }
 
 ControlResponse ControlClient::handle(const ControlRequest& request) {
   const Status path_fits = check_socket_path(socket_path_);
