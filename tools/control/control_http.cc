@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // Both ends of the control socket; the only source that sees the HTTP library.
 #include <httplib.h>
+#include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <optional>
+#include <string_view>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "blockmig/base/error.h"
 #include "blockmig/base/uri.h"
+#include "blockmig/io/unique_fd.h"
 #include "tools/control/control_client.h"
 #include "tools/control/control_server.h"
 #include "tools/control/json.h"
@@ -23,12 +30,102 @@
 namespace blockmig {
 namespace {
 
-constexpr int kIgnoredPort = 80;  // the library wants one; a unix socket has none
-constexpr time_t kServerPatience_s = 5;
+constexpr int kIgnoredPort = 80;          // the library wants one; a unix socket has none
+constexpr time_t kServerPatience_s = 5;   // for a request as a whole, and again for its answer
 constexpr time_t kClientPatience_s = 15;  // longer than the daemon's own bound
 constexpr std::size_t kThreads = 16;
+constexpr std::size_t kMaxHeadBytes = 64 << 10;
 constexpr int kBacklog = 128;  // the library's 5 turns away a burst of clients
 constexpr const char* kJson = "application/json";
+
+using Clock = std::chrono::steady_clock;
+
+/// One connection. The library's own stream waits for every byte anew and takes as many as come;
+/// here a request has a deadline and a size, and nothing waits once the server stops. What the
+/// socket takes without waiting is still sent then: whoever asked for the end hears of it.
+class BoundedStream final : public httplib::Stream {
+ public:
+  /// `stop` becomes readable when the server stops. Both outlive the stream.
+  BoundedStream(int socket, int stop) : socket_(socket), stop_(stop) {}
+
+  bool is_readable() const override { return at_ < held_.size() || ready(POLLIN, Clock::now()); }
+  bool is_writable() const override { return ready(POLLOUT, Clock::now()); }
+  ssize_t read(char* bytes, std::size_t size) override;
+  ssize_t write(const char* bytes, std::size_t size) override;
+  void get_remote_ip_and_port(std::string&, int&) const override {}  // a unix client has none
+  void get_local_ip_and_port(std::string&, int&) const override {}
+  socket_t socket() const override { return socket_; }
+
+ private:
+  /// False: not until then, or the server stops.
+  bool ready(short events, Clock::time_point until) const;
+
+  int socket_;
+  int stop_;
+  Clock::time_point read_until_ = Clock::now() + std::chrono::seconds(kServerPatience_s);
+  std::optional<Clock::time_point> write_until_;
+  std::size_t room_ = kMaxControlBodyBytes + kMaxHeadBytes;  ///< what may still be received
+  char buffer_[4096];
+  std::string_view held_;  ///< of buffer_
+  std::size_t at_ = 0;     ///< in held_
+};
+
+bool BoundedStream::ready(short events, Clock::time_point until) const {
+  pollfd both[] = {{socket_, events, 0}, {stop_, POLLIN, 0}};
+  int answered = -1;
+  do {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()).count();
+    answered = ::poll(both, 2, static_cast<int>(std::max<std::int64_t>(left, 0)));
+  } while (answered < 0 && errno == EINTR);
+  return answered > 0 && both[0].revents != 0 && both[1].revents == 0;
+}
+
+ssize_t BoundedStream::read(char* bytes, std::size_t size) {
+  if (at_ == held_.size()) {
+    const std::size_t wanted = std::min(room_, sizeof buffer_);
+    if (wanted == 0 || !ready(POLLIN, read_until_)) return -1;
+    const ssize_t received = ::recv(socket_, buffer_, wanted, MSG_DONTWAIT);
+    if (received <= 0) return received;
+    room_ -= static_cast<std::size_t>(received);
+    held_ = {buffer_, static_cast<std::size_t>(received)};
+    at_ = 0;
+  }
+  const std::size_t taken = held_.copy(bytes, size, at_);
+  at_ += taken;
+  return static_cast<ssize_t>(taken);
+}
+
+ssize_t BoundedStream::write(const char* bytes, std::size_t size) {
+  if (!write_until_) write_until_ = Clock::now() + std::chrono::seconds(kServerPatience_s);
+  for (;;) {
+    const ssize_t sent = ::send(socket_, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent >= 0) return sent;
+    if (errno != EAGAIN && errno != EINTR) return -1;
+    if (!ready(POLLOUT, *write_until_)) return -1;
+  }
+}
+
+/// The library's server with connections that end: by themselves, and at once when it stops.
+class BoundedServer final : public httplib::Server {
+ public:
+  /// A server that listens: stops it. Connections that it has not come to yet are closed.
+  void stop_now() {
+    const std::uint64_t one = 1;
+    (void)!::write(stop_.get(), &one, sizeof one);
+    stop();
+  }
+
+ private:
+  bool process_and_close_socket(socket_t accepted) override {
+    const UniqueFd socket(accepted);
+    BoundedStream stream(socket.get(), stop_.get());
+    constexpr bool kOneRequest = true;  // an idle connection must not hold a thread
+    bool closed = false;
+    return process_request(stream, kOneRequest, closed, nullptr);
+  }
+
+  UniqueFd stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+};
 
 void answer(ControlHandler& handler, const httplib::Request& request, httplib::Response& response) {
   const ControlResponse result = handler.handle({request.method, request.path, request.body});
@@ -38,9 +135,6 @@ void answer(ControlHandler& handler, const httplib::Request& request, httplib::R
 
 void set_up(httplib::Server& server, ControlHandler& handler) {
   server.set_address_family(AF_UNIX);
-  server.set_keep_alive_max_count(1);  // an idle connection must not hold a thread
-  server.set_read_timeout(kServerPatience_s);
-  server.set_write_timeout(kServerPatience_s);
   server.set_payload_max_length(kMaxControlBodyBytes);
   server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   const auto route = [&handler](const httplib::Request& request, httplib::Response& response) {
@@ -93,7 +187,7 @@ Error unreachable(const std::string& path, const std::string& why) {
 struct ControlServer::State {
   std::string path;
   int fd = -1;  // the library's, to enlarge the backlog
-  httplib::Server server;
+  BoundedServer server;
   std::thread thread;
 };
 
@@ -129,7 +223,7 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& s
 ControlServer::~ControlServer() {
   // First, so that nobody connects to a server that will not answer.
   unlink(state_->path.c_str());
-  state_->server.stop();
+  state_->server.stop_now();
   state_->thread.join();
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // ControlServer: HTTP/JSON on a unix socket (mode 0600), in threads of its own, in front of a
-// ControlHandler. Hostile input costs its own connection only: bodies, headers and waits are
-// bounded.
+// ControlHandler. Hostile input costs its own connection only: requests are bounded in bytes and in
+// time, and so are answers.
 //
-// Lifecycle: start() binds and serves; destruction stops and joins, and removes the socket.
-// Thread rule: start and destroy from one thread.
+// Lifecycle: start() binds and serves; destruction removes the socket, stops and joins. It waits
+// for requests that the handler has, and for no client: an answer that a socket takes at once is
+// still sent, so whoever asked for the end hears of it. Thread rule: start and destroy from one
+// thread.
 #pragma once
 
 #include <memory>

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -19,12 +20,20 @@
 namespace blockmig {
 namespace {
 
+constexpr std::chrono::seconds kPatience{20};
+
 class Recorder final : public ControlHandler {
  public:
   ControlResponse handle(const ControlRequest& request) override {
-    const std::lock_guard lock(mutex_);
-    last_ = request;
-    ++count_;
+    {
+      const std::lock_guard lock(mutex_);
+      last_ = request;
+      ++count_;
+    }
+    if (request.path == "/v1/stop") {
+      asked_to_stop.set_value();
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));  // the server is ending now
+    }
     if (request.path == "/v1/missing") return error_response(Error(ErrorCode::kNotFound, "gone"));
     return {200, R"({"ok":true})"};
   }
@@ -36,6 +45,7 @@ class Recorder final : public ControlHandler {
     const std::lock_guard lock(mutex_);
     return count_;
   }
+  std::promise<void> asked_to_stop;
 
  private:
   std::mutex mutex_;
@@ -51,15 +61,18 @@ class ControlHttp : public testing::Test {
     server_ = *std::move(server);
   }
 
-  /// Sends raw bytes, reads until the server closes.
-  std::string talk(const std::string& bytes) {
-    const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  UniqueFd connected() const {
+    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     std::memcpy(address.sun_path, socket_.data(), socket_.size());
-    if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-      return "no connection";
-    }
+    EXPECT_EQ(connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    return fd;
+  }
+
+  /// Sends raw bytes, reads until the server closes.
+  std::string talk(const std::string& bytes) const {
+    const UniqueFd fd = connected();
     EXPECT_GE(send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
     shutdown(fd.get(), SHUT_WR);
     std::string answer;
@@ -121,15 +134,59 @@ TEST_F(ControlHttp, NonsenseCostsOnlyItsOwnConnection) {
 
 TEST_F(ControlHttp, AnIdleConnectionHoldsNobodyUp) {
   std::vector<UniqueFd> idle;
-  for (int i = 0; i < 6; ++i) {
-    idle.emplace_back(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, socket_.data(), socket_.size());
-    ASSERT_EQ(connect(idle.back().get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)),
-              0);
-  }
+  for (int i = 0; i < 6; ++i) idle.push_back(connected());
   EXPECT_TRUE(client_.handle({"GET", "/v1/status", ""}).ok());
+}
+
+/// False: the server has closed.
+bool drip(const UniqueFd& fd) { return send(fd.get(), "A", 1, MSG_NOSIGNAL) == 1; }
+
+TEST_F(ControlHttp, ARequestHasADeadlineAsAWhole) {
+  const UniqueFd fd = connected();
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  while (drip(fd) && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+  EXPECT_FALSE(drip(fd)) << "each byte has bought it time";
+}
+
+TEST_F(ControlHttp, ARequestHasASizeAsAWhole) {
+  const UniqueFd fd = connected();
+  const std::string begin = "GET /v1/status HTTP/1.1\r\n";
+  ASSERT_GE(send(fd.get(), begin.data(), begin.size(), MSG_NOSIGNAL), 0);
+  const std::string line = "X: " + std::string(4000, 'y') + "\r\n";
+  std::size_t taken = 0;
+  for (ssize_t sent = 0; taken < 64 * kMaxControlBodyBytes;
+       taken += static_cast<std::size_t>(sent)) {
+    sent = send(fd.get(), line.data(), line.size(), MSG_NOSIGNAL);
+    if (sent < 0) break;
+  }
+  EXPECT_LT(taken, 32 * kMaxControlBodyBytes);
+  EXPECT_TRUE(client_.handle({"GET", "/v1/status", ""}).ok());
+}
+
+TEST_F(ControlHttp, StoppingWaitsForNoClient) {
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < 20; ++i) clients.push_back(connected());  // more than there are threads
+  ASSERT_TRUE(drip(clients[0]));
+  std::future<void> stopped = std::async(std::launch::async, [this] { server_.reset(); });
+  const auto until = std::chrono::steady_clock::now() + kPatience;
+  bool waits = true;
+  while (waits && std::chrono::steady_clock::now() < until) {
+    drip(clients[0]);
+    waits = stopped.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready;
+  }
+  EXPECT_FALSE(waits) << "it waits for what its clients do next";
+  for (const UniqueFd& client : clients) shutdown(client.get(), SHUT_RDWR);
+}
+
+TEST_F(ControlHttp, WhoAsksForTheEndIsAnswered) {
+  std::future<ControlResponse> answer = std::async(std::launch::async, [this] {
+    return client_.handle({"POST", "/v1/stop", "{}"});
+  });
+  recorder_.asked_to_stop.get_future().wait();
+  server_.reset();
+  EXPECT_EQ(answer.get().body, R"({"ok":true})");
 }
 
 TEST_F(ControlHttp, StaleSocketIsReplaced) {
