@@ -123,12 +123,12 @@ Status ForegroundDaemon::resume_stored(const Handover& handover) {
 }
 
 bool ForegroundDaemon::leave_in_store() {
+  stop_servers();  // before guests wait; an end that keeps nobody goes on without them too
   const Result<Handover> handover = daemon_->park(kParkPatience, Stragglers::kCut);
   if (!handover) {
     log_.warning("clients are not kept: " + handover.error().message());
     return false;
   }
-  stop_servers();
   const Status closed = daemon_->stop();
   if (!closed) log_.error("a store did not close: " + closed.error().message());
   const Status stored = store_handover(*handover);
@@ -141,7 +141,7 @@ Status ForegroundDaemon::start_servers() {
   auto server = ControlServer::start(control_socket_path(options_.state_dir), *daemon_);
   if (!server) return server.error();
   server_ = *std::move(server);
-  return serve_metrics(options_.metrics);
+  return serve_metrics();
 }
 
 void ForegroundDaemon::stop_servers() {
@@ -151,14 +151,14 @@ void ForegroundDaemon::stop_servers() {
 
 ForegroundDaemon::~ForegroundDaemon() { stop_servers(); }
 
-Status ForegroundDaemon::serve_metrics(const std::optional<SocketAddress>& address) {
-  if (!address) return {};
-  auto server = MetricsServer::start(address->host, address->port, *daemon_);
+Status ForegroundDaemon::serve_metrics() {
+  if (!options_.metrics) return {};
+  const SocketAddress& address = *options_.metrics;
+  auto server = MetricsServer::start(address.host, address.port, *daemon_);
   if (!server) return server.error();
   metrics_ = *std::move(server);
-  SocketAddress bound = *address;
-  bound.port = metrics_->port();
-  log_.info("answering scrapes on " + bound.to_string());
+  options_.metrics->port = metrics_->port();  // where it is looked for if it is started again
+  log_.info("answering scrapes on " + options_.metrics->to_string());
   return {};
 }
 

@@ -49,8 +49,10 @@ class ForegroundDaemon final {
   /// The engine, then whoever asks it.
   Status start_engine();
   Status start_servers();
+  /// Waits for no client of theirs, but up to kControlPatience for a request that the daemon has:
+  /// not while guests wait.
   void stop_servers();
-  Status serve_metrics(const std::optional<SocketAddress>& address);
+  Status serve_metrics();
   /// For clients that are in the middle of a request; then nothing is handed over.
   static constexpr Duration kParkPatience = std::chrono::seconds(5);
   /// True: another process has taken over.

@@ -144,15 +144,17 @@ bool ForegroundDaemon::hand_over() {
     return false;
   }
   const Status openable = daemon_->check_successor(kParkPatience);
+  if (openable.ok()) stop_servers();  // guests wait from park() on, and for nothing of theirs
   Result<Handover> handover =
       openable.ok() ? daemon_->park(kParkPatience, Stragglers::kRefuse) : openable.error();
   if (!handover) {
     log_.warning("not handing over: " + handover.error().message());
+    const Status served = openable.ok() ? start_servers() : Status();
+    if (!served) log_.error(served.error().message());  // clients come first
     const Status told = send_refusal(connection->get(), handover.error());
     if (!told) log_.warning(told.error().message());
     return false;
   }
-  stop_servers();
   const Status closed = daemon_->stop();
   daemon_.reset();
   Status taken = closed;
