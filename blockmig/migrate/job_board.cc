@@ -38,6 +38,16 @@ Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
                    "mirror), without --on-stall postcopy");
 }
 
+Status JobBoard::check_record(Disk& disk, const JobOptions& options) {
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  if (!options.keep_record || layer == nullptr || layer->whole()) return {};
+  return Error(ErrorCode::kPrecondition,
+               "disk " + disk.name() + " still fetches from " + layer->record().base_uri +
+                   ", so it could not return to " + disk.store_uri() +
+                   ", which does not have all of it: settle it first ('blockmig settle " +
+                   disk.name() + "'), or move it without --keep-record");
+}
+
 Status JobBoard::check_free(const Disk& disk) const {
   const std::string running = job_of(disk.name());
   if (running.empty()) return {};
@@ -64,7 +74,8 @@ void JobBoard::launch(std::shared_ptr<Job> job) {
 
 Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> target,
                                     const JobOptions& options, std::string request) {
-  const Status allowed = check_start(disk, options);
+  Status allowed = check_start(disk, options);
+  if (allowed.ok()) allowed = check_record(disk, options);
   if (!allowed.ok()) return allowed.error();
   std::string id = kJobIdPrefix + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);

@@ -93,6 +93,8 @@ class JobBoard final {
 
  private:
   Status check_start(Disk& disk, const JobOptions& options) const;
+  /// A way back can be recorded. A move that goes on goes on without one where it cannot.
+  static Status check_record(Disk& disk, const JobOptions& options);
   Status check_free(const Disk& disk) const;
   void launch(std::shared_ptr<Job> job);
   void forget_oldest();

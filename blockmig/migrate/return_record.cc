@@ -12,9 +12,12 @@ namespace {
 
 constexpr std::string_view kPrefix = ".return-";
 
-/// The target of a point in time gets no disk, and what a pivot leaves behind is still needed.
+/// The target of a point in time gets no disk, and what a pivot leaves behind is still needed. What
+/// the record does not mark must be in the store that is left: not in what that fetches from.
 bool leaves_a_whole_store(const Migration& migration) {
-  return !migration.pivot && !migration.options.point_in_time;
+  if (migration.pivot || migration.options.point_in_time) return false;
+  const auto* const layer = dynamic_cast<const HydratingDevice*>(&migration.disk.store());
+  return layer == nullptr || layer->whole();
 }
 
 BitmapKeeper* keeper_of(const Migration& migration) {
@@ -54,7 +57,10 @@ Status check_way_back(const BitmapKeeper* bitmaps, const std::string& name, std:
 
 Task<void> begin_return_record(Migration& migration, std::uint64_t epoch) {
   BitmapKeeper* const bitmaps = keeper_of(migration);
-  if (bitmaps == nullptr || !migration.options.keep_record || !leaves_a_whole_store(migration)) {
+  if (bitmaps == nullptr || !migration.options.keep_record) co_return;
+  if (!leaves_a_whole_store(migration)) {
+    note_decision(migration, "the way back is not recorded",
+                  "the store that is left does not have the whole disk");
     co_return;
   }
   const auto found = find_way_back(*bitmaps, epoch);

@@ -5,7 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/migrate/rig.h"
+#include "tests/unit/migrate/hydrating_rig.h"
 
 namespace blockmig {
 namespace {
@@ -114,6 +114,55 @@ TEST_F(ReturnRecord, MoveThatFailsLeavesTheWayBackAsItWas) {
   ASSERT_EQ(back.state, JobState::kDone) << back.error->message();
   EXPECT_EQ(back.bytes_copied, 65536u);
   EXPECT_TRUE(rig_.equal());
+}
+
+/// A disk that fetches from a base, and shall go on elsewhere.
+class ReturnToALayer : public HydratingRig {
+ protected:
+  static JobOptions move() {
+    JobOptions move;
+    move.mode = Mode::kDbt;
+    move.keep_record = true;
+    return move;
+  }
+  std::shared_ptr<FaultDevice> third_ = std::make_shared<FaultDevice>(loop, random, "third", kSize);
+};
+
+TEST_F(ReturnToALayer, IsRefusedAtTheStart) {
+  options.keep_reads = false;
+  open(false);
+  Disk disk(loop, "vm1", std::move(device), "test:new", 2);
+  BitmapKeeper keeper(loop, *journal, disk, std::chrono::seconds(1));
+  JobBoard board(loop, *journal);
+  const auto refused = board.start(disk, std::make_unique<RecordingOpener>(third_, keeper), move());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(refused.error().message(), HasSubstr("settle"));
+  run_task(loop, board.stop());
+  EXPECT_TRUE(run_task(loop, disk.close()).ok());
+}
+
+TEST_F(ReturnToALayer, OneThatGoesOnRecordsNothing_I4) {
+  options.keep_reads = false;
+  open(false);
+  Disk disk(loop, "vm1", std::move(device), "test:new", 2);
+  BitmapKeeper keeper(loop, *journal, disk, std::chrono::seconds(1));
+  JobBoard board(loop, *journal);
+  JobRecord left;
+  left.id = "job-7";
+  left.disk = "vm1";
+  left.attempt = 1;
+  RecoveredTracking nothing;
+  const auto id = board.resume_recorded(disk, std::make_unique<RecordingOpener>(third_, keeper),
+                                        move(), left, nothing);
+  ASSERT_TRUE(id.ok());
+  const auto moved = run_task(loop, board.wait(*id));
+  ASSERT_EQ(moved->state, JobState::kDone) << moved->error->message();
+  EXPECT_EQ(disk.store_uri(), "test:third");
+  EXPECT_FALSE(find_way_back(keeper, disk.epoch()).has_value());
+  run_task(loop, keeper.abandon());
+  run_task(loop, board.stop());
+  EXPECT_TRUE(run_task(loop, disk.close()).ok());
 }
 
 TEST_F(ReturnRecord, OptionsThatContradictAreRefused) {
