@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "blockmig/io/offload.h"
+#include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/disk_service.h"
@@ -76,8 +77,14 @@ Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
     const auto rest = co_await journal_.load_hydration(disk.name());
     if (!rest) co_return rest.error();
     if (!rest->has_value() || (*rest)->job == job.record.id) {
-      unfinished_.erase(found);  // it has switched; its hydration goes on by its own record
-      co_return Status();
+      // It has switched. Its hydration goes on by its own record, unless the disk is told to live
+      // elsewhere (--force-source): before that is recorded, the job has ended.
+      const bool goes_on_there = dynamic_cast<const HydratingDevice*>(&disk.store()) != nullptr;
+      const JobRecord record = job.record;
+      Status ended;
+      if (!goes_on_there) ended = co_await record_end(record);
+      if (ended) unfinished_.erase(disk.name());
+      co_return ended;
     }
   }
   if (goes_on(job.record)) {
