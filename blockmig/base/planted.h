@@ -66,6 +66,8 @@ enum class PlantedBug : int {
   kLogGoesBeforeRecord,  ///< I5: a record that a restart will believe is not kept true any more
   kRefusalIsUnknown,     ///< I8: a decision that was refused counts as one that may have happened
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
+  kMirrorEndForgotten,  ///< I1: a write that the base lacks is acknowledged before that is recorded
+  kPausedSwitches,      ///< a job that an operator has paused switches over
   kDigestsOfBeforeFence,  ///< shared: a chunk that changed before the fence keeps its digest
 };
 

@@ -307,12 +307,18 @@ Status Job::pause() {
     return Error(ErrorCode::kPrecondition, id() + " cannot be paused: it is " +
                                                std::string(to_string(migration_.status.state)));
   }
+  if (migration_.deciding && migration_.hydrating == nullptr) {
+    return Error(ErrorCode::kPrecondition, id() + " cannot be paused: it is past its decision");
+  }
   // A job that its target holds up stays so when the target works again.
   migration_.paused_by_user = true;
+  ++migration_.pauses;
   migration_.pause_asked_by = "an operator asked for it";
   show_pause(migration_);
   migration_.wake.pulse();
   if (migration_.engine) migration_.engine->pause();
+  TokenBucket& writers = migration_.disk.write_throttle();
+  if (writers.held()) writers.let_go();
   return {};
 }
 

@@ -60,6 +60,14 @@ void show_pause(Migration& migration) {
   }
 }
 
+Task<void> wait_while_paused(Migration& migration) {
+  const CancelSource::Callback on_cancel(migration.cancel,
+                                         [&migration] { migration.wake.pulse(); });
+  while (migration.paused_by_user && !migration.cancel.cancelled()) {
+    co_await migration.wake.wait();
+  }
+}
+
 Task<Status> copy_pass(Migration& migration) {
   CopyEngine& engine = *migration.engine;
   const DirtyBitmap& dirty = *migration.sync->dirty;
@@ -74,7 +82,15 @@ Task<Status> copy_pass(Migration& migration) {
     const std::uint64_t guest_before = migration.disk.guest_bytes_written();
     const std::uint64_t mirrored_before = mirrored_bytes(migration);
     const TimePoint begun = migration.loop.now();
+    const std::uint64_t pauses = migration.pauses;
+    const bool begun_paused = migration.paused_by_user;
     status = co_await engine.run_pass(std::nullopt);
+    if (status.ok() && (begun_paused || migration.pauses != pauses)) {
+      co_await wait_while_paused(migration);
+      migration.postponed = 0;
+      attempt = 0;
+      continue;
+    }
     const CopyStats& after = engine.stats();
     PassRecord record;
     // Holes say nothing about how fast data travels.

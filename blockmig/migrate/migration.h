@@ -108,6 +108,7 @@ struct Migration {
   std::uint64_t losses_seen = 0;  ///< of the replica's, that the mode has acted on
   Event wake;                     ///< pulsed when an operator pauses, resumes or aborts
   bool paused_by_user = false;
+  std::uint64_t pauses = 0;                                 ///< that an operator has asked for
   std::string pause_asked_by = "an operator asked for it";  ///< or the options did
   bool held = false;                                        ///< paused by the target's trouble
   bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
@@ -122,12 +123,17 @@ JobRecord record_of_job(const Migration& migration, std::string state);
 /// Brings the job's state and the reason in its status in line with who wants it paused.
 void show_pause(Migration& migration);
 
+/// Until no operator wants the job to wait, or it is aborted. What moves the disk, and what judges
+/// its pace, comes after this.
+Task<void> wait_while_paused(Migration& migration);
+
 /// Of the generation, if there is one: bytes to copy that are not in the job's bitmap.
 std::uint64_t pending_bytes(const Migration& migration);
 
 /// Runs one pass of the engine and records what it did in `migration.passes`. The target's errors
 /// are outlasted as the options say (target_trouble.h), the source's tried again a few times;
-/// kCancelled and everything that lasts come back.
+/// kCancelled and everything that lasts come back. A pass
+/// that was paused says nothing about rates: another one follows, which is the one recorded.
 Task<Status> copy_pass(Migration& migration);
 
 /// What the policy says about the passes so far; also kept in the status. `fixed_cost`: what the

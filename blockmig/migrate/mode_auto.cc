@@ -247,9 +247,17 @@ Task<void> keep_looking(Migration& migration, Course& course, Event& ended) {
     const TimePoint next = migration.loop.now() + kProbeStep;
     over = co_await ended.wait_until(next);
   }
+  bool was_paused = false;
   while (!over) {
-    // At the fence there is nothing to choose.
-    if (migration.status.phase != Phase::kSwitching && !course.over) look(migration, course);
+    // At the fence there is nothing to choose. A job that is paused shows no rates, and decides
+    // nothing: what has gone on meanwhile is no part of what is measured next.
+    const bool paused = migration.status.state == JobState::kPaused;
+    if (paused || was_paused) {
+      course.last = count(migration);
+    } else if (migration.status.phase != Phase::kSwitching && !course.over) {
+      look(migration, course);
+    }
+    was_paused = paused;
     const TimePoint now = migration.loop.now();
     const TimePoint next = now + (now < first_looks_end ? kFirstLooksInterval : kLookInterval);
     over = co_await ended.wait_until(next);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // cold: writers are parked for the whole copy, readers are not. Exact and fast for a disk that
-// nobody uses; a guest that writes waits. Not for a target in trouble: then the writers are let go,
-// what they write is marked, and they are parked again for another pass when the target works.
+// nobody uses; a guest that writes waits. Not for a target in trouble, or an operator who has
+// paused the job: then the writers are let go, what they write is marked, and they are parked again
+// for another pass when it goes on.
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 
@@ -26,6 +27,7 @@ Task<Status> run_cold(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kCopying);
   TokenBucket& writers = migration.disk.write_throttle();
   for (unsigned postponed = 0;; ++postponed) {
+    co_await wait_while_paused(migration);
     if (!writers.held()) {
       writers.hold();
       co_await drain_writes(migration);

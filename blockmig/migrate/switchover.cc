@@ -142,6 +142,11 @@ bool copies_all_dirty(const Migration& migration) {
   return !migration.pivot || migration.at_rest != nullptr;
 }
 
+/// An operator has paused the job: it goes on copying nothing, and decides nothing.
+bool must_wait(const Migration& migration) {
+  return migration.paused_by_user && !planted(PlantedBug::kPausedSwitches);
+}
+
 bool equal_now(const Migration& migration) {
   return migration.sync->dirty->dirty_count() == 0 && migration.sync->ledger.idle();
 }
@@ -192,6 +197,7 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
   // What failed meanwhile, by anybody's request, is not decided upon.
   if (migration.replica->trouble()) co_return SwitchOutcome::kPostponed;
   if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+  if (must_wait(migration)) co_return SwitchOutcome::kPostponed;
   if (planted(PlantedBug::kSwitchConfirmedEarly)) co_await migration.opener->confirm_switch(false);
   const auto decision = co_await decide(migration);
   co_return decision;
@@ -267,6 +273,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     co_return SwitchOutcome::kPostponed;
   const Status recordable = co_await try_journal(migration);
   if (!recordable.ok()) co_return recordable.error();
+  if (must_wait(migration)) co_return SwitchOutcome::kPostponed;
 
   if (migration.opener && !planted(PlantedBug::kSwitchNotAnnounced)) {
     co_await migration.opener->announce_switch();
@@ -311,6 +318,11 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   if (migration.replica->trouble()) {
     const auto postponed = co_await postpone_for_trouble(migration);
     co_return postponed;
+  }
+  if (must_wait(migration)) {
+    co_await wait_while_paused(migration);
+    // Much may have been written meanwhile, also by parked writers, who were let go.
+    co_return SwitchOutcome::kPostponed;
   }
   if (migration.checkpoint) co_await migration.checkpoint->hold();
   auto outcome = co_await flush_and_switch(migration);

@@ -27,8 +27,8 @@ enum class SwitchOutcome : unsigned char {
   kPostponed,  ///< it would have taken too long; the guest is on the source, nothing is lost
 };
 
-/// Requires that a pass has ended. Errors: what the target or the journal said; kCancelled;
-/// kMismatch.
+/// Requires that a pass has ended. Waits while an operator has paused the job. Errors: what the
+/// target or the journal said; kCancelled; kMismatch.
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration);
 
 /// Puts the digest of the whole disk into the report, where every chunk's is known or can be read

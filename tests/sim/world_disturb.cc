@@ -26,7 +26,11 @@ Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) 
         note("pause");
         const Status paused = board_->pause(job);
         const Duration held = std::chrono::milliseconds(random_.between(1, 50));
+        const std::uint64_t epoch = paused.ok() && disk_ ? disk_->epoch() : 0;
         co_await sleep_for(loop_, held);
+        const auto still = board_->status(job);
+        const bool waited = !crashed_ && still.ok() && still->state == JobState::kPaused;
+        if (paused.ok() && waited && disk_->epoch() != epoch) complain("it has switched, paused");
         const Status resumed = board_->resume(job);
         if (paused.ok() != resumed.ok()) note("ended while paused");
         break;
