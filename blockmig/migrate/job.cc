@@ -96,20 +96,18 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
 
 Job::~Job() { BM_CHECK((!migration_.engine || ended()) && kept_.empty()); }
 
-void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused) {
+void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt) {
   migration_.recovered = std::move(recovered);
   // The record is in chunks of the size that it was made with.
   if (!migration_.recovered.empty()) {
     migration_.options.granularity_bytes = migration_.recovered.dirty->granularity_bytes();
   }
   migration_.status.attempt = attempt;
-  migration_.paused_by_user = paused;
-  if (paused) {
-    migration_.pause_asked_by =
-        migration_.options.on_restart == OnRestart::kPause
-            ? "its daemon was started again (--on-restart pause)"
-            : "an operator asked for it, before its daemon was started again";
-  }
+}
+
+void Job::begin_paused(std::string because) {
+  migration_.paused_by_user = true;
+  migration_.pause_asked_by = std::move(because);
   show_pause(migration_);
 }
 

@@ -33,7 +33,9 @@ class Job final {
   ~Job();
 
   /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
-  void go_on(RecoveredTracking recovered, std::uint64_t attempt, bool paused);
+  void go_on(RecoveredTracking recovered, std::uint64_t attempt);
+  /// Before run(): it waits until an operator resumes it.
+  void begin_paused(std::string because);
   Task<void> run();
   /// The daemon stops: a hydration ends here and goes on when the disk is served again.
   void interrupt() {

@@ -9,6 +9,11 @@
 #include "blockmig/migrate/unfinished_jobs.h"
 
 namespace blockmig {
+namespace {
+constexpr const char* kPausedBefore =
+    "an operator asked for it, before its daemon was started again";
+}  // namespace
+
 JobBoard::JobBoard(EventLoop& loop, Journal& journal)
     : loop_(loop), journal_(journal), bandwidth_(loop) {}
 JobBoard::~JobBoard() = default;
@@ -85,7 +90,7 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
 }
 
 Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
-                                      const JobOptions& options, std::string request) {
+                                      const JobOptions& options, std::string request, bool paused) {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status free = check_free(disk);
   if (!free.ok()) return free.error();
@@ -93,8 +98,10 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
   std::erase_if(jobs_, [&hydrating](const auto& job) {
     return job->ended() && job->id() == hydrating.record().job;
   });
-  launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options,
-                               std::move(request), scope_));
+  auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options,
+                                   std::move(request), scope_);
+  if (paused) job->begin_paused(kPausedBefore);
+  launch(std::move(job));
   return jobs_.back()->id();
 }
 
@@ -106,9 +113,12 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
                                    options, record.request, scope_);
-  job->go_on(
-      std::move(recovered), record.attempt + 1,
-      options.on_restart == OnRestart::kPause || record.state == to_string(JobState::kPaused));
+  job->go_on(std::move(recovered), record.attempt + 1);
+  if (options.on_restart == OnRestart::kPause) {
+    job->begin_paused("its daemon was started again (--on-restart pause)");
+  } else if (record.state == to_string(JobState::kPaused)) {
+    job->begin_paused(kPausedBefore);
+  }
   launch(std::move(job));
   return record.id;
 }

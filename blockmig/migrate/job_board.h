@@ -48,9 +48,9 @@ class JobBoard final {
                                       RecoveredTracking& recovered);
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
-  /// `request` as at start(). kBusy as there.
+  /// `request` as at start(), `paused`: an operator wants it to wait. kBusy as there.
   Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options,
-                              std::string request = {});
+                              std::string request = {}, bool paused = false);
 
   /// Ends a hydration for now; it goes on with hydrate(). Nothing where there is none.
   void interrupt(const std::string& id);

@@ -154,17 +154,27 @@ Task<ControlResponse> ControlApi::answer_jobs(const ControlRequest& request, con
     const Result<JobStatus> changed = co_await jobs_.change(path[2], *change);
     co_return respond(changed);
   }
-  if (path.size() == 4 && request.method == "POST") co_return answer_job_command(request, path);
+  if (path.size() == 4 && request.method == "POST") {
+    const ControlResponse answer = co_await answer_job_command(request, path);
+    co_return answer;
+  }
   co_return no_such_path(request);
 }
 
-ControlResponse ControlApi::answer_job_command(const ControlRequest& request, const Path& path) {
-  const std::string& job = path[2];
+Task<ControlResponse> ControlApi::answer_job_command(const ControlRequest& request,
+                                                     const Path& path) {
+  std::string job = path[2];
   const std::string& command = path[3];
-  if (command == "abort") return respond(jobs_.abort(job));
-  if (command == "pause") return respond(jobs_.pause(job));
-  if (command == "resume") return respond(jobs_.resume(job));
-  return no_such_path(request);
+  if (command == "abort") co_return respond(jobs_.abort(job));
+  if (command == "pause") {
+    const Result<JobStatus> paused = co_await jobs_.pause(std::move(job));
+    co_return respond(paused);
+  }
+  if (command == "resume") {
+    const Result<JobStatus> resumed = co_await jobs_.resume(std::move(job));
+    co_return respond(resumed);
+  }
+  co_return no_such_path(request);
 }
 
 ControlResponse ControlApi::answer_clients(const ControlRequest& request, const Path& path) {

@@ -55,7 +55,7 @@ class ControlApi final {
   Task<ControlResponse> answer_disks(const ControlRequest& request, const Path& path);
   Task<ControlResponse> answer_bitmaps(const ControlRequest& request, const Path& path);
   Task<ControlResponse> answer_jobs(const ControlRequest& request, const Path& path);
-  ControlResponse answer_job_command(const ControlRequest& request, const Path& path);
+  Task<ControlResponse> answer_job_command(const ControlRequest& request, const Path& path);
   ControlResponse answer_clients(const ControlRequest& request, const Path& path);
 
   DiskService& disks_;

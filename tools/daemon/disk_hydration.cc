@@ -125,7 +125,10 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
               {disk->name(), "", disk->disk().epoch()});
     co_return;
   }
-  const Result<std::string> id = co_await fetch_rest(disk);
+  const auto paused = co_await load_pause(journal_, rest.job);
+  if (!paused) log_.warning(paused.error().message(), {disk->name(), rest.job, 0});
+  const bool waits = paused.ok() && paused->value_or(false);
+  const Result<std::string> id = co_await fetch_rest(disk, waits);
   if (id.ok()) {
     log_.info("goes on with the hydration from " + rest.base_uri,
               {disk->name(), *id, disk->disk().epoch()});
@@ -167,11 +170,11 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
                     "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");
   }
   const std::shared_ptr<ServedDisk> held = *disk;
-  const Result<std::string> id = co_await fetch_rest(held);
+  const Result<std::string> id = co_await fetch_rest(held, false);
   co_return id;
 }
 
-Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk) {
+Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused) {
   auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
   BM_CHECK(hydrating != nullptr);
   const HydrationRecord rest = hydrating->record();
@@ -196,7 +199,7 @@ Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> di
   if (*still != disk || &disk->disk().store() != hydrating) {
     co_return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile");
   }
-  co_return jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request));
+  co_return jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request), paused);
 }
 
 }  // namespace blockmig

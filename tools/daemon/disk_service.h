@@ -116,7 +116,7 @@ class DiskService final {
   Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request);
   /// What a restart serves the disk again with.
   Task<void> remember(const ServeRequest& request);
-  Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk);
+  Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, bool listening);
   /// `same`: the store's content is what the journal knows.

@@ -7,6 +7,8 @@ namespace blockmig {
 namespace {
 
 constexpr const char* kJobTopic = "job-change";
+constexpr const char* kPauseTopic = "job-pause";
+constexpr const char* kPaused = "paused";
 constexpr const char* kDaemonTopic = "daemon";
 constexpr const char* kRateName = "bwlimit";
 
@@ -40,9 +42,25 @@ Task<Status> apply_job_change(Journal& journal, const std::string& id, JobOption
   co_return Status();
 }
 
+Task<Status> save_pause(Journal& journal, const std::string& id, bool paused) {
+  NoteRecord note{kPauseTopic, id, paused ? kPaused : "resumed"};
+  const Status saved = co_await save_note(journal, std::move(note));
+  co_return saved;
+}
+
+Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string& id) {
+  const auto notes = co_await journal.load_notes(kPauseTopic);
+  if (!notes) co_return notes.error();
+  for (const NoteRecord& note : *notes) {
+    if (note.name == id) co_return std::optional<bool>(note.text == kPaused);
+  }
+  co_return std::optional<bool>();
+}
+
 Task<Status> forget_job_change(Journal& journal, const std::string& id) {
   JournalBatch batch;
   batch.removed_notes.push_back({kJobTopic, id, ""});
+  batch.removed_notes.push_back({kPauseTopic, id, ""});
   const Status removed = co_await journal.commit(batch);
   co_return removed;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "blockmig/io/task.h"
@@ -17,6 +18,11 @@ namespace blockmig {
 Task<Status> save_job_change(Journal& journal, const JobStatus& job);
 /// Puts what was set of job `id` into `options`; nothing where nothing was.
 Task<Status> apply_job_change(Journal& journal, const std::string& id, JobOptions& options);
+/// Whether an operator wants job `id` to wait. A note and not the job's record, which also the job
+/// writes: two commits that are under way at once may happen in either order.
+Task<Status> save_pause(Journal& journal, const std::string& id, bool paused);
+/// The last word of an operator; nothing: none was said.
+Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string& id);
 /// The job has ended.
 Task<Status> forget_job_change(Journal& journal, const std::string& id);
 

@@ -181,11 +181,15 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   JobOptions options = request->options;
   const Status changed = co_await apply_job_change(journal_, record.id, options);
   if (!changed) log_.warning(changed.error().message(), {record.disk, record.id, 0});
+  const auto paused = co_await load_pause(journal_, record.id);
+  if (!paused) co_return paused.error();
+  JobRecord left = record;
+  if (*paused) left.state = to_string(**paused ? JobState::kPaused : JobState::kRunning);
   const auto disk = disks_.get(request->disk);
   if (!disk) co_return disk.error();
   const std::string base_uri = base_of((*disk)->disk());
-  const Result<std::string> id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener),
-                                                       options, record, recovered);
+  const Result<std::string> id =
+      jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener), options, left, recovered);
   if (!id) {
     co_await drop_bitmap(disks_, request->disk, opening->fresh);
     co_return id.error();
@@ -306,16 +310,35 @@ Result<JobStatus> MigrationService::abort(const std::string& job_or_disk) {
   return after(*id, jobs_.abort(*id));
 }
 
-Result<JobStatus> MigrationService::pause(const std::string& job_or_disk) {
+Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {
   const Result<std::string> id = resolve(job_or_disk);
-  if (!id) return id.error();
-  return after(*id, jobs_.pause(*id));
+  if (!id) co_return id.error();
+  const Status paused = jobs_.pause(*id);
+  if (paused) co_await remember_pause(*id, true);
+  co_return after(*id, paused);
 }
 
-Result<JobStatus> MigrationService::resume(const std::string& job_or_disk) {
+Task<Result<JobStatus>> MigrationService::resume(std::string job_or_disk) {
   const Result<std::string> id = resolve(job_or_disk);
-  if (!id) return id.error();
-  return after(*id, jobs_.resume(*id));
+  if (!id) co_return id.error();
+  const Status resumed = jobs_.resume(*id);
+  if (resumed) co_await remember_pause(*id, false);
+  co_return after(*id, resumed);
+}
+
+Task<void> MigrationService::remember_pause(std::string id, bool paused) {
+  pauses_[id] = paused;
+  co_await saving_pause_.acquire(1);
+  const Result<JobStatus> job = jobs_.status(id);
+  const auto said = pauses_.find(id);
+  Status saved;
+  if (said != pauses_.end() && job.ok() && !is_final(job->state)) {
+    const bool last = said->second;
+    pauses_.erase(said);
+    saved = co_await save_pause(journal_, id, last);
+  }
+  saving_pause_.release(1);
+  if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
 }
 
 Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {

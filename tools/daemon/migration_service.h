@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "blockmig/io/io_loop.h"
+#include "blockmig/io/semaphore.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/job_board.h"
@@ -33,7 +34,8 @@ class MigrationService final {
         service_(service),
         jobs_(jobs),
         log_(log),
-        stopping_(loop) {}
+        stopping_(loop),
+        saving_pause_(loop, 1) {}
 
   /// Whose stamps the stores of moves get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
@@ -60,9 +62,9 @@ class MigrationService final {
   std::vector<JobStatus> list() const;
   Result<JobStatus> find(const std::string& job_or_disk) const;
   Result<JobStatus> abort(const std::string& job_or_disk);
-  Result<JobStatus> pause(const std::string& job_or_disk);
-  Result<JobStatus> resume(const std::string& job_or_disk);
-  /// Effective at once, and remembered for a restart.
+  // Effective at once, and remembered for a restart.
+  Task<Result<JobStatus>> pause(std::string job_or_disk);
+  Task<Result<JobStatus>> resume(std::string job_or_disk);
   Task<Result<JobStatus>> change(std::string job_or_disk, JobChange change);
   /// What all copiers may do together, in bytes per second; 0: no limit. As above.
   Task<void> set_daemon_rate(std::uint64_t bytes_per_second);
@@ -89,6 +91,7 @@ class MigrationService final {
   Task<void> keep_report(std::string id, std::string base_uri);
   Task<void> let_bases_go(const JobStatus& job, const std::string& base_uri);
   Result<JobStatus> after(const std::string& id, const Status& done) const;
+  Task<void> remember_pause(std::string id, bool paused);
   /// What the guest's requests take once the move is over; waits for that.
   Task<bool> look_after(const JobStatus& job);
   /// With what look_after() has seen.
@@ -104,6 +107,8 @@ class MigrationService final {
   std::vector<JobStatus> history_;
   std::map<std::string, GuestLatency> after_;  ///< by job of the board
   Event stopping_;
+  Semaphore saving_pause_;              ///< one at a time: what is saved last was said last
+  std::map<std::string, bool> pauses_;  ///< by job, said and not saved yet
   TaskScope reports_;
 };
 
