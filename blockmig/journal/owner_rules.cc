@@ -40,7 +40,9 @@ std::string way_out(const OwnerStamp& stamp, const Claimant& claimant) {
     case StampState::kReleased:
       break;
   }
-  if (mine) return ": serve it as disk '" + stamp.disk + "', or give that up with --force-source";
+  if (mine || stamp.state == StampState::kReleased) {
+    return ": serve it as disk '" + stamp.disk + "', or give that up with --force-source";
+  }
   return ": start that daemon again and end it in order, or, where it is gone for good and writes "
          "no more, " +
          force;
@@ -49,6 +51,14 @@ std::string way_out(const OwnerStamp& stamp, const Claimant& claimant) {
 Error refuse(const OwnerStamp& stamp, const Claimant& claimant) {
   return Error(ErrorCode::kPrecondition,
                "image " + claimant.image + " " + describe_stamp(stamp) + way_out(stamp, claimant));
+}
+
+/// Nothing runs there, but it is the only copy of what a disk holds.
+Error refuse_target(const OwnerStamp& stamp, const Claimant& claimant) {
+  return Error(ErrorCode::kPrecondition,
+               "image " + claimant.image + " " + describe_stamp(stamp) +
+                   ": name another target; or give up what is there, with " +
+                   force_text(stamp, claimant));
 }
 
 Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
@@ -106,7 +116,12 @@ Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const C
   const bool mine = is_mine(*stamp, claimant);
   if (mine && claimant.known && !claimant.force) return judge_own(*stamp, claimant);
   const std::uint64_t next = std::max(claimant.epoch, stamp->epoch + 1);
-  if (stamp->state == StampState::kReleased) return ServeVerdict{next, false};
+  if (stamp->state == StampState::kReleased) {
+    // What this journal names was given to another disk since: its content is that one's.
+    const bool anothers = claimant.known && stamp->disk != claimant.disk;
+    if (anothers && !claimant.force) return refuse(*stamp, claimant);
+    return ServeVerdict{next, false};
+  }
   // A first serve that a crash cut off before it was in the journal.
   if (mine && stamp->state == StampState::kCurrent) {
     return ServeVerdict{std::max(claimant.epoch, stamp->epoch), false};
@@ -127,13 +142,11 @@ Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
                  "image " + claimant.image + " " + describe_stamp(*stamp) +
                      ": it cannot be overwritten until the disk is whole ('blockmig settle')");
   }
-  // Where it is the disk's own, its journal has said already that the disk lives elsewhere.
-  if (is_current(stamp->state) && !mine) {
-    return Error(ErrorCode::kPrecondition,
-                 "image " + claimant.image + " " + describe_stamp(*stamp) +
-                     ": name another target; or give up what is there, with " +
-                     force_text(*stamp, claimant));
-  }
+  // Where it is the disk's own, its journal has said already that the disk lives elsewhere. What an
+  // owner was forced to give up has none.
+  const bool lives =
+      is_current(stamp->state) || (stamp->state == StampState::kReleased && !stamp->owner.empty());
+  if (lives && !mine) return refuse_target(*stamp, claimant);
   const bool same_move =
       mine && stamp->epoch == claimant.epoch &&
       (stamp->state == StampState::kTarget || stamp->state == StampState::kTaking);

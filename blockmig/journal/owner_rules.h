@@ -35,8 +35,10 @@ struct ServeVerdict {
 /// unfinished: he acknowledges no writes.
 Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);
 
-/// May the image be overwritten as the target of a move? The token that its stamp is to have: that
-/// of the same move's stamp, if it is there already; else 0, for a new one.
+/// May the image be overwritten as the target of a move? Not where a disk lives, whether it is
+/// served or was released: whoever serves that takes its content over, whoever copies over it loses
+/// it. The token that its stamp is to have: that of the same move's stamp, if it is there already;
+/// else 0, for a new one.
 Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
                                    const Claimant& claimant);
 

@@ -311,6 +311,11 @@ Status DiskService::listen(const std::vector<std::string>& wanted) {
 
 Task<Status> DiskService::detach(std::string name, bool forget) {
   const auto disk = disks_.get(name);
+  if (!disk && forget) {
+    const Status forgotten = co_await forget_unserved(name);
+    const bool unknown = !forgotten && forgotten.error().code() == ErrorCode::kNotFound;
+    co_return unknown ? disk.error() : forgotten;
+  }
   if (!disk) co_return disk.error();
   const std::string job = jobs_.job_of(name);
   const Result<JobStatus> running = jobs_.status(job);
@@ -349,22 +354,19 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   restored_.erase(name);
   const bool forgets = forget && removed.ok();
   log_.info(forgets ? "detached and forgotten" : "detached", {name, "", epoch});
-  JournalBatch batch;
-  batch.removed_notes.push_back({"serve", name, ""});
+  Status recorded;
   if (forgets) {
-    Result<JournalBatch> bitmaps = co_await removal_of_bitmaps(journal_, name);
-    if (!bitmaps) co_return bitmaps.error();
-    batch = *std::move(bitmaps);
+    recorded = co_await forget_records(name, store_uri);
+  } else {
+    JournalBatch batch;
     batch.removed_notes.push_back({"serve", name, ""});
-    batch.removed_disks.push_back(name);
+    recorded = co_await journal_.commit(batch);
   }
-  const Status recorded = co_await journal_.commit(batch);
   if (!removed) {
     co_return removed.error().with_context("disk '" + name + "' is detached" +
                                            (forget ? ", but not forgotten" : "") +
                                            "; its store did not close in order");
   }
-  if (recorded.ok() && forgets && owners_ != nullptr) co_await owners_->forget(name, store_uri);
   co_return recorded;
 }
 

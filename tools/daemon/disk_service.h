@@ -50,7 +50,7 @@ class DiskService final {
   Task<Result<DiskView>> serve(ServeRequest request, bool listening = true);
   /// Cuts the disk's clients, flushes and closes its store. kBusy while it is being migrated. Its
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
-  /// too.
+  /// too, also that of a disk that is not served.
   Task<Status> detach(std::string name, bool forget);
   /// On those that are not listened on yet; with none at all, on the default.
   Status listen(const std::vector<std::string>& wanted);
@@ -85,6 +85,9 @@ class DiskService final {
   /// Every store that a disk lives on or is not whole without, or that a running job writes to, but
   /// not those of `except`; `its_base_too`: but the one that it is not whole without.
   std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
+  /// Where disks live that are not served, by the journal, and what they are not whole without;
+  /// `user` is the disk's name. Without `disk`, which stays until the task has finished.
+  Task<Result<std::vector<StoreUse>>> lives_of_others(const std::string& disk);
 
  private:
   Task<Result<SourceChoice>> choose(const ServeRequest& request);
@@ -122,6 +125,9 @@ class DiskService final {
   /// `same`: the store's content is what the journal knows.
   Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
+  Task<Status> forget_unserved(const std::string& name);
+  /// Its record and all that belongs to it, and its stamp, if it has ended in order there.
+  Task<Status> forget_records(const std::string& name, const std::string& store_uri);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
 
   IoLoop& loop_;

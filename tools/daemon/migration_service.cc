@@ -78,6 +78,9 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.disk = request.disk;
   plan.disk_min_io_bytes = (*disk)->disk().info().min_io_bytes;
   plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
+  auto lives = co_await service_.lives_of_others(request.disk);
+  if (!lives) co_return lives.error();
+  plan.lives = *std::move(lives);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
   plan.epoch = (*disk)->disk().epoch() + 1;

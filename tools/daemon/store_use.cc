@@ -61,6 +61,21 @@ Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
   return {};
 }
 
+Status check_not_anothers(const StoreUri& wanted, const std::vector<StoreUse>& lives) {
+  struct stat facts {};
+  const bool is_file = wanted.kind == StoreUri::Kind::kFile;
+  if (is_file && stat(wanted.path.c_str(), &facts) != 0) return {};
+  for (const StoreUse& life : lives) {
+    if (!stores_overlap(wanted, life.uri)) continue;
+    return Error(ErrorCode::kPrecondition,
+                 wanted.text + " is where disk '" + life.user +
+                     "' lives by the journal, though it is not served now: name another target; "
+                     "or let that disk go, with 'blockmig detach " +
+                     life.user + " --forget'");
+  }
+  return {};
+}
+
 bool is_own_address(const StoreUri& uri, const std::vector<std::string>& addresses) {
   if (uri.kind != StoreUri::Kind::kNbd) return false;
   for (const std::string& text : addresses) {

@@ -26,6 +26,10 @@ bool stores_overlap(const StoreUri& a, const StoreUri& b);
 /// kBusy naming the user if `wanted` overlaps one of `uses`. Blocks.
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
 
+/// kPrecondition naming the disk if `wanted` is, or overlaps, where a disk lives by the journal:
+/// what is there is its only copy, though nothing runs. A file that is missing is nobody's. Blocks.
+Status check_not_anothers(const StoreUri& wanted, const std::vector<StoreUse>& lives);
+
 /// True if the NBD URI leads to one of the addresses (SocketAddress::to_string()) that we listen on
 /// ourselves. Blocks.
 bool is_own_address(const StoreUri& uri, const std::vector<std::string>& addresses);

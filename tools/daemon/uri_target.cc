@@ -114,16 +114,23 @@ Status check_owner(const TargetPlan& plan) {
     if (plan.owners != nullptr) return plan.owners->check_return(move_of(plan));
     return Error(ErrorCode::kPrecondition, "a copy without a daemon cannot return anywhere");
   }
-  if (plan.owners == nullptr || plan.target.kind != StoreUri::Kind::kFile) return {};
+  if (plan.owners == nullptr) return {};
+  if (plan.target.kind != StoreUri::Kind::kFile) {
+    return check_not_anothers(plan.target, plan.lives);
+  }
   if (plan.settling) return plan.owners->check_merge(move_of(plan));
   const auto stamp = read_stamp(plan.target.path);
   if (!stamp) {
     const ErrorCode code = stamp.error().code();
     // There is no such file yet, or none that can have a stamp; the rest is said when it is opened.
     const bool damaged = code == ErrorCode::kProtocol || code == ErrorCode::kPrecondition;
-    return damaged ? Status(stamp.error()) : Status();
+    return damaged ? Status(stamp.error()) : check_not_anothers(plan.target, plan.lives);
   }
   const Claimant who = plan.owners->claimant(plan.disk, plan.target, plan.epoch);
+  // The disk's own, from before: what a record says of another disk there is older.
+  const bool own = *stamp && (*stamp)->owner == who.owner && (*stamp)->disk == who.disk;
+  const Status unknown = own ? Status() : check_not_anothers(plan.target, plan.lives);
+  if (!unknown) return unknown;
   const auto judged = judge_target(*stamp, who);
   if (judged.ok()) return {};
   // One that lives says so better.

@@ -158,9 +158,32 @@ TEST(OwnerRules, TargetMayBeWhatNobodyNeeds_I3) {
   for (const StampState state : kAll) {
     EXPECT_EQ(judge_target(stamp(state), move).ok(), state != StampState::kBase)
         << to_string(state);
-    const bool free = state == StampState::kReleased || state == StampState::kTarget ||
-                      state == StampState::kLeft;
+    const bool free = state == StampState::kTarget || state == StampState::kLeft;
     EXPECT_EQ(judge_target(stamp(state), foreign).ok(), free) << to_string(state);
+    // So are the same folder's other disks, whose only copy it is also while nobody serves it.
+    EXPECT_EQ(judge_target(stamp(state, 5, "me", "vm2"), move).ok(), free) << to_string(state);
+  }
+  const auto refused = judge_target(stamp(StampState::kReleased, 5, "me", "vm2"), move);
+  EXPECT_THAT(refused.error().message(), HasSubstr("disk 'vm2'"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("force-own /a/vm1.img --epoch 5 --owner me"));
+  // What its owner was forced to give up.
+  EXPECT_TRUE(judge_target(stamp(StampState::kReleased, 6, "", "vm2"), move).ok());
+}
+
+TEST(OwnerRules, ImageThatAnotherDiskHasHadSinceIsNotTheDisks_I3) {
+  for (const std::string owner : {"me", "you", ""}) {
+    const OwnerStamp given = stamp(StampState::kReleased, 7, owner, "vm2");
+    const auto refused = judge_serve(given, knowing());
+    ASSERT_FALSE(refused.ok()) << owner;
+    EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+    EXPECT_THAT(refused.error().message(), HasSubstr("disk 'vm2'"));
+    EXPECT_THAT(refused.error().message(), HasSubstr("--force-source"));
+    Claimant forcing = knowing();
+    forcing.force = true;
+    EXPECT_EQ(judge_serve(given, forcing)->epoch, 8U);
+    Claimant first = knowing(1);
+    first.known = false;
+    EXPECT_EQ(judge_serve(given, first)->epoch, 8U) << "whoever names it may have it";
   }
 }
 

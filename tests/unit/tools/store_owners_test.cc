@@ -265,6 +265,35 @@ TEST_F(StoreOwnersTest, TargetThatIsSomebodysDiskIsRefusedBeforeItIsOpened) {
   EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
   EXPECT_THAT(refused.error().message(), HasSubstr("name another target"));
   yours.release(target_);
+  EXPECT_FALSE(check_target(plan, kSize).ok()) << "nobody serves it, but it is a disk";
+  std::filesystem::remove(owner_file_of(target_.path));
+  EXPECT_TRUE(check_target(plan, kSize).ok());
+}
+
+TEST_F(StoreOwnersTest, TargetWhereTheJournalHasAnotherDiskIsRefused) {
+  Folder mine(*loop_, "here");
+  TargetPlan plan;
+  plan.target = target_;
+  plan.source = source_;
+  plan.disk = "vm1";
+  plan.owners = &mine.owners;
+  plan.epoch = 2;
+  const std::string link = target_.path + ".link";
+  std::filesystem::create_hard_link(target_.path, link);
+  plan.lives = {{"vm2", *parse_store_uri(link)}, {"vm3", *parse_store_uri("nbd://h/x")}};
+  const Status refused = check_target(plan, kSize);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(refused.error().message(), HasSubstr("blockmig detach vm2 --forget"));
+  plan.target = *parse_store_uri("nbd://h/x");
+  EXPECT_THAT(check_target(plan, kSize).error().message(), HasSubstr("disk 'vm3'"));
+  // What the disk itself has used since.
+  plan.target = target_;
+  ASSERT_TRUE(mine.claim(target_, 1, false).ok());
+  EXPECT_TRUE(check_target(plan, kSize).ok());
+  // Nothing can be lost where nothing is.
+  plan.target = *parse_store_uri(scratch_.path() + "/missing.img");
+  plan.lives = {{"vm2", plan.target}};
   EXPECT_TRUE(check_target(plan, kSize).ok());
 }
 

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// DiskService: what the journal knows of disks that are not served.
+#include <utility>
+
+#include "blockmig/base/uri.h"
+#include "blockmig/migrate/hydration.h"
+#include "tools/daemon/disk_service.h"
+#include "tools/daemon/restart_service.h"
+
+namespace blockmig {
+
+Task<Result<std::vector<StoreUse>>> DiskService::lives_of_others(const std::string& disk) {
+  const auto records = co_await journal_.load_disks();
+  if (!records) co_return records.error();
+  std::vector<StoreUse> lives;
+  for (const DiskRecord& record : *records) {
+    if (record.disk == disk || disks_.get(record.disk).ok()) continue;
+    Result<StoreUri> store = parse_store_uri(record.store_uri);
+    if (store.ok()) lives.push_back({record.disk, *std::move(store)});
+    if (record.hydration.empty()) continue;
+    const Result<HydrationRecord> rest = co_await load_rest(journal_, record);
+    if (!rest) co_return rest.error();
+    Result<StoreUri> base = parse_store_uri(rest->base_uri);
+    if (base.ok()) lives.push_back({record.disk, *std::move(base)});
+  }
+  co_return std::move(lives);
+}
+
+Task<Status> DiskService::forget_unserved(const std::string& name) {
+  const auto reservation = disks_.reserve(name);
+  if (!reservation) co_return reservation.error();
+  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(name);
+  if (!record) co_return record.error();
+  if (!record->has_value()) co_return Error(ErrorCode::kNotFound, "no such disk: '" + name + "'");
+  const bool moves = restarts_ != nullptr && restarts_->may_have_record(name);
+  if (moves || !(*record)->hydration.empty()) {
+    co_return Error(ErrorCode::kPrecondition, "disk '" + name + "' is not served, and " +
+                                                  (moves ? "its move has not ended"
+                                                         : "not whole at " + (*record)->store_uri) +
+                                                  ": 'blockmig serve " + name + "' first");
+  }
+  const std::string store_uri = (*record)->store_uri;
+  const Status forgotten = co_await forget_records(name, store_uri);
+  if (forgotten) log_.info("forgotten", {name, "", 0});
+  co_return forgotten;
+}
+
+Task<Status> DiskService::forget_records(const std::string& name, const std::string& store_uri) {
+  Result<JournalBatch> batch = co_await removal_of_bitmaps(journal_, name);
+  if (!batch) co_return batch.error();
+  batch->removed_notes.push_back({"serve", name, ""});
+  batch->removed_disks.push_back(name);
+  const Status recorded = co_await journal_.commit(*batch);
+  if (recorded && owners_ != nullptr) co_await owners_->forget(name, store_uri);
+  co_return recorded;
+}
+
+}  // namespace blockmig
