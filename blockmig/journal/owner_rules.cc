@@ -40,6 +40,9 @@ std::string way_out(const OwnerStamp& stamp, const Claimant& claimant) {
     case StampState::kReleased:
       break;
   }
+  if (stamp.state == StampState::kReleased && stamp.disk == claimant.disk) {
+    return ": take what the image holds as it is, with --force-source";
+  }
   if (mine || stamp.state == StampState::kReleased) {
     return ": serve it as disk '" + stamp.disk + "', or give that up with --force-source";
   }
@@ -64,8 +67,11 @@ Error refuse_target(const OwnerStamp& stamp, const Claimant& claimant) {
 Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
   return Error(
       ErrorCode::kPrecondition,
-      "the journal is older than image " + claimant.image + ": it knows disk '" + claimant.disk +
-          "' at " + epoch_text(claimant.epoch) + ", but the image " + describe_stamp(stamp) +
+      "the journal is older than image " + claimant.image + ": it " +
+          (claimant.known ? "knows disk '" + claimant.disk + "' at " + epoch_text(claimant.epoch) +
+                                ", incarnation " + std::to_string(claimant.incarnation)
+                          : "does not know disk '" + claimant.disk + "'") +
+          ", but the image " + describe_stamp(stamp) +
           ": put the newer journal back; or serve what the image holds, whatever has become of the "
           "disk since, with --source " +
           claimant.image + " --force-source");
@@ -74,11 +80,24 @@ Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
 /// The disk's own stamp, on the store that its journal names.
 Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant) {
   const bool superseded = stamp.state == StampState::kLeft || stamp.state == StampState::kBase;
+  if (stamp.incarnation > claimant.incarnation) return refuse_stale(stamp, claimant);
+  // A crash came between the stamp and the journal's record; there were no clients.
+  if (stamp.state == StampState::kCurrent && stamp.unpublished) {
+    return ServeVerdict{std::max(claimant.epoch, stamp.epoch), false, false};
+  }
   if (stamp.epoch > claimant.epoch || (superseded && stamp.epoch == claimant.epoch)) {
     return refuse_stale(stamp, claimant);
   }
   const bool continued = !superseded && stamp.epoch == claimant.epoch && !stamp.unrecorded;
-  return ServeVerdict{claimant.epoch, continued};
+  return ServeVerdict{claimant.epoch, continued, false};
+}
+
+/// A claim for the first time that a crash cut off before it was in the journal. Older programs do
+/// not say whether it was.
+bool is_cut_off(const OwnerStamp& stamp, const Claimant& claimant) {
+  if (stamp.state != StampState::kCurrent || !is_mine(stamp, claimant)) return false;
+  if (stamp.incarnation == 0) return true;
+  return stamp.unpublished && stamp.incarnation <= claimant.incarnation;
 }
 
 }  // namespace
@@ -86,7 +105,9 @@ Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant
 std::string describe_stamp(const OwnerStamp& stamp) {
   const std::string disk = "disk '" + stamp.disk + "'";
   const std::string owner =
-      "owner " + stamp.owner + " at " + stamp.place + ", " + epoch_text(stamp.epoch);
+      "owner " + stamp.owner + " at " + stamp.place + ", " + epoch_text(stamp.epoch) +
+      (stamp.incarnation == 0 ? "" : ", incarnation " + std::to_string(stamp.incarnation)) +
+      (stamp.rest_uri.empty() ? "" : "; it is not whole: the rest is at " + stamp.rest_uri);
   switch (stamp.state) {
     case StampState::kCurrent:
       return "is the store of " + disk + ", whose daemon has not ended in order (" + owner + ")";
@@ -112,25 +133,30 @@ std::string describe_stamp(const OwnerStamp& stamp) {
 }
 
 Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
-  if (!stamp) return ServeVerdict{claimant.epoch, false};
+  if (!stamp) return ServeVerdict{claimant.epoch, false, false};
   const bool mine = is_mine(*stamp, claimant);
   if (mine && claimant.known && !claimant.force) return judge_own(*stamp, claimant);
   const std::uint64_t next = std::max(claimant.epoch, stamp->epoch + 1);
-  if (stamp->state == StampState::kReleased) {
-    // What this journal names was given to another disk since: its content is that one's.
-    const bool anothers = claimant.known && stamp->disk != claimant.disk;
-    if (anothers && !claimant.force) return refuse(*stamp, claimant);
-    return ServeVerdict{next, false};
+  // What this journal names was given to another disk since, or was not whole and has been written
+  // to: what the journal knows of it is not so.
+  const bool anothers =
+      claimant.known && !mine && (claimant.partial || stamp->disk != claimant.disk);
+  const bool older = claimant.known && mine && !judge_own(*stamp, claimant).ok();
+  const bool forced = anothers || older;
+  const bool in_part = anothers || !stamp->rest_uri.empty();
+  if (stamp->state == StampState::kReleased && (!in_part || claimant.force)) {
+    return ServeVerdict{next, false, forced};
   }
-  // A first serve that a crash cut off before it was in the journal.
-  if (mine && stamp->state == StampState::kCurrent) {
-    return ServeVerdict{std::max(claimant.epoch, stamp->epoch), false};
+  if (is_cut_off(*stamp, claimant)) {
+    return ServeVerdict{std::max(claimant.epoch, stamp->epoch), false, forced};
   }
-  if (claimant.force && stamp->owner == claimant.owner) return ServeVerdict{next, false};
-  if (claimant.read_only && stamp->state == StampState::kCurrent) {
-    return ServeVerdict{claimant.epoch, false};
+  if (claimant.force && stamp->owner == claimant.owner) return ServeVerdict{next, false, forced};
+  if (claimant.read_only && stamp->state == StampState::kCurrent && stamp->rest_uri.empty()) {
+    return ServeVerdict{claimant.epoch, false, false};
   }
-  return refuse(*stamp, claimant);
+  // Its owner has had clients there, and a journal that says so.
+  const bool before = mine && stamp->state == StampState::kCurrent;
+  return before ? refuse_stale(*stamp, claimant) : refuse(*stamp, claimant);
 }
 
 Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
@@ -181,7 +207,8 @@ Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claima
   const bool needed =
       stamp->state == StampState::kBase || stamp->state == StampState::kMoving ||
       stamp->state == StampState::kCurrent;  // the stamp after the decision could not be written
-  if (is_mine(*stamp, claimant) && needed && stamp->epoch <= claimant.epoch) return {};
+  const bool newer = stamp->epoch > claimant.epoch || stamp->incarnation > claimant.incarnation;
+  if (is_mine(*stamp, claimant) && needed && !newer) return {};
   // On its way back into it, without a decision.
   const bool settles = stamp->state == StampState::kTaking && stamp->epoch == claimant.epoch + 1;
   if (is_mine(*stamp, claimant) && settles) return {};

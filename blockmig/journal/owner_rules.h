@@ -18,8 +18,10 @@ struct Claimant {
   std::string disk;         ///< name of the disk that the image shall be
   std::string image;        ///< path, for messages
   std::uint64_t epoch = 1;  ///< of the disk, by his journal; of a target, the one it will have
-  bool known = false;       ///< his journal says that the disk lives here
-  bool force = false;       ///< gives up what is newer, where that is his own
+  std::uint64_t incarnation = 0;  ///< of the disk, by his journal: grows with every serve and job
+  bool known = false;             ///< his journal says that the disk lives here
+  bool partial = false;           ///< and that the rest of it is in its base
+  bool force = false;             ///< gives up what is newer, where that is his own
   bool read_only = false;
 };
 
@@ -28,6 +30,8 @@ struct ServeVerdict {
   /// Nobody else has had the image since this journal last did, and the journal knows of every
   /// write: what it recorded about the image's content still holds.
   bool continued = false;
+  /// Of a claimant who knows it: only because he forces it. Whatever he knows of it is not so.
+  bool forced = false;
 };
 
 /// May the disk be served from the image? kPrecondition: it may not; the message says whose it is,

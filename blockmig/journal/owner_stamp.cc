@@ -45,15 +45,42 @@ bool take_text(ConstBytes& left, std::string& text) {
   return true;
 }
 
-/// Takes the flags from the front, where the version has some.
-bool take_flags(ConstBytes header, ConstBytes& left, OwnerStamp& stamp) {
-  const auto version = load_le<std::uint16_t>(header.data() + format::kVersionAt);
-  if (version < format::kVersionWithFlags) return true;
-  if (left.size() < format::kFlagBytes) return false;
-  const auto flags = load_le<std::uint64_t>(left.data());
-  left = left.subspan(format::kFlagBytes);
+std::uint16_t version_of(ConstBytes header) {
+  return load_le<std::uint16_t>(header.data() + format::kVersionAt);
+}
+
+/// The oldest one that can say it.
+std::uint16_t version_for(const OwnerStamp& stamp) {
+  if (stamp.incarnation != 0 || stamp.unpublished || !stamp.rest_uri.empty()) {
+    return format::kVersionWithIncarnation;
+  }
+  return stamp.unrecorded ? format::kVersionWithFlags : format::kVersion;
+}
+
+/// Takes a number from the front; false: it does not fit.
+bool take_number(ConstBytes& left, std::uint64_t& number) {
+  if (left.size() < sizeof number) return false;
+  number = load_le<std::uint64_t>(left.data());
+  left = left.subspan(sizeof number);
+  return true;
+}
+
+void put_number(std::vector<std::byte>& bytes, std::uint64_t number) {
+  bytes.resize(bytes.size() + sizeof number);
+  store_le<std::uint64_t>(bytes.data() + bytes.size() - sizeof number, number);
+}
+
+/// Takes flags and incarnation from the front, where the version has them.
+bool take_numbers(std::uint16_t version, ConstBytes& left, OwnerStamp& stamp) {
+  const bool has_incarnation = version >= format::kVersionWithIncarnation;
+  std::uint64_t flags = 0;
+  if (version >= format::kVersionWithFlags && !take_number(left, flags)) return false;
+  if (has_incarnation && !take_number(left, stamp.incarnation)) return false;
   stamp.unrecorded = (flags & format::kFlagUnrecorded) != 0;
-  return (flags & ~format::kFlagUnrecorded) == 0;
+  stamp.unpublished = (flags & format::kFlagUnpublished) != 0;
+  const std::uint64_t known =
+      format::kFlagUnrecorded | (has_incarnation ? format::kFlagUnpublished : 0);
+  return (flags & ~known) == 0;
 }
 
 Result<StampSlot> decode_content(ConstBytes header, ConstBytes texts) {
@@ -75,10 +102,13 @@ Result<StampSlot> decode_content(ConstBytes header, ConstBytes texts) {
   stamp.image.born_ns = static_cast<std::int64_t>(number(format::kBornAt));
   stamp.left_size_bytes = number(format::kLeftSizeAt);
   stamp.left_modified_ns = static_cast<std::int64_t>(number(format::kLeftModifiedAt));
-  if (!take_flags(header, texts, stamp)) return damaged("its flags");
+  const std::uint16_t version = version_of(header);
+  if (!take_numbers(version, texts, stamp)) return damaged("its flags");
   for (std::string* text : {&stamp.owner, &stamp.place, &stamp.disk, &stamp.other_uri}) {
     if (!take_text(texts, *text)) return damaged("its texts");
   }
+  const bool has_rest = version >= format::kVersionWithIncarnation;
+  if (has_rest && !take_text(texts, stamp.rest_uri)) return damaged("its texts");
   if (!texts.empty()) return damaged("its texts");
   return slot;
 }
@@ -130,11 +160,16 @@ std::uint64_t make_stamp_token() {
 Result<std::vector<std::byte>> encode_stamp(const OwnerStamp& stamp, std::uint64_t sequence) {
   std::vector<std::byte> bytes(format::kHeaderBytes);
   std::memcpy(bytes.data(), format::kMagic.data(), format::kMagic.size());
-  if (stamp.unrecorded) {
-    bytes.resize(bytes.size() + format::kFlagBytes);
-    store_le<std::uint64_t>(bytes.data() + format::kHeaderBytes, format::kFlagUnrecorded);
+  const std::uint16_t version = version_for(stamp);
+  const bool has_incarnation = version >= format::kVersionWithIncarnation;
+  if (version >= format::kVersionWithFlags) {
+    put_number(bytes, (stamp.unrecorded ? format::kFlagUnrecorded : 0) |
+                          (stamp.unpublished ? format::kFlagUnpublished : 0));
   }
-  for (const std::string* text : {&stamp.owner, &stamp.place, &stamp.disk, &stamp.other_uri}) {
+  if (has_incarnation) put_number(bytes, stamp.incarnation);
+  for (const std::string* text :
+       {&stamp.owner, &stamp.place, &stamp.disk, &stamp.other_uri, &stamp.rest_uri}) {
+    if (text == &stamp.rest_uri && !has_incarnation) break;
     if (text->size() > format::kSlotBytes) {
       return Error(ErrorCode::kOverflow, "too long for the owner's stamp: " + *text);
     }
@@ -144,8 +179,7 @@ Result<std::vector<std::byte>> encode_stamp(const OwnerStamp& stamp, std::uint64
     return Error(ErrorCode::kOverflow, "too long for the owner's stamp: " + stamp.other_uri);
   }
   std::byte* const header = bytes.data();
-  store_le<std::uint16_t>(header + format::kVersionAt,
-                          stamp.unrecorded ? format::kVersionWithFlags : format::kVersion);
+  store_le<std::uint16_t>(header + format::kVersionAt, version);
   store_le<std::uint16_t>(header + format::kStateAt, static_cast<std::uint16_t>(stamp.state));
   store_le<std::uint32_t>(header + format::kTextBytesAt,
                           static_cast<std::uint32_t>(bytes.size() - format::kHeaderBytes));
@@ -181,8 +215,8 @@ Result<StampSlot> decode_stamp(ConstBytes slot) {
   if (crc32c(slot.first(end)) != load_le<std::uint32_t>(slot.data() + end)) {
     return damaged("its checksum");
   }
-  const auto version = load_le<std::uint16_t>(slot.data() + format::kVersionAt);
-  if (version != format::kVersion && version != format::kVersionWithFlags) {
+  const std::uint16_t version = version_of(slot);
+  if (version < format::kVersion || version > format::kVersionWithIncarnation) {
     return Error(ErrorCode::kPrecondition, "the owner's stamp has version " +
                                                std::to_string(version) +
                                                ": written by a newer program, which is needed");

@@ -65,6 +65,13 @@ struct OwnerStamp {
   /// The image may have been written to in ways that its journal knows nothing of: what that has
   /// recorded about its content is not to be believed.
   bool unrecorded = false;
+  /// Of `current`: its owner is about to say so in its journal, and has no clients yet.
+  bool unpublished = false;
+  /// Of the disk, by its owner's journal, when this was written: a journal that has not come so far
+  /// is an old copy. 0: by an older program.
+  std::uint64_t incarnation = 0;
+  /// Not empty: the disk is not whole here; the rest is there.
+  std::string rest_uri{};
   friend bool operator==(const OwnerStamp&, const OwnerStamp&) = default;
 };
 

@@ -41,11 +41,16 @@ ExitCode run_force_own(const CommandLine& command) {
         free.disk = stamp->disk;
         // Whoever knew it at this epoch finds that it has gone on.
         free.epoch = stamp->epoch + 1;
+        free.rest_uri = stamp->rest_uri;
         return std::optional(free);
       });
   if (!before) return report(before.error());
   print("image " + path + " is nobody's now: it holds what disk '" + (*before)->disk +
         "' had there at epoch " + std::to_string((*before)->epoch) + "\n");
+  if (!(*before)->rest_uri.empty()) {
+    print("it is NOT whole: what the disk had not fetched yet is at " + (*before)->rest_uri +
+          " alone, and which of it that is only its journal knows\n");
+  }
   return ExitCode::kOk;
 }
 

@@ -25,6 +25,7 @@ Task<Status> DiskService::claim(const ServeRequest& request, SourceChoice& choic
     if (claimed.ok()) {
       claim = *std::move(claimed);
       choice.epoch = claim.verdict.epoch;
+      if (claim.verdict.forced) give_rest_up(request.disk, choice);
     } else {
       ours = claimed.error();
     }
@@ -34,6 +35,18 @@ Task<Status> DiskService::claim(const ServeRequest& request, SourceChoice& choic
   static_cast<void>(closed);  // nothing was written to it
   source.reset();
   co_return ours;
+}
+
+/// Which chunks are there, only a journal knows that is not to be had.
+void DiskService::give_rest_up(const std::string& disk, SourceChoice& choice) {
+  if (choice.hydration.empty()) return;
+  log_.warning(choice.uri +
+                   " is served as it is, by force, but is not whole: what the disk had "
+                   "not fetched yet is in " +
+                   (choice.previous_uri.empty() ? "its base" : choice.previous_uri) +
+                   " alone, and reads of it give what happens to be here",
+               {disk, "", choice.epoch});
+  choice.hydration.clear();
 }
 
 /// What its records say of it now is what has been written there since.

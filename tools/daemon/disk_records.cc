@@ -49,6 +49,7 @@ Task<Status> DiskService::forget_records(const std::string& name, const std::str
   Result<JournalBatch> batch = co_await removal_of_bitmaps(journal_, name);
   if (!batch) co_return batch.error();
   batch->removed_notes.push_back({"serve", name, ""});
+  batch->removed_notes.push_back(incarnation_note(name, 0));
   batch->removed_disks.push_back(name);
   const Status recorded = co_await journal_.commit(*batch);
   if (recorded && owners_ != nullptr) co_await owners_->forget(name, store_uri);

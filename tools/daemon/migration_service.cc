@@ -212,6 +212,7 @@ Task<void> MigrationService::let_bases_go(const JobStatus& job, const std::strin
   if (owners_ == nullptr || !job.switched) co_return;
   co_await owners_->leave_base(job.disk, job.source_uri);
   if (from_layer) co_await owners_->leave_base(job.disk, base_uri);
+  co_await owners_->note_whole(job.disk, job.target_uri);
 }
 
 Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {

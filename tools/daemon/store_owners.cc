@@ -15,9 +15,6 @@ namespace {
 
 using Stamp = std::optional<OwnerStamp>;
 
-constexpr const char* kTopic = "owner";
-constexpr const char* kName = "identity";
-
 /// The image as it is left: later changes are somebody else's. Synced first: a power loss would
 /// take back a time of change that was not, and the image would look like another one.
 void note_left(OwnerStamp& stamp, const std::string& path) {
@@ -53,20 +50,6 @@ std::string place_of(const std::string& state_dir) {
   return std::string(host.data()) + ":" + state_dir;
 }
 
-Task<Status> StoreOwners::open() {
-  const auto notes = co_await journal_.load_notes(kTopic);
-  if (!notes) co_return notes.error();
-  for (const NoteRecord& note : *notes) {
-    if (note.name == kName) id_ = note.text;
-  }
-  if (!id_.empty()) co_return Status();
-  id_ = make_owner_id();
-  JournalBatch batch;
-  batch.notes.push_back({kTopic, kName, id_});
-  const Status saved = co_await journal_.commit(batch);
-  co_return saved;
-}
-
 Claimant StoreOwners::claimant(const std::string& disk, const StoreUri& store,
                                std::uint64_t epoch) const {
   Claimant claimant;
@@ -74,6 +57,7 @@ Claimant StoreOwners::claimant(const std::string& disk, const StoreUri& store,
   claimant.disk = disk;
   claimant.image = store.path;
   claimant.epoch = epoch;
+  claimant.incarnation = incarnation(disk);
   return claimant;
 }
 
@@ -85,6 +69,7 @@ OwnerStamp StoreOwners::make_stamp(StampState state, const std::string& disk, st
   stamp.place = place_;
   stamp.disk = disk;
   stamp.epoch = epoch;
+  stamp.incarnation = incarnation(disk);
   stamp.other_uri = other_uri;
   return stamp;
 }
@@ -119,78 +104,6 @@ Task<void> StoreOwners::change_quietly(const StoreUri& store, const std::string&
     log_.warning("the stamp beside an image is behind: " + changed.error().message(),
                  {disk, "", 0});
   }
-}
-
-Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
-                                                    const StoreUri& store,
-                                                    const SourceChoice& choice) {
-  Claim claim;
-  claim.verdict.epoch = choice.epoch;
-  if (!has_stamps(store)) co_return claim;
-  Claimant who = claimant(request.disk, store, choice.epoch);
-  who.known = choice.known;
-  who.force = request.force_source;
-  who.read_only = request.read_only;
-  const StampChange take = [this, &who, &claim](const Stamp& stamp) -> Result<Stamp> {
-    const auto verdict = judge_serve(stamp, who);
-    if (!verdict) return verdict.error();
-    claim.verdict = *verdict;
-    OwnerStamp mine = make_stamp(StampState::kCurrent, who.disk, verdict->epoch, "");
-    if (verdict->continued) mine.token = stamp->token;
-    mine.unrecorded = !verdict->continued;
-    return Stamp(std::move(mine));
-  };
-  const std::string& path = store.path;
-  Result<Stamp> before = Stamp();
-  if (request.read_only) {
-    before = co_await offload(loop_, [&path] { return read_stamp(path); });
-    if (before.ok()) {
-      const Result<Stamp> judged = take(*before);
-      if (!judged) co_return judged.error();
-      claim.judged = true;
-      co_return claim;
-    }
-  } else {
-    StampChange change = take;
-    before = co_await this->change(store, std::move(change));
-  }
-  if (before.ok()) {
-    claim.judged = claim.stamped = true;
-    claim.before = *before;
-    co_return claim;
-  }
-  if (!is_unstampable(before.error())) co_return before.error();
-  if (!request.read_only) note_unstamped(store, before.error(), request.disk);
-  co_return claim;
-}
-
-Task<void> StoreOwners::trust(const std::string& disk, const StoreUri& store) {
-  StampChange trust = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
-    Stamp trusted = stamp;
-    if (is_of(stamp, id_, disk)) trusted->unrecorded = false;
-    return trusted;
-  };
-  co_await change_quietly(store, disk, std::move(trust));
-}
-
-Task<Status> StoreOwners::distrust(const std::string& disk, const StoreUri& store) {
-  const Error unstamped(ErrorCode::kPrecondition, "no stamp beside " + store.text);
-  if (!has_stamps(store)) co_return unstamped;
-  StampChange distrust = [this, &disk, &unstamped](const Stamp& stamp) -> Result<Stamp> {
-    if (!is_of(stamp, id_, disk)) return unstamped;
-    Stamp distrusted = stamp;
-    distrusted->unrecorded = true;
-    return distrusted;
-  };
-  const Result<Stamp> changed = co_await change(store, std::move(distrust));
-  co_return changed.ok() ? Status() : Status(changed.error());
-}
-
-Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {
-  if (!claim.stamped) co_return;
-  const std::string disk;
-  StampChange restore = [&claim](const Stamp&) -> Result<Stamp> { return claim.before; };
-  co_await change_quietly(store, disk, std::move(restore));
 }
 
 Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
@@ -302,10 +215,11 @@ Task<void> StoreOwners::announce(const Move& move) {
 }
 
 Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {
-  StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
+  StampChange target = [this, &move, source_needed](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk)) return stamp;
     OwnerStamp current = make_stamp(StampState::kCurrent, move.disk, move.epoch, "");
     current.token = stamp->token;
+    if (source_needed) current.rest_uri = move.source.text;
     return Stamp(std::move(current));
   };
   co_await change_quietly(move.target, move.disk, std::move(target));

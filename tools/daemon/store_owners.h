@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // StoreOwners: the stamps beside the images that this daemon uses (blockmig/journal/owner_stamp.h).
 //
-//   claim()      before a disk's first client: its store is ours, or the serving is refused
+//   claim()      before a disk's first client: its store is ours, or the serving is refused;
+//   trust()
+//                once the journal says so
 //   release()    after its store was closed in order: whoever wants it may have it
 //   claim_target(), announce(), confirm() or withdraw()    the steps of a move
 //
@@ -52,8 +54,12 @@ class StoreOwners final {
   /// The store is open, and so locked by its device. kPrecondition as judge_serve().
   Task<Result<Claim>> claim(const ServeRequest& request, const StoreUri& store,
                             const SourceChoice& choice);
-  /// After a claim that was not `continued`: what the journal records of the store is believed from
-  /// now on. Until then a crash must not make it so: what it had recorded before is still there.
+  /// Before a job of a disk that is served: who has a copy of the journal from before it shall not
+  /// pass for us. `disk` and `store` stay until the task has finished.
+  Task<void> renew(const std::string& disk, const StoreUri& store);
+  /// After a claim that was not `continued`, and is in the journal: what the journal records of the
+  /// store is believed from now on. Until then a crash must not make it so: what it had recorded
+  /// before is still there.
   Task<void> trust(const std::string& disk, const StoreUri& store);
   /// What the journal records of the disk is not to be believed any more, which the journal itself
   /// cannot say. kPrecondition: its store has no stamp.
@@ -99,13 +105,19 @@ class StoreOwners final {
   /// A move to `target_uri` ended with its daemon, before its decision, and will not go on: its
   /// stamp goes too, also where it was about to become the owner.
   Task<void> forget_target(const std::string& disk, const std::string& target_uri);
-  /// The disk does not fetch from its old store any more.
+  /// The disk, which is at `store_uri`, does not fetch from its old store any more.
   Task<void> leave_base(const std::string& disk, const std::string& base_uri);
+  Task<void> note_whole(const std::string& disk, const std::string& store_uri);
 
   /// "stamped", or why a store has no stamp.
   std::string describe(const std::string& store_uri) const;
 
  private:
+  std::uint64_t incarnation(const std::string& disk) const;
+  /// The disk's next incarnation, also after `beyond`, is in the journal.
+  Task<Status> advance(const std::string& disk, std::uint64_t beyond);
+  /// Judges again, and stamps. As change_stamp().
+  Task<Status> take(Claimant who, const StoreUri& store, std::string rest_uri, Claim& claim);
   OwnerStamp make_stamp(StampState state, const std::string& disk, std::uint64_t epoch,
                         const std::string& other_uri) const;
   Result<std::optional<OwnerStamp>> claim_base(const std::optional<OwnerStamp>& stamp,
@@ -126,8 +138,12 @@ class StoreOwners final {
   std::string place_;
   bool keeps_state_;
   std::string id_;
-  std::map<std::string, std::string> unstamped_;  ///< why, by path
+  std::map<std::string, std::string> unstamped_;       ///< why, by path
+  std::map<std::string, std::uint64_t> incarnations_;  ///< of disks, as in the journal
 };
+
+/// The journal's, of how often a disk was served or a job of it begun.
+NoteRecord incarnation_note(const std::string& disk, std::uint64_t incarnation);
 
 /// "HOST:FOLDER".
 std::string place_of(const std::string& state_dir);

@@ -43,6 +43,18 @@ Status StoreOwners::check_merge(const Move& move) const {
   return judge_base(*stamp, claimant(move.disk, move.target, move.epoch - 1));
 }
 
+Task<void> StoreOwners::note_whole(const std::string& disk, const std::string& store_uri) {
+  const Result<StoreUri> store = parse_store_uri(store_uri);
+  if (!store) co_return;
+  StampChange whole = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
+    if (!is_of(stamp, id_, disk)) return stamp;
+    OwnerStamp without = *stamp;
+    without.rest_uri.clear();
+    return Stamp(std::move(without));
+  };
+  co_await change_quietly(*store, disk, std::move(whole));
+}
+
 Task<bool> StoreOwners::is_as_left(const std::string& disk, const StoreUri& base,
                                    std::uint64_t size_bytes, std::int64_t modified_ns) const {
   const std::string& path = base.path;

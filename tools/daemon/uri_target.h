@@ -89,6 +89,7 @@ class UriTarget final : public TargetOpener {
   std::unique_ptr<DataAtRest> at_rest_;
   std::unique_ptr<RestMerge> merge_;
   ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover
+  bool renewed_ = false;
   bool claimed_ = false;
   bool announced_ = false;
   bool created_ = false;

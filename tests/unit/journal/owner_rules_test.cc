@@ -84,6 +84,85 @@ TEST(OwnerRules, StaleJournalIsRefused_I3) {
   EXPECT_FALSE(judge_serve(stamp(StampState::kBase, 5), knowing(5)).ok());
 }
 
+OwnerStamp incarnation(StampState state, std::uint64_t number, std::uint64_t epoch = 5) {
+  OwnerStamp made = stamp(state, epoch);
+  made.incarnation = number;
+  return made;
+}
+
+TEST(OwnerRules, JournalOfAnEarlierIncarnationIsRefusedAtTheSameEpoch_I3) {
+  Claimant claimant = knowing();
+  claimant.incarnation = 8;
+  for (const StampState state : kAll) {
+    const auto verdict = judge_serve(incarnation(state, 9), claimant);
+    ASSERT_FALSE(verdict.ok()) << to_string(state);
+    EXPECT_EQ(verdict.error().code(), ErrorCode::kPrecondition);
+    EXPECT_THAT(verdict.error().message(), HasSubstr("journal is older"));
+    EXPECT_THAT(verdict.error().message(), HasSubstr("incarnation 9"));
+    Claimant forcing = claimant;
+    forcing.force = true;
+    EXPECT_TRUE(judge_serve(incarnation(state, 9), forcing)->forced) << to_string(state);
+  }
+  // The stamp is behind after a crash; others count for themselves.
+  for (const std::uint64_t number : {0U, 7U, 8U}) {
+    EXPECT_TRUE(judge_serve(incarnation(StampState::kCurrent, number), claimant)->continued);
+  }
+  OwnerStamp yours = incarnation(StampState::kReleased, 99);
+  yours.owner = "you";
+  EXPECT_TRUE(judge_serve(yours, claimant).ok());
+  EXPECT_FALSE(judge_base(incarnation(StampState::kBase, 9), claimant).ok());
+  EXPECT_TRUE(judge_base(incarnation(StampState::kBase, 8), claimant).ok());
+}
+
+TEST(OwnerRules, JournalFromBeforeTheFirstServeIsRefused_I3) {
+  Claimant again = knowing(1);
+  again.known = false;
+  const auto refused = judge_serve(incarnation(StampState::kCurrent, 1, 1), again);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message(), HasSubstr("does not know disk 'vm1'"));
+  again.force = true;
+  EXPECT_EQ(judge_serve(incarnation(StampState::kCurrent, 1, 1), again)->epoch, 2U);
+}
+
+TEST(OwnerRules, ClaimThatACrashCutOffBeforeTheJournalSaidSoIsTakenUp_I7) {
+  OwnerStamp claimed = incarnation(StampState::kCurrent, 9, 7);
+  claimed.unpublished = claimed.unrecorded = true;
+  Claimant claimant = knowing();
+  claimant.incarnation = 9;
+  const auto verdict = judge_serve(claimed, claimant);
+  ASSERT_TRUE(verdict.ok()) << verdict.error().message();
+  EXPECT_EQ(verdict->epoch, 7U);
+  EXPECT_FALSE(verdict->continued);
+  claimant.known = false;
+  EXPECT_EQ(judge_serve(claimed, claimant)->epoch, 7U);
+  claimant.incarnation = 8;  // an old copy
+  EXPECT_FALSE(judge_serve(claimed, claimant).ok());
+  claimant.known = true;
+  EXPECT_FALSE(judge_serve(claimed, claimant).ok());
+  claimant.incarnation = 9;
+  claimant.owner = "you";
+  EXPECT_FALSE(judge_serve(claimed, claimant).ok());
+}
+
+TEST(OwnerRules, WhatIsNotWholeIsTakenOnlyByForce) {
+  OwnerStamp part = stamp(StampState::kReleased, 5, "");
+  part.rest_uri = "file:///a/base.img";
+  const auto refused = judge_serve(part, stranger());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message(), HasSubstr("the rest is at file:///a/base.img"));
+  EXPECT_THAT(refused.error().message(), HasSubstr("--force-source"));
+  Claimant forcing = stranger();
+  forcing.force = true;
+  EXPECT_TRUE(judge_serve(part, forcing).ok());
+  // Whoever knows of its rest does not know what others have written since.
+  Claimant partial = knowing();
+  partial.partial = true;
+  EXPECT_TRUE(judge_serve(stamp(StampState::kCurrent), partial).ok());
+  EXPECT_FALSE(judge_serve(stamp(StampState::kReleased, 7, "you"), partial).ok());
+  partial.force = true;
+  EXPECT_TRUE(judge_serve(stamp(StampState::kReleased, 7, "you"), partial)->forced);
+}
+
 TEST(OwnerRules, JournalThatIsAheadOfItsStampCounts) {
   for (const StampState state : kAll) {
     const auto verdict = judge_serve(stamp(state, 4), knowing(5));

@@ -63,8 +63,28 @@ TEST(OwnerStamp, SaysThatNothingRecordedIsToBeBelieved_I5) {
   EXPECT_EQ(decode_stamp(bytes).error().code(), ErrorCode::kProtocol);
 }
 
+TEST(OwnerStamp, SaysHowFarItsJournalWas_I3) {
+  const std::size_t without = encode_stamp(example(), 1)->size();
+  OwnerStamp stamp = example();
+  stamp.incarnation = 3;
+  auto bytes = *encode_stamp(stamp, 1);
+  EXPECT_EQ(bytes.size(), without + format::kFlagBytes + format::kIncarnationBytes + 4);
+  EXPECT_EQ(decode_stamp(bytes)->stamp, stamp);
+  stamp.unpublished = stamp.unrecorded = true;
+  stamp.rest_uri = "file:///a/base.img";
+  bytes = *encode_stamp(stamp, 1);
+  EXPECT_EQ(decode_stamp(bytes)->stamp, stamp);
+  // Flags of a later version in an earlier one are damage, as are texts that it does not have.
+  store_le<std::uint16_t>(bytes.data() + format::kVersionAt, format::kVersionWithFlags);
+  const std::size_t end = bytes.size() - format::kCrcBytes;
+  store_le<std::uint32_t>(bytes.data() + end, crc32c(ConstBytes(bytes).first(end)));
+  EXPECT_EQ(decode_stamp(bytes).error().code(), ErrorCode::kProtocol);
+}
+
 TEST(OwnerStamp, EveryFlippedBitAndEveryCutIsDamage) {
-  const auto bytes = encode_stamp(example(), 1);
+  OwnerStamp stamp = example();
+  stamp.incarnation = 3;
+  const auto bytes = encode_stamp(stamp, 1);
   ASSERT_TRUE(bytes.ok());
   for (std::size_t bit = 0; bit < bytes->size() * 8; ++bit) {
     auto flipped = *bytes;
@@ -82,7 +102,7 @@ TEST(OwnerStamp, EveryFlippedBitAndEveryCutIsDamage) {
 
 TEST(OwnerStamp, NewerVersionIsRefusedAsNewer) {
   auto bytes = *encode_stamp(example(), 1);
-  store_le<std::uint16_t>(bytes.data() + format::kVersionAt, format::kVersionWithFlags + 1);
+  store_le<std::uint16_t>(bytes.data() + format::kVersionAt, format::kVersionWithIncarnation + 1);
   const std::size_t end = bytes.size() - format::kCrcBytes;
   store_le<std::uint32_t>(bytes.data() + end, crc32c(ConstBytes(bytes).first(end)));
   EXPECT_EQ(decode_stamp(bytes).error().code(), ErrorCode::kPrecondition);

@@ -5,75 +5,16 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <filesystem>
 
-#include "blockmig/io/run_task.h"
-#include "blockmig/journal/owner_format.h"
-#include "tests/unit/tools/scratch.h"
+#include "tests/unit/tools/owner_folder.h"
 #include "tools/daemon/uri_target.h"
 
 namespace blockmig {
 namespace {
 
 using testing::HasSubstr;
-
-constexpr std::uint64_t kSize = 300001;
-
-/// A daemon's part in it, in a state folder of its own.
-struct Folder {
-  explicit Folder(IoLoop& event_loop, const std::string& place, bool keeps_state = true)
-      : loop(event_loop),
-        journal(make_memory_journal(loop)),
-        owners(loop, *journal, log, place, keeps_state) {
-    EXPECT_TRUE(run_task(loop, owners.open()).ok());
-  }
-  Result<StoreOwners::Claim> claim(const StoreUri& store, std::uint64_t epoch, bool known = true,
-                                   bool read_only = false) {
-    ServeRequest request;
-    request.disk = "vm1";
-    request.read_only = read_only;
-    SourceChoice choice;
-    choice.uri = store.text;
-    choice.epoch = epoch;
-    choice.known = known;
-    return run_task(loop, owners.claim(request, store, choice));
-  }
-  void release(const StoreUri& store) {
-    const std::string disk = "vm1";
-    run_task(loop, owners.release(disk, store.text));
-  }
-
-  IoLoop& loop;
-  Log log{LogForm::kSilent};
-  std::unique_ptr<Journal> journal;
-  StoreOwners owners;
-};
-
-class StoreOwnersTest : public testing::Test {
- protected:
-  void SetUp() override {
-    auto loop = make_io_loop({});
-    ASSERT_TRUE(loop.ok());
-    loop_ = *std::move(loop);
-    source_ = *parse_store_uri(scratch_.image("source.img", kSize));
-    target_ = *parse_store_uri(scratch_.image("target.img", kSize));
-  }
-  StoreOwners::Move move(std::uint64_t epoch) const { return {"vm1", source_, target_, epoch}; }
-  static std::string state_of(const StoreUri& store) {
-    const auto stamp = read_stamp(store.path);
-    EXPECT_TRUE(stamp.ok());
-    if (!stamp.ok() || !stamp->has_value()) return "none";
-    return std::string(to_string((*stamp)->state)) + " " + std::to_string((*stamp)->epoch);
-  }
-
-  Scratch scratch_;
-  std::unique_ptr<IoLoop> loop_;
-  StoreUri source_;
-  StoreUri target_;
-};
 
 TEST_F(StoreOwnersTest, IdentityIsMadeOncePerJournal) {
   Folder folder(*loop_, "here");
@@ -297,14 +238,6 @@ TEST_F(StoreOwnersTest, TargetWhereTheJournalHasAnotherDiskIsRefused) {
   EXPECT_TRUE(check_target(plan, kSize).ok());
 }
 
-TEST_F(StoreOwnersTest, ServeThatFailsLeavesNoTrace) {
-  Folder mine(*loop_, "here");
-  auto claimed = mine.claim(source_, 1, false);
-  ASSERT_TRUE(claimed.ok());
-  run_task(*loop_, mine.owners.give_back(source_, *claimed));
-  EXPECT_EQ(state_of(source_), "none");
-}
-
 TEST_F(StoreOwnersTest, OneShotCopyLeavesNoStamps) {
   Folder copier(*loop_, "here", false);
   ASSERT_TRUE(run_task(*loop_, copier.owners.claim_target(move(2))).ok());
@@ -314,33 +247,6 @@ TEST_F(StoreOwnersTest, OneShotCopyLeavesNoStamps) {
   copier.release(target_);
   EXPECT_EQ(state_of(target_), "none");
   EXPECT_EQ(state_of(source_), "none");
-}
-
-TEST_F(StoreOwnersTest, FolderThatTakesNoStampIsServedAndSaysSo) {
-  ASSERT_EQ(::chmod(source_.path.c_str(), 0666), 0);
-  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0555), 0);
-  const bool root = ::geteuid() == 0;
-  if (root) {
-    ASSERT_EQ(::seteuid(65534), 0);  // root may write anywhere
-  }
-  Folder mine(*loop_, "here");
-  const auto claimed = mine.claim(source_, 1, false);
-  if (root) {
-    ASSERT_EQ(::seteuid(0), 0);
-  }
-  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
-  ASSERT_TRUE(claimed.ok()) << claimed.error().message();
-  EXPECT_FALSE(claimed->stamped);
-  EXPECT_THAT(mine.owners.describe(source_.text), HasSubstr("not stamped"));
-  EXPECT_THAT(mine.owners.describe("nbd://h/x"), HasSubstr("only files are"));
-}
-
-TEST_F(StoreOwnersTest, StampThatCannotBeReadIsAnErrorNotNobody_I11) {
-  Folder mine(*loop_, "here");
-  std::ofstream(source_.path + owner_format::kSuffix) << std::string(40000, 'z');
-  const auto claimed = mine.claim(source_, 1, false);
-  ASSERT_FALSE(claimed.ok());
-  EXPECT_EQ(claimed.error().code(), ErrorCode::kProtocol);
 }
 
 }  // namespace
