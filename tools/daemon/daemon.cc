@@ -117,6 +117,7 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
   TaskScope scope;
   scope.spawn(open_engine(&engine, &startup.opened));
   (*loop)->run();
+  end_posted_.acquire();
   BM_CHECK(scope.running() == 0);
 }
 
@@ -200,6 +201,7 @@ Status Daemon::stop() {
     Engine* engine = engine_;
     Status* closed = &closed_;
     loop->post([&scope, loop, engine, closed] { scope.spawn(close_engine(loop, engine, closed)); });
+    end_posted_.release();
     thread_.join();
     loop_ = nullptr;
     return closed_;

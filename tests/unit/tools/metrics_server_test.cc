@@ -206,7 +206,7 @@ TEST_F(MetricsServerTest, OneConnectionTooManyClosesTheOldest) {
   for (int i = 0; i < 4; ++i) silent.push_back(connect_to(port()));
   EXPECT_THAT(talk(kScrape), EndsWith("a_metric 1\n")) << "silent ones must not starve a scrape";
   EXPECT_EQ(hear(silent[0]), "");
-  for (int i = 1; i < 4; ++i) {
+  for (std::size_t i = 1; i < silent.size(); ++i) {
     EXPECT_TRUE(say(silent[i], kScrape));
     EXPECT_THAT(hear(silent[i]), EndsWith("a_metric 1\n")) << i;
   }
