@@ -79,6 +79,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
       SourceChoice from;
       from.uri = rest->base_uri;
       from.known = true;
+      from.epoch = choice.epoch;
       Result<std::unique_ptr<BlockDevice>> found = Error(ErrorCode::kNotFound, "");
       const Status ours = co_await check_base(request.disk, rest->base_uri, choice.epoch);
       if (!ours.ok()) {

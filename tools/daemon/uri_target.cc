@@ -17,6 +17,7 @@
 #include "blockmig/block/reconnecting_device.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
+#include "tools/daemon/backup_file.h"
 #include "tools/daemon/clipped_device.h"
 #include "tools/daemon/closed_move.h"
 #include "tools/daemon/folder_at_rest.h"
@@ -316,6 +317,12 @@ Task<void> UriTarget::announce_switch() {
 
 Task<void> UriTarget::confirm_switch(bool source_needed) {
   if (reconnecting_ != nullptr) reconnecting_->outlast();
+  if (plan_.target.kind == StoreUri::Kind::kFile) {
+    // Whatever copy it was, it is the disk now. A record that stays is not asked about a disk.
+    const std::string& path = plan_.target.path;
+    const Status removed = co_await offload(loop_, [&path] { return remove_backup_record(path); });
+    static_cast<void>(removed);
+  }
   if (plan_.owners == nullptr) co_return;
   const StoreOwners::Move moving = move();
   co_await plan_.owners->confirm(moving, source_needed);
