@@ -190,11 +190,10 @@ Task<void> report_digest(Migration& migration) {
   migration.hydration_digests.reset();
 }
 
-/// The job ends before its hydration has.
-Status stop_digests(Migration& migration, const Status& why) {
+/// The job ends, and the layer stays on the disk.
+void stop_digests(Migration& migration) {
   migration.hydrating->set_on_pulled({});
   migration.hydration_digests.reset();
-  return why;
 }
 
 }  // namespace
@@ -274,13 +273,23 @@ Task<Status> run_hydration(Migration& migration) {
   co_await migration.hydrating->settle_base();
   co_await begin_digests_anew(migration);
   co_await push_all(migration);
-  if (interrupted(migration)) co_return stop_digests(migration, interruption());
+  if (interrupted(migration)) {
+    stop_digests(migration);
+    co_return interruption();
+  }
   const Status recorded = co_await record_whole(migration);
-  if (!recorded.ok()) co_return stop_digests(migration, recorded);
+  if (!recorded.ok()) {
+    stop_digests(migration);
+    co_return recorded;
+  }
   const HydrationRecord record = migration.hydrating->record();
   capture_hydration(migration, migration.status);
   const Status unwrapped = co_await unwrap(migration);
-  if (!unwrapped.ok()) co_return stop_digests(migration, unwrapped);
+  if (!unwrapped.ok()) {
+    // Recorded it is: the new store is the disk. The layer goes when the disk is closed.
+    stop_digests(migration);
+    co_return Status();
+  }
   migration.hydrating = nullptr;
   migration.status.remaining_bytes = 0;
   migration.status.depends_on.clear();

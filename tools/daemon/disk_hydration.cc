@@ -123,13 +123,7 @@ Task<Status> DiskService::check_base(const std::string& disk, const std::string&
 Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
   auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
   if (hydrating == nullptr) {
-    // A move that ended before its decision, or after everything was there, may have left some.
-    const auto left = co_await journal_.load_hydration(disk->name());
-    if (left.ok() && left->has_value()) {
-      const HydrationRecord record = **left;
-      co_await forget_rest(journal_, record);
-    }
-    co_await finish_manifests(disk);
+    co_await leave_bases(disk);
     co_return;
   }
   const HydrationRecord rest = hydrating->record();
@@ -152,15 +146,34 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
   }
 }
 
-/// The disk is whole in its own store: what a crash has kept manifests from being told.
-Task<void> DiskService::finish_manifests(std::shared_ptr<ServedDisk> disk) {
+/// The disk is whole in its own store: what the end of a daemon, between the record of that and its
+/// consequences, has kept manifests and stamps from being told. Then what is recorded of a rest
+/// goes, which a move that ended before its decision may have left as well.
+Task<void> DiskService::leave_bases(std::shared_ptr<ServedDisk> disk) {
+  std::vector<std::string> bases{disk->previous_uri()};
+  const auto left = co_await journal_.load_hydration(disk->name());
+  const bool recorded = left.ok() && left->has_value();
+  if (recorded) bases.push_back((*left)->base_uri);
+  co_await finish_manifests(disk, bases);
+  for (const std::string& base : bases) {
+    const bool is_left = owners_ != nullptr && base != disk->disk().store_uri();
+    if (is_left) co_await owners_->leave_base(disk->name(), base);
+  }
+  if (!recorded) co_return;
+  const HydrationRecord record = **left;
+  co_await forget_rest(journal_, record);
+}
+
+Task<void> DiskService::finish_manifests(std::shared_ptr<ServedDisk> disk,
+                                         const std::vector<std::string>& bases) {
   const std::string name = disk->name();
   const std::uint64_t epoch = disk->disk().epoch();
-  const std::string uris[] = {disk->disk().store_uri(), disk->previous_uri()};
+  std::vector<std::string> uris{disk->disk().store_uri()};
+  uris.insert(uris.end(), bases.begin(), bases.end());
   for (const std::string& uri : uris) {
     const Result<StoreUri> store = parse_store_uri(uri);
     if (!store || store->kind != StoreUri::Kind::kFile) continue;
-    const bool is_its_store = &uri == &uris[0];
+    const bool is_its_store = uri == uris.front();
     if (owners_ != nullptr) {
       const bool taken = co_await owners_->is_another_ones(name, *store);
       if (taken) continue;

@@ -115,7 +115,9 @@ class DiskService final {
                    const StoreOwners::Claim& claim);
   /// Goes on with the hydration of a disk that was opened in the middle of it.
   Task<void> hydrate(std::shared_ptr<ServedDisk> disk);
-  Task<void> finish_manifests(std::shared_ptr<ServedDisk> disk);
+  Task<void> leave_bases(std::shared_ptr<ServedDisk> disk);
+  Task<void> finish_manifests(std::shared_ptr<ServedDisk> disk,
+                              const std::vector<std::string>& bases);
   /// A disk that a restart has served already, if the request asks for the same.
   Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request);
   /// What a restart serves the disk again with.

@@ -219,7 +219,8 @@ Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
   const Result<JobStatus> job = co_await jobs_.wait(id);
   if (!job) co_return;
   if (job->suspended) co_return;  // its record is that of a job under way
-  if (job->state == JobState::kDone && job->depends_on.empty()) {
+  // Where the mirror is on still, the next serving of the disk lets them go.
+  if (job->state == JobState::kDone && job->depends_on.empty() && !job->reverse_mirror) {
     co_await let_bases_go(*job, base_uri);
   }
   JobRecord record;

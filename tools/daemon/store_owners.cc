@@ -283,8 +283,10 @@ Task<void> StoreOwners::forget_target(const std::string& disk, const std::string
 
 Task<void> StoreOwners::leave_base(const std::string& disk, const std::string& base_uri) {
   const Result<StoreUri> base = parse_store_uri(base_uri);
-  if (!base) co_return;
+  if (!base || !has_stamps(*base)) co_return;
   const std::string& path = base->path;
+  const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
+  if (!found || !is_of(*found, id_, disk)) co_return;  // nothing shall be locked or made
   StampChange leave = [this, &disk, &path](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, disk) || stamp->state != StampState::kBase) return stamp;
     OwnerStamp left = *stamp;
