@@ -196,6 +196,9 @@ Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& clai
     return refuse_return(describe_stamp(*stamp) + ", and has moved on since, to " +
                          epoch_text(claimant.epoch - 1));
   }
+  if (!stamp->rest_uri.empty()) {
+    return refuse_return("was not whole when the disk left it: the rest was at " + stamp->rest_uri);
+  }
   if (stamp->left_size_bytes != size_bytes || stamp->left_modified_ns != modified_ns) {
     return refuse_return("somebody has changed since it left");
   }

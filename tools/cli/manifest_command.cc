@@ -149,6 +149,12 @@ void compare(const Manifest& manifest, const ChunkDigests& found, ManifestReport
 ExitCode check(const CommandLine& command, const std::string& path) {
   Result<Manifest> manifest = load_manifest(path);
   if (!manifest) return report(manifest.error());
+  if (manifest->changing && manifest->owner.empty()) {
+    return report(Error(ErrorCode::kPrecondition,
+                        path +
+                            " was taken by force while a disk was on its way out of it, or back: "
+                            "it was a mixture then; 'blockmig manifest make' says what it is now"));
+  }
   if (manifest->changing) {
     return report(Error(ErrorCode::kPrecondition,
                         "disk '" + manifest->owner + "' is being settled into " + path +

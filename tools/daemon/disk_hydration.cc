@@ -30,11 +30,28 @@ Task<Status> DiskService::claim(const ServeRequest& request, SourceChoice& choic
       ours = claimed.error();
     }
   }
-  if (ours.ok()) co_return ours;
+  if (ours.ok()) {
+    co_await warn_of_mixture(request, choice);
+    co_return ours;
+  }
   const Status closed = co_await source->close();
   static_cast<void>(closed);  // nothing was written to it
   source.reset();
   co_return ours;
+}
+
+/// Taken by force: what the guest finds there is its business, but it shall be known.
+Task<void> DiskService::warn_of_mixture(const ServeRequest& request, const SourceChoice& choice) {
+  const Result<StoreUri> store = parse_store_uri(choice.uri);
+  const bool may_be = store.ok() && store->kind == StoreUri::Kind::kFile && !choice.known;
+  if (!may_be || !request.force_source) co_return;
+  const std::string& path = store->path;
+  const Status whole = co_await offload(loop_, [&path] { return check_no_mixture(path); });
+  if (whole) co_return;
+  log_.warning("served by force: " + whole.error().message(), {request.disk, "", choice.epoch});
+  if (request.read_only) co_return;
+  const Status noted = co_await offload(loop_, [&path] { return disown_mixture(path); });
+  if (!noted) log_.warning(noted.error().message(), {request.disk, "", choice.epoch});
 }
 
 /// Which chunks are there, only a journal knows that is not to be had.

@@ -17,6 +17,7 @@
 #include "tools/control/json.h"
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/clipped_device.h"
+#include "tools/daemon/folder_merge.h"
 #include "tools/daemon/image_format.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/restart_service.h"
@@ -159,7 +160,9 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
     }
     // A disk that has moved there since is none of a backup's business.
     const bool may_be_copy = uri->kind == StoreUri::Kind::kFile && choice.epoch <= 1;
-    const Status whole = may_be_copy ? check_restorable(uri->path) : Status();
+    Status whole = may_be_copy ? check_restorable(uri->path) : Status();
+    const bool new_here = uri->kind == StoreUri::Kind::kFile && !choice.known;
+    if (whole && new_here && !request.force_source) whole = check_no_mixture(uri->path);
     if (!whole) return whole;
     return check_unused(*uri, used);
   });

@@ -107,6 +107,7 @@ class DiskService final {
   /// be had. After an error of what follows: give_back().
   Task<Status> claim(const ServeRequest& request, SourceChoice& choice,
                      std::unique_ptr<BlockDevice>& source, StoreOwners::Claim& claim);
+  Task<void> warn_of_mixture(const ServeRequest& request, const SourceChoice& choice);
   void give_rest_up(const std::string& disk, SourceChoice& choice);
   Task<Status> check_base(const std::string& disk, const std::string& base_uri,
                           std::uint64_t epoch);

@@ -126,6 +126,30 @@ Task<Status> FolderMerge::finish(const ChunkDigests* digests, std::function<bool
   co_return saved;
 }
 
+Status check_no_mixture(const std::string& image_path) {
+  const Result<Manifest> manifest = load_manifest(image_path);
+  // No manifest, or none of this image, says nothing against it.
+  if (!manifest || !manifest->changing) return {};
+  const Result<ImageFacts> facts = look_at_image(image_path);
+  if (!facts || facts->identity.inode != manifest->image.inode) return {};
+  const std::string whose = manifest->owner.empty() ? "a disk" : "disk '" + manifest->owner + "'";
+  return Error(
+      ErrorCode::kPrecondition,
+      "image " + image_path + " is a mixture of two instants: " + whose +
+          " was on its way out of it, or back into it: serve that disk from its own store; "
+          "or serve the image as it is, with --force-source");
+}
+
+Status disown_mixture(const std::string& image_path) {
+  Result<Manifest> manifest = load_manifest(image_path);
+  if (!manifest) return manifest.error();
+  forget_digests(*manifest);
+  ++manifest->generation;
+  manifest->owner.clear();
+  manifest->owner_epoch = 0;
+  return save_manifest(image_path, *manifest);
+}
+
 Result<bool> finish_manifest(const std::string& image_path, const std::string& disk,
                              std::uint64_t epoch, bool is_its_store) {
   const Result<ManifestHeader> header = load_manifest_header(image_path);

@@ -38,6 +38,12 @@ class FolderMerge final : public RestMerge {
   std::shared_ptr<Manifest> manifest_;  ///< as it is beside the image
 };
 
+/// kPrecondition: a disk is on its way out of the image, or back into it, or was when somebody took
+/// it by force: it holds something of no instant. Blocks.
+Status check_no_mixture(const std::string& image_path);
+/// It is taken as it is: its manifest says for good that it is a mixture, and nobody's. Blocks.
+Status disown_mixture(const std::string& image_path);
+
 /// Of a disk that is whole in its own store: its name goes off a manifest that a crash has kept
 /// from being told, beside its store or the one before. Blocks. True: something was put right.
 Result<bool> finish_manifest(const std::string& image_path, const std::string& disk,

@@ -122,6 +122,7 @@ Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceCho
     if (!behind(stamp)) return Result<Stamp>(stamp);
     const StampState state = needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, disk, now.epoch, now.uri);
+    left.rest_uri = stamp->rest_uri;
     note_left(left, path);
     return Result<Stamp>(std::move(left));
   };
@@ -229,6 +230,7 @@ Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {
     if (!ours) return stamp;
     const StampState state = source_needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, move.disk, move.epoch, move.target.text);
+    left.rest_uri = stamp->rest_uri;
     note_left(left, move.source.path);
     return Stamp(std::move(left));
   };

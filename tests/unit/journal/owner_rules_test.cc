@@ -347,6 +347,12 @@ TEST(OwnerRules, ImageThatWasChangedIsNotReturnedTo_I5) {
   EXPECT_FALSE(judge_way_back(left_stamp(), true, 100, 8).ok());
 }
 
+TEST(OwnerRules, ImageThatWasNotWholeIsNotReturnedTo) {
+  OwnerStamp part = left_stamp();
+  part.rest_uri = "file:///a/base.img";
+  EXPECT_THAT(judge_way_back(part).error().message(), HasSubstr("was not whole"));
+}
+
 TEST(OwnerRules, MoveBackGoesOnAfterARestart) {
   for (const StampState state : {StampState::kTarget, StampState::kTaking}) {
     EXPECT_TRUE(judge_way_back(stamp(state, 6), true).ok());
