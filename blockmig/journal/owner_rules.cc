@@ -46,9 +46,12 @@ std::string way_out(const OwnerStamp& stamp, const Claimant& claimant) {
   if (mine || stamp.state == StampState::kReleased) {
     return ": serve it as disk '" + stamp.disk + "', or give that up with --force-source";
   }
-  return ": start that daemon again and end it in order, or, where it is gone for good and writes "
-         "no more, " +
-         force;
+  const std::string start =
+      stamp.rest_uri.empty()
+          ? "start that daemon again and end it in order"
+          : "start that daemon and make the disk whole there ('blockmig settle " + stamp.disk +
+                "'), and end it in order";
+  return ": " + start + ", or, where it is gone for good and writes no more, " + force;
 }
 
 Error refuse(const OwnerStamp& stamp, const Claimant& claimant) {
@@ -110,7 +113,10 @@ std::string describe_stamp(const OwnerStamp& stamp) {
       (stamp.rest_uri.empty() ? "" : "; it is not whole: the rest is at " + stamp.rest_uri);
   switch (stamp.state) {
     case StampState::kCurrent:
-      return "is the store of " + disk + ", whose daemon has not ended in order (" + owner + ")";
+      return "is the store of " + disk +
+             (stamp.rest_uri.empty() ? ", whose daemon has not ended in order ("
+                                     : ", which needs more than that (") +
+             owner + ")";
     case StampState::kReleased:
       return "is the store of " + disk + ", whose daemon has ended in order (" + owner + ")";
     case StampState::kMoving:

@@ -50,7 +50,8 @@ class Table:
         out = set()
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
-            if os.path.isfile(path) and not name.endswith((".log", ".sock")):
+            # What says whose the image is counts the moves that were tried.
+            if os.path.isfile(path) and not name.endswith((".log", ".sock", ".blockmig-owner")):
                 out.add((name, os.path.getsize(path), digest(path)))
         return out
 

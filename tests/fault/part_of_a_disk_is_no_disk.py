@@ -87,20 +87,11 @@ def test_of_a_mixture(folder):
         mine.end()
 
 
-def test_of_a_way_back(folder):
-    """What was left before it was whole is not returned to."""
-    with StateFolder(os.path.join(folder, "s4")) as mine:
-        _, local = away(folder, "back", mine, "never")
-        mine.ok("migrate", "vm1", "--to", os.path.join(folder, "c.img"), "--mode", "dbt", "--keep-record")
-        refused(mine.cli("migrate", "vm1", "--mode", "return"), "not whole", local)
-
-
 def main():
     with daemon.scratch() as folder:
         test_of_an_overlay(folder)
         test_of_a_whole_one(folder)
         test_of_a_mixture(folder)
-        test_of_a_way_back(folder)
 
 
 main()

@@ -106,8 +106,8 @@ class Daemon final : public ControlHandler {
   std::thread thread_;
   std::atomic<bool> stopping_ = false;
   std::binary_semaphore end_posted_{0};  ///< the loop must outlive the post() that ends it
-  IoLoop* loop_ = nullptr;    ///< owned by the thread's frame
-  Engine* engine_ = nullptr;  ///< the same; used on the loop only
+  IoLoop* loop_ = nullptr;               ///< owned by the thread's frame
+  Engine* engine_ = nullptr;             ///< the same; used on the loop only
   std::unique_ptr<MetricsPage> metrics_;
   Status closed_;
 };

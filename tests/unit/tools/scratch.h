@@ -34,7 +34,8 @@ class Scratch final {
     const std::string file = path_ + "/" + name;
     std::ofstream out(file, std::ios::binary);
     std::string data(bytes / 3, seed);
-    for (std::size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(seed + static_cast<int>(i % 61));
+    for (std::size_t i = 0; i < data.size(); ++i)
+      data[i] = static_cast<char>(seed + static_cast<int>(i % 61));
     out << data;
     out.seekp(static_cast<std::streamoff>(bytes - data.size()));
     out << data;
