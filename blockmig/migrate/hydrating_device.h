@@ -13,8 +13,9 @@
 // With the reverse mirror a crash may lose what was noted as present since the last save: those
 // chunks are pulled again from a base that has every acknowledged write. A base that fails or falls
 // silent under a mirrored write ends the reverse mirror, once and for all; the guest goes on, also
-// where the base alone would have taken the write: it is made as without the mirror. Then, and
-// without it, an acknowledged flush has made presence durable.
+// where the base alone would have taken the write: it is made as without the mirror. That end is
+// durable before anything is acknowledged without the base; where the journal does not take it,
+// changes fail. Then, and without the mirror, an acknowledged flush has made presence durable.
 //
 // Where the base does not deliver, requests that need it ask it again for `patience` and then fail
 // with kIo; what is present goes on. Where the new store does not keep what is fetched, because it
@@ -141,7 +142,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   /// By a change: what it made present needs no fetch.
   void filled(ByteRange part);
   Task<Status> flush_both();
-  bool local_alone() const { return !reverse_ && remaking_ == 0; }
+  bool local_alone() const { return !reverse_ && remaking_ == 0 && keeper_.mirror_end_recorded(); }
   bool served_alone(std::uint64_t offset, std::uint64_t length) const {
     return !shared_ && core_.map->all_present({offset, length});
   }

@@ -18,6 +18,8 @@ Task<Status> HydratingDevice::change(Change change) {
   } else {
     status = co_await change_held(change);
   }
+  // What the base lacks is acknowledged when a restart would not take it for a copy any more (I1).
+  if (status.ok() && !reverse_) status = co_await keeper_.record_mirror_end();
   --inside_;
   co_return status;
 }

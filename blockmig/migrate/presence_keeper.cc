@@ -11,6 +11,20 @@ namespace blockmig {
 void PresenceKeeper::mirror_given_up() {
   record_.reverse_mirror = false;
   record_changed_ = true;
+  end_unrecorded_ = true;
+}
+
+Task<Status> PresenceKeeper::record_mirror_end() {
+  Status recorded;
+  if (planted(PlantedBug::kMirrorEndForgotten)) co_return recorded;
+  co_await recording_end_.acquire(1);
+  if (end_unrecorded_) {
+    recorded = co_await journal_.save_hydration(record_);
+    if (recorded.ok()) end_unrecorded_ = false;
+  }
+  recording_end_.release(1);
+  if (recorded.ok()) co_return recorded;
+  co_return recorded.error().with_context("recording that the old store is not written any more");
 }
 
 Task<Status> PresenceKeeper::save() {
@@ -44,6 +58,7 @@ Task<Status> PresenceKeeper::save_once() {
   if (status.ok() && !fresh.empty()) status = co_await save_chunks(fresh.chunks());
   if (status.ok() && record_changed) status = co_await journal_.save_hydration(record_);
   if (status.ok()) {
+    if (record_changed) end_unrecorded_ = false;
     fresh.acknowledge_all();
   } else if (record_changed) {
     record_changed_ = true;

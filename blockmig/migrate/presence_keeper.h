@@ -12,6 +12,7 @@
 #include "blockmig/base/error.h"
 #include "blockmig/disk/presence_map.h"
 #include "blockmig/io/event.h"
+#include "blockmig/io/semaphore.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/hydration_core.h"
@@ -32,6 +33,10 @@ class PresenceKeeper final {
   Task<Status> save();
   /// The base is not written to any more: from the next save on the journal says so.
   void mirror_given_up();
+  /// Nobody may rely on the base for what is acknowledged once this has succeeded: a restart knows
+  /// that the mirror has ended. At once where that is recorded, or there was none.
+  Task<Status> record_mirror_end();
+  bool mirror_end_recorded() const { return !end_unrecorded_; }
   /// A FUA write to `range` needs a save to be durable.
   bool needs_save(ByteRange range) const { return running_ || core_.map->has_fresh(range); }
 
@@ -51,6 +56,8 @@ class PresenceKeeper final {
   Journal& journal_;
   HydrationRecord record_;
   bool record_changed_ = false;
+  bool end_unrecorded_ = false;
+  Semaphore recording_end_{core_.loop, 1};
   bool running_ = false;
   std::shared_ptr<Round> next_;
   TaskScope scope_;

@@ -179,6 +179,7 @@ void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
   if (base_is_full_ && guest.errors() > 0) {
     complain("a guest has got an error for a base that can be read and not be written (I8)");
   }
+  check_base();
   life.over = death == Death::kPowerLoss || death == Death::kKill;
   if (death == Death::kPowerLoss) {
     local_->crash();
@@ -191,6 +192,26 @@ void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
   }
   local_->unstall();
   base_->unstall();
+}
+
+/// A restart that finds the mirror recorded relies on the base for all that was acknowledged, at
+/// any instant. Not where an earlier death came between the two stores' parts of one write.
+void HydrationWorld::check_base() {
+  const DiskRecord& record = journal_.disk_record(kDisk);
+  if (record.hydration.empty() || !journal_.hydration(kDisk).reverse_mirror) return;
+  History now = *history_;
+  now.acknowledge_flush(now.tick());
+  for (std::uint64_t sector = 0; sector < now.sectors(); ++sector) {
+    if (apart_.contains(sector)) continue;
+    const ByteRange range = now.sector_range(sector);
+    std::byte bytes[kSectorBytes];
+    const MutableBytes content(bytes, range.length);
+    base_->peek(range.offset, content);
+    const auto value = now.decode(sector, content);
+    const auto problem =
+        value ? now.check_survivor(sector, *value) : std::optional<std::string>("is garbage");
+    if (problem) return complain("the base, which is recorded as a copy: " + *problem + " (I1)");
+  }
 }
 
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
@@ -326,6 +347,7 @@ void HydrationWorld::check_survivors(const char* after) {
   auto next = std::make_unique<History>(size_bytes_);
   SectorValue highest = 0;
   std::vector<SectorValue> values;
+  apart_.clear();
   for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
     const ByteRange range = history_->sector_range(sector);
     std::byte bytes[kSectorBytes];
@@ -344,6 +366,10 @@ void HydrationWorld::check_survivors(const char* after) {
                " (I1, I12)");
       return;
     }
+    std::byte in_base[kSectorBytes];
+    const MutableBytes other(in_base, range.length);
+    base_->peek(range.offset, other);
+    if (!std::equal(content.begin(), content.end(), other.begin())) apart_.insert(sector);
     values.push_back(*value);
     highest = std::max(highest, *value);
   }

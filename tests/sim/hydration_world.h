@@ -6,12 +6,14 @@
 //   safety    every read is legal (I2); after each death the disk that the journal describes has
 //             everything that was flushed, and after a kill everything that was acknowledged while
 //             the base mirrored it (I1, I12)
+//   mirror    while the journal says that the base mirrors, it has all that was acknowledged
 //   errors    an old store that fails its writes, and only them, ends the mirror and is no guest's
 //             error
 //   liveness  with all faults healed, hydration ends, and the new store alone is the disk
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,11 +51,13 @@ class HydrationWorld final : public SimRun {
   const FaultDevice& holder(std::uint64_t offset) const;
   /// What a death must have left, and a new history that begins with it.
   void check_survivors(const char* after);
+  void check_base();
 
   std::unique_ptr<History> history_;
   std::shared_ptr<FaultDevice> local_;
   std::shared_ptr<FaultDevice> base_;
   TaskScope disturbances_;
+  std::set<std::uint64_t> apart_;  ///< sectors that the stores have not in common since a death
   bool whole_ = false;
   /// In this life the base fails every write, and nothing else fails: no guest may see an error.
   bool base_is_full_ = false;

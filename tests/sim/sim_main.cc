@@ -52,6 +52,7 @@ const std::map<std::string, PlantedBug> kBugs = {
     {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
     {"rest-keeps-copied", PlantedBug::kRestKeepsCopied},
     {"digests-of-before-fence", PlantedBug::kDigestsOfBeforeFence},
+    {"mirror-end-forgotten", PlantedBug::kMirrorEndForgotten},
     {"paused-switches", PlantedBug::kPausedSwitches},
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
     {"mirror-not-verified", PlantedBug::kMirrorNotVerified},

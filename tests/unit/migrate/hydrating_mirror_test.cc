@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of the reverse mirror under a change that only the base would have had: it is made
 // without the base, and the guest sees no error.
+#include "breakable_journal.h"
 #include "hydrating_rig.h"
 
 namespace blockmig {
@@ -129,6 +130,33 @@ TEST_F(MirrorEnds, AFrozenBaseCostsThePatienceOnce_I10) {
   EXPECT_EQ(write(5 * kChunk + 512, 4096, 9).error().code(), ErrorCode::kIo);
   EXPECT_LE(loop.now() - begun, options.patience + seconds(1));
   base->unstall();
+}
+
+TEST_F(MirrorEnds, ItsEndIsRecordedBeforeAWriteCountsWithoutIt_I1) {
+  open_with_full_base({{0, kChunk}});
+  local->preload(0, ConstBytes(content).first(kChunk));
+  ASSERT_TRUE(write(0, 4096, 9).ok());
+  const std::string disk = "vm1";
+  const auto kept = run_task(loop, journal->load_hydration(disk));
+  EXPECT_FALSE((*kept)->reverse_mirror) << "a restart would take the base for a copy of the disk";
+}
+
+TEST_F(MirrorEnds, WhereThatIsNotRecordedNothingIsWritten_I1) {
+  auto breakable = std::make_unique<BreakableJournal>(loop);
+  BreakableJournal& breaks = *breakable;
+  journal = std::move(breakable);
+  open_with_full_base({{0, 2 * kChunk}});
+  local->preload(0, ConstBytes(content).first(2 * kChunk));
+  breaks.break_down();
+  JournalBatch batch;
+  ASSERT_FALSE(run_task(loop, journal->commit(batch)).ok());
+  EXPECT_FALSE(write(0, 4096, 9).ok());
+  EXPECT_FALSE(device->mirrors_back());
+  base->plan().write_error_ppm = 0;
+  EXPECT_FALSE(write(kChunk, 4096, 8).ok()) << "later ones neither";
+  const std::vector<std::byte> bytes(4096, std::byte{7});
+  EXPECT_FALSE(device->write_now(kChunk, bytes)) << "nor on the spot";
+  expect_content(8 * kChunk, kChunk);
 }
 
 TEST_F(MirrorEnds, ANewStoreThatFailsIsAnError_I11) {
