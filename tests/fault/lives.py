@@ -125,6 +125,10 @@ class Move:
         self.server.last_job = "job-2"
         self.target = self._source
 
+    def power_goes(self):
+        """Before its medium is cut: what is answered from now on may be a lie."""
+        note_power_loss(self.log)
+
     def kill(self):
         self.server.kill()
         self.client.wait()
@@ -148,10 +152,18 @@ class Move:
         return check(self.log, self.target, power_was_lost)
 
 
+def note_power_loss(log_path):
+    """While a filesystem is being shut down it may call a sync successful that it did not do: what the writer is told
+    after this, and before its next life, is not relied upon."""
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(log, RECORD.pack(b"x", 0, 0))
+    os.close(log)
+
+
 def allowed_numbers(log_path, power_was_lost):
     """By block, what it may hold: the last write that counts, or one that began after it. After a power loss
     only what was flushed counts."""
-    allowed, unflushed = {}, {}
+    allowed, unflushed, powered = {}, {}, True
     with open(log_path, "rb") as log:
         records = log.read()
 
@@ -163,6 +175,11 @@ def allowed_numbers(log_path, power_was_lost):
             allowed.setdefault(block, {FIRST_NUMBER, 0}).add(number)
         elif kind == b"s":
             unflushed.clear()  # of a life before: it may be lost
+            powered = True
+        elif kind == b"x":
+            powered = False
+        elif not powered:
+            continue  # it may have happened, and it may be lost
         elif kind == b"f":
             for flushed, newest in unflushed.items():
                 settle(flushed, newest)

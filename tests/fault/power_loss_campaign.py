@@ -23,6 +23,7 @@ def one_round(pick, mode, losses, folder, medium):
         move.begin()
         for _ in range(losses):
             time.sleep(pick.uniform(0.0, 2.5))
+            move.power_goes()
             medium.cut()
             move.kill()
             medium.unmount()
