@@ -150,19 +150,38 @@ Result<ImageState> look_at_owned_image(const std::string& image_path) {
   return state;
 }
 
-Result<std::optional<OwnerStamp>> read_stamp(const std::string& image_path) {
-  const auto image = look_at_owned_image(image_path);
-  if (!image) return image.error();
+namespace {
+
+Result<Content> read_content_beside(const std::string& image_path) {
   const std::string path = owner_file_of(image_path);
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd && errno == ENOENT) return std::optional<OwnerStamp>();
+  if (!fd && errno == ENOENT) return Content();
   if (!fd) return cannot("cannot open " + path, errno);
   while (::flock(fd.get(), LOCK_SH) != 0) {
     if (errno != EINTR) return Error::from_errno(errno, "cannot lock " + path);
   }
-  const auto content = read_content(fd.get(), path);
+  return read_content(fd.get(), path);
+}
+
+}  // namespace
+
+Result<std::optional<OwnerStamp>> read_stamp(const std::string& image_path) {
+  const auto image = look_at_owned_image(image_path);
+  if (!image) return image.error();
+  const auto content = read_content_beside(image_path);
   if (!content) return content.error();
   return stamp_of(*content, image->identity);
+}
+
+Result<std::optional<OwnerStamp>> read_stamp_of_another(const std::string& image_path) {
+  const auto image = look_at_owned_image(image_path);
+  if (!image) return image.error();
+  const auto content = read_content_beside(image_path);
+  if (!content) return content.error();
+  if (!content->newest || content->newest->stamp.image == image->identity) {
+    return std::optional<OwnerStamp>();
+  }
+  return std::optional<OwnerStamp>(content->newest->stamp);
 }
 
 namespace {

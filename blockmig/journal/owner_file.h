@@ -31,6 +31,9 @@ Result<ImageState> look_at_owned_image(const std::string& image_path);
 /// Nothing: there is no stamp of this image. kProtocol: damaged; kPrecondition: newer; both name
 /// the file and the way out.
 Result<std::optional<OwnerStamp>> read_stamp(const std::string& image_path);
+/// Where read_stamp() finds nothing: what was said of another file of that name, if anything was.
+/// Errors as there.
+Result<std::optional<OwnerStamp>> read_stamp_of_another(const std::string& image_path);
 
 /// Given what is there, what shall be: nothing removes the file. An error changes nothing and comes
 /// back. The stamp's `image` is filled in. May be asked twice, where somebody else was quicker.

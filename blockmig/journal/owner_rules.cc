@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "blockmig/journal/owner_format.h"
+
 namespace blockmig {
 namespace {
 
@@ -65,6 +67,15 @@ Error refuse_target(const OwnerStamp& stamp, const Claimant& claimant) {
                "image " + claimant.image + " " + describe_stamp(stamp) +
                    ": name another target; or give up what is there, with " +
                    force_text(stamp, claimant));
+}
+
+/// `what` it is to the disk.
+Error refuse_replaced(const Claimant& claimant, const std::string& what) {
+  return Error(ErrorCode::kPrecondition,
+               "image " + claimant.image + " is not the file that disk '" + claimant.disk +
+                   "' had there, which " + what +
+                   ": put that one back; or, where this is a true copy of it, remove " +
+                   claimant.image + owner_format::kSuffix);
 }
 
 Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
@@ -139,7 +150,11 @@ std::string describe_stamp(const OwnerStamp& stamp) {
 }
 
 Result<ServeVerdict> judge_serve(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
-  if (!stamp) return ServeVerdict{claimant.epoch, false, false};
+  const bool others = claimant.known && claimant.partial && claimant.replaced;
+  if (!stamp && others && !claimant.force) {
+    return refuse_replaced(claimant, "has a part of it that is nowhere else");
+  }
+  if (!stamp) return ServeVerdict{claimant.epoch, false, others};
   const bool mine = is_mine(*stamp, claimant);
   if (mine && claimant.known && !claimant.force) return judge_own(*stamp, claimant);
   const std::uint64_t next = std::max(claimant.epoch, stamp->epoch + 1);
@@ -211,7 +226,14 @@ Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& clai
   return {};
 }
 
+bool is_needed(const OwnerStamp& stamp) {
+  return is_current(stamp.state) || stamp.state == StampState::kBase;
+}
+
 Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant) {
+  if (!stamp && claimant.replaced) {
+    return refuse_replaced(claimant, "it still fetches from");
+  }
   if (!stamp) return {};
   const bool needed =
       stamp->state == StampState::kBase || stamp->state == StampState::kMoving ||

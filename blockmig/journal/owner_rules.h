@@ -21,6 +21,7 @@ struct Claimant {
   std::uint64_t incarnation = 0;  ///< of the disk, by his journal: grows with every serve and job
   bool known = false;             ///< his journal says that the disk lives here
   bool partial = false;           ///< and that the rest of it is in its base
+  bool replaced = false;          ///< what he had there was another file of that name
   bool force = false;             ///< gives up what is newer, where that is his own
   bool read_only = false;
 };
@@ -52,6 +53,9 @@ Result<std::uint64_t> judge_target(const std::optional<OwnerStamp>& stamp,
 /// it.
 Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& claimant,
                     std::uint64_t size_bytes, std::int64_t modified_ns, bool resumed);
+
+/// Says that a disk lives there, or fetches from there: the disk that it names.
+bool is_needed(const OwnerStamp& stamp);
 
 /// May the disk go on fetching from it (its hydration's base), and go back into it?
 Status judge_base(const std::optional<OwnerStamp>& stamp, const Claimant& claimant);

@@ -87,11 +87,37 @@ def test_of_a_mixture(folder):
         mine.end()
 
 
+def test_of_a_replaced_part(folder):
+    """Another file in the place of the old store, or of the new one, is not taken for what the disk has there."""
+    with StateFolder(os.path.join(folder, "s4")) as mine:
+        image = daemon.make_image(os.path.join(folder, "base.img"), SIZE, holes=False)
+        target = os.path.join(folder, "new.img")
+        mine.start()
+        mine.ok("serve", "vm1", "--source", image)
+        mine.ok("migrate", "vm1", "--to", target, "--mode", "postcopy", "--bwlimit", "256KiB/s", "--detach")
+        daemon.until(lambda: mine.shown("ls", "disks")["disks"][0]["store"].endswith("new.img"), "the switchover")
+        mine.end()
+        for path in (image, target):
+            os.rename(path, path + ".away")
+            daemon.make_image(path, SIZE, seed=9)
+            mine.start()
+            refused(mine.cli("serve", "vm1"), "is not the file that disk 'vm1' had there", path)
+            mine.end()
+            os.rename(path + ".away", path)
+        mine.start()
+        assert mine.shown("ls", "disks")["disks"], mine.process.log()[-2000:]
+        mine.ok("set", "vm1", "bwlimit=0")
+        daemon.until(lambda: mine.shown("status", "vm1")["state"] == "done", "the disk to be whole")
+        mine.ok("detach", "vm1")
+        assert daemon.same(image, target)
+
+
 def main():
     with daemon.scratch() as folder:
         test_of_an_overlay(folder)
         test_of_a_whole_one(folder)
         test_of_a_mixture(folder)
+        test_of_a_replaced_part(folder)
 
 
 main()

@@ -98,7 +98,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
       from.known = true;
       from.epoch = choice.epoch;
       Result<std::unique_ptr<BlockDevice>> found = Error(ErrorCode::kNotFound, "");
-      const Status ours = co_await check_base(request.disk, rest->base_uri, choice.epoch);
+      const Status ours = co_await check_base(*rest, choice.epoch);
       if (!ours.ok()) {
         found = ours.error();
       } else if (rest->base_generation != 0) {
@@ -128,12 +128,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
   co_return opened.error();
 }
 
-Task<Status> DiskService::check_base(const std::string& disk, const std::string& base_uri,
-                                     std::uint64_t epoch) {
-  const Result<StoreUri> base = parse_store_uri(base_uri);
+Task<Status> DiskService::check_base(const HydrationRecord& rest, std::uint64_t epoch) {
+  const Result<StoreUri> base = parse_store_uri(rest.base_uri);
   if (!base) co_return base.error();
   if (owners_ == nullptr) co_return Status();
-  const Status ours = co_await owners_->check_base(disk, *base, epoch);
+  const bool at_rest = rest.base_generation != 0;
+  const Status ours = co_await owners_->check_base(rest.disk, *base, epoch, at_rest);
   co_return ours;
 }
 

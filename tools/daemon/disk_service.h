@@ -109,8 +109,7 @@ class DiskService final {
                      std::unique_ptr<BlockDevice>& source, StoreOwners::Claim& claim);
   Task<void> warn_of_mixture(const ServeRequest& request, const SourceChoice& choice);
   void give_rest_up(const std::string& disk, SourceChoice& choice);
-  Task<Status> check_base(const std::string& disk, const std::string& base_uri,
-                          std::uint64_t epoch);
+  Task<Status> check_base(const HydrationRecord& rest, std::uint64_t epoch);
   Task<void> give_back(const SourceChoice& choice, StoreOwners::Claim claim);
   Task<void> trust(const std::string& disk, const SourceChoice& choice,
                    const StoreOwners::Claim& claim);

@@ -69,8 +69,10 @@ class StoreOwners final {
   /// What the disk lived on before its journal said otherwise, if a crash has kept it from being
   /// told. `needed`: the disk still fetches from there.
   Task<void> settle_previous(const std::string& disk, const SourceChoice& now, bool needed);
-  /// The base of a disk's hydration, before it is opened. As judge_base().
-  Task<Status> check_base(const std::string& disk, const StoreUri& base, std::uint64_t epoch);
+  /// The base of a disk's hydration, before it is opened. As judge_base(); one `at_rest` has
+  /// digests that say whether it is what it was.
+  Task<Status> check_base(const std::string& disk, const StoreUri& base, std::uint64_t epoch,
+                          bool at_rest);
   Task<void> release(const std::string& disk, const std::string& store_uri);
   /// The disk is not known here any more.
   Task<void> forget(const std::string& disk, const std::string& store_uri);
@@ -116,6 +118,8 @@ class StoreOwners final {
   std::uint64_t incarnation(const std::string& disk) const;
   /// The disk's next incarnation, also after `beyond`, is in the journal.
   Task<Status> advance(const std::string& disk, std::uint64_t beyond);
+  /// There is no stamp, but one of another file of that name, which was the disk's.
+  Task<bool> is_replaced(const std::string& disk, const std::string& path) const;
   /// Judges again, and stamps. As change_stamp().
   Task<Status> take(Claimant who, const StoreUri& store, std::string rest_uri, Claim& claim);
   OwnerStamp make_stamp(StampState state, const std::string& disk, std::uint64_t epoch,

@@ -10,13 +10,30 @@ using Stamp = std::optional<OwnerStamp>;
 
 }  // namespace
 
+Task<bool> StoreOwners::is_replaced(const std::string& disk, const std::string& path) const {
+  const Result<Stamp> before =
+      co_await offload(loop_, [&path] { return read_stamp_of_another(path); });
+  const bool replaced = before.ok() && is_of(*before, id_, disk) && is_needed(**before);
+  co_return replaced;
+}
+
 Task<Status> StoreOwners::check_base(const std::string& disk, const StoreUri& base,
-                                     std::uint64_t epoch) {
+                                     std::uint64_t epoch, bool at_rest) {
   if (!has_stamps(base)) co_return Status();
   const std::string& path = base.path;
   const Result<Stamp> stamp = co_await offload(loop_, [&path] { return read_stamp(path); });
   if (!stamp) co_return is_unstampable(stamp.error()) ? Status() : Status(stamp.error());
-  const Claimant who = claimant(disk, base, epoch);
+  Claimant who = claimant(disk, base, epoch);
+  if (!stamp->has_value() && !at_rest) {
+    const bool replaced = co_await is_replaced(disk, path);
+    who.replaced = replaced;
+    if (!replaced) {
+      log_.warning("nothing says that " + path +
+                       ", which the disk still fetches from, is what it "
+                       "has left: only its size is known",
+                   {disk, "", epoch});
+    }
+  }
   const Status ours = judge_base(*stamp, who);
   if (!ours || !*stamp || (*stamp)->state != StampState::kTaking) co_return ours;
   // A way back into it that a crash cut off without a decision.

@@ -93,6 +93,10 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
   const std::string& path = store.path;
   const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
   if (!found && !is_unstampable(found.error())) co_return found.error();
+  if (found && !found->has_value() && who.partial) {
+    const bool replaced = co_await is_replaced(request.disk, path);
+    who.replaced = replaced;
+  }
   if (found) {
     const auto verdict = judge_serve(*found, who);
     if (!verdict) co_return verdict.error();

@@ -276,6 +276,19 @@ TEST(OwnerRules, OnlyTheSameMoveKeepsItsToken_I5) {
   EXPECT_EQ(*judge_target(stamp(StampState::kTarget, 6, "you"), move), 0U);
 }
 
+TEST(OwnerRules, AnotherFileInThePlaceOfAPartIsNotThePart) {
+  Claimant claimant = knowing();
+  claimant.replaced = true;
+  EXPECT_TRUE(judge_serve(std::nullopt, claimant).ok()) << "a whole disk that was restored";
+  EXPECT_THAT(judge_base(std::nullopt, claimant).error().message(), HasSubstr("fetches from"));
+  claimant.partial = true;
+  const auto refused = judge_serve(std::nullopt, claimant);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+  claimant.force = true;
+  EXPECT_TRUE(judge_serve(std::nullopt, claimant)->forced);
+}
+
 TEST(OwnerRules, BaseMustStillBeTheDisks) {
   EXPECT_TRUE(judge_base(std::nullopt, knowing()).ok());
   for (const StampState state : kAll) {

@@ -134,10 +134,27 @@ TEST_F(StoreOwnersTest, CrashAfterTheDecisionIsMadeUpFor_I7) {
     EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "base 2, current 2");
   }
   const std::string disk = "vm1";
-  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok());
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, false)).ok());
   run_task(*loop_, mine.owners.leave_base(disk, source_.text));
   EXPECT_EQ(state_of(source_), "left 2");
-  EXPECT_FALSE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok());
+  EXPECT_FALSE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, false)).ok());
+}
+
+TEST_F(StoreOwnersTest, ABaseThatWasReplacedIsNotFetchedFrom) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  run_task(*loop_, mine.owners.confirm(move(2), true));
+  std::filesystem::rename(source_.path, source_.path + ".away");
+  scratch_.image("source.img", kSize);
+  const std::string disk = "vm1";
+  const Status refused = run_task(*loop_, mine.owners.check_base(disk, source_, 2, false));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(refused.error().message(), HasSubstr("put that one back"));
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, true)).ok()) << "digests";
+  std::filesystem::remove(owner_file_of(source_.path));
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, false)).ok());
 }
 
 TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceSomebodyElseHadIt_I5) {
@@ -179,7 +196,8 @@ TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_
   EXPECT_FALSE(yours.claim(source_, 9, false).ok());
   EXPECT_TRUE(run_task(*loop_, yours.owners.is_another_ones(disk, source_)));
   EXPECT_FALSE(run_task(*loop_, mine.owners.is_another_ones(disk, source_)));
-  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2)).ok()) << "a restart";
+  EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, false)).ok())
+      << "a restart";
   EXPECT_EQ(state_of(source_), "base 2") << "it came to nothing";
   run_task(*loop_, mine.owners.announce(back));
   run_task(*loop_, mine.owners.withdraw(back));
