@@ -68,8 +68,10 @@ Task<void> overwrite(EventLoop& loop, Disk& disk, const bool& stop) {
   static const std::vector<std::byte> bytes(4096, std::byte{0x5a});
   const ConstBytes from(bytes);
   const WriteFlags flags{};
-  for (std::uint64_t i = 0; !stop; ++i) {
-    const Status status = co_await disk.write((63 - i % 64) * 65536, from, flags);
+  std::uint64_t chunk = 0;
+  while (!stop) {
+    chunk = (chunk + 63) % 64;
+    const Status status = co_await disk.write(chunk * 65536, from, flags);
     EXPECT_TRUE(status.ok());
     co_await sleep_for(loop, milliseconds(5));
   }
