@@ -195,10 +195,6 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   const Status checked =
       co_await offload(loop_, [this, size_bytes] { return check_target(plan_, size_bytes); });
   if (!checked) co_return checked.error();
-  if (plan_.owners != nullptr && !renewed_) {
-    renewed_ = true;
-    co_await plan_.owners->renew(plan_.disk, plan_.source);
-  }
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(size_bytes);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
@@ -226,7 +222,14 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   }
   if (fits.ok()) {
     Result<std::unique_ptr<BlockDevice>> fitted = fit_to_size(device, size_bytes);
-    if (fitted.ok()) co_return std::move(fitted);
+    if (fitted.ok()) {
+      // Once: a target that is opened again belongs to the same job.
+      if (plan_.owners != nullptr && !renewed_) {
+        renewed_ = true;
+        co_await plan_.owners->renew(plan_.disk, plan_.source);
+      }
+      co_return std::move(fitted);
+    }
     fits = fitted.error();
   }
   const Status closed = co_await device->close();
