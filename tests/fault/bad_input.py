@@ -50,8 +50,7 @@ class Table:
         out = set()
         for name in os.listdir(self.folder):
             path = os.path.join(self.folder, name)
-            # What says whose the image is counts the moves that were tried.
-            if os.path.isfile(path) and not name.endswith((".log", ".sock", ".blockmig-owner")):
+            if os.path.isfile(path) and not name.endswith((".log", ".sock")):
                 out.add((name, os.path.getsize(path), digest(path)))
         return out
 
