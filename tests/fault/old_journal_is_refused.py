@@ -3,7 +3,6 @@
 it has of present chunks and of a move's progress would take flushed writes back (I3, I5)."""
 import os
 import shutil
-import time
 
 import moves
 from moves import daemon
@@ -84,12 +83,12 @@ def test_of_a_move(folder):
         state.ok("serve", "vm1", "--source", image)
         state.ok("migrate", "vm1", "--to", target, "--mode", "dbt", "--bwlimit", "4MiB/s",
                  "--checkpoint-interval", "100ms", "--detach")
-        time.sleep(1)
+        daemon.until(lambda: state.shown("status", "vm1")["checkpoints"] >= 2, "checkpoints", pause=0.05)
         state.kill()
         state.copy("old")
         state.start()
         state.io(*(f"write -P {65 + at} {at}M 64k" for at in range(0, 16, 2)), "flush")
-        time.sleep(0.3)
+        daemon.until(lambda: state.shown("status", "vm1")["checkpoints"] >= 1, "a checkpoint", pause=0.05)
         state.kill()
         state.copy("new")
         state.put_back("old")

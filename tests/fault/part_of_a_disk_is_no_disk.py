@@ -4,7 +4,6 @@ by force and with a warning, and is not returned to."""
 import json
 import os
 import re
-import time
 
 import moves
 from moves import daemon
@@ -72,7 +71,7 @@ def test_of_a_mixture(folder):
         daemon.ok("qemu-io", "-f", "raw", mine.uri(), *words)
         mine.ok("settle", "vm1", "--into", os.path.dirname(image), "--bwlimit", "256KiB/s", "--detach")
         daemon.until(lambda: manifest(image)["changing"], "the image to change")
-        time.sleep(0.5)
+        daemon.until(lambda: mine.shown("status", "vm1")["bytes_copied"] > 0, "some of it to be there", pause=0.05)
         mine.kill()
         os.rename(local, local + ".lost")
         mine.start()

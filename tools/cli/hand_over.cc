@@ -19,8 +19,6 @@
 namespace blockmig {
 namespace {
 
-constexpr Duration kReleasePatience = std::chrono::seconds(10);
-constexpr Duration kReleasePoll = std::chrono::milliseconds(50);
 constexpr Duration kComplainEvery = std::chrono::seconds(10);
 
 sockaddr_un address_of(const std::string& path) {
@@ -183,7 +181,6 @@ bool ForegroundDaemon::hand_over() {
 Status ForegroundDaemon::take_back(const Handover& handover) {
   const auto until = std::chrono::steady_clock::now() + kReleasePatience;
   Status engine = start_engine();
-  // A process that was killed lets go of its files a moment after it is gone.
   while (!engine.ok() && engine.error().code() == ErrorCode::kBusy &&
          std::chrono::steady_clock::now() < until) {
     std::this_thread::sleep_for(kReleasePoll);

@@ -6,7 +6,7 @@
 // Control requests come from other threads, are posted to the loop, and are answered within
 // kControlPatience whatever the data plane does; GET /metrics within 100 ms (MetricsPage).
 //
-// Lifecycle: start(); stop() ends in order: no new control requests, migrations aborted before
+// Lifecycle: start(); stop() ends in order: no new control requests, migrations suspended before
 // their decision, clients' requests finished, disks flushed and closed. The destructor stops.
 // Thread rule: any thread; stop() once.
 #pragma once

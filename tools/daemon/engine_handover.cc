@@ -27,9 +27,6 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
   return disk;
 }
 
-constexpr Duration kReleasePatience = std::chrono::seconds(5);
-constexpr Duration kReleasePoll = std::chrono::milliseconds(50);
-
 bool is_busy(const Status& status) {
   return !status.ok() && status.error().code() == ErrorCode::kBusy;
 }
@@ -65,7 +62,6 @@ Task<Status> Engine::check_successor(Duration patience) {
 Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) {
   for (const HandoverDisk& disk : handover.state.disks) {
     Status resumed = co_await resume_disk(disk);
-    // A process that was killed lets go of its images a moment after it is gone.
     const TimePoint until = loop_.now() + kReleasePatience;
     while (which == ResumedDisks::kOpenable && is_busy(resumed) && loop_.now() < until) {
       co_await sleep_for(loop_, kReleasePoll);

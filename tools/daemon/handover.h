@@ -5,11 +5,11 @@
 //   old                                     new
 //   ◀──────── connection to the new one's socket, opened by the old one
 //   message: text, descriptors ───────────▶ opens journal and disks, goes on with the clients
-//   ◀──────── "ok", or why not ──────────── then the old one ends, or takes everything back
+//   ◀──────── "ok", or why not ──────────── then the old one ends, or takes back what opens
 //
 // The old one has closed its journal and its disks before it sends (I3); it keeps its own copies of
-// the descriptors until it has heard "ok". Thread rule: sending and receiving block, for kPatience
-// at most; not on a loop.
+// the descriptors until it has heard "ok". Thread rule: sending and receiving block, for
+// kHandoverPatience at most; not on a loop.
 #pragma once
 
 #include <string>
@@ -41,6 +41,9 @@ enum class ResumedDisks {
   kOpenable,  ///< the others are: there is nobody else to go on with their clients
 };
 
+/// A process that was killed lets go of its journal and images a moment after it is gone.
+inline constexpr Duration kReleasePatience = std::chrono::seconds(5);
+inline constexpr Duration kReleasePoll = std::chrono::milliseconds(50);
 inline constexpr Duration kHandoverPatience = std::chrono::seconds(30);
 
 /// `connection` is a unix socket.

@@ -12,12 +12,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-JobOptions options_for(Mode mode) {
-  JobOptions options;
-  options.mode = mode;
-  return options;
-}
-
 /// A guest that overwrites the disk from the end to the beginning, 4 KiB at a time.
 Task<void> overwrite(EventLoop& loop, Disk& disk, Duration think, const bool& stop,
                      Duration& longest) {

@@ -10,12 +10,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-JobOptions options_for(Mode mode) {
-  JobOptions options;
-  options.mode = mode;
-  return options;
-}
-
 class EveryMode : public testing::TestWithParam<Mode> {};
 INSTANTIATE_TEST_SUITE_P(Modes, EveryMode,
                          testing::Values(Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,

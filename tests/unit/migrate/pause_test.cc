@@ -10,12 +10,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-JobOptions options_for(Mode mode) {
-  JobOptions options;
-  options.mode = mode;
-  return options;
-}
-
 class PausedMode : public testing::TestWithParam<Mode> {};
 INSTANTIATE_TEST_SUITE_P(Modes, PausedMode,
                          testing::Values(Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror,

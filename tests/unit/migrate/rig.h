@@ -18,6 +18,12 @@
 
 namespace blockmig {
 
+inline JobOptions options_for(Mode mode) {
+  JobOptions options;
+  options.mode = mode;
+  return options;
+}
+
 class TestOpener final : public TargetOpener {
  public:
   explicit TestOpener(std::shared_ptr<FaultDevice> device, bool* discarded = nullptr)

@@ -10,6 +10,7 @@
 #include "blockmig/io/run_task.h"
 #include "tests/unit/tools/scratch.h"
 #include "tools/daemon/store_owners.h"
+#include "tools/daemon/uri_target.h"
 
 namespace blockmig {
 
@@ -47,6 +48,16 @@ struct Folder {
 
 class StoreOwnersTest : public testing::Test {
  protected:
+  /// Of a move of "vm1" from source_ to target_, to its second epoch.
+  TargetPlan plan_of(Folder& folder) const {
+    TargetPlan plan;
+    plan.target = target_;
+    plan.source = source_;
+    plan.disk = "vm1";
+    plan.owners = &folder.owners;
+    plan.epoch = 2;
+    return plan;
+  }
   void SetUp() override {
     auto loop = make_io_loop({});
     ASSERT_TRUE(loop.ok());

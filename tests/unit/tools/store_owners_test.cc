@@ -213,12 +213,7 @@ TEST_F(StoreOwnersTest, TargetThatIsSomebodysDiskIsRefusedBeforeItIsOpened) {
   Folder mine(*loop_, "here");
   Folder yours(*loop_, "there");
   ASSERT_TRUE(yours.claim(target_, 1, false).ok());
-  TargetPlan plan;
-  plan.target = target_;
-  plan.source = source_;
-  plan.disk = "vm1";
-  plan.owners = &mine.owners;
-  plan.epoch = 2;
+  TargetPlan plan = plan_of(mine);
   const Status refused = check_target(plan, kSize);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), ErrorCode::kPrecondition);
@@ -231,12 +226,7 @@ TEST_F(StoreOwnersTest, TargetThatIsSomebodysDiskIsRefusedBeforeItIsOpened) {
 
 TEST_F(StoreOwnersTest, TargetWhereTheJournalHasAnotherDiskIsRefused) {
   Folder mine(*loop_, "here");
-  TargetPlan plan;
-  plan.target = target_;
-  plan.source = source_;
-  plan.disk = "vm1";
-  plan.owners = &mine.owners;
-  plan.epoch = 2;
+  TargetPlan plan = plan_of(mine);
   const std::string link = target_.path + ".link";
   std::filesystem::create_hard_link(target_.path, link);
   plan.lives = {{"vm2", *parse_store_uri(link)}, {"vm3", *parse_store_uri("nbd://h/x")}};
