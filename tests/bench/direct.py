@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Direct I/O on a real file: fio on the file itself beside the same file through our server."""
+"""Direct I/O on a real file: fio on the file itself beside the same file through our server.
+
+A request through any server spends its time in the store and in the sockets, one after the other, and only so
+many are in flight: what null_server reaches, which only answers, bounds what is left for the store where its
+latency does not shrink with fewer requests. `in_series` is that figure: fio's time and null_server's, added.
+"""
 import json
 import os
 import statistics
@@ -34,17 +39,18 @@ def run_fio(command, seconds):
             "p99_us": side["clat_ns"]["percentile"]["99.000000"] / 1e3}
 
 
-def _pairs(plan, server, cell, arguments, pairs, seconds):
-    """Seconds are whole, as fio wants them; the order alternates."""
+def _rounds(plan, server, answering, cell, arguments, pairs, seconds):
+    """[(ours, fio, null_server)]; seconds are whole, as fio wants them; the order alternates."""
     fio = fio_command(plan.image(peers.OURS), plan.size_bytes, arguments, seconds)
     out = []
     for i in range(pairs):
         if i % 2 == 0:
             ours = serving.measure(plan, server, cell, seconds)
-            out.append((ours, run_fio(fio, seconds)))
+            theirs = run_fio(fio, seconds)
         else:
             theirs = run_fio(fio, seconds)
-            out.append((serving.measure(plan, server, cell, seconds), theirs))
+            ours = serving.measure(plan, server, cell, seconds)
+        out.append((ours, theirs, serving.measure(plan, answering, cell, seconds)))
     return out
 
 
@@ -65,25 +71,32 @@ def compare(plan, quick, names, pairs, seconds, note):
         note(f"direct: {e}")
         return {"rows": [], "commands": {}, "failures": {peers.OURS: str(e)}}
     commands = {peers.OURS: " ".join(server.command)}
+    answering = None
     try:
         server.freeze()
+        answering = peers.start(plan, "null_server")
+        answering.freeze()
         serving.measure(plan, server, all_cells.VERIFIED, 0.2)
         for cell, arguments in chosen:
             note("direct: " + cell.name)
             commands["fio, " + cell.name] = " ".join(fio_command(image, plan.size_bytes, arguments,
                                                                  seconds))
-            rows.append(row(cell, _pairs(plan, server, cell, arguments, pairs, seconds)))
+            rows.append(row(cell, _rounds(plan, server, answering, cell, arguments, pairs, seconds)))
     except serving.FAILURES as e:
         note(f"direct: {e}")
         failures["direct"] = str(e)
     finally:
         server.stop()
+        if answering:
+            answering.stop()
     return {"rows": rows, "commands": commands, "failures": failures}
 
 
-def row(cell, pairs):
-    value = verdict.ratio(pairs)
+def row(cell, rounds):
+    value = verdict.ratio([(ours, theirs) for ours, theirs, _ in rounds])
+    series = [1 / (1 / theirs["iops"] + 1 / answers["iops"]) for _, theirs, answers in rounds]
     return {"cell": cell.name, "must": cell.must, "value": value,
             "verdict": verdict.verdict(value, cell.must),
-            "ours": statistics.median(a["iops"] for a, _ in pairs),
-            "fio": statistics.median(b["iops"] for _, b in pairs)}
+            "ours": statistics.median(ours["iops"] for ours, _, _ in rounds),
+            "fio": statistics.median(theirs["iops"] for _, theirs, _ in rounds),
+            "in_series": statistics.median(series)}

@@ -74,11 +74,15 @@ def limit(data):
 
 def direct(data):
     rows = [[r["cell"], f"**{figure(r['value'])}**", figure(r["must"], "g"), r["verdict"],
-             figure(r["ours"], ",.0f"), figure(r["fio"], ",.0f")] for r in data["rows"]]
+             figure(r["ours"], ",.0f"), figure(r["fio"], ",.0f"), figure(r["in_series"], ",.0f")]
+            for r in data["rows"]]
     return ["## Direct I/O on a real file", "",
             "`fio --ioengine=io_uring --direct=1` on the file itself, and the same file through "
-            "`blockmig serve --cache direct` and NBD; medians of pairs.", "",
-            table(["work", "ours / fio", "must reach", "verdict", "ours IOPS", "fio IOPS"], rows),
+            "`blockmig serve --cache direct` and NBD; medians of pairs. The last column adds fio's time per "
+            "request to that of a server which only answers: what a server reaches whose store takes as long "
+            "as fio's and whose own work takes no time, where fewer requests at the store are not sooner done.",
+            "", table(["work", "ours / fio", "must reach", "verdict", "ours IOPS", "fio IOPS",
+                       "fio and sockets, IOPS"], rows),
             *failed(data)]
 
 

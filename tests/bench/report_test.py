@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 import cells  # noqa: E402
+import direct  # noqa: E402
 import live  # noqa: E402
 import peers  # noqa: E402
 import plots  # noqa: E402
@@ -95,6 +96,14 @@ class Targets(unittest.TestCase):
         self.assertEqual(len(cells.chosen(cells.SERVE, False, ["4 KiB random read, depth 1"])), 1)
 
 
+class Direct(unittest.TestCase):
+    def test_fio_and_the_sockets_in_series_are_told_beside_the_ratio(self):
+        rounds = [tuple({"iops": n} for n in (60, 100, 300))]
+        told = direct.row(CELL, rounds)
+        self.assertEqual(told["value"], 0.6)
+        self.assertAlmostEqual(told["in_series"], 75)
+
+
 class Counts(unittest.TestCase):
     def test_perf_and_strace_are_read(self):
         self.assertEqual(syscalls.parse_perf("# started\n\n1234,,raw_syscalls:sys_enter,99,100.00,,\n"), 1234)
@@ -114,7 +123,7 @@ def whole():
             "scale": scaling.summarise({"blockmig": {1: [1], 2: [2], 16: [10], 1000: [3]}}, "blockmig") |
             {"failures": {}},
             "direct": {"rows": [{"cell": "d", "must": 0.95, "value": 0.5, "verdict": "missed", "ours": 1,
-                                 "fio": 2}], "failures": {}},
+                                 "fio": 2, "in_series": 1.5}], "failures": {}},
             "tracking": {"cell": "t", "value": 0.98, "must": 0.99, "verdict": "missed", "cpu": 1.0},
             "memory": [{"case": "c", "bytes": 2 << 20, "flat_bytes": 1 << 20}]}
 
