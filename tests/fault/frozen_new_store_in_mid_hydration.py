@@ -2,18 +2,11 @@
 """The new store freezes in mid-hydration: what it does not have is read from the old one, and said as trouble;
 thawed, it takes what was on its way, and at the end it alone is the disk."""
 import os
-import sys
 
 import moves
 from moves import daemon
 
-try:
-    import nbd
-except ImportError:
-    if sys.executable == daemon.SYSTEM_PYTHON or not os.access(daemon.SYSTEM_PYTHON, os.X_OK):
-        daemon.skip("no Python bindings of libnbd")
-    os.execv(daemon.SYSTEM_PYTHON, [daemon.SYSTEM_PYTHON, "-B", __file__])  # Debian's are for Debian's
-
+nbd = daemon.import_nbd(__file__)
 daemon.need("qemu-nbd")
 SIZE = 16 * moves.MIB
 

@@ -6,19 +6,12 @@ import json
 import os
 import random
 import struct
-import sys
 import threading
 
 import moves  # noqa: F401  pylint: disable=unused-import  (finds the module below)
 from moves import daemon
 
-try:
-    import nbd
-except ImportError:
-    if sys.executable == daemon.SYSTEM_PYTHON or not os.access(daemon.SYSTEM_PYTHON, os.X_OK):
-        daemon.skip("no Python bindings of libnbd")
-    os.execv(daemon.SYSTEM_PYTHON, [daemon.SYSTEM_PYTHON, "-B", __file__])  # Debian's are for Debian's
-
+nbd = daemon.import_nbd(__file__)
 SECTOR = 512
 SECTORS = 16 * 2048 + 3
 WRITTEN = SECTORS * 3 // 4  # the last quarter is left to the job, so that hydration outlasts the kills on any machine

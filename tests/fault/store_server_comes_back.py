@@ -3,18 +3,11 @@
 of a hydration alike; a disk with unflushed writes fails until it is served anew (I1)."""
 import os
 import subprocess
-import sys
 
 import moves
 from moves import daemon
 
-try:
-    import nbd
-except ImportError:
-    if sys.executable == daemon.SYSTEM_PYTHON or not os.access(daemon.SYSTEM_PYTHON, os.X_OK):
-        daemon.skip("no Python bindings of libnbd")
-    os.execv(daemon.SYSTEM_PYTHON, [daemon.SYSTEM_PYTHON, "-B", __file__])  # Debian's are for Debian's
-
+nbd = daemon.import_nbd(__file__)
 SIZE = 8 * moves.MIB
 READER = "import os; h.connect_uri(os.environ['URI']); h.pread(4096, 65536)"
 

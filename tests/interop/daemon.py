@@ -8,6 +8,7 @@ Every class is a context manager; leaving it ends the process also when it hangs
 """
 import contextlib
 import http.client
+import importlib
 import json
 import os
 import shutil
@@ -32,6 +33,16 @@ def skip(reason):
     """Ends the test as skipped, visibly."""
     print("SKIPPED: " + reason)
     sys.exit(SKIPPED)
+
+
+def import_nbd(script):
+    """libnbd's Python bindings. Debian's are for Debian's Python: the script begins anew with that if need be."""
+    try:
+        return importlib.import_module("nbd")
+    except ImportError:
+        if sys.executable == SYSTEM_PYTHON or not os.access(SYSTEM_PYTHON, os.X_OK):
+            skip("no Python bindings of libnbd")
+        os.execv(SYSTEM_PYTHON, [SYSTEM_PYTHON, "-B", script])
 
 
 def need(*programs):
