@@ -9,6 +9,7 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/io/offload.h"
+#include "blockmig/io/visit.h"
 #include "blockmig/journal/directory_lock.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/journal/record_codec.h"
@@ -66,7 +67,7 @@ class RocksJournal final : public Journal {
   Status health() const override { return store_->health(); }
 
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = disk_key(disk);
     offload work(loop_, [this, &key] { return store_->get(key); });
     const auto value = co_await work;
@@ -78,7 +79,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Result<std::vector<DiskRecord>>> load_disks() override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = disk_key("");
     offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
@@ -87,7 +88,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> save_disk(const DiskRecord& record) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = disk_key(record.disk);
     const Result<std::string> value = encode_disk(record);
     if (!value) co_return value.error();
@@ -97,7 +98,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> remove_disk(const std::string& disk) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = disk_key(disk);
     offload work(loop_, [this, &key] { return store_->remove(key); });
     const Status removed = co_await work;
@@ -105,7 +106,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Result<std::vector<JobRecord>>> load_jobs() override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = job_key("");
     offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
@@ -114,7 +115,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> save_job(const JobRecord& record) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = job_key(record.id);
     const Result<std::string> value = encode_job(record);
     if (!value) co_return value.error();
@@ -124,7 +125,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> change_regions(const RegionChange& change) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const Result<EncodedChange> encoded = encode_change(change);
     if (!encoded) co_return encoded.error();
     offload work(loop_, [this, &encoded] { return store_->apply(encoded->put, encoded->remove); });
@@ -134,7 +135,7 @@ class RocksJournal final : public Journal {
 
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                           const std::string& name) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = regions_prefix(disk, name);
     offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
@@ -143,7 +144,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = regions_prefix(disk, name);
     offload work(loop_, [this, &prefix] { return remove_all(prefix); });
     const Status removed = co_await work;
@@ -151,7 +152,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = hydration_key(disk);
     offload work(loop_, [this, &key] { return store_->get(key); });
     const auto value = co_await work;
@@ -163,7 +164,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> save_hydration(const HydrationRecord& record) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = hydration_key(record.disk);
     const Result<std::string> value = encode_hydration(record);
     if (!value) co_return value.error();
@@ -173,7 +174,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> remove_hydration(const std::string& disk) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string key = hydration_key(disk);
     offload work(loop_, [this, &key] { return store_->remove(key); });
     const Status removed = co_await work;
@@ -181,7 +182,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> commit(const JournalBatch& batch) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const Result<EncodedBatch> encoded = encode_batch(batch);
     if (!encoded) co_return encoded.error();
     offload work(loop_, [this, &encoded] {
@@ -192,7 +193,7 @@ class RocksJournal final : public Journal {
   }
 
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = set_prefix(disk);
     offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
@@ -201,14 +202,14 @@ class RocksJournal final : public Journal {
   }
 
   Task<Status> distrust_sets() override {
-    const Running guard(running_);
+    const Visit running(running_);
     offload work(loop_, [this] { return remove_file(trust_path(directory_)); });
     const Status removed = co_await work;
     co_return removed;
   }
 
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
-    const Running guard(running_);
+    const Visit running(running_);
     const std::string prefix = note_key(topic, "");
     offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
@@ -224,17 +225,6 @@ class RocksJournal final : public Journal {
     for (const auto& entry : *records) keys.push_back(entry.first);
     return keys.empty() ? Status() : store_->apply({}, keys);
   }
-
-  class Running final {
-   public:
-    explicit Running(int& count) : count_(count) { ++count_; }
-    ~Running() { --count_; }
-    Running(const Running&) = delete;
-    Running& operator=(const Running&) = delete;
-
-   private:
-    int& count_;
-  };
 
   template <typename Record>
   static Result<std::vector<Record>> decode_all(const std::vector<RocksStore::Record>& records,

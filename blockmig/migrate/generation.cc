@@ -8,21 +8,9 @@
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
+#include "blockmig/io/visit.h"
 
 namespace blockmig {
-
-class Generation::Inside final {
- public:
-  explicit Inside(Generation& generation) : generation_(generation) { ++generation_.inside_; }
-  ~Inside() {
-    if (--generation_.inside_ == 0) generation_.changed_.pulse();
-  }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
-
- private:
-  Generation& generation_;
-};
 
 Generation::Generation(EventLoop& loop, SyncState& sync, BlockDevice& store,
                        const JobOptions& options, std::unique_ptr<DirtyBitmap> pending)
@@ -136,7 +124,7 @@ Task<void> Generation::preserve(ByteRange range) {
 
 Task<Status> Generation::write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
                                WriteFlags flags, MirrorVisit& /*visit*/) {
-  const Inside inside(*this);
+  const Visit inside(inside_, changed_);
   const ByteRange range{offset, from.size()};
   sync_.dirty->mark(offset, range.length);
   if (!range.empty() && !planted(PlantedBug::kOldContentNotKept)) co_await preserve(range);
@@ -148,7 +136,7 @@ Task<Status> Generation::write(BlockDevice& store, std::uint64_t offset, ConstBy
 Task<Status> Generation::write_zeroes(BlockDevice& store, std::uint64_t offset,
                                       std::uint64_t length, ZeroFlags flags,
                                       MirrorVisit& /*visit*/) {
-  const Inside inside(*this);
+  const Visit inside(inside_, changed_);
   const ByteRange range{offset, length};
   sync_.dirty->mark(offset, length);
   if (!range.empty()) co_await preserve(range);
@@ -159,7 +147,7 @@ Task<Status> Generation::write_zeroes(BlockDevice& store, std::uint64_t offset,
 
 Task<Status> Generation::trim(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
                               WriteFlags flags) {
-  const Inside inside(*this);
+  const Visit inside(inside_, changed_);
   const ByteRange range{offset, length};
   sync_.dirty->mark(offset, length);
   if (!range.empty()) co_await preserve(range);
@@ -169,7 +157,7 @@ Task<Status> Generation::trim(BlockDevice& store, std::uint64_t offset, std::uin
 }
 
 Task<Status> Generation::flush(BlockDevice& store) {
-  const Inside inside(*this);
+  const Visit inside(inside_, changed_);
   const Status status = co_await store.flush();
   co_return status;
 }

@@ -80,7 +80,6 @@ class Generation final : public WriteMirror, public CopySource {
   void copied(const std::vector<std::uint32_t>& chunks) override;
 
  private:
-  class Inside;
   struct Kept {
     explicit Kept(std::uint64_t size) : content(size) {}
     Buffer content;

@@ -7,6 +7,7 @@
 
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
+#include "blockmig/io/visit.h"
 #include "blockmig/migrate/hydrating_device.h"
 
 namespace blockmig {
@@ -20,11 +21,10 @@ constexpr Duration kLongestDelay = std::chrono::seconds(1);
 Task<void> HydratingDevice::settle_base() {
   if (!base_only_unflushed_ || planted(PlantedBug::kBaseNotFlushed)) co_return;
   const std::uint64_t base_only = base_only_count_;
-  ++inside_;
+  const Visit inside(inside_);
   auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kFlush);
   core_.base->submit(op);
   const bool flushed = co_await wait_for_base(op, true);
-  --inside_;
   if (flushed && base_only == base_only_count_) base_only_unflushed_ = false;
 }
 

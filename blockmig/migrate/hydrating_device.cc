@@ -7,6 +7,8 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
+#include "blockmig/disk/disk.h"
+#include "blockmig/io/visit.h"
 
 namespace blockmig {
 namespace {
@@ -16,17 +18,6 @@ constexpr std::size_t kMaxRunsPerRead = 1024;
 constexpr Duration kAskAgain = std::chrono::milliseconds(100);
 
 }  // namespace
-
-class HydratingDevice::Inside final {
- public:
-  explicit Inside(HydratingDevice& device) : device_(device) { ++device_.inside_; }
-  ~Inside() { --device_.inside_; }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
-
- private:
-  HydratingDevice& device_;
-};
 
 HydratingDevice::HydratingDevice(Parts parts, const HydrationOptions& options)
     : core_(parts.loop, std::move(parts.local), std::move(parts.map), options),
@@ -48,7 +39,7 @@ void HydratingDevice::attach_base(std::unique_ptr<BlockDevice> base) {
 }
 
 Task<Status> HydratingDevice::read(std::uint64_t offset, MutableBytes into) {
-  const Inside inside(*this);
+  const Visit inside(inside_);
   const ByteRange range{offset, into.size()};
   if (!core_.options.keep_reads && !core_.map->all_present(range)) {
     const Status through = co_await read_through(range, into);
@@ -155,7 +146,7 @@ Task<Status> HydratingDevice::trim(std::uint64_t offset, std::uint64_t length, W
 }
 
 Task<Status> HydratingDevice::flush() {
-  const Inside inside(*this);
+  const Visit inside(inside_);
   if ((reverse_ || base_only_unflushed_) && !planted(PlantedBug::kBaseNotFlushed)) {
     const Status both = co_await flush_both();
     if (!both.ok()) co_return both;
@@ -185,7 +176,7 @@ Task<Status> HydratingDevice::flush_both() {
 
 Task<Result<std::vector<Extent>>> HydratingDevice::extents(std::uint64_t offset,
                                                            std::uint64_t length) {
-  const Inside inside(*this);
+  const Visit inside(inside_);
   const auto runs = core_.map->runs({offset, length}, kMaxRunsPerRead);
   if (runs.empty() || !runs.front().dirty) {
     const std::uint64_t here = runs.empty() ? length : runs.front().range.length;

@@ -110,7 +110,6 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   std::unique_ptr<BlockDevice> release_local();
 
  private:
-  class Inside;
   /// One change: of data, or of zeros where `content` is null.
   struct Change {
     ByteRange range;

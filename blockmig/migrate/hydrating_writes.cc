@@ -6,12 +6,13 @@
 #include <utility>
 
 #include "blockmig/base/planted.h"
+#include "blockmig/io/visit.h"
 #include "blockmig/migrate/hydrating_device.h"
 
 namespace blockmig {
 
 Task<Status> HydratingDevice::change(Change change) {
-  ++inside_;
+  const Visit inside(inside_);
   Status status;
   if (change.range.empty() || (local_alone() && core_.map->all_present(change.range))) {
     status = co_await apply_local(change, change.range, true);
@@ -20,7 +21,6 @@ Task<Status> HydratingDevice::change(Change change) {
   }
   // What the base lacks is acknowledged when a restart would not take it for a copy any more (I1).
   if (status.ok() && !reverse_) status = co_await keeper_.record_mirror_end();
-  --inside_;
   co_return status;
 }
 

@@ -8,6 +8,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/io/cancel.h"
+#include "blockmig/io/visit.h"
 
 namespace blockmig {
 namespace {
@@ -22,19 +23,6 @@ struct Mirror::Pair {
   Pair(ChunkLedger& ledger, ByteRange range) : guard(std::in_place, ledger, range) {}
   std::optional<RangeGuard> guard;
   std::shared_ptr<TargetOp> op;
-};
-
-class Mirror::Inside final {
- public:
-  explicit Inside(Mirror& mirror) : mirror_(mirror) { ++mirror_.inside_; }
-  ~Inside() {
-    if (--mirror_.inside_ == 0) mirror_.left_.pulse();
-  }
-  Inside(const Inside&) = delete;
-  Inside& operator=(const Inside&) = delete;
-
- private:
-  Mirror& mirror_;
 };
 
 Mirror::Mirror(EventLoop& loop, Replica& replica, SyncState& sync, const JobOptions& options)
@@ -146,7 +134,7 @@ Task<void> Mirror::await_target(std::shared_ptr<Pair> pair, TimePoint arrived) {
 
 Task<Status> Mirror::write(BlockDevice& store, std::uint64_t offset, ConstBytes from,
                            WriteFlags flags, MirrorVisit& visit) {
-  const Inside inside(*this);
+  const Visit inside(inside_, left_);
   const ByteRange range{offset, from.size()};
   if (range.empty()) {
     const Status nothing = co_await store.write(offset, from, flags);
@@ -168,7 +156,7 @@ Task<Status> Mirror::write(BlockDevice& store, std::uint64_t offset, ConstBytes 
 
 Task<Status> Mirror::write_zeroes(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
                                   ZeroFlags flags, MirrorVisit& visit) {
-  const Inside inside(*this);
+  const Visit inside(inside_, left_);
   const ByteRange range{offset, length};
   if (range.empty() || planted(PlantedBug::kZeroesNotMirrored)) {
     const Status status = co_await store.write_zeroes(offset, length, flags);
@@ -192,7 +180,7 @@ Task<Status> Mirror::write_zeroes(BlockDevice& store, std::uint64_t offset, std:
 
 Task<Status> Mirror::trim(BlockDevice& store, std::uint64_t offset, std::uint64_t length,
                           WriteFlags flags) {
-  const Inside inside(*this);
+  const Visit inside(inside_, left_);
   sync_.dirty->mark(offset, length);
   const Status status = co_await store.trim(offset, length, flags);
   if (!planted(PlantedBug::kZeroesNotMirrored)) sync_.dirty->mark(offset, length);
@@ -205,7 +193,7 @@ void Mirror::let_out(MirrorVisit& visit, TimePoint arrived) {
 }
 
 Task<Status> Mirror::flush(BlockDevice& store) {
-  const Inside inside(*this);
+  const Visit inside(inside_, left_);
   if (target_gone()) {
     const Status status = co_await store.flush();
     co_return status;

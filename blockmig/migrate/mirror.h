@@ -100,7 +100,6 @@ class Mirror final : public WriteMirror {
 
  private:
   struct Pair;
-  class Inside;
   class Turn;
   struct Clocks {
     TimePoint arrived;
