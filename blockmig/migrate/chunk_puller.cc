@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/digest.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/migrate/copy_plan.h"
@@ -14,8 +15,6 @@ namespace {
 
 constexpr std::size_t kMaxRunsPerWant = 256;
 constexpr unsigned kRoundsBeforeClaim = 3;
-constexpr Duration kRetryStep = std::chrono::milliseconds(20);
-constexpr Duration kRetryMax = std::chrono::seconds(1);
 
 std::size_t index_of(PullKind kind) { return static_cast<std::size_t>(kind); }
 
@@ -107,7 +106,7 @@ Task<void> ChunkPuller::run(std::shared_ptr<Pull> pull) {
 Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
   const TimePoint deadline = core_.loop.now() + core_.options.patience;
   auto content = std::make_shared<Buffer>(pull.range.length);
-  Duration pause = kRetryStep;
+  unsigned failures = 0;
   for (unsigned round = 0;;) {
     // Writes that had begun before this pull was known have ended once the range was ours; those
     // that come later say so.
@@ -119,9 +118,8 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
     if (!status.ok()) {
       hold.release();
       if (core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
-      const TimePoint next = std::min(deadline, core_.loop.now() + pause);
+      const TimePoint next = std::min(deadline, core_.loop.now() + kStoreBackOff.after(failures++));
       co_await core_.stop.wait_until(next);
-      pause = std::min<Duration>(2 * pause, kRetryMax);
       continue;
     }
     if (round < kRoundsBeforeClaim) hold = co_await core_.order.lock(pull.range);
@@ -154,13 +152,12 @@ Task<Status> ChunkPuller::fill(ByteRange range, TimePoint deadline) {
 
 Task<Status> ChunkPuller::read_patiently(ByteRange range, std::shared_ptr<Buffer> into,
                                          TimePoint deadline) {
-  Duration pause = kRetryStep;
+  unsigned failures = 0;
   for (;;) {
     const Status status = co_await read_base(range, into, deadline);
     if (status.ok() || core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
-    const TimePoint next = std::min(deadline, core_.loop.now() + pause);
+    const TimePoint next = std::min(deadline, core_.loop.now() + kStoreBackOff.after(failures++));
     co_await core_.stop.wait_until(next);
-    pause = std::min<Duration>(2 * pause, kRetryMax);
   }
 }
 

@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a HydratingDevice keeps its base: a connection that was lost is made anew where nothing that
 // matters can have been lost with it.
-#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/io/visit.h"
 #include "blockmig/migrate/hydrating_device.h"
 
 namespace blockmig {
-namespace {
-
-constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
-constexpr Duration kLongestDelay = std::chrono::seconds(1);
-
-}  // namespace
 
 Task<void> HydratingDevice::settle_base() {
   if (!base_only_unflushed_ || planted(PlantedBug::kBaseNotFlushed)) co_return;
@@ -64,9 +58,8 @@ void HydratingDevice::mend_base() {
 }
 
 Task<void> HydratingDevice::mend() {
-  Duration pause = kFirstDelay;
-  while (!core_.stop.is_set() && may_mend()) {
-    const TimePoint next = core_.loop.now() + pause;
+  for (unsigned failures = 0; !core_.stop.is_set() && may_mend(); ++failures) {
+    const TimePoint next = core_.loop.now() + kStoreBackOff.after(failures);
     const bool idle = co_await core_.base->idle_until(next);
     if (core_.stop.is_set()) break;
     if (idle && core_.base->in_flight() == 0 && base_only_inside_ == 0 && may_mend()) {
@@ -75,7 +68,6 @@ Task<void> HydratingDevice::mend() {
       core_.stats.last_error = revived.error().message();
     }
     co_await core_.stop.wait_until(next);
-    pause = std::min(2 * pause, kLongestDelay);
   }
   mending_ = false;
   core_.changed.pulse();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
@@ -15,7 +16,7 @@ namespace {
 /// What is pulled again after a crash at most, besides the pulls in flight.
 constexpr std::uint64_t kSaveEveryBytes = 64 * kMiB;
 constexpr Duration kLookAgain = std::chrono::milliseconds(100);
-constexpr Duration kBackOffMax = std::chrono::seconds(1);
+constexpr BackOff kSaveBackOff{kLookAgain, std::chrono::seconds(1)};
 /// Passes over what was written meanwhile that left more than half of it.
 constexpr unsigned kIdlePasses = 3;
 /// Fences at the end, and what they may take for what was written last.
@@ -33,9 +34,7 @@ void hold_up(Migration& migration, const Error& error) { migration.status.error 
 
 /// Something that must work before the end is tried again, less and less often.
 Task<void> wait_to_retry(Migration& migration, unsigned& failures) {
-  const Duration wait =
-      std::min<Duration>(kLookAgain * (1u << std::min(failures++, 4u)), kBackOffMax);
-  const TimePoint until = migration.loop.now() + wait;
+  const TimePoint until = migration.loop.now() + kSaveBackOff.after(failures++);
   co_await migration.interrupt.wait_until(until);
 }
 

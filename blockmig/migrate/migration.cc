@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/target_trouble.h"
 
@@ -11,8 +12,6 @@ namespace blockmig {
 namespace {
 
 constexpr unsigned kSourceAttempts = 5;
-constexpr Duration kBackOffStep = std::chrono::milliseconds(20);
-constexpr Duration kBackOffMax = std::chrono::seconds(1);
 
 /// Worth another try at once; everything else either lasts or was asked for.
 bool is_transient(const Error& error) { return error.code() == ErrorCode::kIo; }
@@ -176,9 +175,7 @@ void throttle_guest(Migration& migration) {
 }
 
 Task<void> back_off(Migration& migration, unsigned attempt) {
-  const Duration wait =
-      std::min<Duration>(kBackOffStep * (1u << std::min(attempt, 10u)), kBackOffMax);
-  const TimePoint until = migration.loop.now() + wait;
+  const TimePoint until = migration.loop.now() + kStoreBackOff.after(attempt);
   co_await migration.cancel.event().wait_until(until);
 }
 

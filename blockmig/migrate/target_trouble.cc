@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/target_trouble.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/prepare.h"
@@ -12,9 +12,8 @@
 namespace blockmig {
 namespace {
 
-constexpr Duration kFirstDelay = std::chrono::milliseconds(20);
-constexpr Duration kLongestDelay = std::chrono::seconds(1);
-constexpr Duration kLongestDelayPaused = std::chrono::seconds(10);
+/// While the job is paused by the target.
+constexpr BackOff kPausedBackOff{kStoreBackOff.first, std::chrono::seconds(10)};
 /// Trouble that comes back sooner than this is the same trouble.
 constexpr Duration kQuiet = std::chrono::seconds(5);
 
@@ -24,7 +23,7 @@ Error cancellation() { return Error(ErrorCode::kCancelled, "the job was aborted"
 /// flush, and then a chunk that has to be copied anyway.
 Task<Status> try_target(Migration& migration) {
   Replica& replica = *migration.replica;
-  const TimePoint soon = migration.loop.now() + kFirstDelay;
+  const TimePoint soon = migration.loop.now() + kStoreBackOff.first;
   const bool idle = co_await replica.idle_until(soon);
   if (!idle) {
     co_return Error(ErrorCode::kTimedOut, "target " + replica.info().name +
@@ -149,8 +148,7 @@ TroubleStep next_step(OnTargetError action, ErrorCode code, Duration lasted, Dur
 }
 
 Duration retry_delay(unsigned failures, bool paused) {
-  const Duration longest = paused ? kLongestDelayPaused : kLongestDelay;
-  return std::min<Duration>(kFirstDelay * (1u << std::min(failures, 10u)), longest);
+  return (paused ? kPausedBackOff : kStoreBackOff).after(failures);
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> reach_target(Migration& migration,
