@@ -26,8 +26,6 @@ constexpr std::uint64_t kMaxStatusBytes = 16 * BlockDevice::kMaxExtents;
 /// request.
 constexpr std::size_t kUnsentPauseBytes = 2 * 1024 * 1024;
 constexpr Duration kUnsentPause = std::chrono::milliseconds(5);
-/// What is never seen in part (I2).
-constexpr std::uint64_t kSectorBytes = 512;
 
 }  // namespace
 
