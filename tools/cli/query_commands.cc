@@ -78,7 +78,7 @@ ExitCode watch_overview(const CommandLine& command, ControlHandler& daemon) {
 }
 
 /// A line of JSON per change, until the job has ended.
-ExitCode watch_as_lines(const CommandLine& command, ControlHandler& daemon, JobStatus job) {
+ExitCode watch_as_lines(ControlHandler& daemon, JobStatus job) {
   StopSignals signals;
   std::string last;
   for (;;) {
@@ -93,11 +93,10 @@ ExitCode watch_as_lines(const CommandLine& command, ControlHandler& daemon, JobS
     if (!seen) return report(seen.error());
     job = *seen;
   }
-  (void)command;
 }
 
 ExitCode watch_job(const CommandLine& command, ControlHandler& daemon, const JobStatus& job) {
-  if (command.format == OutputFormat::kJsonLines) return watch_as_lines(command, daemon, job);
+  if (command.format == OutputFormat::kJsonLines) return watch_as_lines(daemon, job);
   StopSignals signals;
   ProgressDisplay display(Terminal::of_stderr());
   const Result<WaitResult> waited = wait_for_job(daemon, job, Duration::zero(), signals, display);
