@@ -85,7 +85,6 @@ void DirtyBitmap::mark_all() {
 
 void DirtyBitmap::clear_all() {
   catch_up();
-  ++epoch_;
   filter_.clear_range(0, chunk_count());
   state_->log.clear();
   state_->set.clear();
@@ -94,7 +93,6 @@ void DirtyBitmap::clear_all() {
 void DirtyBitmap::clear(std::uint64_t offset, std::uint64_t length) {
   BM_CHECK(fits(offset, length, size_bytes_));
   catch_up();
-  ++epoch_;
   const std::uint64_t first = div_up(offset, granularity_bytes());
   const std::uint64_t end =
       offset + length == size_bytes_ ? chunk_count() : (offset + length) >> shift_;

@@ -15,7 +15,6 @@
 // lease. Leases may overlap in time; a chunk is in at most one of them unless it was marked in
 // between.
 //
-// epoch() counts the leases and clears, so that a user of a snapshot can tell whether it is stale.
 // Thread rule: one thread at a time, const functions included. A lease that holds chunks must not
 // outlive its bitmap (checked). Offsets and lengths must lie within the disk (checked).
 #pragma once
@@ -79,7 +78,6 @@ class DirtyBitmap final {
   std::uint64_t chunk_count() const { return filter_.chunk_count(); }
   /// `chunk` < chunk_count(), as everywhere here.
   ByteRange chunk_range(std::uint64_t chunk) const;
-  std::uint64_t epoch() const { return epoch_; }
 
   /// Marks every chunk that [offset, offset+length) touches. A few nanoseconds when already dirty.
   void mark(std::uint64_t offset, std::uint64_t length) {
@@ -156,8 +154,7 @@ class DirtyBitmap final {
   void fold() const;
 
   const std::uint64_t size_bytes_;
-  const unsigned shift_;  ///< log2 of the granularity
-  std::uint64_t epoch_ = 0;
+  const unsigned shift_;          ///< log2 of the granularity
   DirtyFilter filter_;            ///< exact; what every question but lease and encode is asked
   std::unique_ptr<State> state_;  ///< Roaring and the log
   PendingMarks* pending_ = nullptr;

@@ -73,7 +73,6 @@ void DirtyLease::acknowledge_all() {
 std::size_t DirtyLease::unacknowledged() const { return state_ ? state_->unacknowledged : 0; }
 
 DirtyLease DirtyBitmap::take(std::vector<std::uint32_t> chunks) {
-  ++epoch_;
   if (chunks.empty()) return {};
   for (std::size_t i = 0; i < chunks.size();) {
     const std::uint64_t first = chunks[i];

@@ -96,8 +96,6 @@ class Handshake final {
   /// Why a client that is gone now was not served; none where it left in order (ABORT, or the end
   /// of the stream between two options after the first one) and no refusal was its last answer.
   std::optional<NbdHandshakeFailure> failure() const;
-  /// True if feed() has something to do without new input.
-  bool has_more() const { return state_ == State::kListing; }
   ConstBytes output() const { return output_; }
   void clear_output() { output_.clear(); }
   Carried carried() const {

@@ -49,9 +49,8 @@ class DiskLane final : public BlockDevice {
   /// The disk is not the lane's to close.
   Task<Status> close() override;
 
-  /// The disk's loop, and a scope on it for whatever else its connections ask of the disk.
+  /// The disk's loop.
   EventLoop& home() { return home_; }
-  TaskScope& calls() { return calls_; }
   EventLoop& own() { return own_; }
   /// Of what was served here; the rest is in the disk's.
   const RequestStats& stats() const { return stats_; }

@@ -79,15 +79,6 @@ double HeatMap::heat(std::uint64_t offset, TimePoint now) const {
   return heat < kColdBelow ? 0 : static_cast<double>(heat);
 }
 
-double HeatMap::hottest_of(ByteRange range, TimePoint now) const {
-  double hottest = 0;
-  for (std::uint64_t at = align_down(range.offset, region_bytes_); at < range.end();
-       at += region_bytes_) {
-    hottest = std::max(hottest, heat(at, now));
-  }
-  return hottest;
-}
-
 template <typename Visit>
 void HeatMap::visit_hot(TimePoint now, Visit visit) const {
   const std::uint32_t tick = tick_of(now);
@@ -102,19 +93,6 @@ void HeatMap::visit_hot(TimePoint now, Visit visit) const {
                    static_cast<double>(heat)});
     }
   }
-}
-
-std::vector<HeatMap::Region> HeatMap::hottest(std::size_t count, TimePoint now) const {
-  std::vector<Region> found;
-  visit_hot(now, [&](const Region& region) { found.push_back(region); });
-  const auto hotter = [](const Region& a, const Region& b) {
-    return a.heat != b.heat ? a.heat > b.heat : a.range.offset < b.range.offset;
-  };
-  const std::size_t kept = std::min(count, found.size());
-  std::partial_sort(found.begin(), found.begin() + static_cast<std::ptrdiff_t>(kept), found.end(),
-                    hotter);
-  found.resize(kept);
-  return found;
 }
 
 std::vector<HeatMap::Region> HeatMap::at_least(double threshold, TimePoint now) const {

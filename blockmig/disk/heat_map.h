@@ -48,12 +48,7 @@ class HeatMap final {
   };
   /// Of the region that `offset` lies in.
   double heat(std::uint64_t offset, TimePoint now) const;
-  /// Of the hottest region within the range.
-  double hottest_of(ByteRange range, TimePoint now) const;
-  /// The `count` hottest regions, hottest first; fewer if fewer have any heat. Costs a walk over
-  /// all.
-  std::vector<Region> hottest(std::size_t count, TimePoint now) const;
-  /// Regions of at least `threshold`, ascending by offset; `threshold` > 0.
+  /// Regions of at least `threshold`, ascending by offset; `threshold` > 0. Costs a walk over all.
   std::vector<Region> at_least(double threshold, TimePoint now) const;
 
   struct Summary {

@@ -19,11 +19,6 @@ void Semaphore::release(std::uint64_t units) {
   admit_waiters();
 }
 
-void Semaphore::set_capacity(std::uint64_t capacity) {
-  capacity_ = capacity;
-  admit_waiters();
-}
-
 void Semaphore::admit_waiters() {
   while (first_ != nullptr && try_take(first_->units_)) {
     AcquireAwaiter& waiter = *first_;

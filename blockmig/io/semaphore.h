@@ -39,8 +39,6 @@ class Semaphore final {
   AcquireAwaiter acquire(std::uint64_t units) { return AcquireAwaiter(*this, units); }
   void release(std::uint64_t units);
 
-  /// May be called at any time; shrinking takes effect as units come back.
-  void set_capacity(std::uint64_t capacity);
   std::uint64_t capacity() const { return capacity_; }
   std::uint64_t in_use() const { return in_use_; }
   bool has_waiters() const { return first_ != nullptr; }
@@ -54,7 +52,7 @@ class Semaphore final {
   void admit_waiters();
 
   EventLoop& loop_;
-  std::uint64_t capacity_;
+  const std::uint64_t capacity_;
   std::uint64_t in_use_ = 0;
   AcquireAwaiter* first_ = nullptr;
   AcquireAwaiter* last_ = nullptr;

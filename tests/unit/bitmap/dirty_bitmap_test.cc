@@ -112,21 +112,6 @@ TEST(DirtyBitmap, MarkAfterClearIsNotLostInTheLog) {
   EXPECT_EQ(lease.chunks(), (std::vector<std::uint32_t>{1}));
 }
 
-TEST(DirtyBitmap, EpochCountsLeasesAndClears) {
-  const auto bitmap = make(kMiB);
-  const std::uint64_t start = bitmap->epoch();
-  bitmap->mark_all();
-  EXPECT_EQ(bitmap->epoch(), start);
-  bitmap->clear(0, 65536);
-  EXPECT_EQ(bitmap->epoch(), start + 1);
-  { const DirtyLease lease = bitmap->lease(0, 1); }
-  EXPECT_EQ(bitmap->epoch(), start + 2);
-  { const DirtyLease lease = bitmap->lease_chunks({3}); }
-  EXPECT_EQ(bitmap->epoch(), start + 3);
-  bitmap->clear_all();
-  EXPECT_EQ(bitmap->epoch(), start + 4);
-}
-
 TEST(DirtyBitmap, RunsCoverTheRangeWithoutGaps) {
   const auto bitmap = make(65536 * 4 + 10);
   bitmap->mark(65536, 65536 * 2);

@@ -143,23 +143,6 @@ TEST_F(EventTest, SemaphoreAdmitsARequestLargerThanItsCapacityAlone) {
   EXPECT_EQ(order, std::vector<int>({1, 2, 3}));
 }
 
-TEST_F(EventTest, SemaphoreCapacityCanGrowAndShrink) {
-  Semaphore semaphore(loop_, 1);
-  Event leave(loop_);
-  std::vector<int> order;
-  for (int name = 1; name <= 4; ++name) scope_.spawn(use(semaphore, 1, name, order, leave));
-  EXPECT_EQ(order.size(), 1u);
-  semaphore.set_capacity(3);
-  loop_.run();
-  EXPECT_EQ(order.size(), 3u);
-  semaphore.set_capacity(2);
-  EXPECT_EQ(semaphore.in_use(), 3u);
-  leave.set();
-  loop_.run();
-  EXPECT_EQ(order.size(), 4u);
-  EXPECT_EQ(semaphore.in_use(), 0u);
-}
-
 TEST_F(EventTest, CancelSourceCallsBackOnceAndLateRegistrationsAtOnce) {
   CancelSource source(loop_);
   int before = 0;
