@@ -7,7 +7,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -20,21 +19,13 @@
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/sim_loop.h"
 #include "blockmig/journal/journal.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 
 class JournalFolder : public ::testing::Test {
  protected:
   using Path = std::filesystem::path;
-
-  void SetUp() override {
-    // In memory where that exists: thousands of opens, each with its fsyncs.
-    const bool shm = std::filesystem::is_directory("/dev/shm");
-    std::string name = std::string(shm ? "/dev/shm" : "/tmp") + "/blockmig-journal-XXXXXX";
-    ASSERT_NE(::mkdtemp(name.data()), nullptr);
-    root_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(root_); }
 
   std::string folder(const std::string& name = "j") const { return (root_ / name).string(); }
 
@@ -158,7 +149,9 @@ class JournalFolder : public ::testing::Test {
     file << content;
   }
 
-  Path root_;
+  /// In memory where that exists: thousands of opens, each with its fsyncs.
+  const TemporaryFolder folder_{std::filesystem::is_directory("/dev/shm") ? "/dev/shm" : "/tmp"};
+  const Path root_ = folder_.path();
   Random random_{1};
   SimLoop loop_{random_};
 };

@@ -15,6 +15,7 @@
 #include "blockmig/base/endian.h"
 #include "blockmig/journal/owner_file.h"
 #include "blockmig/journal/owner_format.h"
+#include "tests/unit/shared/temporary_folder.h"
 
 namespace blockmig {
 namespace {
@@ -119,13 +120,7 @@ TEST(OwnerStamp, BlankIsNoStampAndATooLongUriIsSaid) {
 
 class OwnerFile : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = std::filesystem::temp_directory_path().string() + "/bm-XXXXXX";
-    folder_ = mkdtemp(pattern.data());
-    image_ = folder_ + "/vm1.img";
-    make_image();
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  OwnerFile() { make_image(); }
 
   void make_image() const { std::ofstream(image_) << std::string(5000, 'x'); }
   Result<std::optional<OwnerStamp>> put(const OwnerStamp& stamp) const {
@@ -146,8 +141,8 @@ class OwnerFile : public testing::Test {
     ::close(fd);
   }
 
-  std::string folder_;
-  std::string image_;
+  const TemporaryFolder folder_;
+  const std::string image_ = folder_ / "vm1.img";
 };
 
 TEST_F(OwnerFile, IsReadAsItWasWrittenAndRemovedOnDemand) {
@@ -196,7 +191,7 @@ TEST_F(OwnerFile, FileThatACrashLeftBlankSaysNothing) {
 
 TEST_F(OwnerFile, IsAboutThisFileOnlyNotAboutItsName) {
   ASSERT_TRUE(put(stamp(1)).ok());
-  std::filesystem::rename(image_, folder_ + "/kept.img");
+  std::filesystem::rename(image_, folder_ / "kept.img");
   make_image();
   EXPECT_FALSE(read_stamp(image_)->has_value());
   ASSERT_TRUE(put(stamp(9)).ok());
@@ -204,10 +199,10 @@ TEST_F(OwnerFile, IsAboutThisFileOnlyNotAboutItsName) {
 }
 
 TEST_F(OwnerFile, ALinkLeadsToTheImagesOwn) {
-  std::filesystem::create_symlink(image_, folder_ + "/link");
+  std::filesystem::create_symlink(image_, folder_ / "link");
   ASSERT_TRUE(put(stamp(3)).ok());
-  EXPECT_EQ((*read_stamp(folder_ + "/link"))->epoch, 3U);
-  EXPECT_FALSE(std::filesystem::exists(folder_ + "/link" + format::kSuffix));
+  EXPECT_EQ((*read_stamp(folder_ / "link"))->epoch, 3U);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "link" + format::kSuffix));
 }
 
 TEST_F(OwnerFile, RefusedChangeChangesNothingAndLeavesNoFile) {
@@ -223,7 +218,7 @@ TEST_F(OwnerFile, RefusedChangeChangesNothingAndLeavesNoFile) {
 
 TEST_F(OwnerFile, WhatIsNoRegularFileHasNone) {
   EXPECT_EQ(read_stamp("/dev/null").error().code(), ErrorCode::kNotSupported);
-  EXPECT_EQ(read_stamp(folder_ + "/none").error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(read_stamp(folder_ / "none").error().code(), ErrorCode::kNotFound);
 }
 
 }  // namespace

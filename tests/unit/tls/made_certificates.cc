@@ -64,20 +64,9 @@ gnutls_x509_crt_t new_certificate(gnutls_x509_privkey_t key, const std::string& 
 
 }  // namespace
 
-ScratchFolder::ScratchFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "bm-tls-XXXXXX").string();
-  if (::mkdtemp(name.data()) == nullptr) std::abort();
-  path_ = name;
-}
-
-ScratchFolder::~ScratchFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
 std::string ScratchFolder::write(const std::string& name, const std::string& content,
                                  unsigned mode) {
-  const std::string path = path_ + "/" + name;
+  const std::string path = folder_ / name;
   std::filesystem::create_directories(std::filesystem::path(path).parent_path());
   write_file(path, content, mode);
   return path;

@@ -8,22 +8,19 @@
 #include <string>
 #include <vector>
 
+#include "tests/unit/shared/temporary_folder.h"
+
 namespace blockmig {
 
-/// A temporary folder, removed at the end.
+/// A temporary folder whose files have the modes that the tests need.
 class ScratchFolder final {
  public:
-  ScratchFolder();
-  ~ScratchFolder();
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return folder_.path(); }
   /// Writes a file with the given mode; returns its path.
   std::string write(const std::string& name, const std::string& content, unsigned mode = 0600);
 
  private:
-  std::string path_;
+  TemporaryFolder folder_;
 };
 
 /// What a certificate shall say.

@@ -3,35 +3,24 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "tests/unit/shared/temporary_folder.h"
+
 namespace blockmig {
 
 class Scratch final {
  public:
-  Scratch() {
-    std::string pattern = std::filesystem::temp_directory_path().string() + "/bm-XXXXXX";
-    path_ = mkdtemp(pattern.data());
-  }
-  ~Scratch() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return folder_.path(); }
+  std::string operator/(const std::string& name) const { return folder_ / name; }
 
   /// A file of `bytes` bytes: a pattern by offset, with a hole in the middle third.
   std::string image(const std::string& name, std::uint64_t bytes, char seed = 'a') const {
-    const std::string file = path_ + "/" + name;
+    const std::string file = folder_ / name;
     std::ofstream out(file, std::ios::binary);
     std::string data(bytes / 3, seed);
     for (std::size_t i = 0; i < data.size(); ++i)
@@ -43,7 +32,7 @@ class Scratch final {
   }
 
  private:
-  std::string path_;
+  TemporaryFolder folder_;
 };
 
 inline std::string read_file(const std::string& path) {
