@@ -9,10 +9,10 @@
 
 namespace blockmig {
 
-Task<Result<std::vector<StoreUse>>> DiskService::lives_of_others(const std::string& disk) {
+Task<Result<std::vector<DiskLife>>> DiskService::lives_of_others(const std::string& disk) {
   const auto records = co_await journal_.load_disks();
   if (!records) co_return records.error();
-  std::vector<StoreUse> lives;
+  std::vector<DiskLife> lives;
   for (const DiskRecord& record : *records) {
     if (record.disk == disk || disks_.get(record.disk).ok()) continue;
     Result<StoreUri> store = parse_store_uri(record.store_uri);

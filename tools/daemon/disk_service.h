@@ -87,7 +87,7 @@ class DiskService final {
   std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without;
   /// `user` is the disk's name. Without `disk`, which stays until the task has finished.
-  Task<Result<std::vector<StoreUse>>> lives_of_others(const std::string& disk);
+  Task<Result<std::vector<DiskLife>>> lives_of_others(const std::string& disk);
 
  private:
   Task<Result<SourceChoice>> choose(const ServeRequest& request);

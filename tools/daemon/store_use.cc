@@ -61,17 +61,17 @@ Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
   return {};
 }
 
-Status check_not_anothers(const StoreUri& wanted, const std::vector<StoreUse>& lives) {
+Status check_not_anothers(const StoreUri& wanted, const std::vector<DiskLife>& lives) {
   struct stat facts {};
   const bool is_file = wanted.kind == StoreUri::Kind::kFile;
   if (is_file && stat(wanted.path.c_str(), &facts) != 0) return {};
-  for (const StoreUse& life : lives) {
+  for (const DiskLife& life : lives) {
     if (!stores_overlap(wanted, life.uri)) continue;
     return Error(ErrorCode::kPrecondition,
-                 wanted.text + " is where disk '" + life.user +
+                 wanted.text + " is where disk '" + life.disk +
                      "' lives by the journal, though it is not served now: name another target; "
                      "or let that disk go, with 'blockmig detach " +
-                     life.user + " --forget'");
+                     life.disk + " --forget'");
   }
   return {};
 }

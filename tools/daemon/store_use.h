@@ -15,6 +15,12 @@ struct StoreUse {
   StoreUri uri;
 };
 
+/// Where a disk's content is by the journal, served or not.
+struct DiskLife {
+  std::string disk;
+  StoreUri uri;
+};
+
 /// True if both name one file (device and inode, through links), or one export of one server.
 /// Blocks (stat): call it off the loop.
 bool same_store(const StoreUri& a, const StoreUri& b);
@@ -28,7 +34,7 @@ Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
 
 /// kPrecondition naming the disk if `wanted` is, or overlaps, where a disk lives by the journal:
 /// what is there is its only copy, though nothing runs. A file that is missing is nobody's. Blocks.
-Status check_not_anothers(const StoreUri& wanted, const std::vector<StoreUse>& lives);
+Status check_not_anothers(const StoreUri& wanted, const std::vector<DiskLife>& lives);
 
 /// True if the NBD URI leads to one of the addresses (SocketAddress::to_string()) that we listen on
 /// ourselves. Blocks.

@@ -31,7 +31,7 @@ struct TargetPlan {
   CacheMode cache = CacheMode::kBuffered;
   std::uint32_t disk_min_io_bytes = 1;     ///< what the disk's clients were promised
   std::vector<StoreUse> uses;              ///< by others, in this daemon
-  std::vector<StoreUse> lives;             ///< other disks' by the journal that are not served
+  std::vector<DiskLife> lives;             ///< other disks' by the journal that are not served
   std::vector<std::string> own_addresses;  ///< where this daemon listens
   StoreOwners* owners = nullptr;           ///< null: nothing is stamped
   std::uint64_t epoch = 0;                 ///< of the disk, once it is at the target
