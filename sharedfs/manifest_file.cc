@@ -7,12 +7,11 @@
 
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <filesystem>
 #include <vector>
 
 #include "blockmig/base/endian.h"
+#include "blockmig/io/durable_file.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/unique_fd.h"
 #include "sharedfs/manifest_format.h"
@@ -23,27 +22,6 @@ namespace {
 constexpr std::int64_t kNanosecondsPerSecond = 1'000'000'000;
 /// Whoever may read the image may check it.
 constexpr mode_t kManifestMode = 0644;
-
-std::string folder_of(const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  return folder.empty() ? "." : folder;
-}
-
-Status write_file(const std::string& path, ConstBytes bytes) {
-  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kManifestMode));
-  if (!fd) return Error::from_errno(errno, "cannot create " + path);
-  const auto written = write_fully(fd.get(), bytes, 0, false);
-  if (!written) return written.error().with_context("writing " + path);
-  if (*written != bytes.size()) return Error(ErrorCode::kNoSpace, "writing " + path + ": no space");
-  if (fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + path);
-  return {};
-}
-
-Status sync_folder(const std::string& folder) {
-  const UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
-  return {};
-}
 
 std::string staged_path(const std::string& image_path) {
   return manifest_path(image_path) + ".new";
@@ -109,17 +87,14 @@ Result<ManifestHeader> load_manifest_header(const std::string& image_path) {
 }
 
 Status stage_manifest(const std::string& image_path, const Manifest& manifest) {
-  const Status staged = write_file(staged_path(image_path), encode_manifest(manifest));
+  const Status staged =
+      write_durably(staged_path(image_path), encode_manifest(manifest), kManifestMode);
   if (!staged) discard_staged(image_path);
   return staged;
 }
 
 Status publish_staged(const std::string& image_path) {
-  const std::string path = manifest_path(image_path);
-  if (std::rename(staged_path(image_path).c_str(), path.c_str()) != 0) {
-    return Error::from_errno(errno, "cannot replace " + path);
-  }
-  return sync_folder(folder_of(path));
+  return put_in_place(staged_path(image_path), manifest_path(image_path));
 }
 
 void discard_staged(const std::string& image_path) { unlink(staged_path(image_path).c_str()); }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/io/durable_file.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/unique_fd.h"
 #include "blockmig/journal/owner_format.h"
@@ -34,14 +35,6 @@ Error cannot(const std::string& what, int os_errno) {
   const bool forbidden = os_errno == EACCES || os_errno == EPERM || os_errno == EROFS;
   const Error error = Error::from_errno(os_errno, what);
   return forbidden ? Error(ErrorCode::kReadOnly, error.message(), os_errno) : error;
-}
-
-Status sync_folder_of(const std::string& path) {
-  const std::filesystem::path parent = std::filesystem::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
-  return {};
 }
 
 /// What the two slots hold.

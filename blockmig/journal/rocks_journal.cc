@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,6 +7,7 @@
 #include <system_error>
 
 #include "blockmig/base/check.h"
+#include "blockmig/io/durable_file.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/visit.h"
 #include "blockmig/journal/directory_lock.h"
@@ -22,14 +22,9 @@ namespace {
 
 namespace format = record_format;
 
-/// fsync of a file or a folder.
-Status sync_path(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  const int result = fd < 0 ? -1 : ::fsync(fd);
-  const int sync_errno = errno;
-  if (fd >= 0) ::close(fd);
-  if (result != 0) return Error::from_errno(sync_errno, "journal: cannot sync " + path);
-  return {};
+/// Of the journal's own files beside RocksDB's.
+Status in_journal(const Status& status) {
+  return status.ok() ? status : Status(status.error().with_context("journal"));
 }
 
 /// While it is there, the described region sets hold what was recorded. It is removed, which needs
@@ -40,16 +35,13 @@ Status remove_file(const std::string& path) {
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
     return Error::from_errno(errno, "journal: cannot remove " + path);
   }
-  return sync_path(std::filesystem::path(path).parent_path().string());
+  return in_journal(sync_folder_of(path));
 }
 
 /// An empty file, on stable storage.
-Status create_marker(const std::string& directory, const std::string& path) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return Error::from_errno(errno, "journal: cannot create " + path);
-  ::close(fd);
-  if (const Status synced = sync_path(path); !synced) return synced;
-  return sync_path(directory);
+Status create_marker(const std::string& path) {
+  const Status written = write_durably(path, {}, 0600);
+  return in_journal(written.ok() ? sync_folder_of(path) : written);
 }
 
 /// Every call runs off the loop; the store makes them serial.
@@ -258,7 +250,7 @@ Status create_folders(const std::filesystem::path& folder) {
   std::filesystem::permissions(folder, std::filesystem::perms::owner_all, failed);
   if (failed)
     return Error::from_errno(failed.value(), "journal: cannot protect " + folder.string());
-  return sync_path(parent.empty() ? "." : parent.string());
+  return in_journal(sync_folder_of(folder.string()));
 }
 
 /// Beside RocksDB's files, from the first successful start on. With it, a RocksDB without records
@@ -284,7 +276,7 @@ Status check_trust(RocksStore& store, const std::string& directory) {
     const Status removed = store.apply(batch->puts, batch->removed_keys, batch->removed_prefixes);
     if (!removed) return removed;
   }
-  return create_marker(directory, trust_path(directory));
+  return create_marker(trust_path(directory));
 }
 
 /// Writes the schema of a new journal. In a table, so that a journal without its log is recognised
@@ -341,7 +333,7 @@ Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::
   }
   if (const Status trusted = check_trust(**store, directory); !trusted) return trusted.error();
   if (!initialised) {
-    const Status marked = create_marker(directory, marker_path(directory));
+    const Status marked = create_marker(marker_path(directory));
     if (!marked) return marked.error();
   }
   return std::unique_ptr<Journal>(

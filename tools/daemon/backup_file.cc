@@ -7,11 +7,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
-#include <filesystem>
 #include <span>
 
 #include "blockmig/base/uri.h"
+#include "blockmig/io/durable_file.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/image_identity.h"
@@ -22,25 +21,6 @@ namespace {
 constexpr std::size_t kMaxRecordBytes = 64 * 1024;
 /// Whoever may read the copy may know what it is.
 constexpr mode_t kRecordMode = 0644;
-
-Status sync_folder_of(const std::string& path) {
-  std::string folder = std::filesystem::path(path).parent_path().string();
-  if (folder.empty()) folder = ".";
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
-  return {};
-}
-
-Status write_file(const std::string& path, const std::string& text) {
-  const UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kRecordMode));
-  if (!fd) return Error::from_errno(errno, "cannot create " + path);
-  const auto bytes = std::as_bytes(std::span(text.data(), text.size()));
-  const auto written = write_fully(fd.get(), bytes, 0, false);
-  if (!written) return written.error().with_context("writing " + path);
-  if (*written != text.size()) return Error(ErrorCode::kNoSpace, "writing " + path + ": no space");
-  if (::fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + path);
-  return {};
-}
 
 std::string names_of(const std::vector<BackupRecord::Bitmap>& bitmaps) {
   std::string names;
@@ -90,16 +70,8 @@ Result<BackupRecord> load_backup_record(const std::string& image_path) {
 
 Status save_backup_record(const std::string& image_path, const BackupRecord& record) {
   const std::string path = backup_record_path(image_path);
-  const std::string staged = path + ".new";
-  Status saved = write_file(staged, to_json(record) + "\n");
-  if (saved.ok() && ::rename(staged.c_str(), path.c_str()) != 0) {
-    saved = Error::from_errno(errno, "cannot replace " + path);
-  }
-  if (!saved.ok()) {
-    ::unlink(staged.c_str());
-    return saved;
-  }
-  return sync_folder_of(path);
+  const std::string text = to_json(record) + "\n";
+  return replace_file(path, std::as_bytes(std::span(text)), kRecordMode);
 }
 
 Status remove_backup_record(const std::string& image_path) {

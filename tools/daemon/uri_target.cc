@@ -15,6 +15,7 @@
 #include "blockmig/block/image_lock.h"
 #include "blockmig/block/nbd_device.h"
 #include "blockmig/block/reconnecting_device.h"
+#include "blockmig/io/durable_file.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
 #include "tools/daemon/backup_file.h"
@@ -30,13 +31,8 @@ namespace {
 /// st_blocks counts in these (stat(3type)), whatever the filesystem's block size is.
 constexpr std::uint64_t kStatBlockBytes = 512;
 
-std::string folder_of(const std::string& path) {
-  const std::string folder = std::filesystem::path(path).parent_path().string();
-  return folder.empty() ? "/" : folder;
-}
-
 Status check_folder(const std::string& path) {
-  const std::string folder = folder_of(path);
+  const std::string folder = parent_folder(path);
   struct stat facts {};
   if (stat(folder.c_str(), &facts) != 0) {
     return Error(ErrorCode::kNotFound,
@@ -101,12 +97,6 @@ Status check_file_target(const TargetPlan& plan, std::uint64_t size_bytes) {
                                                ": remove it, or name another file");
   }
   return check_space(plan, &facts);
-}
-
-Status sync_folder(const std::string& folder) {
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || fsync(fd.get()) != 0) return Error::from_errno(errno, "cannot sync " + folder);
-  return {};
 }
 
 /// Nobody needs what the target holds, by the stamp beside it.
@@ -281,7 +271,7 @@ Task<Status> UriTarget::remember_created() {
   const Status looked = co_await offload(loop_, [&path, &facts]() -> Status {
     if (stat(path.c_str(), &facts) != 0) return Error::from_errno(errno, "cannot look at " + path);
     // The switchover will rest on this name being there after a power loss (I1).
-    return sync_folder(folder_of(path));
+    return sync_folder_of(path);
   });
   if (facts.st_ino != 0) {
     created_ = true;

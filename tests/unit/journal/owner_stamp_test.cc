@@ -16,6 +16,7 @@
 #include "blockmig/journal/owner_file.h"
 #include "blockmig/journal/owner_format.h"
 #include "tests/unit/shared/temporary_folder.h"
+#include "tests/unit/shared/unsyncable_folders.h"
 
 namespace blockmig {
 namespace {
@@ -214,6 +215,17 @@ TEST_F(OwnerFile, RefusedChangeChangesNothingAndLeavesNoFile) {
   ASSERT_TRUE(put(stamp(3)).ok());
   EXPECT_FALSE(change_stamp(image_, refuse).ok());
   EXPECT_EQ((*read_stamp(image_))->epoch, 3U);
+}
+
+TEST_F(OwnerFile, WorksWhereFoldersCannotBeSynced) {
+  const UnsyncableFolders unsyncable;
+  const auto written = put(stamp(3));
+  EXPECT_TRUE(written.ok()) << written.error().message();
+  EXPECT_GT(unsyncable.refused, 0);
+  const auto removed =
+      change_stamp(image_, [](const auto&) { return std::optional<OwnerStamp>(); });
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  EXPECT_GT(unsyncable.refused, 1);
 }
 
 TEST_F(OwnerFile, WhatIsNoRegularFileHasNone) {

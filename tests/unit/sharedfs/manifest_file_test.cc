@@ -10,6 +10,7 @@
 #include <fstream>
 
 #include "tests/unit/shared/temporary_folder.h"
+#include "tests/unit/shared/unsyncable_folders.h"
 
 namespace blockmig {
 namespace {
@@ -58,6 +59,13 @@ TEST_F(ManifestFile, WhatCannotBeReplacedStays) {
   next.generation = 5;
   EXPECT_FALSE(save_manifest(image, next).ok());
   EXPECT_EQ(load_manifest(image)->generation, 1u);
+}
+
+TEST_F(ManifestFile, IsSavedWhereFoldersCannotBeSynced) {
+  const UnsyncableFolders unsyncable;
+  const Status saved = save_manifest(image, fresh());
+  EXPECT_TRUE(saved.ok()) << saved.error().message();
+  EXPECT_GT(unsyncable.refused, 0);
 }
 
 TEST_F(ManifestFile, MissingAndForeignFilesAreToldApart) {
