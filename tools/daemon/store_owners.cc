@@ -106,27 +106,37 @@ Task<void> StoreOwners::change_quietly(const StoreUri& store, const std::string&
   }
 }
 
-Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
-                                        bool needed) {
-  const Result<StoreUri> previous = parse_store_uri(now.previous_uri);
-  if (!previous || !has_stamps(*previous)) co_return;
-  const std::string& path = previous->path;
+Task<void> StoreOwners::change_if(const std::string& store_uri, const std::string& disk,
+                                  Condition applies, Change change) {
+  const Result<StoreUri> store = parse_store_uri(store_uri);
+  if (!store || !has_stamps(*store)) co_return;
+  const std::string& path = store->path;
+  const auto is_due = [this, &disk, &applies](const Stamp& stamp) {
+    return is_of(stamp, id_, disk) && applies(*stamp);
+  };
   // Looked at first: mostly nothing is to be done, and then nothing shall be locked or made.
   const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
-  const auto behind = [this, &disk, &now](const Stamp& stamp) {
-    return is_of(stamp, id_, disk) && stamp->epoch < now.epoch &&
-           (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving);
+  if (!found || !is_due(*found)) co_return;
+  StampChange due = [&path, &is_due, &change](const Stamp& stamp) -> Result<Stamp> {
+    return is_due(stamp) ? change(*stamp, path) : stamp;
   };
-  if (!found || !behind(*found)) co_return;
-  StampChange settle = [this, &disk, &now, &path, needed, &behind](const Stamp& stamp) {
-    if (!behind(stamp)) return Result<Stamp>(stamp);
+  co_await change_quietly(*store, disk, std::move(due));
+}
+
+Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
+                                        bool needed) {
+  Condition behind = [&now](const OwnerStamp& stamp) {
+    return stamp.epoch < now.epoch &&
+           (stamp.state == StampState::kCurrent || stamp.state == StampState::kMoving);
+  };
+  Change settle = [this, &disk, &now, needed](const OwnerStamp& stamp, const std::string& path) {
     const StampState state = needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, disk, now.epoch, now.uri);
-    left.rest_uri = stamp->rest_uri;
+    left.rest_uri = stamp.rest_uri;
     note_left(left, path);
-    return Result<Stamp>(std::move(left));
+    return Stamp(std::move(left));
   };
-  co_await change_quietly(*previous, disk, std::move(settle));
+  co_await change_if(now.previous_uri, disk, std::move(behind), std::move(settle));
 }
 
 Task<void> StoreOwners::release(const std::string& disk, const std::string& store_uri) {
@@ -267,36 +277,22 @@ Task<void> StoreOwners::drop_target(const Move& move) {
 }
 
 Task<void> StoreOwners::forget_target(const std::string& disk, const std::string& target_uri) {
-  const Result<StoreUri> target = parse_store_uri(target_uri);
-  if (!target || !has_stamps(*target)) co_return;
-  const std::string& path = target->path;
-  // Looked at first: where there is none, none shall be made.
-  const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
-  const auto unfinished = [this, &disk](const Stamp& stamp) {
-    return is_of(stamp, id_, disk) &&
-           (stamp->state == StampState::kTarget || stamp->state == StampState::kTaking);
+  Condition unfinished = [](const OwnerStamp& stamp) {
+    return stamp.state == StampState::kTarget || stamp.state == StampState::kTaking;
   };
-  if (!found || !unfinished(*found)) co_return;
-  StampChange forget = [&unfinished](const Stamp& stamp) -> Result<Stamp> {
-    return unfinished(stamp) ? Stamp() : stamp;
-  };
-  co_await change_quietly(*target, disk, std::move(forget));
+  Change forget = [](const OwnerStamp&, const std::string&) { return Stamp(); };
+  co_await change_if(target_uri, disk, std::move(unfinished), std::move(forget));
 }
 
 Task<void> StoreOwners::leave_base(const std::string& disk, const std::string& base_uri) {
-  const Result<StoreUri> base = parse_store_uri(base_uri);
-  if (!base || !has_stamps(*base)) co_return;
-  const std::string& path = base->path;
-  const Result<Stamp> found = co_await offload(loop_, [&path] { return read_stamp(path); });
-  if (!found || !is_of(*found, id_, disk)) co_return;  // nothing shall be locked or made
-  StampChange leave = [this, &disk, &path](const Stamp& stamp) -> Result<Stamp> {
-    if (!is_of(stamp, id_, disk) || stamp->state != StampState::kBase) return stamp;
-    OwnerStamp left = *stamp;
+  Condition fetched_from = [](const OwnerStamp& stamp) { return stamp.state == StampState::kBase; };
+  Change leave = [](const OwnerStamp& stamp, const std::string& path) {
+    OwnerStamp left = stamp;
     left.state = StampState::kLeft;
     note_left(left, path);
     return Stamp(std::move(left));
   };
-  co_await change_quietly(*base, disk, std::move(leave));
+  co_await change_if(base_uri, disk, std::move(fetched_from), std::move(leave));
 }
 
 std::string StoreOwners::describe(const std::string& store_uri) const {

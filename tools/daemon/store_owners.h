@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -131,6 +132,13 @@ class StoreOwners final {
   static bool is_unstampable(const Error& error);
   static bool is_of(const std::optional<OwnerStamp>& stamp, const std::string& owner,
                     const std::string& disk);
+  using Condition = std::function<bool(const OwnerStamp& stamp)>;
+  using Change =
+      std::function<std::optional<OwnerStamp>(const OwnerStamp& stamp, const std::string& path)>;
+  /// What the change makes of the store's stamp takes its place, where it is the disk's and the
+  /// condition holds. Trouble is logged.
+  Task<void> change_if(const std::string& store_uri, const std::string& disk, Condition applies,
+                       Change change);
   /// A change that nothing waits for: trouble is logged.
   Task<void> change_quietly(const StoreUri& store, const std::string& disk, StampChange change);
   Task<Result<std::optional<OwnerStamp>>> change(const StoreUri& store, StampChange change);
