@@ -4,6 +4,7 @@
 #include <future>
 #include <utility>
 
+#include "blockmig/base/units.h"
 #include "tools/control/json.h"
 #include "tools/control/state_dir.h"
 #include "tools/daemon/engine.h"
@@ -29,21 +30,11 @@ Task<void> open_engine(Engine* engine, std::promise<Status>* opened) {
   opened->set_value(status);
 }
 
-Task<void> park_engine(Engine* engine, Duration patience, Stragglers stragglers,
-                       std::promise<Result<Handover>>* parked) {
-  Result<Handover> handover = co_await engine->park(patience, stragglers);
-  parked->set_value(std::move(handover));
-}
-
-Task<void> check_engine(Engine* engine, Duration patience, std::promise<Status>* checked) {
-  const Status status = co_await engine->check_successor(patience);
-  checked->set_value(status);
-}
-
-Task<void> resume_engine(Engine* engine, const Handover* handover, ResumedDisks which,
-                         std::promise<Status>* resumed) {
-  const Status status = co_await engine->resume_disks(*handover, which);
-  resumed->set_value(status);
+/// What waits for the result is on another thread.
+template <typename T>
+Task<void> deliver(Task<T> work, std::shared_ptr<std::promise<T>> result) {
+  T value = co_await work;
+  result->set_value(std::move(value));
 }
 
 Task<void> close_engine(IoLoop* loop, Engine* engine, Status* closed) {
@@ -133,10 +124,10 @@ ControlResponse Daemon::handle(const ControlRequest& request) {
   loop_->post([engine, call] { engine->requests().spawn(carry_out(engine, call)); });
   call.reset();
   if (response.wait_for(kControlPatience) != std::future_status::ready) {
-    ControlResponse late = error_response(
-        Error(ErrorCode::kTimedOut, "the daemon is still busy with " + request.method + " " +
-                                        request.path +
-                                        " after 5 s: it goes on; look at 'blockmig status'"));
+    ControlResponse late = error_response(Error(
+        ErrorCode::kTimedOut, "the daemon is still busy with " + request.method + " " +
+                                  request.path + " after " + format_duration(kControlPatience) +
+                                  ": it goes on; look at 'blockmig status'"));
     late.status = 503;
     return late;
   }
@@ -148,48 +139,46 @@ ControlResponse Daemon::handle(const ControlRequest& request) {
   }
 }
 
+template <typename T>
+T Daemon::ask_on_loop(std::function<T(Engine&)> ask) {
+  auto answer = std::make_shared<std::promise<T>>();
+  std::future<T> result = answer->get_future();
+  loop_->post(
+      [engine = engine_, ask = std::move(ask), answer] { answer->set_value(ask(*engine)); });
+  return result.get();
+}
+
+template <typename T>
+T Daemon::await_on_loop(std::function<Task<T>(Engine&)> begin) {
+  auto answer = std::make_shared<std::promise<T>>();
+  std::future<T> result = answer->get_future();
+  loop_->post([engine = engine_, begin = std::move(begin), answer] {
+    auto work = begin(*engine);
+    engine->requests().spawn(deliver<T>(std::move(work), answer));
+  });
+  return result.get();
+}
+
 Status Daemon::open_inherited() {
-  auto opened = std::make_shared<std::promise<Status>>();
-  std::future<Status> status = opened->get_future();
-  Engine* engine = engine_;
-  loop_->post([engine, opened] { opened->set_value(engine->open_inherited()); });
-  return status.get();
+  return ask_on_loop<Status>([](Engine& engine) { return engine.open_inherited(); });
 }
 
 Result<Handover> Daemon::park(Duration patience, Stragglers stragglers) {
-  std::promise<Result<Handover>> parked;
-  std::future<Result<Handover>> result = parked.get_future();
-  loop_->post([engine = engine_, patience, stragglers, &parked] {
-    engine->requests().spawn(park_engine(engine, patience, stragglers, &parked));
-  });
-  return result.get();
+  return await_on_loop<Result<Handover>>(
+      [=](Engine& engine) { return engine.park(patience, stragglers); });
 }
 
 Status Daemon::check_successor(Duration patience) {
-  std::promise<Status> checked;
-  std::future<Status> result = checked.get_future();
-  loop_->post([engine = engine_, patience, &checked] {
-    engine->requests().spawn(check_engine(engine, patience, &checked));
-  });
-  return result.get();
+  return await_on_loop<Status>([=](Engine& engine) { return engine.check_successor(patience); });
 }
 
 Status Daemon::resume_disks(const Handover& handover, ResumedDisks which) {
-  std::promise<Status> resumed;
-  std::future<Status> result = resumed.get_future();
-  loop_->post([engine = engine_, &handover, which, &resumed] {
-    engine->requests().spawn(resume_engine(engine, &handover, which, &resumed));
-  });
-  return result.get();
+  return await_on_loop<Status>(
+      [&](Engine& engine) { return engine.resume_disks(handover, which); });
 }
 
 Status Daemon::resume_clients(const Handover& handover) {
-  std::promise<Status> resumed;
-  std::future<Status> result = resumed.get_future();
-  loop_->post([engine = engine_, &handover, &resumed] {
-    resumed.set_value(engine->resume_clients(handover));
-  });
-  return result.get();
+  return ask_on_loop<Status>([&](Engine& engine) { return engine.resume_clients(handover); });
 }
 
 Status Daemon::stop() {

@@ -102,6 +102,11 @@ class Daemon final : public ControlHandler {
   Daemon() = default;
   void run(const DaemonOptions& options, Log& log, std::function<void()> on_stop_request,
            Startup& startup);
+  /// What is done on the loop, and what it says; blocks.
+  template <typename T>
+  T ask_on_loop(std::function<T(Engine&)> ask);
+  template <typename T>
+  T await_on_loop(std::function<Task<T>(Engine&)> begin);
 
   std::thread thread_;
   std::atomic<bool> stopping_ = false;
