@@ -84,39 +84,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
     const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice> source) {
   if (choice.hydration.empty()) co_return std::move(source);
   std::unique_ptr<BlockDevice> base;
-  Result<std::unique_ptr<HydratingDevice>> opened = Error(ErrorCode::kNotFound, "");
-  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
-  if (!record) {
-    opened = record.error();
-  } else {
-    const Result<HydrationRecord> rest = co_await load_rest(journal_, **record);
-    if (!rest) {
-      opened = rest.error();
-    } else {
-      SourceChoice from;
-      from.uri = rest->base_uri;
-      from.known = true;
-      from.epoch = choice.epoch;
-      Result<std::unique_ptr<BlockDevice>> found = Error(ErrorCode::kNotFound, "");
-      const Status ours = co_await check_base(*rest, choice.epoch);
-      if (!ours.ok()) {
-        found = ours.error();
-      } else if (rest->base_generation != 0) {
-        found = co_await open_at_rest(loop_, *rest);
-      } else {
-        found = co_await open_source(request, from);
-      }
-      if (!found) {
-        opened = found.error().with_context("disk '" + request.disk + "' is not whole at " +
-                                            choice.uri + " yet, and the rest is not to be had");
-      } else {
-        base = *std::move(found);
-        const JobOptions options = options_of(*rest);
-        opened = co_await open_hydrating(loop_, journal_, **record, *rest, source, base, options);
-      }
-    }
-  }
-  if (opened.ok()) co_return std::unique_ptr<BlockDevice>(*std::move(opened));
+  auto opened = co_await open_layer(request, choice, source, base);
+  if (opened.ok()) co_return std::move(opened);
   if (source) {
     const Status closed = co_await source->close();
     static_cast<void>(closed);  // nothing was written to it
@@ -126,6 +95,43 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
     static_cast<void>(closed);
   }
   co_return opened.error();
+}
+
+/// Takes both stores; what is left in `source` and `base` after an error is the caller's to close.
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_layer(
+    const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice>& source,
+    std::unique_ptr<BlockDevice>& base) {
+  const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
+  if (!record) co_return record.error();
+  const Result<HydrationRecord> rest = co_await load_rest(journal_, **record);
+  if (!rest) co_return rest.error();
+  Result<std::unique_ptr<BlockDevice>> found = co_await open_base(request, choice, *rest);
+  if (!found) {
+    co_return found.error().with_context("disk '" + request.disk + "' is not whole at " +
+                                         choice.uri + " yet, and the rest is not to be had");
+  }
+  base = *std::move(found);
+  const JobOptions options = options_of(*rest);
+  auto layer = co_await open_hydrating(loop_, journal_, **record, *rest, source, base, options);
+  if (!layer) co_return layer.error();
+  co_return std::unique_ptr<BlockDevice>(*std::move(layer));
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_base(const ServeRequest& request,
+                                                                  const SourceChoice& choice,
+                                                                  const HydrationRecord& rest) {
+  const Status ours = co_await check_base(rest, choice.epoch);
+  if (!ours.ok()) co_return ours.error();
+  if (rest.base_generation != 0) {
+    Result<std::unique_ptr<BlockDevice>> at_rest = co_await open_at_rest(loop_, rest);
+    co_return std::move(at_rest);
+  }
+  SourceChoice from;
+  from.uri = rest.base_uri;
+  from.known = true;
+  from.epoch = choice.epoch;
+  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(request, from);
+  co_return std::move(source);
 }
 
 Task<Status> DiskService::check_base(const HydrationRecord& rest, std::uint64_t epoch) {

@@ -103,6 +103,13 @@ class DiskService final {
   Task<Result<std::unique_ptr<BlockDevice>>> open_rest(const ServeRequest& request,
                                                        const SourceChoice& choice,
                                                        std::unique_ptr<BlockDevice> source);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_layer(const ServeRequest& request,
+                                                        const SourceChoice& choice,
+                                                        std::unique_ptr<BlockDevice>& source,
+                                                        std::unique_ptr<BlockDevice>& base);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_base(const ServeRequest& request,
+                                                       const SourceChoice& choice,
+                                                       const HydrationRecord& rest);
   /// Makes the opened source ours, at the epoch that the disk is to have; closes it if it is not to
   /// be had. After an error of what follows: give_back().
   Task<Status> claim(const ServeRequest& request, SourceChoice& choice,
