@@ -131,6 +131,13 @@ Status check_owner(const TargetPlan& plan) {
 }
 
 /// The inode and when it was made: another file of that name has another.
+/// What went wrong first, and the end of the device that came of it.
+Error besides(const Error& error, const Status& closed) {
+  if (closed) return error;
+  return Error(error.code(), error.message() + "; and " + closed.error().message(),
+               error.os_errno());
+}
+
 std::string identity_of(const std::string& path) {
   struct statx facts {};
   if (statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &facts) != 0) return "unknown";
@@ -223,9 +230,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
     fits = fitted.error();
   }
   const Status closed = co_await device->close();
-  if (!closed) co_return closed.error().with_context(fits.error().message());
   co_await discard();
-  co_return fits.error();
+  co_return besides(fits.error(), closed);
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_store(std::uint64_t size_bytes) {
@@ -262,7 +268,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_file(std::uint64_t si
   std::unique_ptr<BlockDevice> device = *std::move(opened);
   const Status closed = co_await device->close();
   co_await discard();
-  co_return closed.ok() ? remembered.error() : closed.error();
+  co_return besides(remembered.error(), closed);
 }
 
 Task<Status> UriTarget::remember_created() {
