@@ -138,8 +138,7 @@ bool Disk::read_now(std::uint64_t offset, MutableBytes into) {
   const TimePoint begun = loop_.now();
   if (!store_->read_now(offset, into)) return false;
   read_.record(offset, into.size(), begun);
-  stats_.begin(DiskOp::kRead);
-  stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), into.size());
+  stats_.done_now(DiskOp::kRead, loop_.now() - begun, into.size());
   return true;
 }
 
@@ -152,9 +151,7 @@ bool Disk::write_now(std::uint64_t offset, ConstBytes from) {
   const TrackedWrite marks(tracking_, offset, from.size(), false);
   if (!store_->write_now(offset, from)) return false;
   written_.record(offset, from.size(), begun);
-  stats_.begin(DiskOp::kWrite);
-  stats_.end(DiskOp::kWrite, static_cast<std::uint64_t>((loop_.now() - begun).count()),
-             from.size());
+  stats_.done_now(DiskOp::kWrite, loop_.now() - begun, from.size());
   return true;
 }
 
@@ -164,8 +161,7 @@ bool Disk::lend_now(std::uint64_t offset, std::size_t length, FunctionRef<bool(C
   const TimePoint begun = loop_.now();
   if (!store_->lend_now(offset, length, use)) return false;
   read_.record(offset, length, begun);
-  stats_.begin(DiskOp::kRead);
-  stats_.end(DiskOp::kRead, static_cast<std::uint64_t>((loop_.now() - begun).count()), length);
+  stats_.done_now(DiskOp::kRead, loop_.now() - begun, length);
   return true;
 }
 
@@ -177,8 +173,7 @@ ConstBytes Disk::borrow_now(std::uint64_t offset, std::size_t length) {
   const ConstBytes bytes = store_->borrow_now(offset, length);
   if (bytes.empty()) return {};
   read_.record(offset, length, loop_.now());
-  stats_.begin(DiskOp::kRead);
-  stats_.end(DiskOp::kRead, 0, length);  // shorter than looking at the clock
+  stats_.done_now(DiskOp::kRead, Duration::zero(), length);  // shorter than looking at the clock
   return bytes;
 }
 
@@ -194,8 +189,7 @@ bool Disk::fill_now(std::uint64_t offset, std::size_t length,
   const auto counted = [&filled, fill](MutableBytes into) { return filled = fill(into); };
   if (!store_->fill_now(offset, length, counted)) return false;
   if (filled == length) written_.record(offset, length, begun);
-  stats_.filled(filled, filled == length,
-                static_cast<std::uint64_t>((loop_.now() - begun).count()));
+  stats_.filled_now(loop_.now() - begun, filled, filled == length);
   return true;
 }
 

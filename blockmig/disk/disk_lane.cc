@@ -4,14 +4,6 @@
 #include "blockmig/io/call_on.h"
 
 namespace blockmig {
-namespace {
-
-/// On the loop's clock, as the disk's own counters.
-std::uint64_t nanoseconds_since(const EventLoop& loop, TimePoint begun) {
-  return static_cast<std::uint64_t>((loop.now() - begun).count());
-}
-
-}  // namespace
 
 DiskLane::DiskLane(Disk& disk, EventLoop& own)
     : disk_(disk),
@@ -31,8 +23,7 @@ bool DiskLane::read_now(std::uint64_t offset, MutableBytes into) {
   const TimePoint begun = own_.now();
   const bool done = disk_.store().read_now(offset, into);
   if (done) {
-    stats_.begin(DiskOp::kRead);
-    stats_.end(DiskOp::kRead, nanoseconds_since(own_, begun), into.size());
+    stats_.done_now(DiskOp::kRead, own_.now() - begun, into.size());
     read_.record(offset, into.size(), begun);
   }
   gate_.leave();
@@ -50,8 +41,7 @@ bool DiskLane::write_now(std::uint64_t offset, ConstBytes from) {
     // Again, also where it was not done: a part of it may have been.
     marks_.mark(offset, from.size());
     if (done) {
-      stats_.begin(DiskOp::kWrite);
-      stats_.end(DiskOp::kWrite, nanoseconds_since(own_, begun), from.size());
+      stats_.done_now(DiskOp::kWrite, own_.now() - begun, from.size());
       written_.record(offset, from.size(), begun);
     }
   }
@@ -65,8 +55,7 @@ bool DiskLane::lend_now(std::uint64_t offset, std::size_t length,
   const TimePoint begun = own_.now();
   const bool done = disk_.store().lend_now(offset, length, use);
   if (done) {
-    stats_.begin(DiskOp::kRead);
-    stats_.end(DiskOp::kRead, nanoseconds_since(own_, begun), length);
+    stats_.done_now(DiskOp::kRead, own_.now() - begun, length);
     read_.record(offset, length, begun);
   }
   gate_.leave();
@@ -85,7 +74,7 @@ bool DiskLane::fill_now(std::uint64_t offset, std::size_t length,
     done = disk_.store().fill_now(offset, length, counted);
     marks_.mark(offset, length);
     if (done) {
-      stats_.filled(filled, filled == length, nanoseconds_since(own_, begun));
+      stats_.filled_now(own_.now() - begun, filled, filled == length);
       if (filled == length) written_.record(offset, length, begun);
     }
   }

@@ -3,11 +3,12 @@
 //
 // Each thread that serves requests of a disk has an instance of its own and is its only writer;
 // whoever reads copies or merges them. So counting costs a few uncontended nanoseconds: begin() one
-// store, end() four. A copy is a snapshot. Thread rule: begin(), end(), fail() by one thread;
-// everything const by any thread; merge() on a snapshot.
+// store, end() four, done_now() three. A copy is a snapshot. Thread rule: begin(), end(), fail()
+// and what is done_now() by one thread; everything const by any thread; merge() on a snapshot.
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -44,13 +45,17 @@ class RequestStats final {
     ended(counters, nanoseconds);
   }
 
+  // Of requests that were served on the spot, and so never in flight; the writer's too.
+  void done_now(DiskOp op, std::chrono::nanoseconds took, std::uint64_t bytes) {
+    PerOp& counters = at(op);
+    counters.bytes.add(bytes);
+    took_time(counters, static_cast<std::uint64_t>(took.count()));
+  }
   /// A write that arrives in parts: `last` makes it one request.
-  void filled(std::uint64_t bytes, bool last, std::uint64_t nanoseconds) {
+  void filled_now(std::chrono::nanoseconds took, std::uint64_t bytes, bool last) {
     PerOp& counters = at(DiskOp::kWrite);
     counters.bytes.add(bytes);
-    if (!last) return;
-    counters.in_flight.add();
-    ended(counters, nanoseconds);
+    if (last) took_time(counters, static_cast<std::uint64_t>(took.count()));
   }
 
   /// Adds another thread's; the in-flight numbers too.
@@ -90,6 +95,9 @@ class RequestStats final {
   const PerOp& at(DiskOp op) const { return ops_[static_cast<std::size_t>(op)]; }
   void ended(PerOp& counters, std::uint64_t nanoseconds) {
     counters.in_flight.sub();
+    took_time(counters, nanoseconds);
+  }
+  void took_time(PerOp& counters, std::uint64_t nanoseconds) {
     counters.latency.record(nanoseconds);
     longest_ns_.raise_to(nanoseconds);
   }

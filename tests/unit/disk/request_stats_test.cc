@@ -21,6 +21,21 @@ namespace {
 using std::chrono::milliseconds;
 constexpr std::uint64_t kSize = kMiB;
 
+TEST(RequestStats, WhatIsDoneOnTheSpotCountsAsOneRequest) {
+  RequestStats stats;
+  stats.done_now(DiskOp::kRead, std::chrono::microseconds(2), 512);
+  stats.filled_now(std::chrono::microseconds(1), 4096, false);
+  EXPECT_EQ(stats.requests(), 1u) << "a part of a write is none";
+  stats.filled_now(std::chrono::microseconds(3), 1024, true);
+  EXPECT_EQ(stats.requests(DiskOp::kRead), 1u);
+  EXPECT_EQ(stats.bytes(DiskOp::kRead), 512u);
+  EXPECT_EQ(stats.requests(DiskOp::kWrite), 1u);
+  EXPECT_EQ(stats.bytes(DiskOp::kWrite), 5120u);
+  EXPECT_EQ(stats.latency(DiskOp::kWrite).sum_ns(), 3'000u);
+  EXPECT_EQ(stats.in_flight(), 0u);
+  EXPECT_EQ(stats.take_longest_ns(), 3'000u);
+}
+
 TEST(RequestStats, MergeAddsThreadsUp) {
   RequestStats one;
   RequestStats other;
