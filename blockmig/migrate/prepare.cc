@@ -226,7 +226,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
 
 Status check_fits(const DeviceInfo& source, const DeviceInfo& target) {
   if (target.read_only) {
-    return Error(ErrorCode::kPrecondition, "target " + target.name + " is read-only");
+    return Error(ErrorCode::kReadOnly, "target " + target.name + " is read-only");
   }
   if (target.size_bytes < source.size_bytes) {
     return Error(ErrorCode::kPrecondition, "target " + target.name + " is too small: it has " +

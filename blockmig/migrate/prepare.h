@@ -18,7 +18,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
                                                        std::shared_ptr<TargetOpener> opener,
                                                        TaskScope& leftovers);
 
-/// kPrecondition: too small, read-only, or too coarse; names both sides.
+/// kReadOnly; kPrecondition: too small or too coarse. Names both sides.
 Status check_fits(const DeviceInfo& source, const DeviceInfo& target);
 
 /// Of the opened target, before anything is written to it: what is recorded about another one, or

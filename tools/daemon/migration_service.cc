@@ -76,7 +76,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.target = *target;
   plan.source = *source;
   plan.disk = request.disk;
-  plan.disk_min_io_bytes = (*disk)->disk().info().min_io_bytes;
+  plan.disk_info = (*disk)->disk().info();
   plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
   auto lives = co_await service_.lives_of_others(request.disk);
   if (!lives) co_return lives.error();

@@ -18,6 +18,7 @@
 #include "blockmig/io/durable_file.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
+#include "blockmig/migrate/prepare.h"
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/clipped_device.h"
 #include "tools/daemon/closed_move.h"
@@ -195,16 +196,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(size_bytes);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  Status fits;
-  if (device->info().read_only) {
-    fits = Error(ErrorCode::kReadOnly, "the target " + plan_.target.text + " is read-only");
-  } else if (device->info().min_io_bytes > plan_.disk_min_io_bytes) {
-    fits =
-        Error(ErrorCode::kPrecondition,
-              "the target " + plan_.target.text + " takes whole blocks of " +
-                  std::to_string(device->info().min_io_bytes) +
-                  " bytes only, and clients of disk '" + plan_.disk + "' may write smaller ones");
-  }
+  Status fits = check_fits(plan_.disk_info, device->info());
   as_left_ = co_await offload(loop_, [this] {
     // Where nothing tells one content from another, nobody knows.
     return !plan_.as_left ||

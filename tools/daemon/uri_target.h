@@ -29,7 +29,7 @@ struct TargetPlan {
   StoreUri source;
   std::string disk;
   CacheMode cache = CacheMode::kBuffered;
-  std::uint32_t disk_min_io_bytes = 1;     ///< what the disk's clients were promised
+  DeviceInfo disk_info{};                  ///< what the disk's clients were promised
   std::vector<StoreUse> uses;              ///< by others, in this daemon
   std::vector<DiskLife> lives;             ///< other disks' by the journal that are not served
   std::vector<std::string> own_addresses;  ///< where this daemon listens
