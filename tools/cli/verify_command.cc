@@ -7,8 +7,6 @@
 
 #include "blockmig/base/units.h"
 #include "blockmig/base/uri.h"
-#include "blockmig/block/file_device.h"
-#include "blockmig/block/nbd_device.h"
 #include "blockmig/block/open_store.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
@@ -44,22 +42,12 @@ Result<StoreUri> find_image(const std::string& name, const TlsClient& tls,
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, const StoreUri& uri) {
-  if (uri.kind == StoreUri::Kind::kFile) {
-    FileDeviceOptions options;
-    options.read_only = true;
-    options.lock = false;  // only looking; a disk that is being served can be compared too
-    Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop, uri.path, options);
-    co_return std::move(file);
-  }
-  if (uri.kind == StoreUri::Kind::kNull) {
-    OpenStoreOptions options;
-    Result<std::unique_ptr<BlockDevice>> null = co_await open_store(loop, uri, options);
-    co_return std::move(null);
-  }
-  NbdDeviceOptions options;
-  options.read_only = true;
-  Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop, uri.text, options);
-  co_return std::move(remote);
+  OpenStoreOptions options;
+  options.file.read_only = true;
+  options.file.lock = false;  // only looking; a disk that is being served can be compared too
+  options.nbd.read_only = true;
+  Result<std::unique_ptr<BlockDevice>> image = co_await open_store(loop, uri, options);
+  co_return std::move(image);
 }
 
 void show_progress(const Terminal& terminal, std::uint64_t done, std::uint64_t total, int* last) {

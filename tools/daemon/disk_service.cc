@@ -167,7 +167,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
     return check_unused(*uri, used);
   });
   if (!unused) co_return unused.error();
-  Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(request, *uri);
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_disk_store(request, *uri);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
   Result<std::unique_ptr<BlockDevice>> fitted =
@@ -190,32 +190,23 @@ Task<void> DiskService::warn_of_format(BlockDevice& file, const std::string& dis
                {disk, "", 0});
 }
 
-Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_store(const ServeRequest& request,
-                                                                   const StoreUri& uri) {
-  if (uri.kind == StoreUri::Kind::kFile) {
-    FileDeviceOptions options;
-    options.cache = request.cache;
-    options.read_only = request.read_only;
-    options.create_size_bytes = request.create_size_bytes;
-    Result<std::unique_ptr<BlockDevice>> file = co_await open_file_device(loop_, uri.path, options);
-    if (file) co_await warn_of_format(**file, request.disk);
-    co_return std::move(file);
+Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_disk_store(const ServeRequest& request,
+                                                                        const StoreUri& uri) {
+  OpenStoreOptions options;
+  options.file.cache = request.cache;
+  options.file.read_only = request.read_only;
+  options.file.create_size_bytes = request.create_size_bytes;
+  options.nbd.read_only = request.read_only;
+  options.nbd.connect_timeout = kSourceConnectTimeout;
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(loop_, uri, options);
+  if (!opened) co_return opened.error();
+  std::unique_ptr<BlockDevice> device = *std::move(opened);
+  if (uri.kind == StoreUri::Kind::kFile) co_await warn_of_format(*device, request.disk);
+  if (uri.kind == StoreUri::Kind::kNbd) {
+    auto lasting = std::make_unique<ReconnectingDevice>(loop_, std::move(device));
+    lasting->outlast();
+    device = std::move(lasting);
   }
-  if (uri.kind == StoreUri::Kind::kNull) {
-    OpenStoreOptions options;
-    options.read_only = request.read_only;
-    options.create_size_bytes = request.create_size_bytes;
-    Result<std::unique_ptr<BlockDevice>> null = co_await blockmig::open_store(loop_, uri, options);
-    co_return std::move(null);
-  }
-  NbdDeviceOptions options;
-  options.read_only = request.read_only;
-  options.connect_timeout = kSourceConnectTimeout;
-  Result<std::unique_ptr<BlockDevice>> remote = co_await open_nbd_device(loop_, uri.text, options);
-  if (!remote) co_return remote.error();
-  auto lasting = std::make_unique<ReconnectingDevice>(loop_, *std::move(remote));
-  lasting->outlast();
-  std::unique_ptr<BlockDevice> device = std::move(lasting);
   co_return std::move(device);
 }
 

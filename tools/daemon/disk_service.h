@@ -93,8 +93,8 @@ class DiskService final {
   Task<Result<SourceChoice>> choose(const ServeRequest& request);
   Task<Result<std::unique_ptr<BlockDevice>>> open_source(const ServeRequest& request,
                                                          const SourceChoice& choice);
-  Task<Result<std::unique_ptr<BlockDevice>>> open_store(const ServeRequest& request,
-                                                        const StoreUri& uri);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_disk_store(const ServeRequest& request,
+                                                             const StoreUri& uri);
   Task<void> warn_of_format(BlockDevice& file, const std::string& disk);
   Task<Result<std::unique_ptr<BlockDevice>>> fit_source(std::unique_ptr<BlockDevice> device,
                                                         const ServeRequest& request,

@@ -131,7 +131,6 @@ Status check_owner(const TargetPlan& plan) {
   return locked.ok() ? judged.error() : locked;
 }
 
-/// The inode and when it was made: another file of that name has another.
 /// What went wrong first, and the end of the device that came of it.
 Error besides(const Error& error, const Status& closed) {
   if (closed) return error;
@@ -139,6 +138,7 @@ Error besides(const Error& error, const Status& closed) {
                error.os_errno());
 }
 
+/// The inode and when it was made: another file of that name has another.
 std::string identity_of(const std::string& path) {
   struct statx facts {};
   if (statx(AT_FDCWD, path.c_str(), 0, STATX_INO | STATX_BTIME, &facts) != 0) return "unknown";
@@ -193,7 +193,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   const Status checked =
       co_await offload(loop_, [this, size_bytes] { return check_target(plan_, size_bytes); });
   if (!checked) co_return checked.error();
-  Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(size_bytes);
+  Result<std::unique_ptr<BlockDevice>> opened = co_await open_target_store(size_bytes);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
   Status fits = check_fits(plan_.disk_info, device->info());
@@ -226,7 +226,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   co_return besides(fits.error(), closed);
 }
 
-Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_store(std::uint64_t size_bytes) {
+Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_target_store(std::uint64_t size_bytes) {
   if (plan_.target.kind == StoreUri::Kind::kFile) {
     Result<std::unique_ptr<BlockDevice>> file = co_await open_file(size_bytes);
     co_return std::move(file);

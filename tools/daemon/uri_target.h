@@ -76,7 +76,7 @@ class UriTarget final : public TargetOpener {
   RestMerge* rest_merge() override;
 
  private:
-  Task<Result<std::unique_ptr<BlockDevice>>> open_store(std::uint64_t size_bytes);
+  Task<Result<std::unique_ptr<BlockDevice>>> open_target_store(std::uint64_t size_bytes);
   Task<Result<std::unique_ptr<BlockDevice>>> open_file(std::uint64_t size_bytes);
   Task<Status> remember_created();
   Task<Status> claim();

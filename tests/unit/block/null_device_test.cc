@@ -55,12 +55,12 @@ TEST(NullStore, OpensWhereItIsLargeEnough) {
   const auto loop = make_test_loop(LoopKind::kAuto);
   const auto uri = parse_store_uri("null:1MiB");
   OpenStoreOptions options;
-  options.create_size_bytes = kMiB;
+  options.file.create_size_bytes = kMiB;
   auto opened = run_task(*loop, open_store(*loop, *uri, options));
   ASSERT_TRUE(opened.ok()) << opened.error().message();
   EXPECT_EQ((*opened)->info().size_bytes, kMiB);
   EXPECT_EQ((*opened)->info().name, uri->text);
-  options.create_size_bytes = kMiB + 1;
+  options.file.create_size_bytes = kMiB + 1;
   auto small = run_task(*loop, open_store(*loop, *uri, options));
   ASSERT_FALSE(small.ok());
   EXPECT_EQ(small.error().code(), ErrorCode::kPrecondition);
