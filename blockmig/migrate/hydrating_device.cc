@@ -263,4 +263,8 @@ Task<Status> HydratingDevice::close() {
   co_return saved.ok() ? closed : saved;
 }
 
+HydratingDevice* hydrating_layer(Disk& disk) {
+  return dynamic_cast<HydratingDevice*>(&disk.store());
+}
+
 }  // namespace blockmig

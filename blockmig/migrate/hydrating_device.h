@@ -39,6 +39,8 @@
 
 namespace blockmig {
 
+class Disk;
+
 class HydratingDevice final : public BlockDevice, public StoreHealth {
  public:
   struct Parts {
@@ -168,5 +170,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   unsigned readers_waiting_ = 0;
   unsigned inside_ = 0;
 };
+
+/// The disk's store, where it is one; else null: the disk is whole.
+HydratingDevice* hydrating_layer(Disk& disk);
 
 }  // namespace blockmig

@@ -33,7 +33,7 @@ Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
   if (!valid.ok()) return valid;
   const Status free = check_free(disk);
   if (!free.ok()) return free;
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const auto* const layer = hydrating_layer(disk);
   if (layer == nullptr || !may_pivot(options)) return {};
   // What would be left behind is not the source's to give: the rest of it is elsewhere.
   return Error(ErrorCode::kPrecondition,
@@ -44,7 +44,7 @@ Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
 }
 
 Status JobBoard::check_record(Disk& disk, const JobOptions& options) {
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const auto* const layer = hydrating_layer(disk);
   if (!options.keep_record || layer == nullptr || layer->whole()) return {};
   return Error(ErrorCode::kPrecondition,
                "disk " + disk.name() + " still fetches from " + layer->record().base_uri +

@@ -16,7 +16,7 @@ constexpr std::string_view kPrefix = ".return-";
 /// the record does not mark must be in the store that is left: not in what that fetches from.
 bool leaves_a_whole_store(const Migration& migration) {
   if (migration.pivot || migration.options.point_in_time) return false;
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&migration.disk.store());
+  const auto* const layer = hydrating_layer(migration.disk);
   return layer == nullptr || layer->whole();
 }
 

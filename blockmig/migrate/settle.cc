@@ -41,7 +41,7 @@ Error refusal(const Migration& migration, const std::string& why) {
 
 Task<Status> begin_settling(Migration& migration, std::unique_ptr<BlockDevice>& target) {
   Settling& settling = migration.settling;
-  settling.layer = dynamic_cast<HydratingDevice*>(&migration.disk.store());
+  settling.layer = hydrating_layer(migration.disk);
   settling.merge = migration.opener->rest_merge();
   if (settling.layer == nullptr || !settling.layer->at_rest() || settling.merge == nullptr) {
     co_return refusal(migration, "it has no data at rest there");

@@ -167,7 +167,7 @@ Task<void> HydrationWorld::pass_time(Duration span, JobBoard& board, Guest& gues
 /// No guest writes any more: the report's digest is the store's.
 Task<void> HydrationWorld::end_quietly(Duration span, JobBoard& board, Guest& guest, Disk& disk,
                                        Verify verify) {
-  if (dynamic_cast<HydratingDevice*>(&disk.store()) == nullptr) co_return;
+  if (hydrating_layer(disk) == nullptr) co_return;
   const std::string job = board.job_of(kDisk);
   co_await pass_time(span, board, guest);
   if (!job.empty()) check_digest(*board.status(job), verify);
@@ -263,7 +263,7 @@ Task<void> HydrationWorld::live(Death death) {
     co_await end_quietly(span, board, guest, disk, options.verify);
   }
   co_await pass_time(span, board, guest);
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const auto* const layer = hydrating_layer(disk);
   const bool hydrated = layer == nullptr;
   const bool mirrored = !hydrated && layer->mirrors_back();
   // Without the mirror a kill may lose what was not flushed, as a power loss does.

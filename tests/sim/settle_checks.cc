@@ -23,7 +23,7 @@ void SettleWorld::check_decision(const DiskRecord& record) {
   ImageDigest digest;
   digest.append(whole);
   decided_ = digest.finish();
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk_->store());
+  const auto* const layer = hydrating_layer(*disk_);
   if (layer == nullptr) return;
   std::vector<std::byte> here(size_bytes_);
   std::vector<std::byte> there(size_bytes_);

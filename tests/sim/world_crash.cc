@@ -52,7 +52,7 @@ Task<void> World::end_in_order() {
 void World::crash() {
   power_lost_ = random_.chance(1, 2);
   // In mid-hydration without the reverse mirror a kill, too, loses what was not flushed.
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk_->store());
+  const auto* const layer = hydrating_layer(*disk_);
   if (layer != nullptr && !layer->mirrors_back()) power_lost_ = true;
   note(power_lost_ ? "POWER LOSS" : "KILL");
   crashed_ = true;

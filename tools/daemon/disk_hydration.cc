@@ -144,7 +144,7 @@ Task<Status> DiskService::check_base(const HydrationRecord& rest, std::uint64_t 
 }
 
 Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
-  auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
+  auto* const hydrating = hydrating_layer(disk->disk());
   if (hydrating == nullptr) {
     co_await leave_bases(disk);
     co_return;
@@ -215,7 +215,7 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
   if (!job.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job);
   }
-  if (dynamic_cast<HydratingDevice*>(&(*disk)->disk().store()) == nullptr) {
+  if (hydrating_layer((*disk)->disk()) == nullptr) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");
   }
@@ -225,7 +225,7 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
 }
 
 Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused) {
-  auto* const hydrating = dynamic_cast<HydratingDevice*>(&disk->disk().store());
+  auto* const hydrating = hydrating_layer(disk->disk());
   BM_CHECK(hydrating != nullptr);
   const HydrationRecord rest = hydrating->record();
   JobOptions options = options_of(rest);

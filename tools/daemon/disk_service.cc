@@ -315,7 +315,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const Result<JobStatus> running = jobs_.status(job);
   const bool hydrating = running.ok() && running->phase == Phase::kHydrating;
   // The device is asked: with data at rest no job need be running.
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&(*disk)->disk().store());
+  const auto* const layer = hydrating_layer((*disk)->disk());
   if (forget && (hydrating || (layer != nullptr && !layer->whole()))) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + name + "' is not whole at " + (*disk)->disk().store_uri() +

@@ -58,7 +58,7 @@ Task<Status> DiskSet::remove(std::string name) {
   disks_.erase(place);
   closing_.push_back(disk);
   // One that still fetches from its old store is nobody else's to take.
-  const bool whole = dynamic_cast<HydratingDevice*>(&disk->disk().store()) == nullptr;
+  const bool whole = hydrating_layer(disk->disk()) == nullptr;
   const std::string store = disk->disk().store_uri();
   const Status closed = co_await disk->close();
   if (on_closed_) co_await on_closed_(disk->disk());

@@ -150,7 +150,7 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
     const std::string user = "disk '" + disk->name() + "'";
     const bool counts = disk->name() != except;
     if (counts) add(user, disk->disk().store_uri());
-    const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk->disk().store());
+    const auto* const layer = hydrating_layer(disk->disk());
     if (layer != nullptr && (counts || its_base_too)) {
       add(user + ", which is not whole without it ('blockmig settle')", layer->record().base_uri);
     }

@@ -50,7 +50,7 @@ JobStatus status_of_record(const JobRecord& record) {
 
 /// What the disk still fetches from; empty: it is whole.
 std::string base_of(Disk& disk) {
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const auto* const layer = hydrating_layer(disk);
   return layer == nullptr ? std::string() : layer->record().base_uri;
 }
 
@@ -110,7 +110,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
 /// A disk that settles goes to the image that it fetches from, which the request names by itself or
 /// by its folder.
 Task<Status> MigrationService::find_base(Disk& disk, MigrateRequest& request) {
-  const auto* const layer = dynamic_cast<const HydratingDevice*>(&disk.store());
+  const auto* const layer = hydrating_layer(disk);
   if (layer == nullptr || !layer->at_rest()) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + disk.name() + "' is whole at " + disk.store_uri() +

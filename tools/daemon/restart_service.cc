@@ -79,7 +79,7 @@ Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
     if (!rest->has_value() || (*rest)->job == job.record.id) {
       // It has switched. Its hydration goes on by its own record, unless the disk is told to live
       // elsewhere (--force-source): before that is recorded, the job has ended.
-      const bool goes_on_there = dynamic_cast<const HydratingDevice*>(&disk.store()) != nullptr;
+      const bool goes_on_there = hydrating_layer(disk) != nullptr;
       const JobRecord record = job.record;
       Status ended;
       if (!goes_on_there) ended = co_await record_end(record);

@@ -48,7 +48,7 @@ class ServedDisk final : public Export {
   }
 
   std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const override {
-    const auto* const hydrating = dynamic_cast<const HydratingDevice*>(&disk_->store());
+    const auto* const hydrating = hydrating_layer(*disk_);
     if (hydrating == nullptr) return Export::absent_runs(range, max_runs);
     return hydrating->map().runs(range, max_runs);
   }
