@@ -153,7 +153,7 @@ Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& a
 /// `owned`: nobody else goes on using it, so closing it ends it as if it had been made here.
 Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned = false);
 /// kTimedOut, kDisconnected (nobody listens), kNotFound (no such path or host name); the message
-/// names the address. Tries every address of a host name within the one timeout.
+/// names the address. Tries every address of a host name within the one timeout. For tests.
 Task<Result<std::unique_ptr<Stream>>> connect_to(IoLoop& loop, const SocketAddress& address,
                                                  Duration timeout);
 /// Takes ownership of a connected socket or one end of a socket pair, also when it fails.
