@@ -5,12 +5,13 @@
 //
 //     recorded bitmap ∪ chunks of recorded active regions ⊇ bitmap in memory
 //
-//             activate(): one commit for all who wait
-//    cold ────────────────────────────────────────────▶ active
-//      ▲                                                  │ begin_retire(): untouched since the
-//      last │            commit(): the bitmaps' chunks and     ▼ └────────────── the new active
-//      set, at once ── leaving ──▶ active again, at no cost, by a
-//                                                                 write before the commit begins
+//              activate(): one commit for all who wait
+//       cold ────────────────────────────────────────────▶ active
+//        ▲                                                 │    ▲
+//        │                begin_retire(): no write touched │    │ a write before the
+//        │                it since the last one            ▼    │ commit begins: free
+//        └──────────────────────────────────────────────── leaving
+//          commit(): the bitmaps' chunks and the new active set, at once
 //
 // A write into an active region costs a load; the first one into a cold region waits for a commit.
 // Regions leave lazily: begin_retire(), then wait until no write that was admitted before is under

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// TokenBucket: a rate in bytes per second that tasks wait for. Limits the copier (--bwlimit) and,
-// only under --on-stall throttle, the guest's writes.
+// TokenBucket: a rate in bytes per second that tasks wait for. Limits the copier (--bwlimit), a
+// hydration, and the guest's writes: under --on-stall throttle, and in mode cold, which holds them.
 //
 // A request of any size is admitted as soon as the bucket is not in debt, and then puts it into
 // debt: so large requests pass, and the rate holds over time. FIFO. Thread rule: one loop;

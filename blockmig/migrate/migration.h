@@ -132,8 +132,8 @@ std::uint64_t pending_bytes(const Migration& migration);
 
 /// Runs one pass of the engine and records what it did in `migration.passes`. The target's errors
 /// are outlasted as the options say (target_trouble.h), the source's tried again a few times;
-/// kCancelled and everything that lasts come back. A pass
-/// that was paused says nothing about rates: another one follows, which is the one recorded.
+/// kCancelled and everything that lasts come back. A pass that was paused says nothing about rates:
+/// another one follows, which is the one recorded.
 Task<Status> copy_pass(Migration& migration);
 
 /// What the policy says about the passes so far; also kept in the status. `fixed_cost`: what the

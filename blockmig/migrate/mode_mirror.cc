@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // mirror: one pass, with the guest's writes behind it going to both sides. What is copied stays
-// equal, so the pass converges at any write rate. What could not be mirrored (writes into a chunk
-// that was being copied, or while the target was late) is caught up in small rounds. A guest with
-// more bytes outstanding than the target takes within the mirror's deadline can still outrun it:
-// then this says so, and goes on, throttles the guest, leaves the rest behind or fails, as the user
-// chose.
+// equal, so the pass converges at any write rate that the target can pace within the deadline. What
+// could not be mirrored (writes into a chunk that was being copied, or while the target was late)
+// is caught up in small rounds. A guest with more bytes outstanding than the target takes within
+// the mirror's deadline can still outrun it: then this says so, and goes on, throttles the guest,
+// leaves the rest behind or fails, as the user chose.
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
 

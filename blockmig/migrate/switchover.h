@@ -3,8 +3,8 @@
 //
 //   flush the target until its flush is cheap      gate open; the guest does not notice
 //   close the gate, wait until nothing is inside ┐
-//   copy what is still dirty                     │ the fence: at most max_downtime, or the gate
-//   opens target idle, target flushed, all equal       │ on the source again and it is tried later
+//   copy what is still dirty                     │ the fence: at most max_downtime, or the
+//   target idle, target flushed, all equal       │ gate opens on the source: tried later
 //   record ACTIVE(target, epoch + 1)  ◀ decision ┘
 //   swap the store, open the gate
 //

@@ -84,7 +84,6 @@ Result<std::unique_ptr<ForegroundDaemon>> start_daemon(const ProcessSettings& pr
   return ForegroundDaemon::start(options, process.log);
 }
 
-/// Adds the disks of the command line, and listens once the last one is there.
 /// A handover brings disks as they are.
 void warn_of_other_source(const DiskArgument& wanted, ControlHandler& daemon) {
   const Result<std::string> answer = ask(daemon, "GET", disk_path(wanted.name));
@@ -96,6 +95,7 @@ void warn_of_other_source(const DiskArgument& wanted, ControlHandler& daemon) {
                wanted.name.c_str(), disk->store_uri.c_str(), wanted.source.c_str());
 }
 
+/// Adds the disks of the command line, and listens once the last one is there.
 Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool stored) {
   for (const DiskArgument& disk : process.disks) {
     ServeRequest request;
@@ -181,8 +181,8 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   // With disks of its own it listens when they are there; without, whoever comes finds none yet.
   if (process.disks.empty()) options->listen = process.listen;
   options->listen_besides = process.listen;
-  // What another daemon hands over needs no restoring.
-  options->restore = true;  // unless the disks come from another daemon
+  // ForegroundDaemon clears it where the daemon before hands its disks over, or has stored them.
+  options->restore = true;
   for (const auto& disk : process.disks) options->restore_except.push_back(disk.name);
   const auto daemon = start_daemon(process, *options);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));

@@ -40,7 +40,7 @@ ExitCode run_metrics(const CommandContext& context);
 ExitCode run_list(const CommandLine& command, const CommandContext& context);
 /// abort, pause, resume, set.
 ExitCode run_job_command(const CommandLine& command, const CommandContext& context);
-/// bitmap add, rm, ls.
+/// bitmap add, merge, rm, ls.
 ExitCode run_bitmap(const CommandLine& command, const CommandContext& context);
 /// manifest make, check, show.
 ExitCode run_manifest(const CommandLine& command);

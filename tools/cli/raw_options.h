@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Options as they were typed, and their conversion to values. Only for command_line.cc and
-// convert_options.cc: the first one sees the parsing library, the second one does not.
+// Options as they were typed, and their conversion to values. Only for this folder's sources:
+// command_line.cc and command_options.cc, which see the parsing library, fill them in;
+// convert_options.cc and mode_options.cc, which do not, judge them. Values.
 #pragma once
 
 #include <string>

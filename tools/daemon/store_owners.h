@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // StoreOwners: the stamps beside the images that this daemon uses (blockmig/journal/owner_stamp.h).
 //
-//   claim()      before a disk's first client: its store is ours, or the serving is refused;
-//   trust()
-//                once the journal says so
+//   claim()      before a disk's first client: its store is ours, or the serving is refused
+//   trust()      once the journal says so
 //   release()    after its store was closed in order: whoever wants it may have it
 //   claim_target(), announce(), confirm() or withdraw()    the steps of a move
 //
