@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an NbdServer counts over all its connections, and tells whoever wants to log it.
-// Every reason is one of a fixed list, so that metrics stay bounded whatever peers do.
+// Every reason is one of a fixed list, so that metrics stay bounded whatever peers do. Thread rule:
+// values; the observer, the server's loop.
 #pragma once
 
 #include <array>

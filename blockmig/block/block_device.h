@@ -21,7 +21,8 @@
 //    store is lost or was abandoned; kShutdown: the disk ends; kIo: the medium, and all else.
 //  - A task must run to its end: cancelling is the caller's race, not the device's. close() first
 //    waits for nothing: the caller has drained.
-// Thread rule: one loop; read_now(), write_now(), lend_now() and fill_now() from any thread.
+// Thread rule: one loop; read_now(), write_now(), lend_now() and fill_now() from any thread, but
+// not borrow_now().
 #pragma once
 
 #include <cstdint>

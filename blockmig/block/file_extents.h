@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Allocation of a file by lseek(2) SEEK_DATA and SEEK_HOLE. Blocks: call it off the loop;
-// is_allocated() as much as a write does.
+// Allocation of a file by lseek(2) SEEK_DATA and SEEK_HOLE. Thread rule: any; blocks, so call it
+// off the loop (is_allocated() blocks as much as a write does).
 #pragma once
 
 #include <cstdint>

@@ -12,6 +12,8 @@
 //    or resize, and refuse an image that somebody writes, or that somebody wants unchanged. We do
 //    not declare our own writing, so that `qemu-img info` and `compare` can look at a disk that is
 //    being served.
+//
+// Thread rule: any. Both calls block as system calls on a file do, but never for another's lock.
 #pragma once
 
 #include <cstdint>
@@ -26,12 +28,11 @@ inline constexpr std::int64_t kQemuUsesBase = 100;
 inline constexpr std::int64_t kQemuForbidsBase = 200;
 
 /// Takes the locks on `fd`, which stays locked until it is closed; after a failure, close it too.
-/// Never waits. kBusy names `path` and says by whose protocol it is in use.
+/// kBusy names `path` and says by whose protocol it is in use.
 Status lock_image(int fd, const std::string& path, bool read_only);
 
 /// Whether any open descriptor has our lock on what `path` leads to: for who has an image open, and
 /// wants to know whether it is still there. kNotFound and the like where nothing can be opened.
-/// Blocks.
 Result<bool> is_locked_image(const std::string& path);
 
 }  // namespace blockmig

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a certificate says: its dates and its names. For this folder's .cc files.
+// What a certificate says: its dates and its names. For this folder's .cc files. Pure, but for the
+// clock; any thread.
 #pragma once
 
 #include <gnutls/gnutls.h>

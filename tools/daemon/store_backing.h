@@ -8,6 +8,7 @@
 //
 // Two logical volumes of one group are therefore two stores; each overlaps the device that they are
 // on. Not seen: what a network or a file system is kept on (the kernel refuses a mounted device).
+// Thread rule: any; parts_of() blocks.
 #pragma once
 
 #include <sys/types.h>
@@ -30,7 +31,6 @@ struct StorePart {
 inline constexpr const char* kBlockDevices = "/sys/dev/block";
 
 /// The path's own bytes first, then what they are kept in. Empty: there is no such file or device.
-/// Blocks.
 std::vector<StorePart> parts_of(const std::string& path);
 /// Of a block device; `devices` is where the kernel describes them.
 std::vector<StorePart> parts_of(dev_t device, const std::string& devices = kBlockDevices);

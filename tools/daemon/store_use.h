@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who uses which store in this daemon, so that no store is used twice (a second use of one file by
-// another process is caught by its lock, with a less helpful message).
+// another process is caught by its lock, with a less helpful message). Thread rule: any; what
+// blocks says so.
 #pragma once
 
 #include <string>
