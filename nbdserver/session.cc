@@ -31,10 +31,6 @@ Handshake::Tls tls_of(const NbdSecurity& security) {
   return security.list_before_tls ? Handshake::Tls::kRequiredButList : Handshake::Tls::kRequired;
 }
 
-}  // namespace
-
-namespace {
-
 const char* to_string(HeaderStyle style) {
   switch (style) {
     case HeaderStyle::kSimple:

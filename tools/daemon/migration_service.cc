@@ -252,14 +252,15 @@ Task<bool> MigrationService::look_after(const JobStatus& job) {
   const auto disk = disks_.get(job.disk);
   if (stopped || !disk.ok() || !jobs_.job_of(job.disk).empty()) co_return false;
   Disk& served = (*disk)->disk();
-  std::erase_if(after_, [this](const auto& old) { return !jobs_.status(old.first).ok(); });
-  after_[job.id] = guest_latency(served.stats().latency().since(served.latency_mark()));
+  std::erase_if(latencies_after_,
+                [this](const auto& old) { return !jobs_.status(old.first).ok(); });
+  latencies_after_[job.id] = guest_latency(served.stats().latency().since(served.latency_mark()));
   co_return true;
 }
 
 JobStatus MigrationService::completed(JobStatus job) const {
-  const auto seen = after_.find(job.id);
-  if (seen != after_.end()) job.guest_after = seen->second;
+  const auto seen = latencies_after_.find(job.id);
+  if (seen != latencies_after_.end()) job.guest_after = seen->second;
   return job;
 }
 
@@ -304,7 +305,7 @@ Result<std::string> MigrationService::resolve(const std::string& job_or_disk) co
                                              std::string(to_string(job->state)));
 }
 
-Result<JobStatus> MigrationService::after(const std::string& id, const Status& done) const {
+Result<JobStatus> MigrationService::status_after(const std::string& id, const Status& done) const {
   if (!done) return done.error();
   return jobs_.status(id);
 }
@@ -312,7 +313,7 @@ Result<JobStatus> MigrationService::after(const std::string& id, const Status& d
 Result<JobStatus> MigrationService::abort(const std::string& job_or_disk) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) return id.error();
-  return after(*id, jobs_.abort(*id));
+  return status_after(*id, jobs_.abort(*id));
 }
 
 Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {
@@ -320,7 +321,7 @@ Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {
   if (!id) co_return id.error();
   const Status paused = jobs_.pause(*id);
   if (paused) co_await remember_pause(*id, true);
-  co_return after(*id, paused);
+  co_return status_after(*id, paused);
 }
 
 Task<Result<JobStatus>> MigrationService::resume(std::string job_or_disk) {
@@ -328,7 +329,7 @@ Task<Result<JobStatus>> MigrationService::resume(std::string job_or_disk) {
   if (!id) co_return id.error();
   const Status resumed = jobs_.resume(*id);
   if (resumed) co_await remember_pause(*id, false);
-  co_return after(*id, resumed);
+  co_return status_after(*id, resumed);
 }
 
 Task<void> MigrationService::remember_pause(std::string id, bool paused) {
@@ -349,7 +350,7 @@ Task<void> MigrationService::remember_pause(std::string id, bool paused) {
 Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) co_return id.error();
-  const Result<JobStatus> changed = after(*id, jobs_.change(*id, change));
+  const Result<JobStatus> changed = status_after(*id, jobs_.change(*id, change));
   if (!changed) co_return changed.error();
   const Status saved = co_await save_job_change(journal_, *changed);
   if (!saved) log_.warning(saved.error().message(), {changed->disk, *id, changed->epoch});

@@ -90,7 +90,8 @@ class MigrationService final {
   /// `base_uri`: what the disk fetched from when the job began; empty: it was whole.
   Task<void> keep_report(std::string id, std::string base_uri);
   Task<void> let_bases_go(const JobStatus& job, const std::string& base_uri);
-  Result<JobStatus> after(const std::string& id, const Status& done) const;
+  /// What a command has made of the job, or its error.
+  Result<JobStatus> status_after(const std::string& id, const Status& done) const;
   Task<void> remember_pause(std::string id, bool paused);
   /// What the guest's requests take once the move is over; waits for that.
   Task<bool> look_after(const JobStatus& job);
@@ -105,7 +106,7 @@ class MigrationService final {
   Log& log_;
   StoreOwners* owners_ = nullptr;
   std::vector<JobStatus> history_;
-  std::map<std::string, GuestLatency> after_;  ///< by job of the board
+  std::map<std::string, GuestLatency> latencies_after_;  ///< by job of the board
   Event stopping_;
   Semaphore saving_pause_;              ///< one at a time: what is saved last was said last
   std::map<std::string, bool> pauses_;  ///< by job, said and not saved yet
