@@ -177,6 +177,19 @@ bool may_pivot(const JobOptions& options) {
   return pivots(options.mode) || options.on_stall == OnStall::kPostcopy;
 }
 
+/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. So
+/// does what switches over at once, or with little copied, and keeps a presence map from then on.
+bool is_recorded(const JobOptions& options) {
+  const bool begins_anew = options.mode == Mode::kSnapshot || options.mode == Mode::kPostcopy ||
+                           options.mode == Mode::kShared;
+  return options.on_restart != OnRestart::kAbort && !begins_anew;
+}
+
+bool may_stall(const JobOptions& options) {
+  return options.mode != Mode::kCold && options.mode != Mode::kPostcopy &&
+         options.mode != Mode::kHybrid;
+}
+
 Status check_options(const JobOptions& options) {
   const auto invalid = [](const std::string& text) { return Error(ErrorCode::kInvalid, text); };
   if (!std::has_single_bit(options.granularity_bytes) ||

@@ -136,6 +136,11 @@ struct JobChange {
 
 /// Whether the move may switch over first, and leave data at the source to be fetched afterwards.
 bool may_pivot(const JobOptions& options);
+/// Whether the job's progress is recorded, so that a restart need not copy all of it again.
+bool is_recorded(const JobOptions& options);
+/// Whether `on_stall` says what becomes of the job: one that parks its writers or leaves the rest
+/// behind converges at any rate.
+bool may_stall(const JobOptions& options);
 
 /// kInvalid naming the field: zero sizes, granularity out of range.
 Status check_options(const JobOptions& options);

@@ -52,14 +52,6 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
   co_return Status();
 }
 
-/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. So
-/// does what switches over at once, or with little copied, and keeps a presence map from then on.
-bool is_recorded(const JobOptions& options) {
-  const bool begins_anew = options.mode == Mode::kSnapshot || options.mode == Mode::kPostcopy ||
-                           options.mode == Mode::kShared;
-  return options.on_restart != OnRestart::kAbort && !begins_anew;
-}
-
 /// Which chunks of the target may hold something: a target that is not known to be zero is asked,
 /// and taken at its word only for extents that it calls zero (trap 9).
 Task<Status> find_written(Migration& migration) {

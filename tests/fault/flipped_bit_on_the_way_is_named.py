@@ -24,8 +24,8 @@ def flipping_target(scene, name):
 with moves.scene("--rate", "20", size=8 * moves.MIB + moves.ODD, holes=False) as scene:
     for mode in ("cold", "dbt", "mirror"):
         with flipping_target(scene, mode) as server:
-            job = scene.disk.start_migration(server.uri, mode, "--verify", "full",
-                                             "--max-downtime", "2s", "--mirror-deadline", "1s")
+            patient = () if mode == "cold" else ("--mirror-deadline", "1s")
+            job = scene.disk.start_migration(server.uri, mode, "--verify", "full", "--max-downtime", "2s", *patient)
             ended = scene.disk.wait_job(job, seconds=150)
             assert ended["state"] == "failed", (mode, ended)
             assert ended["error"]["code"] == "mismatch", (mode, ended["error"])

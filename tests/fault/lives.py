@@ -10,6 +10,7 @@ from state_folder import StateFolder
 
 BLOCK = 4096
 RECORD = struct.Struct("<cQQ")  # kind, block, number
+BEGIN_ANEW = ("snapshot", "postcopy", "shared")  # modes of which no progress is recorded
 FIRST_NUMBER = 7  # what every block holds in the beginning
 WRITER = """
 import os, random, struct
@@ -113,8 +114,10 @@ class Move:
         if self._mode == "settle":
             self._settle()
             return
+        is_recorded = self._mode not in BEGIN_ANEW and "abort" not in options
+        recorded = ("--checkpoint-interval", "200ms") if is_recorded else ()
         moved = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", self._mode, "--detach",
-                                "--bwlimit", "12MiB/s", "--checkpoint-interval", "200ms", *options)
+                                "--bwlimit", "12MiB/s", *recorded, *options)
         assert moved.returncode == 0, moved.stderr
 
     def _settle(self):

@@ -61,6 +61,7 @@ struct CommandLine {
 
   MigrateRequest migrate;
   bool on_target_error_given = false;
+  bool retry_for_given = false;
   bool mode_given = false;
   bool wait = true;
   Duration timeout{};  ///< of waiting; zero: none

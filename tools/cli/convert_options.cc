@@ -112,6 +112,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   if (raw.point_in_time && raw.mode.empty()) options.mode = Mode::kSnapshot;
   command.mode_given = !raw.mode.empty() || raw.point_in_time;
   command.on_target_error_given = !raw.on_target_error.empty();
+  command.retry_for_given = !raw.retry_for.empty();
   command.wait = !raw.detach;
   if (!command.wait && command.timeout.count() != 0) {
     return usage("--timeout limits waiting: it goes with --wait, not with --detach");

@@ -137,6 +137,11 @@ ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
                         "knows any more where the rest is: add --hydrate background, or serve " +
                             source.text + " as a disk and move that"));
   }
+  if (command.retry_for_given && !command.on_target_error_given) {
+    return report(Error(ErrorCode::kInvalid,
+                        "--retry-for has no effect here: a copy without a daemon ends with its "
+                        "target's first error: it goes with --on-target-error retry"));
+  }
   StopSignals signals;
   Log log(LogForm::kSilent);
   DaemonOptions options;

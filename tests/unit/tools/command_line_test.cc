@@ -194,9 +194,20 @@ TEST(CommandLine, MigrateTakesItsOptions) {
 
 TEST(CommandLine, AnOptionThatItsModeDoesNotKnowIsRefused) {
   const std::string wrong[] = {
-      "--mode dbt --deadline 1min",           "--mode mirror --snapshot-buffer 8MiB",
-      "--mode postcopy --hydrate background", "--mode mirror --reverse-mirror off",
-      "--mode snapshot --base-patience 2s",   "--on-target-error pause --retry-for 5s",
+      "--mode dbt --deadline 1min",
+      "--mode mirror --snapshot-buffer 8MiB",
+      "--mode postcopy --hydrate background",
+      "--mode mirror --reverse-mirror off",
+      "--mode snapshot --base-patience 2s",
+      "--on-target-error pause --retry-for 5s",
+      "--mode cold --mirror-deadline 5ms",
+      "--mode cold --on-stall fail",
+      "--mode postcopy --on-stall fail",
+      "--mode hybrid --on-stall throttle",
+      "--mode snapshot --checkpoint-interval 1s",
+      "--mode postcopy --checkpoint-interval 1s",
+      "--mode shared --checkpoint-interval 1s",
+      "--on-restart abort --checkpoint-interval 1s",
   };
   for (const std::string& options : wrong) {
     const auto parsed = parse_command_line(words("migrate vm1 --to /b " + options));
@@ -205,7 +216,9 @@ TEST(CommandLine, AnOptionThatItsModeDoesNotKnowIsRefused) {
   }
   const std::string right[] = {
       "--mode auto --deadline 1min --on-stall postcopy --base-patience 2s",
-      "--mode snapshot --snapshot-buffer 8MiB",
+      "--mode snapshot --snapshot-buffer 8MiB --on-stall throttle --mirror-deadline 5ms",
+      "--mode cold --on-restart pause --checkpoint-interval 1s",
+      "--mode shared --on-stall fail",
       "--mode shared --hydrate background --base-patience 2s",
       "--mode hybrid --reverse-mirror off --on-target-error retry --retry-for 5s",
   };
