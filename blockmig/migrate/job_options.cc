@@ -51,10 +51,8 @@ std::string_view to_string(Mode mode) {
 }
 
 Result<Mode> parse_mode(const std::string& text) {
-  return parse_name(
-      "mode", text,
-      std::array{Mode::kCold, Mode::kSnapshot, Mode::kDbt, Mode::kMirror, Mode::kPostcopy,
-                 Mode::kHybrid, Mode::kShared, Mode::kAuto, Mode::kReturn, Mode::kSettle});
+  if (text == to_string(Mode::kSettle)) return Mode::kSettle;
+  return parse_name("mode", text, kMigrateModes);
 }
 
 std::string_view to_string(Hydrate hydrate) {

@@ -2,6 +2,7 @@
 // What a user can ask of a migration. Values only; each limit has its name, unit and default here.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -26,8 +27,12 @@ enum class Mode : unsigned char {
   kShared,    ///< only current data moves; the rest stays in its folder, and is read from there
   kSettle,    ///< back into the folder's image that the disk fetches from: only what it lacks
 };
+/// What `migrate --mode` takes, in the order of its help: settling has a command of its own.
+inline constexpr std::array kMigrateModes{Mode::kAuto,   Mode::kCold,   Mode::kSnapshot,
+                                          Mode::kDbt,    Mode::kMirror, Mode::kPostcopy,
+                                          Mode::kHybrid, Mode::kShared, Mode::kReturn};
 std::string_view to_string(Mode mode);
-/// kInvalid, with the list of modes.
+/// Any mode. kInvalid, with the list of those that `migrate` takes.
 Result<Mode> parse_mode(const std::string& text);
 
 /// What to do when a job makes no headway: dbt, return, mirror, snapshot, auto; shared and settle,

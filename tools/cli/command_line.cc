@@ -204,18 +204,23 @@ class Parser final {
 };
 
 template <typename Command>
-ParseOutcome<Command> usage_error(const std::string& program, std::string text) {
+ParseOutcome<Command> usage_error(const CLI::App& app, std::string text) {
   std::replace(text.begin(), text.end(), '\n', ' ');
+  std::string help = app.get_name();
+  for (auto parsed = app.get_subcommands(); !parsed.empty();) {
+    help += " " + parsed.front()->get_name();
+    parsed = parsed.front()->get_subcommands();
+  }
   ParseOutcome<Command> outcome;
   outcome.exit_code = static_cast<int>(ExitCode::kUsage);
-  outcome.text = program + ": " + text + ": see '" + program + " --help'";
+  outcome.text = app.get_name() + ": " + text + ": see '" + help + " --help'";
   return outcome;
 }
 
 /// The library throws to end a parse; its own exit codes are not ours (they are above 100).
 template <typename Command>
 ParseOutcome<Command> outcome_of(const CLI::App& app, const CLI::Error& error) {
-  if (error.get_exit_code() != 0) return usage_error<Command>(app.get_name(), error.what());
+  if (error.get_exit_code() != 0) return usage_error<Command>(app, error.what());
   ParseOutcome<Command> outcome;
   outcome.text = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr
                      ? std::string(error.what()) + "\n"
@@ -227,7 +232,7 @@ ParseOutcome<Command> outcome_of(const CLI::App& app, const CLI::Error& error) {
 
 ParseOutcome<CommandLine> Parser::parse(std::vector<std::string> arguments) {
   const std::string complaint = command_complaint(arguments);
-  if (!complaint.empty()) return usage_error<CommandLine>("blockmig", complaint);
+  if (!complaint.empty()) return usage_error<CommandLine>(app_, complaint);
   // The library takes them from the back.
   std::reverse(arguments.begin(), arguments.end());
   try {
@@ -236,7 +241,7 @@ ParseOutcome<CommandLine> Parser::parse(std::vector<std::string> arguments) {
     return outcome_of<CommandLine>(app_, error);
   }
   const Result<CommandLine> command = convert(verb_, raw_);
-  if (!command) return usage_error<CommandLine>("blockmig", command.error().message());
+  if (!command) return usage_error<CommandLine>(app_, command.error().message());
   ParseOutcome<CommandLine> outcome;
   outcome.command = *command;
   return outcome;
@@ -272,7 +277,7 @@ ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
     return outcome_of<DaemonCommandLine>(app, error);
   }
   const Result<DaemonCommandLine> command = convert_daemon(raw);
-  if (!command) return usage_error<DaemonCommandLine>("blockmigd", command.error().message());
+  if (!command) return usage_error<DaemonCommandLine>(app, command.error().message());
   ParseOutcome<DaemonCommandLine> outcome;
   outcome.command = *command;
   return outcome;

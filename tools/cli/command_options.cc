@@ -61,6 +61,16 @@ void add_copying(CLI::App& app, RawOptions& raw) {
       ->type_name("ACTION");
 }
 
+/// "auto, cold, … or return (default: mirror)".
+std::string mode_help() {
+  std::string text;
+  for (const Mode mode : kMigrateModes) {
+    const bool last = mode == kMigrateModes.back();
+    text += std::string(text.empty() ? "" : last ? " or " : ", ") + std::string(to_string(mode));
+  }
+  return text + " (default: " + std::string(to_string(JobOptions{}.mode)) + ")";
+}
+
 void add_waiting(CLI::App& app, RawOptions& raw) {
   CLI::Option* wait = app.add_flag("--wait", raw.wait, "wait for the end (default)");
   app.add_flag("--detach", raw.detach, "return when the job has started")->excludes(wait);
@@ -112,7 +122,7 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
                  "target store; a folder means the same file name in it (mode return: the one that "
                  "the disk has left)")
       ->type_name("STORE");
-  app.add_option("--mode", raw.mode, kModeHelp)->type_name("MODE");
+  app.add_option("--mode", raw.mode, mode_help())->type_name("MODE");
   app.add_option("--deadline", raw.deadline, "mode auto: how long the move should take")
       ->type_name("TIME");
   app.add_flag("--point-in-time", raw.point_in_time,
@@ -122,7 +132,8 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
                  "longest that the switchover may hold requests (default: 100ms)")
       ->type_name("TIME");
   app.add_option("--on-stall", raw.on_stall,
-                 "when it does not converge: mirror, throttle, postcopy or fail (default: mirror)")
+                 "when it does not converge: mirror, throttle, postcopy or fail (default: mirror, "
+                 "of mode shared: throttle)")
       ->type_name("ACTION");
   app.add_option("--verify", raw.verify,
                  "none, digest (of every chunk copied) or full (read back; default: digest)")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What --help says besides the options. Only for command_line.cc.
+// What --help says besides the options. Only for command_line.cc and command_options.cc.
 #pragma once
 
 namespace blockmig {
@@ -25,12 +25,14 @@ Try it, nothing to configure:
   blockmig migrate vm1 --to /srv/b/vm1.img
   blockmig migrate old.img --to new.img          (a copy, no daemon needed)
 
-A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH.
+A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or
+nbd+vsock://CID[:PORT]/EXPORT; with TLS nbds://, nbds+unix:// or nbds+vsock://, each with USER@
+for a pre-shared key; for measuring null:SIZE, which keeps nothing.
 Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s. Times: 100ms, 30s, 5min.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
 busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on
-its source), 9 a precondition (space, size), 130 interrupted (the job goes on).)";
+its source), 9 a precondition (space, size, version), 130 interrupted (the job goes on).)";
 
 inline constexpr const char* kServeFooter = R"(
 Examples:
@@ -41,9 +43,6 @@ Examples:
 Adds the disk to the daemon of the state folder if one runs; otherwise becomes that daemon,
 in the foreground. Daemon options are for that case only; --listen is for both.)";
 
-inline constexpr const char* kModeHelp =
-    "auto, cold, snapshot, dbt, mirror, postcopy, hybrid, shared or return (default: mirror)";
-
 inline constexpr const char* kKeepRecordHelp =
     "record what changes after the move, so that the disk can go back with --mode return";
 
@@ -53,9 +52,23 @@ Examples:
   blockmig migrate vm1 --to nbd+unix:///?socket=/run/q.sock --mode dbt --bwlimit 200MiB/s
   blockmig migrate old.img --to new.img                    (no such disk, but a file: a copy)
 
-Modes: cold holds writers back while it copies; dbt copies in passes until the rest fits
---max-downtime; mirror copies once and sends new writes to both sides. Ctrl-C ends the
-waiting, not the job.)";
+Modes:
+  auto      measures the guest and the target, and is dbt or mirror, whichever meets the limits
+  cold      writers are parked for the whole copy, readers go on
+  snapshot  generations of one instant each; every one leaves a usable image
+  dbt       passes over what was written, until the rest fits --max-downtime
+  mirror    one pass; writes behind it go to both sides
+  postcopy  switchover first; what is absent is fetched from the old store
+  hybrid    one pass over the cold data, then the switchover; the rest is fetched
+  shared    what was used lately moves; the rest stays in its folder and is fetched from there
+  return    back to the store that the disk has left: only what has changed since
+
+A guest that is faster than the target: cold, postcopy and hybrid end in any case; of the others
+--on-stall says what they do. By default dbt, mirror, auto, snapshot and return go on as mirror,
+and shared throttles the guest. A snapshot whose buffer is full is given up and begun anew (a
+--point-in-time copy fails), unless --on-stall throttle lets writes wait for room.
+
+Ctrl-C ends the waiting, not the job.)";
 
 inline constexpr const char* kSettleFooter = R"(
 Examples:
@@ -114,8 +127,8 @@ Examples:
   blockmig manifest make /mnt/folder/vm1.img
   blockmig manifest check /mnt/folder/vm1.img
 
-A manifest holds the digest of every chunk of an image at rest. With it, 'migrate --mode
-shared' need not read the image to know what it holds, and nothing is ever served from the
-folder that is not what it was. Exit code 6: the image is not what its manifest says.)";
+A manifest holds the digest of every chunk of an image at rest: 'manifest check' compares the
+image with it. 'migrate --mode shared' writes its own. Exit code 6: the image is not what its
+manifest says.)";
 
 }  // namespace blockmig

@@ -11,7 +11,9 @@ namespace blockmig {
 namespace {
 
 using testing::ElementsAre;
+using testing::EndsWith;
 using testing::HasSubstr;
+using testing::Not;
 
 std::vector<std::string> words(const std::string& text) {
   std::istringstream in(text);
@@ -294,6 +296,32 @@ TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
     EXPECT_THAT(outcome.text, HasSubstr(says)) << text;
     EXPECT_EQ(outcome.text.find('\n'), std::string::npos) << text;
   }
+}
+
+TEST(CommandLine, AUsageErrorNamesTheHelpOfItsCommand) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"migrate vm1 --to /b --frob", "see 'blockmig migrate --help'"},
+      {"migrate vm1 --to /b --mode warp", "see 'blockmig migrate --help'"},
+      {"bitmap add vm1", "see 'blockmig bitmap add --help'"},
+      {"bitmap", "see 'blockmig bitmap --help'"},
+      {"frob", "see 'blockmig --help'"},
+  };
+  for (const auto& [text, says] : cases) {
+    EXPECT_THAT(parse_command_line(words(text)).text, EndsWith(says)) << text;
+  }
+  EXPECT_THAT(parse_daemon_command_line({"--frob"}).text, EndsWith("see 'blockmigd --help'"));
+}
+
+TEST(CommandLine, TheHelpAndTheErrorHaveEveryModeThatMigrateTakes) {
+  const std::string help = parse_command_line({"migrate", "--help"}).text;
+  const std::string error = parse_command_line(words("migrate vm1 --to /b --mode warp")).text;
+  for (const Mode mode : kMigrateModes) {
+    const std::string name(to_string(mode));
+    EXPECT_THAT(help, HasSubstr("\n  " + name + " ")) << "what it does";
+    EXPECT_THAT(error, HasSubstr(name));
+  }
+  EXPECT_THAT(help, HasSubstr("auto, cold, snapshot, dbt, mirror, postcopy, hybrid, shared or"));
+  EXPECT_THAT(error, Not(HasSubstr("settle"))) << "a command of its own";
 }
 
 TEST(CommandLine, HelpAndVersionAreNoErrors) {

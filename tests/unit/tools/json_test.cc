@@ -292,7 +292,7 @@ TEST(Json, BadMigrateRequestsAreRefusedByName) {
   const BadRequest cases[] = {
       {R"({"disk":"vm1"})", "'target' is missing"},
       {R"({"disk":"vm1","target":"/b","mode":"teleport"})",
-       "not one of: cold, snapshot, dbt, mirror, postcopy, hybrid, shared, auto, return"},
+       "not one of: auto, cold, snapshot, dbt, mirror, postcopy, hybrid, shared, return"},
       {R"({"disk":"vm1","target":"/b","granularity_bytes":5000})", "granularity"},
       {R"({"disk":"vm1","target":"/b","granularity_bytes":4294967296})", "too large"},
       {R"({"disk":"vm1","target":"/b","copy_depth":0})", "copy depth"},
