@@ -8,19 +8,32 @@ the target is still frozen, and the job must end by abort or by itself with the 
 import moves
 from moves import daemon
 
-for mode in ("dbt", "mirror", "cold"):
-    for freeze_at in (1, 2):
-        with moves.scene("--rate", "100", "--renew", "20", size=4 * moves.MIB + moves.ODD) as scene:
-            target, image, count = moves.flush_counting_target(scene, freeze_at)
-            with target:
-                job = scene.disk.start_migration(target.uri, mode, "--max-downtime", "2s")
-                daemon.until(lambda: moves.flushes(count) >= freeze_at or
-                             scene.disk.job(job)["state"] != "running", "the freezing flush", 90)
-                assert scene.disk.job(job)["state"] == "running", (mode, freeze_at,
-                                                                  scene.disk.job(job))
-                scene.control_answers()
-                if mode != "cold":  # cold parks the guest's writes on purpose until it ends
-                    scene.guest_goes_on(50)
-                scene.abort_at_once(job)
+MOST_FLUSHES_BEFORE_THE_FENCE = 8
+
+
+def phase_when_frozen(mode, freeze_at):
+    """Freezes the target in that flush; the phase that the job was in."""
+    with moves.scene("--rate", "100", "--renew", "20", size=4 * moves.MIB + moves.ODD) as scene:
+        target, image, count = moves.flush_counting_target(scene, freeze_at)
+        with target:
+            job = scene.disk.start_migration(target.uri, mode, "--max-downtime", "5s")
+            daemon.until(lambda: moves.flushes(count) >= freeze_at or
+                         scene.disk.job(job)["state"] != "running", "the freezing flush", 90)
+            frozen = scene.disk.job(job)
+            assert frozen["state"] == "running", (mode, freeze_at, frozen)
+            scene.control_answers()
+            if mode != "cold":  # cold parks the guest's writes on purpose until it ends
                 scene.guest_goes_on(50)
-                target.thaw()
+            scene.abort_at_once(job)
+            scene.guest_goes_on(50)
+            target.thaw()
+            return frozen["phase"]
+
+
+for way in ("dbt", "mirror", "cold"):
+    phases = []
+    # How many come before it depends on how long they take: every one up to the fence's own.
+    while phases[-1:] != ["switching"]:
+        assert len(phases) < MOST_FLUSHES_BEFORE_THE_FENCE, (way, phases)
+        phases.append(phase_when_frozen(way, len(phases) + 1))
+    print(way, phases)
