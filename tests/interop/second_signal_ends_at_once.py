@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGTERM beside a store that does not answer waits for it; a second one ends the daemon at once, and says so."""
+import os
+import signal
+import subprocess
+
+import daemon
+from state_folder import StateFolder
+
+WRITE = "h.pwrite(b'x' * 65536, 0)"
+
+daemon.need("nbdsh", "qemu-nbd")
+with daemon.scratch() as folder:
+    remote = daemon.qemu_nbd(folder, daemon.make_image(os.path.join(folder, "served.img"), 8 << 20))
+    with remote, StateFolder(os.path.join(folder, "state")) as server:
+        server.start("--stop-timeout", "10min")
+        server.ok("serve", "vm1", "--source", remote.uri)
+        remote.freeze()
+        env = dict(os.environ, PATH="/usr/bin:" + os.environ.get("PATH", ""))
+        with subprocess.Popen(["nbdsh", "-u", server.uri(), "-c", WRITE], env=env,
+                              stderr=subprocess.DEVNULL) as client:
+            daemon.until(lambda: any(c["in_flight"] > 0 for c in server.shown("ls", "clients")["clients"]),
+                         "a request that is not answered", pause=0.05)
+            process = server.process.process
+            process.send_signal(signal.SIGTERM)
+            daemon.until(lambda: "stopping" in server.process.log(), "the end to begin")
+            assert process.poll() is None, "it did not wait for its store"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 128 + signal.SIGTERM
+            assert client.wait(timeout=60) != 0, "a write that was given up was acknowledged"
+        assert "stopping at once (second signal)" in server.process.log(), server.process.log()
