@@ -179,12 +179,17 @@ Status BitmapKeeper::add_now(BitmapPlan plan, std::unique_ptr<DirtyBitmap> bitma
   return {};
 }
 
+Error no_such_bitmap(const std::string& disk, const std::string& bitmap) {
+  return Error(ErrorCode::kNotFound, "no bitmap '" + bitmap + "' of disk '" + disk +
+                                         "': see 'blockmig bitmap ls " + disk + "'");
+}
+
 Task<Status> BitmapKeeper::remove(std::string name) {
   co_await take_turn();
   Kept* const kept = look_up(name);
   if (kept == nullptr) {
     end_turn();
-    co_return Error(ErrorCode::kNotFound, "no bitmap '" + name + "'");
+    co_return no_such_bitmap(disk_.name(), name);
   }
   Status removed;
   if (kept->plan.persistent) {
@@ -212,7 +217,7 @@ Task<Status> BitmapKeeper::merge(std::string target, std::vector<std::string> so
     const Kept* const kept = look_up(name);
     if (!merged.ok()) continue;
     if (kept == nullptr) {
-      merged = Error(ErrorCode::kNotFound, "no bitmap '" + name + "'");
+      merged = no_such_bitmap(disk_.name(), name);
     } else if (!kept->inconsistent.empty()) {
       merged = Error(ErrorCode::kPrecondition, "bitmap '" + name + "' is inconsistent (" +
                                                    kept->inconsistent + "): remove it");

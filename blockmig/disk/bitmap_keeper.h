@@ -41,6 +41,9 @@ namespace blockmig {
 /// How often a bitmap's idle regions leave the activity log, unless said otherwise.
 inline constexpr Duration kBitmapCheckpointInterval = std::chrono::seconds(5);
 
+/// kNotFound.
+Error no_such_bitmap(const std::string& disk, const std::string& bitmap);
+
 struct BitmapPlan {
   std::string name;
   std::uint32_t granularity_bytes = kDefaultGranularityBytes;

@@ -27,6 +27,12 @@ Task<Status> JobBoard::load() {
   co_return Status();
 }
 
+Error busy_with(const std::string& disk, const std::string& job) {
+  return Error(ErrorCode::kBusy, "disk '" + disk + "' is being migrated by " + job +
+                                     ": wait for it, or abort it with 'blockmig abort " + job +
+                                     "'");
+}
+
 Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status valid = check_options(options);
@@ -56,8 +62,7 @@ Status JobBoard::check_record(Disk& disk, const JobOptions& options) {
 Status JobBoard::check_free(const Disk& disk) const {
   const std::string running = job_of(disk.name());
   if (running.empty()) return {};
-  return Error(ErrorCode::kBusy, "disk " + disk.name() + " is being migrated already by job " +
-                                     running + "; wait for it or abort it");
+  return busy_with(disk.name(), running);
 }
 
 void JobBoard::forget_oldest() {

@@ -27,6 +27,9 @@ namespace blockmig {
 class HydratingDevice;
 class Job;
 
+/// kBusy: what whoever wants something of a disk is told while `job` moves it.
+Error busy_with(const std::string& disk, const std::string& job);
+
 class JobBoard final {
  public:
   JobBoard(EventLoop& loop, Journal& journal);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "blockmig/base/units.h"
+#include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/migrate/return_record.h"
 #include "blockmig/migrate/settle.h"
 
@@ -179,7 +180,7 @@ Task<Status> find_allocated(Migration& migration) {
 Status take_marks(Migration& migration) {
   const std::string& name = migration.options.since_bitmap;
   const DirtyBitmap* const marks = migration.disk.tracking().find(name);
-  if (marks == nullptr) return Error(ErrorCode::kNotFound, "no bitmap '" + name + "'");
+  if (marks == nullptr) return no_such_bitmap(migration.disk.name(), name);
   migration.sync->dirty->merge(*marks);
   return {};
 }

@@ -80,6 +80,9 @@ def targets(table, folder, size):
     table.migrate("scheme that we do not know", USAGE, "gopher", "gopher://x/y")
     table.migrate("format that we do not write", USAGE, "qcow2",
                   f"file://{folder}/x.qcow2?format=qcow2")
+    table.migrate("target that keeps nothing", PRECONDITION, "name a file", "null:1MiB")
+    table.refused("retries of a copy without a daemon", USAGE, "--on-target-error retry", "migrate", table.image,
+                  "--to", folder + "/x.img", "--retry-for", "5s")
     table.refused("unknown mode", USAGE, "sideways", "migrate", daemon.EXPORT, "--to",
                   folder + "/x.img", "--mode", "sideways")
 

@@ -35,8 +35,7 @@ Result<BackupRecord::Bitmap> usable_bitmap(const ServedDisk& disk, const std::st
     return Error(ErrorCode::kPrecondition,
                  what + " " + why + ": make a full copy, without --since");
   }
-  return Error(ErrorCode::kNotFound,
-               "no " + what + ": see 'blockmig bitmap ls " + disk.name() + "'");
+  return no_such_bitmap(disk.name(), name);
 }
 
 Status check_backup_target(const StoreUri& target, std::uint64_t size_bytes,

@@ -212,9 +212,7 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
   const std::string job = jobs_.job_of(name);
-  if (!job.empty()) {
-    co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job);
-  }
+  if (!job.empty()) co_return busy_with(name, job);
   if (hydrating_layer((*disk)->disk()) == nullptr) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");

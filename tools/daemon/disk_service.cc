@@ -156,7 +156,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
   const std::vector<std::string> own = addresses();
   const Status unused = co_await offload(loop_, [&]() -> Status {
     if (is_own_address(*uri, own)) {
-      return Error(ErrorCode::kPrecondition, uri->text + " is an export of this daemon itself");
+      return Error(ErrorCode::kPrecondition,
+                   uri->text + " is an export of this daemon itself: name the store behind it");
     }
     // A disk that has moved there since is none of a backup's business.
     const bool may_be_copy = uri->kind == StoreUri::Kind::kFile && choice.epoch <= 1;
@@ -322,10 +323,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
                         " yet: what is missing there would be lost with its record: " +
                         (hydrating ? "wait for " + job : "'blockmig settle " + name + "' first"));
   }
-  if (!job.empty() && !hydrating) {
-    co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + job +
-                                          ": wait for it, or abort it");
-  }
+  if (!job.empty() && !hydrating) co_return busy_with(name, job);
   for (const NbdClientInfo& client : server_.clients()) {
     if (client.export_name != name) continue;
     // It may have left by itself in the meantime.
@@ -338,9 +336,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     const Result<JobStatus> ended = co_await jobs_.wait(job);
     static_cast<void>(ended);
     const std::string next = jobs_.job_of(name);
-    if (!next.empty()) {
-      co_return Error(ErrorCode::kBusy, "disk '" + name + "' is being migrated by " + next);
-    }
+    if (!next.empty()) co_return busy_with(name, next);
   }
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const std::string store_uri = (*disk)->disk().store_uri();

@@ -36,9 +36,7 @@ bool is_busy(const Status& status) {
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
-    if (job.empty()) continue;
-    co_return Error(ErrorCode::kBusy, "disk '" + served->name() + "' is being migrated by " + job +
-                                          ": wait for it, or abort it");
+    if (!job.empty()) co_return busy_with(served->name(), job);
   }
   Result<ParkedServer> parked = co_await server_->park(patience, stragglers);
   if (!parked.ok()) co_return parked.error();

@@ -142,10 +142,7 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   const std::string running = jobs_.job_of(request.disk);
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
-  if (!running.empty()) {
-    co_return Error(ErrorCode::kBusy, "disk '" + request.disk + "' is being migrated by " +
-                                          running + ": wait for it, or abort it");
-  }
+  if (!running.empty()) co_return busy_with(request.disk, running);
   if (request.options.mode == Mode::kSettle) {
     const Status found = co_await find_base((*disk)->disk(), request);
     if (!found) co_return found.error();
@@ -292,8 +289,10 @@ Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
   }
   const bool is_disk = disks_.get(job_or_disk).ok();
   return Error(ErrorCode::kNotFound,
-               is_disk ? "disk '" + job_or_disk + "' has not been migrated"
-                       : "no such job or disk: '" + job_or_disk + "': see 'blockmig ls jobs'");
+               is_disk
+                   ? "disk '" + job_or_disk + "' has no job: start one with 'blockmig migrate " +
+                         job_or_disk + " --to STORE'"
+                   : "no such job or disk: '" + job_or_disk + "': see 'blockmig ls jobs'");
 }
 
 Result<std::string> MigrationService::resolve(const std::string& job_or_disk) const {

@@ -55,7 +55,8 @@ bool stores_overlap(const StoreUri& a, const StoreUri& b) {
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
   for (const StoreUse& use : uses) {
     if (stores_overlap(wanted, use.uri)) {
-      return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user);
+      return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user +
+                                         ": name another store, or end that use first");
     }
   }
   return {};

@@ -169,7 +169,9 @@ StoreUri resolve_target(const TargetPlan& plan) {
 
 Status check_target(const TargetPlan& plan, std::uint64_t size_bytes) {
   if (plan.target.kind == StoreUri::Kind::kNull) {
-    return Error(ErrorCode::kInvalid, "the target " + plan.target.text + " keeps nothing");
+    return Error(ErrorCode::kPrecondition,
+                 "the target " + plan.target.text +
+                     " keeps nothing: name a file, a block device or an NBD export");
   }
   if (stores_overlap(plan.target, plan.source)) {
     return Error(ErrorCode::kPrecondition, "the target " + plan.target.text +

@@ -173,8 +173,8 @@ TEST_P(EveryMode, TheDigestOfTheWholeDiskIsReported) {
 TEST(Job, ASecondMigrationOfTheSameDiskIsRefusedAndNamesTheFirst) {
   Rig rig;
   const std::string id = rig.start({});
-  EXPECT_EQ(rig.start({}), "refused: disk vm1 is being migrated already by job " + id +
-                               "; wait for it or abort it");
+  EXPECT_EQ(rig.start({}), "refused: disk 'vm1' is being migrated by " + id +
+                               ": wait for it, or abort it with 'blockmig abort " + id + "'");
   EXPECT_EQ(rig.wait(id).state, JobState::kDone);
 }
 

@@ -134,6 +134,37 @@ TEST_F(DaemonTest, RefusesBadTargetsWithoutChangingAnything) {
   EXPECT_EQ(disk("vm1").epoch, 1u);
 }
 
+TEST_F(DaemonTest, ARefusalSaysWhatToDo) {
+  ASSERT_TRUE(serve("vm1", source_).ok());
+  const auto says = [](const ControlResponse& answer) {
+    return error_from_response(answer).message();
+  };
+  const std::string own = "nbd+unix:///vm1?socket=" + nbd_socket_path(state_);
+  EXPECT_THAT(says(serve("vm2", source_)), HasSubstr("by disk 'vm1': name another store"));
+  EXPECT_THAT(refusal("POST", "/v1/jobs/vm1/pause").message(),
+              HasSubstr("disk 'vm1' has no job: start one with 'blockmig migrate vm1"));
+  EXPECT_THAT(refusal("DELETE", "/v1/disks/vm1/bitmaps/b9").message(),
+              HasSubstr("no bitmap 'b9' of disk 'vm1': see 'blockmig bitmap ls vm1'"));
+  MigrateRequest nowhere;
+  nowhere.disk = "vm1";
+  nowhere.target = "null:1MiB";
+  const Error kept = refusal("POST", "/v1/jobs", to_json(nowhere));
+  EXPECT_EQ(kept.code(), ErrorCode::kPrecondition);
+  EXPECT_THAT(kept.message(), HasSubstr("keeps nothing: name a file"));
+  ServeRequest own_export;
+  own_export.disk = "vm2";
+  own_export.source = own;
+  EXPECT_THAT(refusal("POST", "/v1/disks", to_json(own_export)).message(),
+              HasSubstr("name the store behind it"));
+  ASSERT_TRUE(migrate("vm1", scratch_ / "b.img", 64 * kKiB).ok());
+  for (const Error& busy :
+       {error_from_response(migrate("vm1", scratch_ / "c.img")), refusal("DELETE", "/v1/disks/vm1"),
+        refusal("POST", "/v1/disks/vm1/settle")}) {
+    EXPECT_EQ(busy.code(), ErrorCode::kBusy);
+    EXPECT_THAT(busy.message(), HasSubstr("or abort it with 'blockmig abort job-1'"));
+  }
+}
+
 TEST_F(DaemonTest, FailedMoveLeavesTheDiskAndNoFile_I8) {
   ASSERT_TRUE(serve("vm1", source_).ok());
   const Result<JobStatus> job =
