@@ -69,6 +69,7 @@ enum class PlantedBug : int {
   kMirrorEndForgotten,  ///< I1: a write that the base lacks is acknowledged before that is recorded
   kPausedSwitches,      ///< a job that an operator has paused switches over
   kDigestsOfBeforeFence,  ///< shared: a chunk that changed before the fence keeps its digest
+  kEnd,                   ///< no bug: one more than the last
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

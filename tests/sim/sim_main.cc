@@ -5,17 +5,17 @@
 // One run, telling its story: sim --seed S --verbose
 // A planted bug must be found: sim --bug NAME --seeds N --expect-found
 // Each run twice, with equal traces: sim --twice
+// The bugs: sim --list-bugs
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
 #include <string>
 
-#include "blockmig/base/planted.h"
 #include "hydration_world.h"
+#include "planted_bugs.h"
 #include "settle_world.h"
 #include "world.h"
 
@@ -23,6 +23,7 @@ namespace {
 
 using blockmig::PlantedBug;
 using blockmig::sim::HydrationWorld;
+using blockmig::sim::NamedBug;
 using blockmig::sim::RunOptions;
 using blockmig::sim::RunResult;
 using blockmig::sim::SettleWorld;
@@ -34,64 +35,6 @@ void found_by_a_check(int) {
   (void)!::write(STDOUT_FILENO, kText, sizeof kText - 1);
   ::_exit(0);
 }
-
-const std::map<std::string, PlantedBug> kBugs = {
-    {"none", PlantedBug::kNone},
-    {"write-bypasses-closed-gate", PlantedBug::kWriteBypassesClosedGate},
-    {"dirty-check-before-drain", PlantedBug::kDirtyCheckBeforeDrain},
-    {"clear-mark-after-read", PlantedBug::kClearMarkAfterRead},
-    {"failed-write-unmarked", PlantedBug::kFailedWriteUnmarked},
-    {"mark-rounds-down", PlantedBug::kMarkRoundsDown},
-    {"target-assumed-zero", PlantedBug::kTargetAssumedZero},
-    {"zeroes-not-mirrored", PlantedBug::kZeroesNotMirrored},
-    {"small-write-overtakes", PlantedBug::kSmallWriteOvertakes},
-    {"timed-out-write-loses-range", PlantedBug::kTimedOutWriteLosesRange},
-    {"copy-failure-not-remarked", PlantedBug::kCopyFailureNotRemarked},
-    {"flush-source-only", PlantedBug::kFlushSourceOnly},
-    {"turned-away-acknowledged", PlantedBug::kTurnedAwayAcknowledged},
-    {"deadline-from-submission", PlantedBug::kDeadlineFromSubmission},
-    {"rest-keeps-copied", PlantedBug::kRestKeepsCopied},
-    {"digests-of-before-fence", PlantedBug::kDigestsOfBeforeFence},
-    {"mirror-end-forgotten", PlantedBug::kMirrorEndForgotten},
-    {"paused-switches", PlantedBug::kPausedSwitches},
-    {"copy-buffer-flips", PlantedBug::kCopyBufferFlips},
-    {"mirror-not-verified", PlantedBug::kMirrorNotVerified},
-    {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies},
-    {"old-content-not-kept", PlantedBug::kOldContentNotKept},
-    {"chunk-in-flight-not-kept", PlantedBug::kChunkInFlightNotKept},
-    {"unmarked-after-completion", PlantedBug::kUnmarkedAfterCompletion},
-    {"pull-overwrites-newer", PlantedBug::kPullOverwritesNewer},
-    {"zeros-overwrite-newer", PlantedBug::kZerosOverwriteNewer},
-    {"presence-before-data", PlantedBug::kPresenceBeforeData},
-    {"absent-reads-as-found", PlantedBug::kAbsentReadsAsFound},
-    {"partial-write-no-fetch", PlantedBug::kPartialWriteNoFetch},
-    {"base-not-flushed", PlantedBug::kBaseNotFlushed},
-    {"switch-not-announced", PlantedBug::kSwitchNotAnnounced},
-    {"switch-confirmed-early", PlantedBug::kSwitchConfirmedEarly},
-    {"return-record-late", PlantedBug::kReturnRecordLate},
-    {"return-copies-nothing", PlantedBug::kReturnCopiesNothing},
-    {"rest-saved-before-fence", PlantedBug::kRestSavedBeforeFence},
-    {"whole-before-job-ends", PlantedBug::kWholeBeforeJobEnds},
-    {"activity-log-skipped", PlantedBug::kActivityLogSkipped},
-    {"clean-before-target-flush", PlantedBug::kCleanBeforeTargetFlush},
-    {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush},
-    {"retire-without-quiesce", PlantedBug::kRetireWithoutQuiesce},
-    {"active-regions-forgotten", PlantedBug::kActiveRegionsForgotten},
-    {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly},
-    {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed},
-    {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage},
-    {"holes-not-asked-again", PlantedBug::kHolesNotAskedAgain},
-    {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack},
-    {"pull-buffer-flips", PlantedBug::kPullBufferFlips},
-    {"digest-misses-writes", PlantedBug::kDigestMissesWrites},
-    {"merge-before-presence", PlantedBug::kMergeBeforePresence},
-    {"merge-manifest-late", PlantedBug::kMergeManifestLate},
-    {"fsync-retried-and-believed", PlantedBug::kFsyncRetriedAndBelieved},
-    {"retires-after-journal", PlantedBug::kRetiresAfterJournal},
-    {"log-goes-before-record", PlantedBug::kLogGoesBeforeRecord},
-    {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown},
-    {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean},
-};
 
 struct Arguments {
   RunOptions run;
@@ -105,13 +48,36 @@ struct Arguments {
   bool twice = false;
 };
 
+constexpr const char* kUsage =
+    "usage: sim [--seed S | --first S --seeds N] [--mode M] [--verify V] [--twice] [--verbose]\n"
+    "           [--bug B [--expect-found]]\n"
+    "       sim --list-bugs | --help\n";
+constexpr const char* kHelp =
+    "  --seed S               this seed; with --verbose it tells its story\n"
+    "  --first S, --seeds N   N seeds from S on (each 1 by default), until one fails\n"
+    "  --mode M               any (default), a mode of migrate, or a world: bitmaps, return,\n"
+    "                         journal, hydration, settle\n"
+    "  --verify V             none, digest or full (default: as the seed draws it)\n"
+    "  --twice                each seed twice, with equal traces\n"
+    "  --bug B                plants this bug; with --expect-found it must be found\n"
+    "  --list-bugs            the bugs, each with the arguments that it takes to find it\n";
+
 [[noreturn]] void usage(const std::string& problem) {
-  std::fprintf(
-      stderr,
-      "sim: %s\nusage: sim [--seed S | --first S --seeds N] [--mode M] [--verify V] [--bug B]"
-      " [--expect-found] [--twice] [--verbose]\n",
-      problem.c_str());
+  std::fprintf(stderr, "sim: %s\n%s", problem.c_str(), kUsage);
   std::exit(2);
+}
+
+[[noreturn]] void list_bugs() {
+  for (const NamedBug& bug : blockmig::sim::kBugs) std::printf("%s %s\n", bug.name, bug.arguments);
+  std::exit(0);
+}
+
+PlantedBug bug_named(const std::string& name) {
+  if (name == "none") return PlantedBug::kNone;
+  for (const NamedBug& bug : blockmig::sim::kBugs) {
+    if (name == bug.name) return bug.bug;
+  }
+  usage("no planted bug '" + name + "': see --list-bugs");
 }
 
 Arguments parse(int count, char** words) {
@@ -146,7 +112,12 @@ Arguments parse(int count, char** words) {
       arguments.run.verify = *verify;
     } else if (word == "--bug") {
       arguments.bug = value();
-      if (!kBugs.contains(arguments.bug)) usage("no planted bug '" + arguments.bug + "'");
+      blockmig::planted_bug = bug_named(arguments.bug);
+    } else if (word == "--list-bugs") {
+      list_bugs();
+    } else if (word == "--help" || word == "-h") {
+      std::printf("%s%s", kUsage, kHelp);
+      std::exit(0);
     } else if (word == "--expect-found") {
       arguments.expect_found = true;
     } else if (word == "--twice") {
@@ -179,7 +150,6 @@ RunResult run_once(const Arguments& arguments) {
 
 int main(int count, char** words) {
   Arguments arguments = parse(count, words);
-  blockmig::planted_bug = kBugs.at(arguments.bug);
   std::uint64_t requests = 0;
   std::uint64_t done = 0;
   std::uint64_t not_done = 0;
