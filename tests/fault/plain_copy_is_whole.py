@@ -49,8 +49,9 @@ def at_rest(folder):
     with daemon.Daemon(folder, local, name="b") as disk:
         daemon.ok(daemon.built("blockmig"), "settle", daemon.EXPORT, "--state-dir", disk.state_dir)
         disk.kill()
-    # Killed: what it may still have had to do, nobody says.
-    refused(copy(local, target), target, PRECONDITION, "has not ended in order")
+    # Killed: what it may still have had to do, nobody says; perhaps not even that the disk is whole, which the
+    # stamp is told after the job's end.
+    refused(copy(local, target), target, PRECONDITION, f"is the store of disk '{daemon.EXPORT}', wh")
     with daemon.Daemon(folder, local, name="b"):
         pass
     made = copy(local, target)
