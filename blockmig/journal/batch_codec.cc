@@ -49,6 +49,9 @@ void encode_removals(const JournalBatch& batch, EncodedBatch& encoded) {
     encoded.removed_keys.push_back(disk_key(disk));
   }
   for (const std::string& job : batch.removed_jobs) encoded.removed_keys.push_back(job_key(job));
+  for (const std::string& disk : batch.removed_hydrations) {
+    encoded.removed_keys.push_back(hydration_key(disk));
+  }
   for (const NoteRecord& note : batch.removed_notes) {
     encoded.removed_keys.push_back(note_key(note.topic, note.name));
   }
@@ -145,6 +148,9 @@ Result<EncodedBatch> encode_batch(const JournalBatch& batch) {
     puts.add(set_key({set.disk, set.name}), encode_set(set));
   }
   for (const RegionChange& change : batch.regions) puts.add(change);
+  for (const HydrationRecord& hydration : batch.hydrations) {
+    puts.add(hydration_key(hydration.disk), encode_hydration(hydration));
+  }
   for (const NoteRecord& note : batch.notes) {
     puts.add(note_key(note.topic, note.name), encode_note(note));
   }

@@ -25,28 +25,13 @@ class ForwardingJournal : public Journal {
     return inner_.load_disk(disk);
   }
   Task<Result<std::vector<DiskRecord>>> load_disks() override { return inner_.load_disks(); }
-  Task<Status> save_disk(const DiskRecord& record) override { return inner_.save_disk(record); }
-  Task<Status> remove_disk(const std::string& disk) override { return inner_.remove_disk(disk); }
   Task<Result<std::vector<JobRecord>>> load_jobs() override { return inner_.load_jobs(); }
-  Task<Status> save_job(const JobRecord& record) override { return inner_.save_job(record); }
-  Task<Status> change_regions(const RegionChange& change) override {
-    return inner_.change_regions(change);
-  }
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                           const std::string& name) override {
     return inner_.load_regions(disk, name);
   }
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return inner_.remove_regions(disk, name);
-  }
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     return inner_.load_hydration(disk);
-  }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    return inner_.save_hydration(record);
-  }
-  Task<Status> remove_hydration(const std::string& disk) override {
-    return inner_.remove_hydration(disk);
   }
   Task<Status> commit(const JournalBatch& batch) override { return inner_.commit(batch); }
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {

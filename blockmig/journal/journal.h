@@ -138,12 +138,14 @@ struct NoteRecord {
 struct JournalBatch {
   std::vector<std::string> removed_disks;  ///< their records only
   std::vector<std::string> removed_jobs;
-  std::vector<RegionSetId> removed_sets;  ///< their records, and all their containers
-  std::vector<NoteRecord> removed_notes;  ///< `text` does not matter
+  std::vector<RegionSetId> removed_sets;        ///< their records, and all their containers
+  std::vector<std::string> removed_hydrations;  ///< by disk
+  std::vector<NoteRecord> removed_notes;        ///< `text` does not matter
   std::vector<DiskRecord> disks;
   std::vector<JobRecord> jobs;
   std::vector<RegionSetRecord> sets;
   std::vector<RegionChange> regions;
+  std::vector<HydrationRecord> hydrations;
   std::vector<NoteRecord> notes;
 };
 
@@ -157,33 +159,32 @@ class Journal {
 
   virtual Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) = 0;
   virtual Task<Result<std::vector<DiskRecord>>> load_disks() = 0;
-  virtual Task<Status> save_disk(const DiskRecord& record) = 0;
-  virtual Task<Status> remove_disk(const std::string& disk) = 0;
-
   virtual Task<Result<std::vector<JobRecord>>> load_jobs() = 0;
-  virtual Task<Status> save_job(const JobRecord& record) = 0;
-
-  /// All of the change or nothing of it. kInvalid: more containers than one change may have.
-  virtual Task<Status> change_regions(const RegionChange& change) = 0;
   /// Ascending by index; empty if there is no such set.
   virtual Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                                   const std::string& name) = 0;
-  /// All containers of the set. Of a set that is not there: success.
-  virtual Task<Status> remove_regions(const std::string& disk, const std::string& name) = 0;
-
   virtual Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) = 0;
-  virtual Task<Status> save_hydration(const HydrationRecord& record) = 0;
-  virtual Task<Status> remove_hydration(const std::string& disk) = 0;
-
-  /// One synced write. `batch` stays until the task has finished.
-  virtual Task<Status> commit(const JournalBatch& batch) = 0;
   /// Of the disk, or of every disk if `disk` is empty.
   virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
+  virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
+
+  /// One synced write: all of the batch or nothing of it. `batch` stays until the task has
+  /// finished. kInvalid: a change of regions has more containers than one may have.
+  virtual Task<Status> commit(const JournalBatch& batch) = 0;
   /// Makes every described region set void, also when nothing can be saved any more: takes effect
   /// at once or at the next opening. For when writes go on that cannot be recorded (I5). Bitmaps
   /// stay as kDistrustedBitmapSet, with the reason as their note.
   virtual Task<Status> distrust_sets() = 0;
-  virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
+
+  // Commits of one thing. What they are given stays until the task has finished.
+  Task<Status> save_disk(const DiskRecord& record);
+  Task<Status> remove_disk(const std::string& disk);
+  Task<Status> save_job(const JobRecord& record);
+  Task<Status> change_regions(RegionChange change);
+  /// The set's record and all its containers. Of a set that is not there: success.
+  Task<Status> remove_regions(const std::string& disk, const std::string& name);
+  Task<Status> save_hydration(const HydrationRecord& record);
+  Task<Status> remove_hydration(const std::string& disk);
 };
 
 /// Of a save that failed: nothing was attempted, so the records are what they were.

@@ -32,46 +32,10 @@ class MemoryJournal final : public Journal {
     co_return load_all<DiskRecord>(disk_key(""), &decode_disk);
   }
 
-  Task<Status> save_disk(const DiskRecord& record) override {
-    const std::string key = disk_key(record.disk);
-    const Result<std::string> value = encode_disk(record);
-    const Status saved = co_await save(key, value);
-    co_return saved;
-  }
-
-  Task<Status> remove_disk(const std::string& disk) override {
-    const std::string key = disk_key(disk);
-    offload before(loop_, [] {});
-    co_await before;
-    records_.erase(key);
-    offload after(loop_, [] {});
-    co_await after;
-    co_return Status();
-  }
-
   Task<Result<std::vector<JobRecord>>> load_jobs() override {
     offload pause(loop_, [] {});
     co_await pause;
     co_return load_all<JobRecord>(job_key(""), &decode_job);
-  }
-
-  Task<Status> save_job(const JobRecord& record) override {
-    const std::string key = job_key(record.id);
-    const Result<std::string> value = encode_job(record);
-    const Status saved = co_await save(key, value);
-    co_return saved;
-  }
-
-  Task<Status> change_regions(const RegionChange& change) override {
-    const Result<EncodedChange> encoded = encode_change(change);
-    if (!encoded) co_return encoded.error();
-    offload before(loop_, [] {});
-    co_await before;
-    for (const auto& [key, value] : encoded->put) records_[key] = value;
-    for (const std::string& key : encoded->remove) records_.erase(key);
-    offload after(loop_, [] {});
-    co_await after;
-    co_return Status();
   }
 
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
@@ -80,17 +44,6 @@ class MemoryJournal final : public Journal {
     offload pause(loop_, [] {});
     co_await pause;
     co_return load_all<RegionContainer>(prefix, &decode_region);
-  }
-
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    const std::string prefix = regions_prefix(disk, name);
-    offload before(loop_, [] {});
-    co_await before;
-    std::erase_if(records_,
-                  [&prefix](const auto& entry) { return entry.first.starts_with(prefix); });
-    offload after(loop_, [] {});
-    co_await after;
-    co_return Status();
   }
 
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
@@ -102,23 +55,6 @@ class MemoryJournal final : public Journal {
     const auto record = decode_hydration(found->first, found->second);
     if (!record) co_return record.error();
     co_return std::optional<HydrationRecord>(*record);
-  }
-
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    const std::string key = hydration_key(record.disk);
-    const Result<std::string> value = encode_hydration(record);
-    const Status saved = co_await save(key, value);
-    co_return saved;
-  }
-
-  Task<Status> remove_hydration(const std::string& disk) override {
-    const std::string key = hydration_key(disk);
-    offload before(loop_, [] {});
-    co_await before;
-    records_.erase(key);
-    offload after(loop_, [] {});
-    co_await after;
-    co_return Status();
   }
 
   Task<Status> commit(const JournalBatch& batch) override {
@@ -156,16 +92,6 @@ class MemoryJournal final : public Journal {
  private:
   /// A crash may fall before the record is there, and after it is there but before anybody was
   /// told.
-  Task<Status> save(const std::string& key, const Result<std::string>& value) {
-    if (!value) co_return value.error();
-    offload before(loop_, [] {});
-    co_await before;
-    records_[key] = *value;
-    offload after(loop_, [] {});
-    co_await after;
-    co_return Status();
-  }
-
   template <typename Record>
   Result<std::vector<Record>> load_all(const std::string& prefix,
                                        Result<Record> (*decode)(std::string_view,

@@ -79,24 +79,6 @@ class RocksJournal final : public Journal {
     co_return decode_all<DiskRecord>(*records, &decode_disk);
   }
 
-  Task<Status> save_disk(const DiskRecord& record) override {
-    const Visit running(running_);
-    const std::string key = disk_key(record.disk);
-    const Result<std::string> value = encode_disk(record);
-    if (!value) co_return value.error();
-    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
-    const Status saved = co_await work;
-    co_return saved;
-  }
-
-  Task<Status> remove_disk(const std::string& disk) override {
-    const Visit running(running_);
-    const std::string key = disk_key(disk);
-    offload work(loop_, [this, &key] { return store_->remove(key); });
-    const Status removed = co_await work;
-    co_return removed;
-  }
-
   Task<Result<std::vector<JobRecord>>> load_jobs() override {
     const Visit running(running_);
     const std::string prefix = job_key("");
@@ -104,25 +86,6 @@ class RocksJournal final : public Journal {
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<JobRecord>(*records, &decode_job);
-  }
-
-  Task<Status> save_job(const JobRecord& record) override {
-    const Visit running(running_);
-    const std::string key = job_key(record.id);
-    const Result<std::string> value = encode_job(record);
-    if (!value) co_return value.error();
-    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
-    const Status saved = co_await work;
-    co_return saved;
-  }
-
-  Task<Status> change_regions(const RegionChange& change) override {
-    const Visit running(running_);
-    const Result<EncodedChange> encoded = encode_change(change);
-    if (!encoded) co_return encoded.error();
-    offload work(loop_, [this, &encoded] { return store_->apply(encoded->put, encoded->remove); });
-    const Status saved = co_await work;
-    co_return saved;
   }
 
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
@@ -135,14 +98,6 @@ class RocksJournal final : public Journal {
     co_return decode_all<RegionContainer>(*records, &decode_region);
   }
 
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    const Visit running(running_);
-    const std::string prefix = regions_prefix(disk, name);
-    offload work(loop_, [this, &prefix] { return remove_all(prefix); });
-    const Status removed = co_await work;
-    co_return removed;
-  }
-
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     const Visit running(running_);
     const std::string key = hydration_key(disk);
@@ -153,24 +108,6 @@ class RocksJournal final : public Journal {
     const auto record = decode_hydration(key, **value);
     if (!record) co_return record.error();
     co_return std::optional<HydrationRecord>(*record);
-  }
-
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    const Visit running(running_);
-    const std::string key = hydration_key(record.disk);
-    const Result<std::string> value = encode_hydration(record);
-    if (!value) co_return value.error();
-    offload work(loop_, [this, &key, &value] { return store_->put(key, *value); });
-    const Status saved = co_await work;
-    co_return saved;
-  }
-
-  Task<Status> remove_hydration(const std::string& disk) override {
-    const Visit running(running_);
-    const std::string key = hydration_key(disk);
-    offload work(loop_, [this, &key] { return store_->remove(key); });
-    const Status removed = co_await work;
-    co_return removed;
   }
 
   Task<Status> commit(const JournalBatch& batch) override {
@@ -210,14 +147,6 @@ class RocksJournal final : public Journal {
   }
 
  private:
-  Status remove_all(const std::string& prefix) {
-    const auto records = store_->scan(prefix);
-    if (!records) return records.error();
-    std::vector<std::string> keys;
-    for (const auto& entry : *records) keys.push_back(entry.first);
-    return keys.empty() ? Status() : store_->apply({}, keys);
-  }
-
   template <typename Record>
   static Result<std::vector<Record>> decode_all(const std::vector<RocksStore::Record>& records,
                                                 Result<Record> (*decode)(std::string_view,

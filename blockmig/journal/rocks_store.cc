@@ -127,9 +127,6 @@ class RocksDbStore final : public RocksStore {
       return built.ok() ? db_->Write(synced(), &batch) : built;
     });
   }
-  Status remove(const std::string& key) override {
-    return write("removing " + key, [&] { return db_->Delete(synced(), key); });
-  }
   Status flush() override {
     return write("flushing", [&] { return db_->Flush(rocksdb::FlushOptions()); });
   }

@@ -31,11 +31,10 @@ class RocksStore {
   /// Ascending by key.
   virtual Result<std::vector<Record>> scan(const std::string& prefix) = 0;
   virtual Status put(const std::string& key, const std::string& value) = 0;
-  /// All removals, then all puts, or nothing: one record of the log.
+  /// All removals, then all puts, or nothing: one record of the log. Of a key that is not there:
+  /// success.
   virtual Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals,
                        const std::vector<std::string>& removed_prefixes = {}) = 0;
-  /// Of a key that is not there: success.
-  virtual Status remove(const std::string& key) = 0;
   /// Moves what is in the log into a table file.
   virtual Status flush() = 0;
 };

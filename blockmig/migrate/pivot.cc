@@ -13,9 +13,6 @@ namespace {
 /// Makes the saved containers those of `wanted`, in changes of a bounded size.
 Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> wanted) {
   Pivot& pivot = *migration.pivot;
-  RegionChange change;
-  change.disk = pivot.record.disk;
-  change.name = pivot.record.regions;
   auto old = pivot.saved.begin();
   std::vector<RegionContainer> puts;
   std::vector<std::uint32_t> erased;
@@ -29,8 +26,7 @@ Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> 
   }
   for (; old != pivot.saved.end(); ++old) erased.push_back(old->index);
   for (std::size_t put = 0, erase = 0; put < puts.size() || erase < erased.size();) {
-    change.put.clear();
-    change.erase.clear();
+    RegionChange change{pivot.record.disk, pivot.record.regions, {}, {}};
     while (put < puts.size() && change.put.size() < kMaxContainersPerChange) {
       change.put.push_back(std::move(puts[put++]));
     }
@@ -38,7 +34,7 @@ Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> 
            change.put.size() + change.erase.size() < kMaxContainersPerChange) {
       change.erase.push_back(erased[erase++]);
     }
-    const Status saved = co_await migration.journal.change_regions(change);
+    const Status saved = co_await migration.journal.change_regions(std::move(change));
     if (!saved.ok()) co_return saved.error().with_context("saving what is left behind");
   }
   pivot.saved = std::move(wanted);

@@ -84,10 +84,9 @@ Task<Status> PresenceKeeper::save_chunks(const std::vector<std::uint32_t>& chunk
     }
     const bool full = change.put.size() + change.erase.size() == kMaxContainersPerChange;
     if (!full && i + 1 < containers.size()) continue;
-    const Status saved = co_await journal_.change_regions(change);
+    RegionChange next = std::exchange(change, {record_.disk, record_.regions, {}, {}});
+    const Status saved = co_await journal_.change_regions(std::move(next));
     if (!saved.ok()) co_return saved.error().with_context("saving which chunks are present");
-    change.put.clear();
-    change.erase.clear();
   }
   co_return Status();
 }

@@ -75,27 +75,6 @@ class MortalJournal final : public ForwardingJournal {
   MortalJournal(Journal& journal, std::shared_ptr<Life> life)
       : ForwardingJournal(journal), life_(std::move(life)) {}
 
-  Task<Status> save_disk(const DiskRecord& record) override {
-    return life_->over ? refuse() : inner().save_disk(record);
-  }
-  Task<Status> remove_disk(const std::string& disk) override {
-    return life_->over ? refuse() : inner().remove_disk(disk);
-  }
-  Task<Status> save_job(const JobRecord& record) override {
-    return life_->over ? refuse() : inner().save_job(record);
-  }
-  Task<Status> change_regions(const RegionChange& change) override {
-    return life_->over ? refuse() : inner().change_regions(change);
-  }
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return life_->over ? refuse() : inner().remove_regions(disk, name);
-  }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    return life_->over ? refuse() : inner().save_hydration(record);
-  }
-  Task<Status> remove_hydration(const std::string& disk) override {
-    return life_->over ? refuse() : inner().remove_hydration(disk);
-  }
   Task<Status> commit(const JournalBatch& batch) override {
     return life_->over ? refuse() : inner().commit(batch);
   }

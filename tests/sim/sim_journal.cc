@@ -51,34 +51,10 @@ Task<Result<std::vector<DiskRecord>>> SimJournal::load_disks() {
   co_return load_all<DiskRecord>(records_, disk_key(""), &decode_disk);
 }
 
-Task<Status> SimJournal::save_disk(const DiskRecord& record) {
-  JournalBatch batch;
-  batch.disks.push_back(record);
-  const Status saved = co_await commit(batch);
-  co_return saved;
-}
-
-Task<Status> SimJournal::remove_disk(const std::string& disk) {
-  JournalBatch batch;
-  batch.removed_disks.push_back(disk);
-  const Status removed = co_await commit(batch);
-  co_return removed;
-}
-
 Task<Result<std::vector<JobRecord>>> SimJournal::load_jobs() {
   const Status turn = co_await take_time();
   if (!turn.ok()) co_return turn.error();
   co_return load_all<JobRecord>(records_, job_key(""), &decode_job);
-}
-
-Task<Status> SimJournal::save_job(const JobRecord& record) {
-  const Result<std::string> value = encode_job(record);
-  if (!value.ok()) co_return value.error();
-  const std::string key = job_key(record.id);
-  const Status turn = co_await take_time();
-  if (!turn.ok()) co_return turn;
-  if (alive) records_[key] = *value;
-  co_return Status();
 }
 
 Task<Status> SimJournal::commit(const JournalBatch& batch) {
@@ -115,26 +91,12 @@ Task<Status> SimJournal::apply(EncodedBatch batch) {
   co_return Status();
 }
 
-Task<Status> SimJournal::change_regions(const RegionChange& change) {
-  JournalBatch batch;
-  batch.regions.push_back(change);
-  const Status saved = co_await commit(batch);
-  co_return saved;
-}
-
 Task<Result<std::vector<RegionContainer>>> SimJournal::load_regions(const std::string& disk,
                                                                     const std::string& name) {
   const std::string prefix = regions_prefix(disk, name);
   const Status turn = co_await take_time();
   if (!turn.ok()) co_return turn.error();
   co_return load_all<RegionContainer>(records_, prefix, &decode_region);
-}
-
-Task<Status> SimJournal::remove_regions(const std::string& disk, const std::string& name) {
-  JournalBatch batch;
-  batch.removed_sets.push_back({disk, name});
-  const Status removed = co_await commit(batch);
-  co_return removed;
 }
 
 Task<Result<std::optional<HydrationRecord>>> SimJournal::load_hydration(const std::string& disk) {
@@ -146,22 +108,6 @@ Task<Result<std::optional<HydrationRecord>>> SimJournal::load_hydration(const st
   const auto record = decode_hydration(place->first, place->second);
   if (!record.ok()) co_return record.error();
   co_return std::optional<HydrationRecord>(*record);
-}
-
-Task<Status> SimJournal::save_hydration(const HydrationRecord& record) {
-  const Result<std::string> value = encode_hydration(record);
-  if (!value.ok()) co_return value.error();
-  EncodedBatch batch;
-  batch.puts.emplace_back(hydration_key(record.disk), *value);
-  const Status saved = co_await apply(std::move(batch));
-  co_return saved;
-}
-
-Task<Status> SimJournal::remove_hydration(const std::string& disk) {
-  EncodedBatch batch;
-  batch.removed_keys.push_back(hydration_key(disk));
-  const Status removed = co_await apply(std::move(batch));
-  co_return removed;
 }
 
 Task<Result<std::vector<RegionSetRecord>>> SimJournal::load_sets(const std::string& disk) {

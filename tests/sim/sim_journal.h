@@ -42,17 +42,10 @@ class SimJournal final : public Journal {
   Status health() const override;
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override;
   Task<Result<std::vector<DiskRecord>>> load_disks() override;
-  Task<Status> save_disk(const DiskRecord& record) override;
-  Task<Status> remove_disk(const std::string& disk) override;
   Task<Result<std::vector<JobRecord>>> load_jobs() override;
-  Task<Status> save_job(const JobRecord& record) override;
-  Task<Status> change_regions(const RegionChange& change) override;
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                           const std::string& name) override;
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override;
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override;
-  Task<Status> save_hydration(const HydrationRecord& record) override;
-  Task<Status> remove_hydration(const std::string& disk) override;
   Task<Status> commit(const JournalBatch& batch) override;
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override;
   Task<Status> distrust_sets() override;

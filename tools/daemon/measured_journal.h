@@ -16,28 +16,6 @@ class MeasuredJournal final : public ForwardingJournal {
   MeasuredJournal(EventLoop& loop, std::unique_ptr<Journal> journal)
       : ForwardingJournal(std::move(journal)), loop_(loop) {}
 
-  Task<Status> save_disk(const DiskRecord& record) override {
-    return measured(inner().save_disk(record));
-  }
-  Task<Status> remove_disk(const std::string& disk) override {
-    return measured(inner().remove_disk(disk));
-  }
-  Task<Status> save_job(const JobRecord& record) override {
-    return measured(inner().save_job(record));
-  }
-  Task<Status> change_regions(const RegionChange& change) override {
-    return measured(inner().change_regions(change));
-  }
-  Task<Status> remove_regions(const std::string& disk, const std::string& name) override {
-    return measured(inner().remove_regions(disk, name));
-  }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    return measured(inner().save_hydration(record));
-  }
-  Task<Status> remove_hydration(const std::string& disk) override {
-    return measured(inner().remove_hydration(disk));
-  }
-
   Task<Status> commit(const JournalBatch& batch) override {
     return measured(inner().commit(batch));
   }

@@ -40,11 +40,6 @@ class BreakableJournal final : public ForwardingJournal {
     const Status saved = co_await inner().commit(batch);
     co_return saved;
   }
-  Task<Status> save_hydration(const HydrationRecord& record) override {
-    if (broken_) co_return refusal();
-    const Status saved = co_await inner().save_hydration(record);
-    co_return saved;
-  }
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     if (broken_) co_return refusal();
     auto loaded = co_await inner().load_disk(disk);

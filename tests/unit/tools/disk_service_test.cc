@@ -47,12 +47,6 @@ class HeldJournal final : public ForwardingJournal {
   explicit HeldJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)), free(loop) {
     free.set();
   }
-  Task<Status> save_job(const JobRecord& record) override {
-    if (record.state != to_string(JobState::kRunning)) co_await free.wait();
-    const Status saved = co_await inner().save_job(record);
-    co_return saved;
-  }
-
   /// The decision says that the job is done, too: it is not held.
   Task<Status> commit(const JournalBatch& batch) override {
     const bool ends = !batch.jobs.empty() && batch.disks.empty() &&
