@@ -68,6 +68,7 @@ enum class PlantedBug : int {
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
   kMirrorEndForgotten,  ///< I1: a write that the base lacks is acknowledged before that is recorded
   kPausedSwitches,      ///< a job that an operator has paused switches over
+  kDiscardAfterClose,   ///< what is discarded may be the next move's target by then (I9)
   kDigestsOfBeforeFence,  ///< shared: a chunk that changed before the fence keeps its digest
   kEnd,                   ///< no bug: one more than the last
 };

@@ -28,6 +28,8 @@ namespace {
 // O_DIRECT's requirement where the kernel does not tell (before Linux 6.1): what every medium
 // accepts.
 constexpr std::uint32_t kSafeAlignment = 4096;
+// So often a file may be replaced while it is being opened.
+constexpr int kMaxReplaced = 100;
 
 Error open_error(const std::string& path, int os_errno) {
   if (os_errno == EISDIR) return Error(ErrorCode::kInvalid, path + ": is a directory", os_errno);
@@ -204,13 +206,31 @@ bool probe_punch(const OpenedFile& file, const FileDeviceOptions& options) {
   return punches;
 }
 
-Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
-  const Status kind = check_kind(file, path, options);
-  if (!kind) return kind;
-  if (options.lock) {
+/// Opens and locks the file that the name leads to: one that its owner removes before he lets it go
+/// is open here without a name, and no disk could be found there again (I1).
+Status open_and_lock(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  for (int tries = 0; tries < kMaxReplaced; ++tries) {
+    file = {};
+    auto fd = open_or_create(path, options, &file.created);
+    if (!fd) return fd.error();
+    file.fd = std::move(*fd);
+    const Status kind = check_kind(file, path, options);
+    if (!kind || !options.lock) return kind;
     const Status locked = lock_image(file.fd.get(), path, options.read_only);
-    if (!locked) return locked;
+    if (!locked || file.block_device) return locked;
+    struct stat named = {};
+    struct stat held = {};
+    if (::fstat(file.fd.get(), &held) != 0) return Error::from_errno(errno, path);
+    const bool there = ::stat(path.c_str(), &named) == 0;
+    if (there && named.st_dev == held.st_dev && named.st_ino == held.st_ino) return {};
+    file.created = false;  // it is not there to be removed
   }
+  return Error(ErrorCode::kBusy, path + ": is replaced again and again");
+}
+
+Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
+  const Status opened = open_and_lock(file, path, options);
+  if (!opened) return opened;
   const Status sized = settle_size(file, path, options);
   if (!sized) return sized;
   const Status direct = set_up_direct(file, path, options);
@@ -227,9 +247,6 @@ Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions
 
 Result<OpenedFile> open_file(const std::string& path, const FileDeviceOptions& options) {
   OpenedFile file;
-  auto fd = open_or_create(path, options, &file.created);
-  if (!fd) return fd.error();
-  file.fd = std::move(*fd);
   const Status ready = set_up(file, path, options);
   if (ready) return file;
   if (file.created) ::unlink(path.c_str());

@@ -12,9 +12,11 @@ namespace blockmig {
 
 class SharedDevice final : public BlockDevice {
  public:
-  /// `mute`: it cannot say what it has allocated, as some NBD servers cannot.
-  explicit SharedDevice(std::shared_ptr<FaultDevice> device, bool mute = false)
-      : device_(std::move(device)), mute_(mute) {}
+  /// `mute`: it cannot say what it has allocated, as some NBD servers cannot. `closed` is set by
+  /// close().
+  explicit SharedDevice(std::shared_ptr<FaultDevice> device, bool mute = false,
+                        std::shared_ptr<bool> closed = nullptr)
+      : device_(std::move(device)), closed_(std::move(closed)), mute_(mute) {}
 
   const DeviceInfo& info() const override { return device_->info(); }
   Task<Status> read(std::uint64_t offset, MutableBytes into) override {
@@ -39,7 +41,10 @@ class SharedDevice final : public BlockDevice {
   }
   void abandon() override { device_->abandon(); }
   Task<Status> revive() override { return device_->revive(); }
-  Task<Status> close() override { return device_->close(); }
+  Task<Status> close() override {
+    if (closed_) *closed_ = true;
+    return device_->close();
+  }
 
  private:
   static Task<Result<std::vector<Extent>>> say_nothing(std::uint64_t offset, std::uint64_t length) {
@@ -47,6 +52,7 @@ class SharedDevice final : public BlockDevice {
   }
 
   std::shared_ptr<FaultDevice> device_;
+  std::shared_ptr<bool> closed_;
   bool mute_;
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
@@ -23,12 +24,14 @@ JobState outcome_of(const Status& result) {
   return result.error().code() == ErrorCode::kCancelled ? JobState::kAborted : JobState::kFailed;
 }
 
-/// Owns an abandoned target until its device lets go.
+/// Owns an abandoned target until its device lets go. What was made for it goes while the device
+/// has it: from its close() on it may be the next move's.
 Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener) {
   co_await replica->drain();
+  if (!planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
   const Status closed = co_await replica->close();
   static_cast<void>(closed);  // its content is worthless already
-  co_await opener->discard();
+  if (planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
 }
 
 /// A target that stays as it is: a finished copy, flushed already, or one that a restart goes on
@@ -163,9 +166,9 @@ Task<Status> Job::migrate() {
     fit = co_await begin_settling(migration_, device);
   }
   if (!fit.ok()) {
+    co_await migration_.opener->discard();
     const Status closed = co_await device->close();
     static_cast<void>(closed);
-    co_await migration_.opener->discard();
     co_return fit;
   }
   device->prefer_latency(false);

@@ -32,9 +32,9 @@ Task<void> open_into(std::shared_ptr<Opening> opening, std::shared_ptr<TargetOpe
   }
   if (!result.ok()) co_return;
   const std::unique_ptr<BlockDevice> late = std::move(*result);
+  co_await opener->discard();
   const Status closed = co_await late->close();
   static_cast<void>(closed);  // nobody is left to tell; the job ended as aborted
-  co_await opener->discard();
 }
 
 /// Calls `visit` for every extent of the device, in order.

@@ -274,7 +274,10 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status recordable = co_await try_journal(migration);
   if (!recordable.ok()) co_return recordable.error();
   if (must_wait(migration)) co_return SwitchOutcome::kPostponed;
-
+  if (migration.opener) {
+    const Status there = co_await migration.opener->check_place();
+    if (!there.ok()) co_return there.error();
+  }
   if (migration.opener && !planted(PlantedBug::kSwitchNotAnnounced)) {
     co_await migration.opener->announce_switch();
   }

@@ -41,6 +41,9 @@ class TargetOpener {
     static_cast<void>(number);
     co_return Status();
   }
+  /// The device is where the URI leads to: who opens that after the decision finds the disk (I1).
+  /// kPrecondition: it has been removed or replaced.
+  virtual Task<Status> check_place() { co_return Status(); }
   /// Who looks at a store without this journal learns from the next three which one the disk lives
   /// on (blockmig/journal/owner_stamp.h). Trouble with that is theirs to tell; it never ends a job.
   /// Before the fence: until one of the others is called, only the journal says which (I3).
@@ -62,8 +65,9 @@ class TargetOpener {
   /// For mode `settle`: what is known of the target as an image at rest; null where there is none.
   /// The opener's.
   virtual RestMerge* rest_merge() { return nullptr; }
-  /// Removes what open() created; called when the job did not reach its decision, after the device
-  /// was closed. Never an existing file: one that a disk was to return to is `left` again.
+  /// Removes what open() created; called when the job did not reach its decision, once nothing is
+  /// under way at the device, and before it is closed: from then on the target may be somebody
+  /// else's. Never an existing file: one that a disk was to return to is `left` again.
   virtual Task<void> discard() = 0;
 };
 

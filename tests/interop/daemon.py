@@ -117,6 +117,21 @@ def greets(path):
             return False
 
 
+def control(state_dir, method, path, body=None, timeout=30):
+    """(status, JSON) of a request to the control socket of the daemon on a state folder."""
+    connection = http.client.HTTPConnection("localhost", timeout=timeout)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(timeout)
+    try:
+        connection.sock.connect(os.path.join(state_dir, "control.sock"))
+        connection.request(method, path, json.dumps(body) if body is not None else None)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return response.status, json.loads(text) if text else None
+    finally:
+        connection.close()
+
+
 class Process:
     """A child process with its output in a file."""
 
@@ -255,17 +270,7 @@ class Daemon(NbdServer):
 
     def request(self, method, path, body=None, timeout=10):
         """(status, JSON) of a request to the control socket."""
-        connection = http.client.HTTPConnection("localhost", timeout=timeout)
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(timeout)
-        try:
-            connection.sock.connect(os.path.join(self.state_dir, "control.sock"))
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-            response = connection.getresponse()
-            text = response.read().decode()
-            return response.status, json.loads(text) if text else None
-        finally:
-            connection.close()
+        return control(self.state_dir, method, path, body, timeout)
 
     def get(self, path):
         status, body = self.request("GET", path)

@@ -31,6 +31,18 @@ class StateFolder:
         """What it prints as JSON."""
         return daemon.last_json(self.ok(*words, "-o", "json"))
 
+    def request(self, method, path, body=None):
+        """As daemon.control()."""
+        return daemon.control(self.state, method, path, body)
+
+    def serve(self, disk, source):
+        """By the control socket; (status, JSON)."""
+        return self.request("POST", "/v1/disks", {"disk": disk, "source": source})
+
+    def migrate(self, disk, target, **options):
+        """As serve(); does not wait for the move."""
+        return self.request("POST", "/v1/jobs", {"disk": disk, "target": target, "mode": "dbt", **options})
+
     def uri(self, disk="vm1"):
         return f"nbd+unix:///{disk}?socket={self.state}/nbd.sock"
 

@@ -35,6 +35,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"digests-of-before-fence", PlantedBug::kDigestsOfBeforeFence, "--mode shared"},
     {"mirror-end-forgotten", PlantedBug::kMirrorEndForgotten, "--mode hydration"},
     {"paused-switches", PlantedBug::kPausedSwitches, ""},
+    {"discard-after-close", PlantedBug::kDiscardAfterClose, ""},
     {"copy-buffer-flips", PlantedBug::kCopyBufferFlips, ""},
     {"mirror-not-verified", PlantedBug::kMirrorNotVerified, "--mode mirror --verify full"},
     {"read-back-believes-copies", PlantedBug::kReadBackBelievesCopies, ""},

@@ -31,11 +31,11 @@ class SimOpener final : public TargetOpener {
       --away;
       co_return Error(ErrorCode::kDisconnected, uri_ + " is away");
     }
-    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_, mute);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_, mute, closed_);
     co_return opened;
   }
   Task<void> discard() override {
-    discards();
+    discards(*closed_);
     co_return;
   }
   BitmapKeeper* bitmaps() override { return keeper; }
@@ -46,9 +46,9 @@ class SimOpener final : public TargetOpener {
     co_return Status();
   }
   BitmapKeeper* keeper = nullptr;
-  unsigned away = 0;  ///< so often it cannot be opened
-  bool mute = false;  ///< the target cannot say what it has allocated
-  std::function<void()> discards;
+  unsigned away = 0;                          ///< so often it cannot be opened
+  bool mute = false;                          ///< the target cannot say what it has allocated
+  std::function<void(bool closed)> discards;  ///< `closed`: the target was given up already
   std::function<void()> begins;
   std::function<void()> completes;
 
@@ -56,6 +56,7 @@ class SimOpener final : public TargetOpener {
   EventLoop& loop_;
   Random& random_;
   std::shared_ptr<FaultDevice> device_;
+  std::shared_ptr<bool> closed_ = std::make_shared<bool>(false);
   SimAtRest at_rest_;
   std::string uri_;
 };

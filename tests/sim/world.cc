@@ -160,7 +160,10 @@ std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> ta
   opener->keeper = keeper_.get();
   opener->mute = options_.seed % 4 == 3;
   opener->away = std::exchange(away_, 0);
-  opener->discards = [this] { held_.reset(); };
+  opener->discards = [this](bool closed) {
+    held_.reset();
+    if (closed) complain("a target is discarded that may be the next move's already (I9)");
+  };
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);
     instant_ = history_.begin_read();

@@ -79,8 +79,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> BackupTarget::open(std::uint64_t size
   const Status begun = co_await begin_record(size_bytes);
   if (begun) co_return std::move(opened);
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  const Status closed = co_await device->close();
   co_await discard();
+  const Status closed = co_await device->close();
   if (!closed) co_return closed.error().with_context(begun.error().message());
   co_return begun.error();
 }
@@ -147,8 +147,10 @@ Task<void> BackupTarget::discard() {
   co_await offload(loop_, [this] {
     struct stat facts {};
     // A record without an image says nothing; one of an image that stays says that it is
-    // incomplete.
+    // incomplete. One of another image is the next backup's.
     if (::stat(path_.c_str(), &facts) == 0 || errno != ENOENT) return;
+    const Result<BackupRecord> left = load_backup_record(path_);
+    if (!left.ok() || left->complete || left->inode != record_.inode) return;
     static_cast<void>(remove_backup_record(path_).ok());
   });
 }

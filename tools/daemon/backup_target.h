@@ -56,6 +56,7 @@ class BackupTarget final : public TargetOpener {
   Task<void> withdraw_switch() override;
   Task<void> keep() override { return target_.keep(); }
   Task<void> discard() override;
+  Task<Status> check_place() override { return target_.check_place(); }
 
  private:
   Task<Status> begin_record(std::uint64_t size_bytes);

@@ -223,8 +223,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
     }
     fits = fitted.error();
   }
+  co_await discard();  // while it is ours: from its close() on it may be the next move's
   const Status closed = co_await device->close();
-  co_await discard();
   co_return besides(fits.error(), closed);
 }
 
@@ -256,29 +256,42 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_file(std::uint64_t si
     options.exclusive_create = true;
   }
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_file_device(loop_, path, options);
-  if (!opened || exists) co_return std::move(opened);
-  const Status remembered = co_await remember_created();
+  if (!opened) co_return std::move(opened);
+  const Status remembered = co_await remember_file(!exists);
   if (remembered.ok()) co_return std::move(opened);
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  const Status closed = co_await device->close();
   co_await discard();
+  const Status closed = co_await device->close();
   co_return besides(remembered.error(), closed);
 }
 
-Task<Status> UriTarget::remember_created() {
-  struct stat facts {};
+Task<Status> UriTarget::remember_file(bool created) {
   const std::string& path = plan_.target.path;
-  const Status looked = co_await offload(loop_, [&path, &facts]() -> Status {
+  const Status looked = co_await offload(loop_, [this, &path, created]() -> Status {
+    struct stat facts {};
     if (stat(path.c_str(), &facts) != 0) return Error::from_errno(errno, "cannot look at " + path);
+    if (S_ISREG(facts.st_mode)) file_ = FileId{facts.st_dev, facts.st_ino};
+    created_ = created;
     // The switchover will rest on this name being there after a power loss (I1).
-    return sync_folder_of(path);
+    return created ? sync_folder_of(path) : Status();
   });
-  if (facts.st_ino != 0) {
-    created_ = true;
-    created_device_ = facts.st_dev;
-    created_inode_ = facts.st_ino;
-  }
   co_return looked;
+}
+
+bool UriTarget::is_in_place() const {
+  struct stat facts {};
+  return file_ && stat(plan_.target.path.c_str(), &facts) == 0 &&
+         *file_ == FileId{facts.st_dev, facts.st_ino};
+}
+
+Task<Status> UriTarget::check_place() {
+  if (!file_) co_return Status();
+  const bool in_place = co_await offload(loop_, [this] { return is_in_place(); });
+  if (in_place) co_return Status();
+  co_return Error(ErrorCode::kPrecondition,
+                  "the target " + plan_.target.path +
+                      " is not the file any more that was written: somebody has removed or "
+                      "replaced it");
 }
 
 /// The file is open, and so locked by its device.
@@ -356,18 +369,18 @@ Task<void> UriTarget::discard() {
   }
   if (!created_) co_return;
   created_ = false;
+  // Only what we made: somebody may have put another file of that name there since.
+  const bool ours = co_await offload(loop_, [this] { return is_in_place(); });
+  if (!ours) co_return;
   if (plan_.owners != nullptr) {
     const StoreOwners::Move moving = move();
     co_await plan_.owners->drop_target(moving);
   }
-  const std::string path = plan_.target.path;
-  const std::uint64_t device = created_device_;
-  const std::uint64_t inode = created_inode_;
-  co_await offload(loop_, [&path, device, inode] {
+  co_await offload(loop_, [this] {
+    const std::string& path = plan_.target.path;
     struct stat facts {};
-    // Only what we made: somebody may have put another file of that name there since.
-    if (lstat(path.c_str(), &facts) != 0 || facts.st_dev != device || facts.st_ino != inode) return;
-    unlink(path.c_str());
+    const bool link = lstat(path.c_str(), &facts) == 0 && S_ISLNK(facts.st_mode);
+    if (!link && is_in_place()) unlink(path.c_str());
   });
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockmig/base/uri.h"
@@ -64,6 +65,7 @@ class UriTarget final : public TargetOpener {
   const std::string& uri() const override { return plan_.target.text; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
   Task<void> discard() override;
+  Task<Status> check_place() override;
   Task<void> announce_switch() override;
   Task<void> confirm_switch(bool source_needed) override;
   Task<void> withdraw_switch() override;
@@ -76,9 +78,13 @@ class UriTarget final : public TargetOpener {
   RestMerge* rest_merge() override;
 
  private:
+  using FileId = std::pair<std::uint64_t, std::uint64_t>;  ///< device and inode
+
   Task<Result<std::unique_ptr<BlockDevice>>> open_target_store(std::uint64_t size_bytes);
   Task<Result<std::unique_ptr<BlockDevice>>> open_file(std::uint64_t size_bytes);
-  Task<Status> remember_created();
+  Task<Status> remember_file(bool created);
+  /// The path leads to the file that was opened. Blocks.
+  bool is_in_place() const;
   Task<Status> claim();
   StoreOwners::Move move() const { return move_of(plan_); }
 
@@ -92,9 +98,8 @@ class UriTarget final : public TargetOpener {
   bool renewed_ = false;
   bool claimed_ = false;
   bool announced_ = false;
-  bool created_ = false;
-  std::uint64_t created_device_ = 0;
-  std::uint64_t created_inode_ = 0;
+  bool created_ = false;  ///< file_ is our own, to be removed again
+  std::optional<FileId> file_;
 };
 
 }  // namespace blockmig

@@ -7,7 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <thread>
+
 #include "blockmig/block/free_space.h"
+#include "blockmig/block/image_lock.h"
 #include "blockmig/block/open_file.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/store_fixture.h"
@@ -267,6 +271,38 @@ TEST_P(FileDeviceTest, FreeSpaceOfAFileThatDoesNotExistYet) {
 INSTANTIATE_TEST_SUITE_P(Modes, FileDeviceTest,
                          testing::Values(CacheMode::kBuffered, CacheMode::kDirect, CacheMode::kMap),
                          cache_mode_name);
+
+bool leads_to(const std::string& path, int fd) {
+  struct stat named = {};
+  struct stat held = {};
+  return ::stat(path.c_str(), &named) == 0 && ::fstat(fd, &held) == 0 &&
+         named.st_ino == held.st_ino && named.st_dev == held.st_dev;
+}
+
+/// Makes the file and removes it while it has its lock, until told to stop.
+void make_and_remove(const std::string& path, const std::atomic<bool>& stop) {
+  while (!stop) {
+    const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    const bool locked = fd && lock_image(fd.get(), path, false).ok();
+    if (locked && leads_to(path, fd.get())) ::unlink(path.c_str());
+  }
+}
+
+TEST(OpenFile, OneThatItsOwnerRemovesBeforeHeLetsItGoIsNotOpened_I1) {
+  constexpr int kAttempts = 50000;
+  const TemporaryFolder folder;
+  const std::string path = folder / "disk.img";
+  std::atomic<bool> stop = false;
+  std::thread owner([&] { make_and_remove(path, stop); });
+  int nameless = 0;
+  for (int i = 0; i < kAttempts; ++i) {
+    const auto opened = open_file(path, {});
+    if (opened.ok() && !leads_to(path, opened->fd.get())) ++nameless;
+  }
+  stop = true;
+  owner.join();
+  EXPECT_EQ(nameless, 0);
+}
 
 }  // namespace
 }  // namespace blockmig

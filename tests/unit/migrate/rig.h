@@ -26,20 +26,22 @@ inline JobOptions options_for(Mode mode) {
 
 class TestOpener final : public TargetOpener {
  public:
+  /// `discarded` is not set where the target was given up first.
   explicit TestOpener(std::shared_ptr<FaultDevice> device, bool* discarded = nullptr)
       : device_(std::move(device)), discarded_(discarded), uri_("test:" + device_->info().name) {}
   const std::string& uri() const override { return uri_; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
-    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SharedDevice>(device_, false, closed_);
     co_return opened;
   }
   Task<void> discard() override {
-    if (discarded_ != nullptr) *discarded_ = true;
+    if (discarded_ != nullptr) *discarded_ = !*closed_;
     co_return;
   }
 
  private:
   std::shared_ptr<FaultDevice> device_;
+  std::shared_ptr<bool> closed_ = std::make_shared<bool>(false);
   bool* discarded_;
   std::string uri_;
 };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include "blockmig/io/run_task.h"
 #include "tests/unit/tools/scratch.h"
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/backup_target.h"
@@ -119,6 +120,30 @@ TEST_F(Backup, TargetIsARegularFile) {
     const Status status = check_backup_target(*parse_store_uri(target), kSize, none);
     ASSERT_FALSE(status.ok()) << target;
     EXPECT_THAT(status.error().message(), HasSubstr("regular file"));
+  }
+}
+
+TEST_F(Backup, RecordOfTheNextOneIsNotRemovedWithAnAbortedOne) {
+  auto loop = make_io_loop({});
+  ASSERT_TRUE(loop.ok());
+  const DiskSet disks;
+  TargetPlan plan;
+  plan.disk = "vm1";
+  plan.target = *parse_store_uri("file://" + (scratch_ / "new.img"));
+  plan.source = *parse_store_uri("file://" + copy_);
+  for (const bool next : {false, true}) {
+    BackupTarget aborted(**loop, plan, disks, {}, {});
+    auto opened = run_task(**loop, aborted.open(kSize));
+    ASSERT_TRUE(opened.ok()) << opened.error().message();
+    BackupRecord record = *load_backup_record(plan.target.path);
+    if (next) {
+      ++record.inode;
+      ASSERT_TRUE(save_backup_record(plan.target.path, record).ok());
+    }
+    run_task(**loop, aborted.discard());
+    EXPECT_FALSE(std::filesystem::exists(plan.target.path));
+    EXPECT_EQ(load_backup_record(plan.target.path).ok(), next);
+    EXPECT_TRUE(run_task(**loop, (*opened)->close()).ok());
   }
 }
 

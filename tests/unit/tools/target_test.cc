@@ -107,9 +107,39 @@ TEST_F(Target, CreatedFileHasTheDisksSizeAndDiscardRemovesIt_I8) {
   ASSERT_TRUE(opened.ok()) << opened.error().message();
   EXPECT_EQ((*opened)->info().size_bytes, kSize);
   EXPECT_EQ(std::filesystem::file_size(scratch_ / "new.img"), kSize);
-  ASSERT_TRUE(run_task(*loop_, (*opened)->close()).ok());
+  EXPECT_TRUE(run_task(*loop_, target.check_place()).ok());
   run_task(*loop_, target.discard());
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "new.img"));
+  ASSERT_TRUE(run_task(*loop_, (*opened)->close()).ok());
+}
+
+TEST_F(Target, NobodyHasItUntilItIsRemoved_I9) {
+  UriTarget aborted(*loop_, plan(scratch_ / "new.img"));
+  UriTarget next(*loop_, plan(scratch_ / "new.img"));
+  auto opened = run_task(*loop_, aborted.open(kSize));
+  ASSERT_TRUE(opened.ok());
+  EXPECT_EQ(run_task(*loop_, next.open(kSize)).error().code(), ErrorCode::kBusy);
+  run_task(*loop_, aborted.discard());
+  auto again = run_task(*loop_, next.open(kSize));
+  ASSERT_TRUE(again.ok()) << again.error().message();
+  run_task(*loop_, aborted.discard());
+  EXPECT_TRUE(run_task(*loop_, next.check_place()).ok()) << "the next one's";
+  EXPECT_TRUE(run_task(*loop_, (*opened)->close()).ok());
+  EXPECT_TRUE(run_task(*loop_, (*again)->close()).ok());
+}
+
+TEST_F(Target, OneThatWasRemovedOrReplacedIsNoPlaceToSwitchTo_I1) {
+  const std::string present = scratch_.image("present.img", kSize, 'p');
+  std::filesystem::create_symlink(present, scratch_ / "link");
+  UriTarget target(*loop_, plan(scratch_ / "link"));
+  auto opened = run_task(*loop_, target.open(kSize));
+  ASSERT_TRUE(opened.ok());
+  EXPECT_TRUE(run_task(*loop_, target.check_place()).ok());
+  std::filesystem::rename(present, scratch_ / "away.img");
+  EXPECT_EQ(run_task(*loop_, target.check_place()).error().code(), ErrorCode::kPrecondition);
+  scratch_.image("present.img", kSize, 'q');
+  EXPECT_THAT(run_task(*loop_, target.check_place()).error().message(), HasSubstr("replaced"));
+  EXPECT_TRUE(run_task(*loop_, (*opened)->close()).ok());
 }
 
 TEST_F(Target, ExistingFileIsNeverRemoved) {
