@@ -222,10 +222,16 @@ bool RestartService::may_have_record(const std::string& disk) const {
 }
 
 Task<void> RestartService::leave_disk(Disk& disk) {
-  for (auto& [name, tracking] : kept_) {
-    if (name == disk.name()) co_await discard(disk, std::move(tracking));
+  // Taken out first: meanwhile the move of another disk may come to be kept.
+  for (;;) {
+    const auto found = std::find_if(kept_.begin(), kept_.end(), [&disk](const auto& left) {
+      return left.first == disk.name();
+    });
+    if (found == kept_.end()) co_return;
+    auto tracking = std::move(found->second);
+    kept_.erase(found);
+    co_await discard(disk, std::move(tracking));
   }
-  std::erase_if(kept_, [&disk](const auto& left) { return left.first == disk.name(); });
 }
 
 }  // namespace blockmig
