@@ -43,11 +43,19 @@ void DirtyTracking::list_recording() {
   instruct_shards();
 }
 
-void DirtyTracking::attach_job(DirtyBitmap* bitmap) {
+void DirtyTracking::attach_job(DirtyBitmap& bitmap) {
+  BM_CHECK(job_ == nullptr);  // whoever has it would miss writes from now on (I5)
   deliver();
-  if (job_ != nullptr) job_->set_pending(nullptr);
-  job_ = bitmap;
-  if (job_ != nullptr) job_->set_pending(this);
+  job_ = &bitmap;
+  job_->set_pending(this);
+  instruct_shards();
+}
+
+void DirtyTracking::detach_job(const DirtyBitmap* bitmap) {
+  if (job_ == nullptr || job_ != bitmap) return;
+  deliver();
+  job_->set_pending(nullptr);
+  job_ = nullptr;
   instruct_shards();
 }
 

@@ -42,8 +42,11 @@ class DirtyTracking final : private PendingMarks {
   DirtyBitmap* find(std::string_view name);
   std::vector<std::string> names() const;
 
-  /// The bitmap of the running migration; null detaches. It outlives its attachment.
-  void attach_job(DirtyBitmap* bitmap);
+  /// The bitmap of the running migration, of which there is one at a time. It outlives its
+  /// attachment.
+  void attach_job(DirtyBitmap& bitmap);
+  /// Nothing where another one is attached: that is another migration's.
+  void detach_job(const DirtyBitmap* bitmap);
   DirtyBitmap* job() const { return job_; }
 
   /// A thread's marks count from here on; `shard` outlives its removal, which is after the last

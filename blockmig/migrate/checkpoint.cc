@@ -22,7 +22,9 @@ RegionSetId active_set(const std::string& disk, const std::string& job) {
 
 /// Nobody writes by the log any more when this returns.
 Task<void> take_off(Disk& disk, ActivityLog& log) {
-  disk.tracking().set_log(Recorded::kJob, nullptr);
+  if (disk.tracking().log(Recorded::kJob) == &log) {
+    disk.tracking().set_log(Recorded::kJob, nullptr);
+  }
   co_await disk.tracking().quiesce(disk.gate());
   while (log.in_use()) co_await log.committed().wait();
 }
@@ -217,7 +219,7 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
   if (!loaded.ok()) co_return loaded.error();
   tracking.dirty = std::move(*dirty);
   tracking.target_identity = found->bitmap->note;
-  disk.tracking().attach_job(tracking.dirty.get());
+  disk.tracking().attach_job(*tracking.dirty);
   disk.tracking().set_log(Recorded::kJob, tracking.log.get());
   co_return tracking;
 }
@@ -234,7 +236,7 @@ Task<Status> forget(Journal& journal, std::string disk, std::string job) {
 Task<void> discard(Disk& disk, RecoveredTracking tracking) {
   if (tracking.empty()) co_return;
   co_await take_off(disk, *tracking.log);
-  disk.tracking().attach_job(nullptr);
+  disk.tracking().detach_job(tracking.dirty.get());
 }
 
 }  // namespace blockmig

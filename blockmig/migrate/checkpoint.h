@@ -83,7 +83,8 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
 /// Makes the job's record void. Before its tracking is taken off: a write that nothing tracks must
 /// not meet a record that is still believed (I5). So after an error the tracking stays.
 Task<Status> forget(Journal& journal, std::string disk, std::string job);
-/// Takes the tracking off, after forget() or when nobody writes to the disk any more.
+/// Takes this tracking off, after forget() or when nobody writes to the disk any more. Never that
+/// of another job, which may have begun meanwhile.
 Task<void> discard(Disk& disk, RecoveredTracking tracking);
 
 }  // namespace blockmig

@@ -28,14 +28,12 @@ Result<std::unique_ptr<HydrationDigests>> HydrationDigests::create(EventLoop& lo
 HydrationDigests::HydrationDigests(EventLoop& loop, Disk& disk,
                                    std::unique_ptr<DirtyBitmap> unknown)
     : loop_(loop), disk_(disk), unknown_(std::move(unknown)), digests_(unknown_->size_bytes()) {
-  if (!planted(PlantedBug::kDigestMissesWrites)) disk_.tracking().attach_job(unknown_.get());
+  if (!planted(PlantedBug::kDigestMissesWrites)) disk_.tracking().attach_job(*unknown_);
 }
 
 HydrationDigests::~HydrationDigests() { detach(); }
 
-void HydrationDigests::detach() {
-  if (disk_.tracking().job() == unknown_.get()) disk_.tracking().attach_job(nullptr);
-}
+void HydrationDigests::detach() { disk_.tracking().detach_job(unknown_.get()); }
 
 void HydrationDigests::begin_with(ChunkDigests known) {
   BM_CHECK(known.size_bytes() == digests_.size_bytes());

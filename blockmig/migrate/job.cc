@@ -188,7 +188,7 @@ Task<void> Job::clean_up(const Status& result) {
   BM_CHECK(result.ok() ? m.decided || m.keep_target : !m.decided || m.interrupt.is_set());
   if (!m.decided) {
     m.disk.set_mirror(nullptr);
-    m.disk.tracking().attach_job(nullptr);
+    m.disk.tracking().detach_job(m.sync ? m.sync->dirty.get() : m.recovered.dirty.get());
     if (m.replica && !m.keep_target) m.replica->abandon();
   }
   m.disk.write_throttle().set_rate(0);

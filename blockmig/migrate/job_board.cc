@@ -33,11 +33,12 @@ Error busy_with(const std::string& disk, const std::string& job) {
                                      "'");
 }
 
-Status JobBoard::check_start(Disk& disk, const JobOptions& options) const {
+Status JobBoard::check_start(Disk& disk, const JobOptions& options,
+                             const DirtyBitmap* recovered) const {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status valid = check_options(options);
   if (!valid.ok()) return valid;
-  const Status free = check_free(disk);
+  const Status free = check_free(disk, recovered);
   if (!free.ok()) return free;
   const auto* const layer = hydrating_layer(disk);
   if (layer == nullptr || !may_pivot(options)) return {};
@@ -59,10 +60,14 @@ Status JobBoard::check_record(Disk& disk, const JobOptions& options) {
                    disk.name() + "'), or move it without --keep-record");
 }
 
-Status JobBoard::check_free(const Disk& disk) const {
+Status JobBoard::check_free(Disk& disk, const DirtyBitmap* recovered) const {
   const std::string running = job_of(disk.name());
-  if (running.empty()) return {};
-  return busy_with(disk.name(), running);
+  if (!running.empty()) return busy_with(disk.name(), running);
+  const DirtyBitmap* const tracked = disk.tracking().job();
+  if (tracked == nullptr || tracked == recovered) return {};
+  return Error(ErrorCode::kBusy, "disk '" + disk.name() +
+                                     "' has a move of an earlier daemon, which is being taken up "
+                                     "or given up: try again in a moment");
 }
 
 void JobBoard::forget_oldest() {
@@ -113,7 +118,7 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
 Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
                                               const JobOptions& options, const JobRecord& record,
                                               RecoveredTracking& recovered) {
-  const Status allowed = check_start(disk, options);
+  const Status allowed = check_start(disk, options, recovered.dirty.get());
   if (!allowed.ok()) return allowed.error();
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,

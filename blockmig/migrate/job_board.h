@@ -38,7 +38,8 @@ class JobBoard final {
   /// Before the first start(): numbers new jobs after those the journal remembers.
   Task<Status> load();
   /// Starts a migration of `disk`, which outlives the board's stop(). The job's id.
-  /// kBusy: the disk is being migrated already (names the job). kInvalid: options. kPrecondition:
+  /// kBusy: the disk is being migrated already (names the job), or a move of an earlier daemon is
+  /// still to be taken up. kInvalid: options. kPrecondition:
   /// the disk still fetches from a base, and the move might leave it behind (may_pivot()).
   /// `request` is kept for a restart, opaque here.
   Result<std::string> start(Disk& disk, std::unique_ptr<TargetOpener> target,
@@ -95,10 +96,12 @@ class JobBoard final {
   static constexpr std::size_t kEndedJobsKept = 128;
 
  private:
-  Status check_start(Disk& disk, const JobOptions& options) const;
+  /// `recovered`: the tracking that the disk may have on.
+  Status check_start(Disk& disk, const JobOptions& options,
+                     const DirtyBitmap* recovered = nullptr) const;
   /// A way back can be recorded. A move that goes on goes on without one where it cannot.
   static Status check_record(Disk& disk, const JobOptions& options);
-  Status check_free(const Disk& disk) const;
+  Status check_free(Disk& disk, const DirtyBitmap* recovered = nullptr) const;
   void launch(std::shared_ptr<Job> job);
   void forget_oldest();
   Job* find(const std::string& id) const;

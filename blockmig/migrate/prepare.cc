@@ -263,11 +263,11 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   const std::uint32_t granularity = migration.options.granularity_bytes;
   migration.replica = std::make_unique<Replica>(migration.loop, std::move(target));
   const bool resumed = !migration.recovered.empty();
+  auto written = DirtyBitmap::create(size, granularity);
+  if (!written.ok()) co_return written.error();
   auto dirty = resumed ? Result<std::unique_ptr<DirtyBitmap>>(std::move(migration.recovered.dirty))
                        : DirtyBitmap::create(size, granularity);
   if (!dirty.ok()) co_return dirty.error();
-  auto written = DirtyBitmap::create(size, granularity);
-  if (!written.ok()) co_return written.error();
   migration.sync =
       std::make_unique<SyncState>(migration.loop, std::move(*dirty), std::move(*written),
                                   migration.options.verify != Verify::kNone);
@@ -306,7 +306,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   if (!noted.ok()) co_return noted;
   know_rest(migration);
   if (!resumed) {
-    migration.disk.tracking().attach_job(sync.dirty.get());
+    migration.disk.tracking().attach_job(*sync.dirty);
     const Status found = co_await find_different(migration);
     if (!found.ok()) co_return found;
     // Not before: a checkpoint would record as clean what the scan has not come to yet (I5).

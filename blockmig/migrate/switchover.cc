@@ -207,7 +207,7 @@ void hand_over(Migration& migration) {
   Disk& disk = migration.disk;
   migration.decided = true;
   disk.set_mirror(nullptr);
-  disk.tracking().attach_job(nullptr);
+  disk.tracking().detach_job(migration.sync->dirty.get());
   disk.tracking().set_log(DirtyTracking::Recorded::kJob, nullptr);
   auto target = release_settled(migration, migration.replica->release_target());
   target->prefer_latency(true);

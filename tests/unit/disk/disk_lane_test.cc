@@ -296,7 +296,7 @@ TEST_F(DiskLaneTest, I4TheLastPassUnderTheFenceMakesTheTargetEqual) {
     auto made = DirtyBitmap::create(kSize, kChunk);
     auto job = *std::move(made);
     std::vector<std::byte> target(kSize);
-    disk_->tracking().attach_job(job.get());
+    disk_->tracking().attach_job(*job);
     job->mark_all();
     const int begun = writes.load();
     while (writes.load() < begun + 200) {
@@ -307,7 +307,7 @@ TEST_F(DiskLaneTest, I4TheLastPassUnderTheFenceMakesTheTargetEqual) {
     copy_pass(*job, *store_, target);
     ASSERT_EQ(job->dirty_count(), 0u);
     EXPECT_EQ(target, store_->content()) << "move " << move;
-    disk_->tracking().attach_job(nullptr);
+    disk_->tracking().detach_job(job.get());
     disk_->gate().open();
   }
   stop.store(true);

@@ -65,7 +65,7 @@ class DiskTest : public testing::Test {
 TEST_F(DiskTest, EveryKindOfChangeIsMarkedInEveryBitmap_Trap10) {
   ASSERT_TRUE(disk_->tracking().add("daily", make_bitmap()).ok());
   const auto job = make_bitmap();
-  disk_->tracking().attach_job(job.get());
+  disk_->tracking().attach_job(*job);
   ASSERT_TRUE(write(0, 512).ok());
   const ZeroFlags zero{};
   ASSERT_TRUE(run_task(loop_, disk_->write_zeroes(3 * 65536, 512, zero)).ok());
@@ -77,17 +77,17 @@ TEST_F(DiskTest, EveryKindOfChangeIsMarkedInEveryBitmap_Trap10) {
     EXPECT_EQ(bitmap->dirty_count(), 4u);
     for (const std::uint64_t chunk : {0u, 3u, 5u, 6u}) EXPECT_TRUE(bitmap->is_dirty(chunk));
   }
-  disk_->tracking().attach_job(nullptr);
+  disk_->tracking().detach_job(job.get());
 }
 
 TEST_F(DiskTest, AFailedWriteIsMarked_Trap5) {
   const auto job = make_bitmap();
-  disk_->tracking().attach_job(job.get());
+  disk_->tracking().attach_job(*job);
   store_->plan().write_error_ppm = 1'000'000;
   EXPECT_FALSE(write(65536, 512).ok());
   EXPECT_TRUE(job->is_dirty(1));
   store_->plan().write_error_ppm = 0;
-  disk_->tracking().attach_job(nullptr);
+  disk_->tracking().detach_job(job.get());
 }
 
 TEST_F(DiskTest, AWriteInFlightWhenTrackingIsArmedIsMarkedAtItsEnd_I17) {
@@ -96,18 +96,18 @@ TEST_F(DiskTest, AWriteInFlightWhenTrackingIsArmedIsMarkedAtItsEnd_I17) {
   store_->stall();
   begin_write(scope, 65536, ended);
   const auto job = make_bitmap();
-  disk_->tracking().attach_job(job.get());
+  disk_->tracking().attach_job(*job);
   EXPECT_FALSE(job->is_dirty(1)) << "it began before the bitmap was there";
   store_->unstall();
   advance(milliseconds(1));
   EXPECT_TRUE(ended);
   EXPECT_TRUE(job->is_dirty(1));
-  disk_->tracking().attach_job(nullptr);
+  disk_->tracking().detach_job(job.get());
 }
 
 TEST_F(DiskTest, AMarkClearedWhileTheWriteIsInFlightComesBack_I5) {
   const auto job = make_bitmap();
-  disk_->tracking().attach_job(job.get());
+  disk_->tracking().attach_job(*job);
   TaskScope scope;
   bool ended = false;
   store_->stall();
@@ -120,7 +120,7 @@ TEST_F(DiskTest, AMarkClearedWhileTheWriteIsInFlightComesBack_I5) {
   store_->unstall();
   advance(milliseconds(1));
   EXPECT_TRUE(job->is_dirty(1));
-  disk_->tracking().attach_job(nullptr);
+  disk_->tracking().detach_job(job.get());
 }
 
 TEST_F(DiskTest, AClosedGateParksRequestsAndTheNewStoreAnswersThem_Trap2) {

@@ -44,7 +44,7 @@ TEST_F(MarkShardTest, NothingIsRecordedWithoutABitmap) {
 TEST_F(MarkShardTest, EveryQuestionSeesTheMarksOfOtherThreads) {
   ASSERT_TRUE(tracking_.add("b", make_bitmap()).ok());
   auto job = make_bitmap();
-  tracking_.attach_job(job.get());
+  tracking_.attach_job(*job);
   shard_.mark(5 * kChunk + 1, 1);
   EXPECT_TRUE(named().is_dirty(5));
   shard_.mark(7 * kChunk, 4096);
@@ -59,28 +59,28 @@ TEST_F(MarkShardTest, EveryQuestionSeesTheMarksOfOtherThreads) {
   EXPECT_EQ(job->runs(13 * kChunk, kChunk, 1).front().dirty, true);
   shard_.mark(15 * kChunk, 1);
   EXPECT_EQ(job->lease(15, 1).chunks().size(), 1u);
-  tracking_.attach_job(nullptr);
+  tracking_.detach_job(job.get());
 }
 
 TEST_F(MarkShardTest, AClearedRangeIsCleanButForLaterMarks) {
   auto job = make_bitmap();
-  tracking_.attach_job(job.get());
+  tracking_.attach_job(*job);
   shard_.mark(0, 4096);
   job->clear(0, kSize);
   EXPECT_EQ(job->dirty_count(), 0u);
   shard_.mark(0, 4096);
   EXPECT_EQ(job->dirty_count(), 1u);
-  tracking_.attach_job(nullptr);
+  tracking_.detach_job(job.get());
 }
 
 TEST_F(MarkShardTest, I17MarksBeforeAttachingAreNotInTheNewBitmap) {
   ASSERT_TRUE(tracking_.add("b", make_bitmap()).ok());
   shard_.mark(0, 4096);
   auto job = make_bitmap();
-  tracking_.attach_job(job.get());
+  tracking_.attach_job(*job);
   EXPECT_EQ(job->dirty_count(), 0u);
   EXPECT_EQ(named().dirty_count(), 1u);
-  tracking_.attach_job(nullptr);
+  tracking_.detach_job(job.get());
   shard_.mark(kChunk, 4096);
   EXPECT_EQ(job->dirty_count(), 0u) << "detached";
 }
@@ -97,7 +97,7 @@ TEST_F(MarkShardTest, AFullLogLosesNothing) {
 TEST_F(MarkShardTest, NoMarkIsLostBetweenThreads) {
   ASSERT_TRUE(tracking_.add("b", make_bitmap()).ok());
   auto job = make_bitmap();
-  tracking_.attach_job(job.get());
+  tracking_.attach_job(*job);
   const std::uint64_t chunks = job->chunk_count();
   std::atomic<bool> stop = false;
   std::atomic<std::uint64_t> marked = 0;
@@ -117,7 +117,7 @@ TEST_F(MarkShardTest, NoMarkIsLostBetweenThreads) {
   writer.join();
   EXPECT_EQ(named().dirty_count(), chunks);
   EXPECT_GE(leased + job->dirty_count(), chunks);
-  tracking_.attach_job(nullptr);
+  tracking_.detach_job(job.get());
 }
 
 }  // namespace

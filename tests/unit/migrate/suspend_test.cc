@@ -125,5 +125,50 @@ TEST(Abort, RecordThatCannotBeMadeVoidIsKeptTrue_I5) {
   EXPECT_TRUE(rig.write_region(0));
 }
 
+/// A daemon that has found what the one before it left, and has not gone on with it yet.
+struct NextLife : SuspendRig {
+  NextLife() {
+    const std::string id = begin(OnRestart::kResume);
+    stop();
+    run_task(loop, board.leave_disks());
+    found = next_life(id);
+  }
+  ~NextLife() { run_task(loop, next.stop()); }
+  Result<std::string> start_another() {
+    auto opener = std::make_unique<TestOpener>(target);
+    return next.start(disk, std::move(opener), slow_move(OnRestart::kResume), "as asked");
+  }
+
+  RecoveredTracking found;
+  JobBoard next{loop, *journal};
+};
+
+TEST(Resume, AnotherMoveIsRefusedUntilItIsTakenUpOrGivenUp_I5) {
+  NextLife life;
+  ASSERT_FALSE(life.found.empty());
+  const auto refused = life.start_another();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kBusy);
+  EXPECT_EQ(life.disk.tracking().job(), life.found.dirty.get());
+  run_task(life.loop, discard(life.disk, std::move(life.found)));
+  EXPECT_TRUE(life.start_another().ok());
+}
+
+TEST(Resume, WhatIsGivenUpTakesOffItsOwnTrackingOnly_I5) {
+  NextLife life;
+  DirtyTracking& tracking = life.disk.tracking();
+  tracking.detach_job(life.found.dirty.get());
+  tracking.set_log(DirtyTracking::Recorded::kJob, nullptr);
+  ASSERT_TRUE(life.start_another().ok());
+  life.advance(milliseconds(100));
+  const DirtyBitmap* const another = tracking.job();
+  const ActivityLog* const log = tracking.log(DirtyTracking::Recorded::kJob);
+  ASSERT_NE(another, nullptr);
+  ASSERT_NE(log, nullptr);
+  run_task(life.loop, discard(life.disk, std::move(life.found)));
+  EXPECT_EQ(tracking.job(), another);
+  EXPECT_EQ(tracking.log(DirtyTracking::Recorded::kJob), log);
+}
+
 }  // namespace
 }  // namespace blockmig
