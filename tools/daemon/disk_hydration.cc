@@ -212,6 +212,8 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
   const std::string job = jobs_.job_of(name);
+  const Status settled = check_settled(name);
+  if (!settled) co_return settled.error();
   if (!job.empty()) co_return busy_with(name, job);
   if (hydrating_layer((*disk)->disk()) == nullptr) {
     co_return Error(ErrorCode::kPrecondition,

@@ -26,6 +26,14 @@ Task<Result<std::vector<DiskLife>>> DiskService::lives_of_others(const std::stri
   co_return std::move(lives);
 }
 
+Status DiskService::check_settled(const std::string& disk) const {
+  const std::string next = restarts_ != nullptr ? restarts_->job_to_take_up(disk) : std::string();
+  if (next.empty() && !arriving_.contains(disk)) return {};
+  return Error(ErrorCode::kBusy, "disk '" + disk + "' is being taken up" +
+                                     (next.empty() ? "" : " with its unfinished move, " + next) +
+                                     ": try again in a moment");
+}
+
 Task<Status> DiskService::forget_unserved(const std::string& name) {
   const auto reservation = disks_.reserve(name);
   if (!reservation) co_return reservation.error();

@@ -111,6 +111,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   co_await remember(request);
   if (restarts_ != nullptr) restarts_->published(request.disk);
   co_return view(*served);
+  arriving_.erase(request.disk);
 }
 
 /// Before its first client, and before the record says that the disk is another: bitmaps that were
@@ -263,9 +264,11 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   const Status listens = listening ? listen(request.listen) : Status();
   if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
+  arriving_.insert(request.disk);
   const Status undone = co_await restore_record(request.disk, *before);
   if (!undone) {
     log_.error("cannot put back its record: " + undone.error().message(), {request.disk, "", 0});
+  arriving_.erase(request.disk);
   }
   co_return listens;
 }
@@ -315,6 +318,8 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   const std::string job = jobs_.job_of(name);
   const Result<JobStatus> running = jobs_.status(job);
   const bool hydrating = running.ok() && running->phase == Phase::kHydrating;
+  const Status settled = check_settled(name);
+  if (!settled) co_return settled;
   // The device is asked: with data at rest no job need be running.
   const auto* const layer = hydrating_layer((*disk)->disk());
   if (forget && (hydrating || (layer != nullptr && !layer->whole()))) {

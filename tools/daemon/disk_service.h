@@ -85,8 +85,10 @@ class DiskService final {
   /// Every store that a disk lives on or is not whole without, or that a running job writes to, but
   /// not those of `except`; `its_base_too`: but the one that it is not whole without.
   std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
-  /// Where disks live that are not served, by the journal, and what they are not whole without;
-  /// `user` is the disk's name. Without `disk`, which stays until the task has finished.
+  /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
+  Status check_settled(const std::string& disk) const;
+  /// Where disks live that are not served, by the journal, and what they are not whole without.
+  /// Without `disk`, which stays until the task has finished.
   Task<Result<std::vector<DiskLife>>> lives_of_others(const std::string& disk);
 
  private:
@@ -157,5 +159,6 @@ class DiskService final {
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk);
 /// In memory only, whatever the specifications say. kBusy: there is one of that name.
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs);
+  std::set<std::string> arriving_;  ///< published, and not all of it taken up yet
 
 }  // namespace blockmig

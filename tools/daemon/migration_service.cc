@@ -153,6 +153,8 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   request.target = plan->target.text;
   auto opening = co_await make_opener(request, *plan, false);
   if (!opening) co_return opening.error();
+  const Status settled = service_.check_settled(request.disk);
+  if (!settled) co_return settled.error();
   // The disk may have left while its target was looked at.
   const auto still = disks_.get(request.disk);
   if (!still) co_return still.error();

@@ -167,8 +167,22 @@ void RestartService::published(const std::string& disk) {
   if (found == unfinished_.end() || !found->second.prepared) return;
   Unfinished job = std::move(found->second);
   unfinished_.erase(found);
-  auto task = resume(std::move(job));
+  taken_up_[disk] = job.record.id;
+  auto task = take_up_again(std::move(job));
   resuming_.spawn(std::move(task));
+}
+
+Task<void> RestartService::take_up_again(Unfinished job) {
+  const std::string disk = job.record.disk;
+  co_await resume(std::move(job));
+  taken_up_.erase(disk);
+}
+
+std::string RestartService::job_to_take_up(const std::string& disk) const {
+  const auto waits = unfinished_.find(disk);
+  if (waits != unfinished_.end()) return waits->second.record.id;
+  const auto begins = taken_up_.find(disk);
+  return begins != taken_up_.end() ? begins->second : std::string();
 }
 
 Task<void> RestartService::withdrawn(Disk& disk) {

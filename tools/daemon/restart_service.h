@@ -48,6 +48,8 @@ class RestartService final {
   void published(const std::string& disk);
   /// The disk of prepare() will not have clients after all. Its job's record stays.
   Task<void> withdrawn(Disk& disk);
+  /// The move of that disk that is to go on, until it does or has failed to; empty: there is none.
+  std::string job_to_take_up(const std::string& disk) const;
   Task<void> finish() { co_await resuming_.join(); }
   /// As JobBoard::may_have_record().
   bool may_have_record(const std::string& disk) const;
@@ -64,6 +66,7 @@ class RestartService final {
   };
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
   Task<Status> make_void(const Unfinished& job, const std::string& why);
+  Task<void> take_up_again(Unfinished job);
   Task<void> resume(Unfinished job);
   Task<Status> record_end(JobRecord record);
 
@@ -74,6 +77,7 @@ class RestartService final {
   Log& log_;
   StoreOwners* owners_ = nullptr;
   std::map<std::string, Unfinished> unfinished_;  ///< by disk
+  std::map<std::string, std::string> taken_up_;   ///< job by disk, between the above and the board
   /// Of jobs that did not go on, by disk, where their record may still be believed.
   std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
