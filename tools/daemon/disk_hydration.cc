@@ -81,10 +81,11 @@ Task<void> DiskService::give_back(const SourceChoice& choice, StoreOwners::Claim
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
-    const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice> source) {
+    const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice> source,
+    Holds& holds) {
   if (choice.hydration.empty()) co_return std::move(source);
   std::unique_ptr<BlockDevice> base;
-  auto opened = co_await open_layer(request, choice, source, base);
+  auto opened = co_await open_layer(request, choice, source, base, holds);
   if (opened.ok()) co_return std::move(opened);
   if (source) {
     const Status closed = co_await source->close();
@@ -100,12 +101,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_rest(
 /// Takes both stores; what is left in `source` and `base` after an error is the caller's to close.
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_layer(
     const ServeRequest& request, const SourceChoice& choice, std::unique_ptr<BlockDevice>& source,
-    std::unique_ptr<BlockDevice>& base) {
+    std::unique_ptr<BlockDevice>& base, Holds& holds) {
   const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(request.disk);
   if (!record) co_return record.error();
   const Result<HydrationRecord> rest = co_await load_rest(journal_, **record);
   if (!rest) co_return rest.error();
-  Result<std::unique_ptr<BlockDevice>> found = co_await open_base(request, choice, *rest);
+  Result<std::unique_ptr<BlockDevice>> found = co_await open_base(request, choice, *rest, holds);
   if (!found) {
     co_return found.error().with_context("disk '" + request.disk + "' is not whole at " +
                                          choice.uri + " yet, and the rest is not to be had");
@@ -119,7 +120,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_layer(
 
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_base(const ServeRequest& request,
                                                                   const SourceChoice& choice,
-                                                                  const HydrationRecord& rest) {
+                                                                  const HydrationRecord& rest,
+                                                                  Holds& holds) {
   const Status ours = co_await check_base(rest, choice.epoch);
   if (!ours.ok()) co_return ours.error();
   if (rest.base_generation != 0) {
@@ -130,7 +132,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_base(const ServeReq
   from.uri = rest.base_uri;
   from.known = true;
   from.epoch = choice.epoch;
-  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(request, from);
+  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(request, from, holds);
   co_return std::move(source);
 }
 
@@ -211,9 +213,9 @@ Task<void> DiskService::finish_manifests(std::shared_ptr<ServedDisk> disk,
 Task<Result<std::string>> DiskService::settle(const std::string& name) {
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
-  const std::string job = jobs_.job_of(name);
   const Status settled = check_settled(name);
   if (!settled) co_return settled.error();
+  const std::string job = jobs_.job_of(name);
   if (!job.empty()) co_return busy_with(name, job);
   if (hydrating_layer((*disk)->disk()) == nullptr) {
     co_return Error(ErrorCode::kPrecondition,

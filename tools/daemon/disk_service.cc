@@ -71,14 +71,15 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   // What is absent is pulled into the store, whatever clients may do.
   ServeRequest opening = request;
   if (!choice->hydration.empty()) opening.read_only = false;
-  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, *choice);
+  Holds holds;
+  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, *choice, holds);
   if (!source) co_return source.error();
   std::unique_ptr<BlockDevice> store = *std::move(source);
   StoreOwners::Claim claimed;
   const Status ours = co_await claim(opening, *choice, store, claimed);
   if (!ours) co_return ours.error();
   Result<std::unique_ptr<BlockDevice>> opened =
-      co_await open_rest(opening, *choice, std::move(store));
+      co_await open_rest(opening, *choice, std::move(store), holds);
   if (!opened) {
     co_await give_back(*choice, std::move(claimed));
     co_return opened.error();
@@ -110,8 +111,8 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   co_await hydrate(served);
   co_await remember(request);
   if (restarts_ != nullptr) restarts_->published(request.disk);
-  co_return view(*served);
   arriving_.erase(request.disk);
+  co_return view(*served);
 }
 
 /// Before its first client, and before the record says that the disk is another: bitmaps that were
@@ -150,10 +151,12 @@ Task<Result<SourceChoice>> DiskService::choose(const ServeRequest& request) {
 }
 
 Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeRequest& request,
-                                                                    const SourceChoice& choice) {
+                                                                    const SourceChoice& choice,
+                                                                    Holds& holds) {
   const Result<StoreUri> uri = parse_store_uri(choice.uri);
   if (!uri) co_return uri.error();
   const std::vector<StoreUse> used = uses("");
+  holds.push_back(reserved_.reserve({"disk '" + request.disk + "', which is being added", *uri}));
   const std::vector<std::string> own = addresses();
   const Status unused = co_await offload(loop_, [&]() -> Status {
     if (is_own_address(*uri, own)) {
@@ -261,14 +264,14 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   if (!saved) co_return saved.error().with_context("cannot record disk '" + request.disk + "'");
   // The disk first, and no await in between: whoever finds an address open finds the disk there.
   disks_.add(std::move(disk));
+  arriving_.insert(request.disk);
   const Status listens = listening ? listen(request.listen) : Status();
   if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
-  arriving_.insert(request.disk);
+  arriving_.erase(request.disk);
   const Status undone = co_await restore_record(request.disk, *before);
   if (!undone) {
     log_.error("cannot put back its record: " + undone.error().message(), {request.disk, "", 0});
-  arriving_.erase(request.disk);
   }
   co_return listens;
 }
@@ -315,11 +318,11 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     co_return unknown ? disk.error() : forgotten;
   }
   if (!disk) co_return disk.error();
+  const Status settled = check_settled(name);
+  if (!settled) co_return settled;
   const std::string job = jobs_.job_of(name);
   const Result<JobStatus> running = jobs_.status(job);
   const bool hydrating = running.ok() && running->phase == Phase::kHydrating;
-  const Status settled = check_settled(name);
-  if (!settled) co_return settled;
   // The device is asked: with data at rest no job need be running.
   const auto* const layer = hydrating_layer((*disk)->disk());
   if (forget && (hydrating || (layer != nullptr && !layer->whole()))) {

@@ -20,6 +20,7 @@
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/source_choice.h"
 #include "tools/daemon/store_owners.h"
+#include "tools/daemon/store_reservations.h"
 #include "tools/daemon/store_use.h"
 
 namespace blockmig {
@@ -82,9 +83,11 @@ class DiskService final {
   Task<Status> merge_bitmaps(const std::string& disk, const std::string& target,
                              const std::vector<std::string>& sources);
 
-  /// Every store that a disk lives on or is not whole without, or that a running job writes to, but
-  /// not those of `except`; `its_base_too`: but the one that it is not whole without.
+  /// Every store that a disk lives on or is not whole without, that a running job writes to, or
+  /// that is reserved, but not those of `except`; `its_base_too`: but the one that it is not whole
+  /// without. Who takes one that is not among them reserves it, with no await in between.
   std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
+  StoreReservations& reserved() { return reserved_; }
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without.
@@ -93,8 +96,10 @@ class DiskService final {
 
  private:
   Task<Result<SourceChoice>> choose(const ServeRequest& request);
+  using Holds = std::vector<StoreReservations::Hold>;
+  /// What it opens is reserved in `holds`.
   Task<Result<std::unique_ptr<BlockDevice>>> open_source(const ServeRequest& request,
-                                                         const SourceChoice& choice);
+                                                         const SourceChoice& choice, Holds& holds);
   Task<Result<std::unique_ptr<BlockDevice>>> open_disk_store(const ServeRequest& request,
                                                              const StoreUri& uri);
   Task<void> warn_of_format(BlockDevice& file, const std::string& disk);
@@ -104,14 +109,16 @@ class DiskService final {
   /// The layer that fetches what is still in the base; the source itself where nothing is.
   Task<Result<std::unique_ptr<BlockDevice>>> open_rest(const ServeRequest& request,
                                                        const SourceChoice& choice,
-                                                       std::unique_ptr<BlockDevice> source);
+                                                       std::unique_ptr<BlockDevice> source,
+                                                       Holds& holds);
   Task<Result<std::unique_ptr<BlockDevice>>> open_layer(const ServeRequest& request,
                                                         const SourceChoice& choice,
                                                         std::unique_ptr<BlockDevice>& source,
-                                                        std::unique_ptr<BlockDevice>& base);
+                                                        std::unique_ptr<BlockDevice>& base,
+                                                        Holds& holds);
   Task<Result<std::unique_ptr<BlockDevice>>> open_base(const ServeRequest& request,
                                                        const SourceChoice& choice,
-                                                       const HydrationRecord& rest);
+                                                       const HydrationRecord& rest, Holds& holds);
   /// Makes the opened source ours, at the epoch that the disk is to have; closes it if it is not to
   /// be had. After an error of what follows: give_back().
   Task<Status> claim(const ServeRequest& request, SourceChoice& choice,
@@ -154,11 +161,12 @@ class DiskService final {
   RestartService* restarts_ = nullptr;
   StoreOwners* owners_ = nullptr;
   std::set<std::string> restored_;
+  std::set<std::string> arriving_;  ///< published, and not all of it taken up yet
+  StoreReservations reserved_;
 };
 
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk);
 /// In memory only, whatever the specifications say. kBusy: there is one of that name.
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs);
-  std::set<std::string> arriving_;  ///< published, and not all of it taken up yet
 
 }  // namespace blockmig

@@ -155,6 +155,10 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
       add(user + ", which is not whole without it ('blockmig settle')", layer->record().base_uri);
     }
   }
+  for (const auto& disk : disks_.closing()) {
+    add("disk '" + disk->name() + "', which is being closed", disk->disk().store_uri());
+  }
+  uses.insert(uses.end(), reserved_.uses().begin(), reserved_.uses().end());
   for (const JobStatus& job : jobs_.list()) {
     if (is_final(job.state) || job.disk == except) continue;
     add(job.id + " of disk '" + job.disk + "', as its target", job.target_uri);

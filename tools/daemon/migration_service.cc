@@ -64,8 +64,8 @@ Task<Status> MigrationService::load_history() {
   co_return numbered;
 }
 
-Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& request,
-                                                       bool resumed) {
+Task<Result<TargetPlan>> MigrationService::plan_target(
+    const MigrateRequest& request, bool resumed, std::optional<StoreReservations::Hold>& hold) {
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
   const Result<StoreUri> target = parse_store_uri(request.target);
@@ -77,10 +77,6 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
   plan.source = *source;
   plan.disk = request.disk;
   plan.disk_info = (*disk)->disk().info();
-  plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
-  auto lives = co_await service_.lives_of_others(request.disk);
-  if (!lives) co_return lives.error();
-  plan.lives = *std::move(lives);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
   plan.epoch = (*disk)->disk().epoch() + 1;
@@ -92,6 +88,16 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
     const Status known = check_way_back(plan.bitmaps, request.disk, plan.epoch - 1);
     if (!known) co_return known.error();
   }
+  if (!resumed) {
+    plan.target = co_await offload(loop_, [&plan] { return resolve_target(plan); });
+  }
+  plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
+  hold.emplace(service_.reserved().reserve(
+      {"a move of disk '" + request.disk + "', as its target", plan.target}));
+  // Not before: a disk that is detached meanwhile would be in neither.
+  auto lives = co_await service_.lives_of_others(request.disk);
+  if (!lives) co_return lives.error();
+  plan.lives = *std::move(lives);
   // The job looks itself, and waits where the target may come back.
   if (resumed) co_return plan;
   const std::uint64_t size = (*disk)->disk().info().size_bytes;
@@ -99,10 +105,8 @@ Task<Result<TargetPlan>> MigrationService::plan_target(const MigrateRequest& req
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + request.disk + "' has no bytes: there is nothing to move");
   }
-  const Status checked = co_await offload(loop_, [&plan, size] {
-    plan.target = resolve_target(plan);
-    return check_target(plan, size);
-  });
+  const Status checked =
+      co_await offload(loop_, [&plan, size] { return check_target(plan, size); });
   if (!checked) co_return checked.error();
   co_return plan;
 }
@@ -138,29 +142,40 @@ Task<Status> MigrationService::find_base(Disk& disk, MigrateRequest& request) {
   co_return Status();
 }
 
+/// While its target was looked at it may have left, and another one of that name have come. The
+/// name of the disk, or why it is not to be moved.
+Result<std::string> MigrationService::check_still_there(
+    const std::shared_ptr<ServedDisk>& disk) const {
+  const auto now = disks_.get(disk->name());
+  if (!now) return now.error();
+  if (*now == disk) return disk->name();
+  return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile: try again");
+}
+
 Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   const std::string running = jobs_.job_of(request.disk);
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
+  const Status settled = service_.check_settled(request.disk);
+  if (!settled) co_return settled.error();
   if (!running.empty()) co_return busy_with(request.disk, running);
   if (request.options.mode == Mode::kSettle) {
     const Status found = co_await find_base((*disk)->disk(), request);
     if (!found) co_return found.error();
   }
-  Result<TargetPlan> plan = co_await plan_target(request, false);
+  std::optional<StoreReservations::Hold> hold;  // until the job is listed
+  Result<TargetPlan> plan = co_await plan_target(request, false, hold);
   if (!plan) co_return plan.error();
   // What a restart opens is the file, also where a folder was named.
   request.target = plan->target.text;
   auto opening = co_await make_opener(request, *plan, false);
   if (!opening) co_return opening.error();
-  const Status settled = service_.check_settled(request.disk);
-  if (!settled) co_return settled.error();
-  // The disk may have left while its target was looked at.
-  const auto still = disks_.get(request.disk);
-  if (!still) co_return still.error();
-  const std::string base_uri = base_of((*still)->disk());
-  const Result<std::string> id =
-      jobs_.start((*still)->disk(), std::move(opening->opener), request.options, to_json(request));
+  const std::string base_uri = base_of((*disk)->disk());
+  Result<std::string> id = check_still_there(*disk);
+  if (id.ok()) {
+    id =
+        jobs_.start((*disk)->disk(), std::move(opening->opener), request.options, to_json(request));
+  }
   if (!id) {
     co_await drop_bitmap(disks_, request.disk, opening->fresh);
     co_return id.error();
@@ -174,7 +189,10 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
                                                std::optional<std::string> target_as_left) {
   const Result<MigrateRequest> request = migrate_request_from_json(record.request);
   if (!request) co_return request.error();
-  Result<TargetPlan> plan = co_await plan_target(*request, true);
+  const auto disk = disks_.get(request->disk);
+  if (!disk) co_return disk.error();
+  std::optional<StoreReservations::Hold> hold;
+  Result<TargetPlan> plan = co_await plan_target(*request, true, hold);
   if (!plan) co_return plan.error();
   plan->as_left = std::move(target_as_left);
   plan->journal = &journal_;
@@ -187,11 +205,12 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   if (!paused) co_return paused.error();
   JobRecord left = record;
   if (*paused) left.state = to_string(**paused ? JobState::kPaused : JobState::kRunning);
-  const auto disk = disks_.get(request->disk);
-  if (!disk) co_return disk.error();
   const std::string base_uri = base_of((*disk)->disk());
-  const Result<std::string> id =
-      jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener), options, left, recovered);
+  Result<std::string> id = check_still_there(*disk);
+  if (id.ok()) {
+    id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener), options, left,
+                               recovered);
+  }
   if (!id) {
     co_await drop_bitmap(disks_, request->disk, opening->fresh);
     co_return id.error();

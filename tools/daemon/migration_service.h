@@ -72,8 +72,11 @@ class MigrationService final {
   Task<Status> load_daemon_rate(std::optional<std::uint64_t> given);
 
  private:
-  /// The target, checked as far as it can be without asking another server.
-  Task<Result<TargetPlan>> plan_target(const MigrateRequest& request, bool resumed);
+  /// The target, checked as far as it can be without asking another server; `hold` keeps others
+  /// from it.
+  Task<Result<TargetPlan>> plan_target(const MigrateRequest& request, bool resumed,
+                                       std::optional<StoreReservations::Hold>& hold);
+  Result<std::string> check_still_there(const std::shared_ptr<ServedDisk>& disk) const;
   /// How a job reaches its target, and what was begun for it (backup_start.cc).
   struct Opening {
     std::unique_ptr<TargetOpener> opener;

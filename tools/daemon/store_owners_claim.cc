@@ -171,7 +171,10 @@ Task<Status> StoreOwners::distrust(const std::string& disk, const StoreUri& stor
 Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {
   if (!claim.stamped) co_return;
   const std::string disk;
-  StampChange restore = [&claim](const Stamp&) -> Result<Stamp> { return claim.before; };
+  // The store is closed: somebody else may have claimed it by now.
+  StampChange restore = [this, &claim](const Stamp& now) -> Result<Stamp> {
+    return now && now->owner == id_ ? claim.before : now;
+  };
   co_await change_quietly(store, disk, std::move(restore));
 }
 

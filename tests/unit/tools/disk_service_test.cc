@@ -7,6 +7,7 @@
 #include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/journal/forwarding_journal.h"
+#include "tests/unit/tools/noting_server.h"
 #include "tests/unit/tools/scratch.h"
 #include "tools/daemon/uri_target.h"
 
@@ -14,32 +15,6 @@ namespace blockmig {
 namespace {
 
 constexpr std::uint64_t kSize = 300001;
-
-/// Notes which disks there are at the moment that an address is opened.
-class NotingServer final : public NbdServer {
- public:
-  explicit NotingServer(DiskSet& disks) : disks_(disks) {}
-
-  Status listen(const SocketAddress& address) override {
-    if (address.path == refused) return Error(ErrorCode::kBusy, "in use");
-    addresses_.push_back(address);
-    disks_when_opened.push_back(disks_.disks().size());
-    return {};
-  }
-  Status adopt(int) override { return Error(ErrorCode::kNotSupported, "no activation"); }
-  std::vector<SocketAddress> addresses() const override { return addresses_; }
-  Task<void> serve_stream(std::unique_ptr<Stream>) override { co_return; }
-  std::vector<NbdClientInfo> clients() const override { return {}; }
-  Status disconnect(std::uint64_t) override { return Error(ErrorCode::kNotFound, "no client"); }
-  Task<void> stop(Duration) override { co_return; }
-
-  std::string refused;
-  std::vector<std::size_t> disks_when_opened;
-
- private:
-  DiskSet& disks_;
-  std::vector<SocketAddress> addresses_;
-};
 
 /// A journal in memory; while it is held, no record of a job's end gets through.
 class HeldJournal final : public ForwardingJournal {

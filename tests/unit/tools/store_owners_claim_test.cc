@@ -87,6 +87,20 @@ TEST_F(StoreOwnersClaimTest, ServeThatFailsLeavesNoTrace) {
   EXPECT_EQ(state_of(source_), "none");
 }
 
+TEST_F(StoreOwnersClaimTest, ServeThatFailsLeavesWhatSomebodyElseHasClaimedSince_I3) {
+  Folder mine(*loop_, "here");
+  Folder other(*loop_, "there");
+  const auto claimed = mine.claim(source_, 1, false);
+  ASSERT_TRUE(claimed.ok());
+  const StampChange release = [](const std::optional<OwnerStamp>&) {
+    return Result<std::optional<OwnerStamp>>(std::nullopt);
+  };
+  ASSERT_TRUE(change_stamp(source_.path, release).ok());
+  ASSERT_TRUE(other.claim(source_, 1, false).ok());
+  run_task(*loop_, mine.owners.give_back(source_, *claimed));
+  EXPECT_EQ((*read_stamp(source_.path))->owner, other.owners.id());
+}
+
 TEST_F(StoreOwnersClaimTest, FolderThatTakesNoStampIsServedAndSaysSo) {
   ASSERT_EQ(::chmod(source_.path.c_str(), 0666), 0);
   ASSERT_EQ(::chmod(scratch_.path().c_str(), 0555), 0);

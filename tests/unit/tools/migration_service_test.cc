@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// MigrationService and DiskService with two requests at once, and with a journal that can be held.
+#include "tools/daemon/migration_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "blockmig/io/event.h"
+#include "blockmig/io/run_task.h"
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/forwarding_journal.h"
+#include "tests/unit/tools/noting_server.h"
+#include "tests/unit/tools/scratch.h"
+
+namespace blockmig {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t kSize = 300001;
+
+/// While it is held, nobody learns which disks there are by the journal.
+class SlowJournal final : public ForwardingJournal {
+ public:
+  explicit SlowJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)), free(loop) {
+    free.set();
+  }
+  Task<Result<std::vector<DiskRecord>>> load_disks() override {
+    co_await free.wait();
+    auto disks = co_await inner().load_disks();
+    co_return disks;
+  }
+
+  Event free;
+};
+
+std::unique_ptr<IoLoop> make_loop() {
+  auto loop = make_io_loop({});
+  return loop.ok() ? *std::move(loop) : nullptr;
+}
+
+Task<void> end_of(TaskScope& scope) { co_await scope.join(); }
+
+class MigrationServiceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* const name : {"a", "b"}) {
+      scratch_.image(std::string(name) + ".img", kSize);
+      ServeRequest request;
+      request.disk = name;
+      request.source = "file://" + scratch_ / (std::string(name) + ".img");
+      ASSERT_TRUE(run_task(*loop_, service_.serve(std::move(request))).ok());
+    }
+  }
+  void TearDown() override {
+    run_task(*loop_, jobs_.stop());
+    run_task(*loop_, migrations_.finish());
+    EXPECT_TRUE(run_task(*loop_, disks_.close_all()).ok());
+  }
+  MigrateRequest move(const std::string& disk, const std::string& target) const {
+    MigrateRequest request;
+    request.disk = disk;
+    request.target = target;
+    request.options.mode = Mode::kDbt;
+    return request;
+  }
+  Task<void> start(MigrateRequest request, std::vector<Result<JobStatus>>& answers) {
+    auto started = co_await migrations_.start(std::move(request));
+    answers.push_back(std::move(started));
+  }
+  Task<void> serve(ServeRequest request, std::vector<Result<DiskView>>& answers) {
+    auto served = co_await service_.serve(std::move(request));
+    answers.push_back(std::move(served));
+  }
+  Task<void> replace_a() {
+    std::string name = "a";
+    const Status gone = co_await service_.detach(std::move(name), /*forget=*/false);
+    EXPECT_TRUE(gone.ok());
+    ServeRequest request;
+    request.disk = "a";
+    const auto again = co_await service_.serve(std::move(request));
+    EXPECT_TRUE(again.ok());
+    journal_.free.set();
+  }
+
+  Scratch scratch_;
+  std::unique_ptr<IoLoop> loop_ = make_loop();
+  SlowJournal journal_{*loop_};
+  DiskSet disks_;
+  JobBoard jobs_{*loop_, journal_};
+  NotingServer server_{disks_};
+  Log log_{LogForm::kSilent};
+  DiskService service_{*loop_, journal_, disks_, jobs_, server_, log_, scratch_ / "nbd.sock"};
+  MigrationService migrations_{*loop_, journal_, disks_, service_, jobs_, log_};
+};
+
+TEST_F(MigrationServiceTest, OfTwoMovesToOneStoreAtOnceOneIsRefused) {
+  const std::string store = "nbd+unix:///x?socket=" + scratch_ / "nobody.sock";
+  std::vector<Result<JobStatus>> answers;
+  TaskScope both;
+  for (const char* const disk : {"a", "b"}) {
+    MigrateRequest request = move(disk, store);
+    auto task = start(std::move(request), answers);
+    both.spawn(std::move(task));
+  }
+  run_task(*loop_, end_of(both));
+  ASSERT_EQ(answers.size(), 2U);
+  ASSERT_EQ(answers[0].ok() + answers[1].ok(), 1);
+  const Error refused = answers[answers[0].ok() ? 1 : 0].error();
+  EXPECT_EQ(refused.code(), ErrorCode::kBusy);
+  EXPECT_THAT(refused.message(), HasSubstr("a move of disk"));
+  EXPECT_TRUE(service_.reserved().uses().empty());
+}
+
+TEST_F(MigrationServiceTest, StoreThatIsBeingServedIsNoTarget) {
+  // The image is there, and nobody's yet; the move begins while its disk is on the way in.
+  scratch_.image("c.img", kSize);
+  ServeRequest request;
+  request.disk = "c";
+  request.source = "file://" + scratch_ / "c.img";
+  std::vector<Result<DiskView>> served;
+  std::vector<Result<JobStatus>> moved;
+  TaskScope both;
+  MigrateRequest to_c = move("a", "file://" + scratch_ / "c.img");
+  auto serving = serve(std::move(request), served);
+  auto moving = start(std::move(to_c), moved);
+  both.spawn(std::move(serving));
+  both.spawn(std::move(moving));
+  run_task(*loop_, end_of(both));
+  ASSERT_EQ(moved.size(), 1U);
+  ASSERT_EQ(served.size(), 1U);
+  EXPECT_EQ(moved[0].ok() + served[0].ok(), 1);
+}
+
+TEST_F(MigrationServiceTest, DiskThatIsAnotherByThenIsNotMoved) {
+  std::vector<Result<JobStatus>> answers;
+  journal_.free.reset();
+  TaskScope both;
+  MigrateRequest request = move("a", "file://" + scratch_ / "new.img");
+  auto moving = start(std::move(request), answers);
+  auto replacing = replace_a();
+  both.spawn(std::move(moving));
+  both.spawn(std::move(replacing));
+  run_task(*loop_, end_of(both));
+  ASSERT_EQ(answers.size(), 1U);
+  ASSERT_FALSE(answers[0].ok());
+  EXPECT_EQ(answers[0].error().code(), ErrorCode::kBusy);
+  EXPECT_THAT(answers[0].error().message(), HasSubstr("changed meanwhile"));
+}
+
+}  // namespace
+}  // namespace blockmig

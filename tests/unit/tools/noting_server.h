@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// NotingServer: an NBD server that only notes what it is asked.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "nbdserver/server.h"
+#include "tools/daemon/disk_set.h"
+
+namespace blockmig {
+
+/// Notes which disks there are at the moment that an address is opened.
+class NotingServer final : public NbdServer {
+ public:
+  explicit NotingServer(DiskSet& disks) : disks_(disks) {}
+
+  Status listen(const SocketAddress& address) override {
+    if (address.path == refused) return Error(ErrorCode::kBusy, "in use");
+    addresses_.push_back(address);
+    disks_when_opened.push_back(disks_.disks().size());
+    return {};
+  }
+  Status adopt(int) override { return Error(ErrorCode::kNotSupported, "no activation"); }
+  std::vector<SocketAddress> addresses() const override { return addresses_; }
+  Task<void> serve_stream(std::unique_ptr<Stream>) override { co_return; }
+  std::vector<NbdClientInfo> clients() const override { return {}; }
+  Status disconnect(std::uint64_t) override { return Error(ErrorCode::kNotFound, "no client"); }
+  Task<void> stop(Duration) override { co_return; }
+
+  std::string refused;
+  std::vector<std::size_t> disks_when_opened;
+
+ private:
+  DiskSet& disks_;
+  std::vector<SocketAddress> addresses_;
+};
+
+}  // namespace blockmig
