@@ -31,6 +31,17 @@ Task<void> Generation::wait_empty() {
   co_await keeping_.join();
 }
 
+void Generation::set_copied(bool copied) {
+  copied_ = copied;
+  changed_.pulse();
+}
+
+/// For room, counted from a write's arrival.
+Duration Generation::patience() const {
+  const bool patient = copied_ && options_.on_stall == OnStall::kThrottle;
+  return patient ? options_.target_timeout : options_.mirror_deadline;
+}
+
 void Generation::tear(const std::string& why) {
   if (torn_) return;
   torn_ = true;
@@ -101,18 +112,16 @@ Task<void> Generation::keep(std::uint32_t chunk, std::shared_ptr<Kept> kept) {
 
 /// Returns when the range may be overwritten: its old content is kept, or nobody needs it.
 Task<void> Generation::preserve(ByteRange range) {
-  const bool patient = options_.on_stall == OnStall::kThrottle;
   const TimePoint arrived = loop_.now();
-  const TimePoint deadline =
-      arrived + (patient ? options_.target_timeout : options_.mirror_deadline);
   while (!torn_) {
+    const TimePoint deadline = arrived + patience();
     const Need need = keep_old(range);
     if (need == Need::kNothing) break;
     if (need == Need::kRoom && loop_.now() >= deadline) {
       tear("the guest overwrites faster than the target takes the old content: " +
            format_bytes(kept_bytes_) + " of at most " +
            format_bytes(options_.snapshot_buffer_bytes) + " are kept, and no room came within " +
-           format_duration(deadline - arrived));
+           format_duration(patience()));
       break;
     }
     // Reading the source ends by itself; only room may fail to come.

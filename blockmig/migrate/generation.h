@@ -12,9 +12,9 @@
 // The copier takes kept chunks first and from memory; a copy that failed is repeated from there.
 // All writes are marked dirty for the next generation. Kept content is bounded
 // (options.snapshot_buffer_bytes): with the buffer full, a write waits for room for at most the
-// mirror's deadline (with --on-stall throttle: the target's timeout). Then the generation is torn:
-// it is no point in time any more and says so; nobody waits for it again. So a guest is neither
-// stalled nor the user lied to.
+// mirror's deadline (with --on-stall throttle, while the job copies: the target's timeout). Then
+// the generation is torn: it is no point in time any more and says so; nobody waits for it again.
+// So a guest is neither stalled nor the user lied to.
 //
 // Lifecycle: made under a closed and drained gate, attached to the disk as its WriteMirror and to
 // the engine as its CopySource; detached; give_up(); wait_empty(); destroyed. Thread rule: the
@@ -62,6 +62,9 @@ class Generation final : public WriteMirror, public CopySource {
   void give_up(const std::string& why);
   /// Waits until no request of the guest is inside: after detaching, before destruction.
   Task<void> wait_empty();
+  /// The job copies, or it waits: then no room will come, and no write waits for it for longer than
+  /// the mirror's deadline.
+  void set_copied(bool copied);
   const GenerationStats& stats() const { return stats_; }
 
   // WriteMirror: the source only.
@@ -92,6 +95,7 @@ class Generation final : public WriteMirror, public CopySource {
   Task<void> preserve(ByteRange range);
   Task<void> keep(std::uint32_t chunk, std::shared_ptr<Kept> kept);
   Task<Status> read_store(ByteRange range, MutableBytes into);
+  Duration patience() const;
   void tear(const std::string& why);
 
   EventLoop& loop_;
@@ -108,6 +112,7 @@ class Generation final : public WriteMirror, public CopySource {
   GenerationStats stats_;
   std::string why_;
   bool torn_ = false;
+  bool copied_ = true;
 };
 
 }  // namespace blockmig

@@ -191,6 +191,7 @@ Task<void> Job::clean_up(const Status& result) {
     m.disk.tracking().detach_job(m.sync ? m.sync->dirty.get() : m.recovered.dirty.get());
     if (m.replica && !m.keep_target) m.replica->abandon();
   }
+  m.guest_limit = 0;
   m.disk.write_throttle().set_rate(0);
   if (m.disk.write_throttle().held()) m.disk.write_throttle().let_go();
   if (m.pivot && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
@@ -318,8 +319,6 @@ Status Job::pause() {
   show_pause(migration_);
   migration_.wake.pulse();
   if (migration_.engine) migration_.engine->pause();
-  TokenBucket& writers = migration_.disk.write_throttle();
-  if (writers.held()) writers.let_go();
   return {};
 }
 

@@ -48,6 +48,7 @@ JobRecord record_of_job(const Migration& migration, std::string state) {
 void show_pause(Migration& migration) {
   JobStatus& status = migration.status;
   if (is_final(status.state)) return;
+  limit_guest(migration);
   const bool paused = migration.paused_by_user || migration.held;
   const JobState wanted = paused ? JobState::kPaused : JobState::kRunning;
   if (status.state != wanted) enter_state(status.state, wanted);
@@ -57,6 +58,16 @@ void show_pause(Migration& migration) {
   } else if (migration.paused_by_user) {
     status.paused_because = migration.pause_asked_by;
   }
+}
+
+void limit_guest(Migration& migration) {
+  const bool waits = migration.paused_by_user || migration.held || migration.trouble.lasts;
+  TokenBucket& writes = migration.disk.write_throttle();
+  // Parked writers, too: what they write is copied again.
+  if (waits && writes.held()) writes.let_go();
+  writes.set_rate(waits ? 0 : migration.guest_limit);
+  if (migration.generation) migration.generation->set_copied(!waits);
+  if (migration.mirror) migration.mirror->pace(waits ? 0 : migration.mirror_pace);
 }
 
 Task<void> wait_while_paused(Migration& migration) {
@@ -151,7 +162,8 @@ bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& step
   if (steps >= kPaceSteps) return false;
   ++steps;
   const std::uint64_t pace = std::max<std::uint64_t>(target_rate(migration) >> steps, 1);
-  migration.mirror->pace(pace);
+  migration.mirror_pace = pace;
+  limit_guest(migration);
   note_decision(migration, "writes paced to " + format_rate(pace) + " within the mirror's deadline",
                 judgement.reason);
   // What was seen before this step says nothing about it.
@@ -161,17 +173,17 @@ bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& step
 
 void throttle_guest(Migration& migration) {
   const PassRecord& last = migration.passes.back();
-  TokenBucket& throttle = migration.disk.write_throttle();
   if (migration.guest_rate_before_throttle == 0) {
     migration.guest_rate_before_throttle = per_second(last.guest_bytes, last.took);
   }
   const std::uint64_t limit = next_guest_limit(
-      throttle.rate(), migration.guest_rate_before_throttle, target_rate(migration));
-  if (limit != throttle.rate()) {
+      migration.guest_limit, migration.guest_rate_before_throttle, target_rate(migration));
+  if (limit != migration.guest_limit) {
     note_decision(migration, "guest's writes held to " + format_rate(limit),
                   migration.status.verdict);
   }
-  throttle.set_rate(limit);
+  migration.guest_limit = limit;
+  limit_guest(migration);
 }
 
 Task<void> back_off(Migration& migration, unsigned attempt) {

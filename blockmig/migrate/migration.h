@@ -56,6 +56,7 @@ struct TroubleRecord {
   TimePoint began{};
   TimePoint ended{};
   std::uint64_t times = 0;
+  bool lasts = false;
   unsigned failures = 0;  ///< of tries to get over it
 };
 
@@ -94,6 +95,8 @@ struct Migration {
   std::vector<PassRecord> passes;
   unsigned postponed = 0;  ///< switchovers that took too long, since the last step taken against it
   std::uint64_t guest_rate_before_throttle = 0;  ///< bytes per second; 0: not throttled
+  std::uint64_t guest_limit = 0;                 ///< that it is throttled to while the job copies
+  std::uint64_t mirror_pace = 0;                 ///< that the mirror paces its writes to, likewise
   Duration flush_cost{};                         ///< the target's last flush
   std::unique_ptr<BlockDevice> old_store;        ///< after the decision
   std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
@@ -122,6 +125,10 @@ JobRecord record_of_job(const Migration& migration, std::string state);
 
 /// Brings the job's state and the reason in its status in line with who wants it paused.
 void show_pause(Migration& migration);
+
+/// Brings what holds the guest back in line with whether the job copies: while an operator has
+/// paused it, or its target is in trouble, nothing is gained by a write that waits.
+void limit_guest(Migration& migration);
 
 /// Until no operator wants the job to wait, or it is aborted. What moves the disk, and what judges
 /// its pace, comes after this.

@@ -32,6 +32,7 @@ Task<Status> begin_generation(Migration& migration) {
                                        migration.options, std::move(*pending));
       migration.disk.set_mirror(migration.generation.get());
       migration.engine->set_source(migration.generation.get());
+      limit_guest(migration);
       migration.opener->generation_begins(++migration.status.generations_begun);
       gate.open();
       co_return Status();
@@ -62,6 +63,7 @@ Task<Status> flush_target(Migration& migration) {
 /// Copies one generation. Empty: the target is the disk of one instant, durably. Else why not; the
 /// chunks that it lacks are dirty.
 Task<Result<std::string>> copy_generation(Migration& migration) {
+  co_await wait_while_paused(migration);
   const Status begun = co_await begin_generation(migration);
   if (!begun.ok()) co_return begun.error();
   const Generation& generation = *migration.generation;
@@ -101,14 +103,14 @@ Task<Result<std::string>> copy_generation(Migration& migration) {
 Task<Status> run_point_in_time(Migration& migration) {
   enter_phase(migration.status.phase, Phase::kCopying);
   for (bool whole = false; !whole;) {
-    const std::uint64_t troubles = migration.trouble.times;
+    const std::uint64_t waited = migration.trouble.times + migration.pauses;
     const auto torn = co_await copy_generation(migration);
     if (!torn.ok()) co_return torn.error();
     ++migration.status.passes;
     whole = torn->empty();
-    // What the target's trouble spoilt is begun again: a later instant, of which only the
-    // difference is copied.
-    if (!whole && migration.trouble.times == troubles) {
+    // What the target's trouble or a pause spoilt is begun again: a later instant, of which only
+    // the difference is copied.
+    if (!whole && migration.trouble.times + migration.pauses == waited) {
       co_return Error(ErrorCode::kNotConverging, "the copy is no point in time: " + *torn);
     }
   }

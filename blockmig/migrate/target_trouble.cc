@@ -64,9 +64,8 @@ void begin_trouble(Migration& migration, const Error& reason) {
   }
   ++trouble.times;
   migration.status.error = reason;
-  // Parked writers do not wait for a target in trouble: they write, and it is copied again.
-  TokenBucket& throttle = migration.disk.write_throttle();
-  if (throttle.held()) throttle.let_go();
+  trouble.lasts = true;
+  limit_guest(migration);
 }
 
 void hold(Migration& migration, const Error& reason) {
@@ -78,6 +77,8 @@ void hold(Migration& migration, const Error& reason) {
 void end_trouble(Migration& migration) {
   TroubleRecord& trouble = migration.trouble;
   trouble.ended = migration.loop.now();
+  trouble.lasts = false;
+  limit_guest(migration);
   if (migration.replica) migration.replica->forget_trouble();
   migration.status.error.reset();
   if (!migration.held) return;
