@@ -27,7 +27,8 @@ struct BackupRecord {
   /// Of the copy's instant. While it is incomplete: of the instant that it was before; empty where
   /// it was never complete.
   std::vector<Bitmap> bitmaps;
-  std::string image;        ///< while complete: size and time of its last change
+  /// Size and time of its last change; empty while it is written to.
+  std::string image;
   std::uint64_t inode = 0;  ///< while incomplete: the file that is written to
   friend bool operator==(const BackupRecord&, const BackupRecord&) = default;
 };

@@ -32,15 +32,17 @@ std::string names_of(const std::vector<BackupRecord::Bitmap>& bitmaps) {
 
 /// It is still the file that the record speaks of.
 Status check_unchanged(const std::string& image, const BackupRecord& record) {
-  bool same = false;
-  if (record.complete) {
+  bool same = true;
+  // Not known of an incomplete one whose daemon was killed.
+  if (record.complete || !record.image.empty()) {
     const Result<std::string> state = state_of_backup(image);
     if (!state) return state.error();
     same = *state == record.image;
-  } else {
+  }
+  if (!record.complete) {
     const Result<std::uint64_t> inode = inode_of_backup(image);
     if (!inode) return inode.error();
-    same = *inode == record.inode;
+    same = same && *inode == record.inode;
   }
   if (same) return {};
   return Error(ErrorCode::kPrecondition, "copy " + image +

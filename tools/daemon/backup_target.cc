@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "blockmig/io/offload.h"
+#include "tools/daemon/backup_device.h"
 #include "tools/daemon/backup_file.h"
 
 namespace blockmig {
@@ -77,8 +78,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> BackupTarget::open(std::uint64_t size
   Result<std::unique_ptr<BlockDevice>> opened = co_await target_.open(size_bytes);
   if (!opened) co_return std::move(opened);
   const Status begun = co_await begin_record(size_bytes);
-  if (begun) co_return std::move(opened);
   std::unique_ptr<BlockDevice> device = *std::move(opened);
+  if (begun) {
+    std::unique_ptr<BlockDevice> recorded =
+        std::make_unique<BackupDevice>(loop_, std::move(device), path_, record_);
+    co_return std::move(recorded);
+  }
   co_await discard();
   const Status closed = co_await device->close();
   if (!closed) co_return closed.error().with_context(begun.error().message());
@@ -87,21 +92,21 @@ Task<Result<std::unique_ptr<BlockDevice>>> BackupTarget::open(std::uint64_t size
 
 /// The file is open, so nobody else changes it: looked at again, and from here on incomplete.
 Task<Status> BackupTarget::begin_record(std::uint64_t size_bytes) {
-  record_ = BackupRecord();
-  record_.disk = disk_;
-  record_.size_bytes = size_bytes;
-  record_.since = since_.name;
+  record_ = std::make_shared<BackupRecord>();
+  record_->disk = disk_;
+  record_->size_bytes = size_bytes;
+  record_->since = since_.name;
   const Status begun = co_await offload(loop_, [this, size_bytes]() -> Status {
     if (!since_.id.empty()) {
       const Result<BackupRecord> base = check_backup_base(path_, size_bytes, since_);
       if (!base) return base.error();
       // As long as it is a mixture of two instants, what may differ is what differed before.
-      record_.bitmaps = base->bitmaps;
+      record_->bitmaps = base->bitmaps;
     }
     const Result<std::uint64_t> inode = inode_of_backup(path_);
     if (!inode) return inode.error();
-    record_.inode = *inode;
-    return save_backup_record(path_, record_);
+    record_->inode = *inode;
+    return save_backup_record(path_, *record_);
   });
   co_return begun;
 }
@@ -120,7 +125,7 @@ Task<Status> BackupTarget::generation_complete(std::uint64_t) {
     co_return Error(ErrorCode::kPrecondition,
                     "bitmap '" + since_.name + "' was removed before the instant of the copy");
   }
-  BackupRecord done = record_;
+  BackupRecord done = *record_;
   done.complete = true;
   done.inode = 0;
   done.bitmaps = of_instant_;
@@ -131,13 +136,13 @@ Task<Status> BackupTarget::generation_complete(std::uint64_t) {
     return save_backup_record(path_, done);
   });
   if (!saved) co_return saved.error().with_context("the copy is whole, but");
-  complete_ = true;
+  record_->complete = true;
   co_return saved;
 }
 
 Task<void> BackupTarget::withdraw_switch() {
   co_await target_.withdraw_switch();
-  if (complete_) co_return;
+  if (record_->complete) co_return;
   const BackupRecord::Bitmap fresh = fresh_;
   co_await drop_bitmap(disks_, disk_, fresh);
 }
@@ -150,7 +155,7 @@ Task<void> BackupTarget::discard() {
     // incomplete. One of another image is the next backup's.
     if (::stat(path_.c_str(), &facts) == 0 || errno != ENOENT) return;
     const Result<BackupRecord> left = load_backup_record(path_);
-    if (!left.ok() || left->complete || left->inode != record_.inode) return;
+    if (!left.ok() || left->complete || left->inode != record_->inode) return;
     static_cast<void>(remove_backup_record(path_).ok());
   });
 }

@@ -5,6 +5,7 @@
 //   open()                  the record says "incomplete", durably, before the first byte is written
 //   generation_begins()     the instant: which bitmaps mark every write from here on
 //   generation_complete()   the copy is durable: "complete", with these bitmaps
+//   else                    it is "incomplete", as it was left (backup_device.h)
 //
 // With `since`, the copy must be one that this bitmap says everything about (backup_file.h). The
 // bitmap is only read: whatever fails, it still marks all that the copy lacks, and the same command
@@ -69,8 +70,7 @@ class BackupTarget final : public TargetOpener {
   const BackupRecord::Bitmap since_;
   const BackupRecord::Bitmap fresh_;
   UriTarget target_;
-  BackupRecord record_;
-  bool complete_ = false;
+  std::shared_ptr<BackupRecord> record_ = std::make_shared<BackupRecord>();
   std::vector<BackupRecord::Bitmap> of_instant_;
 };
 

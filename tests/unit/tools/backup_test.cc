@@ -99,6 +99,17 @@ TEST_F(Backup, IncompleteCopyIsCompletedInPlaceOnly) {
   EXPECT_THAT(refusal(), HasSubstr("never complete"));
 }
 
+TEST_F(Backup, IncompleteCopyThatWasChangedSinceItWasLeftIsNotCompleted) {
+  BackupRecord record = complete();
+  record.complete = false;
+  record.inode = *inode_of_backup(copy_);
+  save(record);
+  EXPECT_EQ(refusal(), "");
+  const timespec later[2] = {{0, UTIME_OMIT}, {1, 0}};
+  ASSERT_EQ(utimensat(AT_FDCWD, copy_.c_str(), later, 0), 0);
+  EXPECT_THAT(refusal(), HasSubstr("was changed since"));
+}
+
 TEST_F(Backup, RecordOfANewerProgramOrDamagedIsRefused) {
   const std::string path = backup_record_path(copy_);
   std::ofstream(path) << R"({"format": 2, "disk": "vm1"})";
