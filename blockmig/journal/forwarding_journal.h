@@ -34,6 +34,7 @@ class ForwardingJournal : public Journal {
     return inner_.load_hydration(disk);
   }
   Task<Status> commit(const JournalBatch& batch) override { return inner_.commit(batch); }
+  Task<Status> reserve(const JournalBatch& batch) override { return inner_.reserve(batch); }
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     return inner_.load_sets(disk);
   }

@@ -171,6 +171,10 @@ class Journal {
   /// One synced write: all of the batch or nothing of it. `batch` stays until the task has
   /// finished. kInvalid: a change of regions has more containers than one may have.
   virtual Task<Status> commit(const JournalBatch& batch) = 0;
+  /// Takes the room that a commit of `batch` needs, so that one that follows does not find the
+  /// filesystem full. An error: there is none, or nothing is saved any more; nothing has changed.
+  /// Where the filesystem promises no room, success says nothing.
+  virtual Task<Status> reserve(const JournalBatch& batch) = 0;
   /// Makes every described region set void, also when nothing can be saved any more: takes effect
   /// at once or at the next opening. For when writes go on that cannot be recorded (I5). Bitmaps
   /// stay as kDistrustedBitmapSet, with the reason as their note.

@@ -68,6 +68,12 @@ class MemoryJournal final : public Journal {
     co_return Status();
   }
 
+  Task<Status> reserve(const JournalBatch& /*batch*/) override {
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return Status();
+  }
+
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     const std::string prefix = set_prefix(disk);
     offload pause(loop_, [] {});

@@ -121,6 +121,17 @@ class RocksJournal final : public Journal {
     co_return saved;
   }
 
+  Task<Status> reserve(const JournalBatch& batch) override {
+    const Visit running(running_);
+    const Result<EncodedBatch> encoded = encode_batch(batch);
+    if (!encoded) co_return encoded.error();
+    offload work(loop_, [this, &encoded] {
+      return store_->reserve(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
+    });
+    const Status reserved = co_await work;
+    co_return reserved;
+  }
+
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     const Visit running(running_);
     const std::string prefix = set_prefix(disk);

@@ -8,12 +8,22 @@
 #include <rocksdb/table.h>
 #include <rocksdb/write_batch.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <cstdarg>
 #include <exception>
 #include <mutex>
 
+#include "blockmig/io/unique_fd.h"
+
 namespace blockmig {
 namespace {
+
+constexpr std::uint64_t kWriteBufferBytes = 1 << 20;
+/// Beside what is reserved for: what others save meanwhile, and what the log adds.
+constexpr std::uint64_t kReserveBytes = 64 * 1024;
 
 Error translate(const rocksdb::Status& status, const std::string& what) {
   ErrorCode code = ErrorCode::kIo;
@@ -51,7 +61,7 @@ rocksdb::Options small_options() {
   options.allow_fallocate = false;
   options.avoid_unnecessary_blocking_io = true;
   options.avoid_flush_during_shutdown = true;
-  options.write_buffer_size = 1 << 20;
+  options.write_buffer_size = kWriteBufferBytes;
   options.max_write_buffer_number = 2;
   options.max_total_wal_size = 4 << 20;
   options.max_background_jobs = 2;
@@ -110,21 +120,27 @@ class RocksDbStore final : public RocksStore {
                const std::vector<std::string>& removed_prefixes) override {
     return write("saving " + std::to_string(puts.size() + removals.size()) + " records", [&] {
       rocksdb::WriteBatch batch;
-      rocksdb::Status built;
-      for (const std::string& prefix : removed_prefixes) {
-        const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
-        for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
-          if (built.ok()) built = batch.Delete(at->key());
-        }
-        if (built.ok()) built = at->status();
-      }
-      for (const std::string& key : removals) {
-        if (built.ok()) built = batch.Delete(key);
-      }
-      for (const Record& record : puts) {
-        if (built.ok()) built = batch.Put(record.first, record.second);
-      }
+      const rocksdb::Status built = build(batch, puts, removals, removed_prefixes);
       return built.ok() ? db_->Write(synced(), &batch) : built;
+    });
+  }
+  Status reserve(const std::vector<Record>& puts, const std::vector<std::string>& removals,
+                 const std::vector<std::string>& removed_prefixes) override {
+    return guarded<void>([&]() -> Status {
+      rocksdb::WriteBatch batch;
+      const rocksdb::Status built = build(batch, puts, removals, removed_prefixes);
+      if (!built.ok()) return translate(built, what("reading what is to be removed"));
+      // The next write must not be the one that begins another log.
+      std::uint64_t buffered = 0;
+      db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeActiveMemTable, &buffered);
+      if (buffered > kWriteBufferBytes / 2) {
+        const rocksdb::Status flushed = db_->Flush(rocksdb::FlushOptions());
+        if (!flushed.ok()) return fail(translate(flushed, what("flushing")));
+      }
+      std::unique_ptr<rocksdb::LogFile> log;
+      const rocksdb::Status found = db_->GetCurrentWalFile(&log);
+      if (!found.ok()) return translate(found, what("looking for its log"));
+      return extend(directory_ + log->PathName(), 2 * batch.GetDataSize() + kReserveBytes);
     });
   }
   Status flush() override {
@@ -132,6 +148,39 @@ class RocksDbStore final : public RocksStore {
   }
 
  private:
+  rocksdb::Status build(rocksdb::WriteBatch& batch, const std::vector<Record>& puts,
+                        const std::vector<std::string>& removals,
+                        const std::vector<std::string>& removed_prefixes) {
+    rocksdb::Status built;
+    for (const std::string& prefix : removed_prefixes) {
+      const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
+      for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
+        if (built.ok()) built = batch.Delete(at->key());
+      }
+      if (built.ok()) built = at->status();
+    }
+    for (const std::string& key : removals) {
+      if (built.ok()) built = batch.Delete(key);
+    }
+    for (const Record& record : puts) {
+      if (built.ok()) built = batch.Put(record.first, record.second);
+    }
+    return built;
+  }
+  /// Room behind the end of the log, which stays where it is.
+  Status extend(const std::string& path, std::uint64_t bytes) const {
+    const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    struct stat facts {};
+    if (!file || ::fstat(file.get(), &facts) != 0) {
+      return Error::from_errno(errno, what("looking at " + path));
+    }
+    if (::fallocate(file.get(), FALLOC_FL_KEEP_SIZE, facts.st_size, static_cast<off_t>(bytes)) ==
+            0 ||
+        errno == EOPNOTSUPP || errno == ENOSYS) {
+      return {};
+    }
+    return Error::from_errno(errno, what("taking room for what is to be saved"));
+  }
   static rocksdb::WriteOptions synced() {
     rocksdb::WriteOptions options;
     options.sync = true;  // RocksDB's default is false (trap 19)

@@ -35,6 +35,10 @@ class RocksStore {
   /// success.
   virtual Status apply(const std::vector<Record>& puts, const std::vector<std::string>& removals,
                        const std::vector<std::string>& removed_prefixes = {}) = 0;
+  /// Takes the room that this apply() needs in the log, where the filesystem has a way: an error is
+  /// of no consequence but that there is none.
+  virtual Status reserve(const std::vector<Record>& puts, const std::vector<std::string>& removals,
+                         const std::vector<std::string>& removed_prefixes) = 0;
   /// Moves what is in the log into a table file.
   virtual Status flush() = 0;
 };

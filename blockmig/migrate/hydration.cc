@@ -103,7 +103,8 @@ Task<Status> record_whole(Migration& migration) {
     if (!planted(PlantedBug::kWholeBeforeJobEnds)) {
       batch.jobs.push_back(record_of_job(migration, std::string(to_string(JobState::kDone))));
     }
-    const Status recorded = co_await migration.journal.commit(batch);
+    Status recorded = co_await migration.journal.reserve(batch);
+    if (recorded.ok()) recorded = co_await migration.journal.commit(batch);
     if (recorded.ok()) co_return recorded;
     // It may have happened: either is true now, so nothing has to be undone.
     hold_up(migration, recorded.error());

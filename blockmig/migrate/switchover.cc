@@ -88,29 +88,41 @@ DiskRecord record_of_decision(const Migration& migration) {
   return record;
 }
 
+/// With it the job's end: whoever restarts after the decision finds the job done (I7), or in
+/// hydration.
+JournalBatch batch_of_decision(const Migration& migration) {
+  JournalBatch batch;
+  batch.disks.push_back(record_of_decision(migration));
+  batch.jobs.push_back(record_of_job(
+      migration, std::string(to_string(migration.pivot ? JobState::kRunning : JobState::kDone))));
+  batch.removed_sets = records_of(migration.disk.name(), migration.status.id);
+  return batch;
+}
+
+Task<Status> reserve_decision(Migration& migration) {
+  const JournalBatch batch = batch_of_decision(migration);
+  const Status reserved = co_await migration.journal.reserve(batch);
+  co_return reserved;
+}
+
 /// Just before the fence: a journal that takes nothing any more (a full filesystem) fails the job
 /// here, where the guest does not notice. Found out by the decision itself it would close the disk,
-/// because nobody could tell whether that was written.
+/// because nobody could tell whether that was written. So the decision's room is taken here, too.
 Task<Status> try_journal(Migration& migration) {
   if (planted(PlantedBug::kRefusalIsUnknown)) co_return Status();
   JournalBatch batch;
   batch.jobs.push_back(record_of_job(migration, std::string(to_string(migration.status.state))));
-  const Status saved = co_await migration.journal.commit(batch);
+  Status saved = co_await migration.journal.commit(batch);
+  if (saved.ok()) saved = co_await reserve_decision(migration);
   if (saved.ok()) co_return saved;
   co_return saved.error().with_context("the disk stays on its source, for nothing can be decided");
 }
 
 /// Writes the decision. On return the journal says who owns the disk, or nobody may serve it.
 Task<Result<SwitchOutcome>> decide(Migration& migration) {
-  const DiskRecord record = record_of_decision(migration);
+  const JournalBatch batch = batch_of_decision(migration);
+  const DiskRecord& record = batch.disks.front();
   migration.deciding = true;
-  // With it the job's end: whoever restarts after the decision finds the job done (I7), or in
-  // hydration.
-  JournalBatch batch;
-  batch.disks.push_back(record);
-  batch.jobs.push_back(record_of_job(
-      migration, std::string(to_string(migration.pivot ? JobState::kRunning : JobState::kDone))));
-  batch.removed_sets = records_of(record.disk, migration.status.id);
   const Status saved = co_await migration.journal.commit(batch);
   if (saved.ok()) co_return SwitchOutcome::kSwitched;
   if (not_attempted(saved.error()) && !planted(PlantedBug::kRefusalIsUnknown)) {
@@ -174,6 +186,9 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     const auto kept = co_await keep_rest_under_fence(migration);
     if (!kept.ok()) co_return kept.error();
     if (!*kept) co_return SwitchOutcome::kPostponed;
+    // That has taken of the room.
+    const Status reserved = co_await reserve_decision(migration);
+    if (!reserved.ok()) co_return reserved.error();
   }
   if (migration.at_rest != nullptr) {
     // From now on the source's image is the only place of what stays there (I1).

@@ -65,6 +65,11 @@ Task<Status> SimJournal::commit(const JournalBatch& batch) {
   co_return saved;
 }
 
+Task<Status> SimJournal::reserve(const JournalBatch& /*batch*/) {
+  const Status turn = co_await take_time();
+  co_return turn;
+}
+
 Task<Status> SimJournal::apply(EncodedBatch batch) {
   if (failed_) {
     const Status refused = co_await take_time();

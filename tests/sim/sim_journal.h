@@ -47,6 +47,7 @@ class SimJournal final : public Journal {
                                                           const std::string& name) override;
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override;
   Task<Status> commit(const JournalBatch& batch) override;
+  Task<Status> reserve(const JournalBatch& batch) override;
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override;
   Task<Status> distrust_sets() override;
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override;

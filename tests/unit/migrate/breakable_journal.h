@@ -18,6 +18,8 @@ class BreakableJournal final : public ForwardingJournal {
   /// What becomes of a batch: the journal fails with it, before it, or not at all.
   enum class Fate : unsigned char { kSaved, kAttempted, kRefused };
   std::function<Fate(const JournalBatch&)> fate = [](const JournalBatch&) { return Fate::kSaved; };
+  /// Whether there is room for a batch that is about to follow.
+  std::function<Status(const JournalBatch&)> room = [](const JournalBatch&) { return Status(); };
   int distrusted = 0;
   bool distrust_fails = false;  ///< as where nothing can be removed any more either
 
@@ -39,6 +41,12 @@ class BreakableJournal final : public ForwardingJournal {
     if (now == Fate::kRefused) co_return refusal();
     const Status saved = co_await inner().commit(batch);
     co_return saved;
+  }
+  Task<Status> reserve(const JournalBatch& batch) override {
+    offload pause(loop_, [] {});
+    co_await pause;
+    if (broken_) co_return refusal();
+    co_return room(batch);
   }
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     if (broken_) co_return refusal();

@@ -158,5 +158,44 @@ TEST_P(AnyMove, AFullJournalIsFoundOutBeforeTheFence_I8) {
   EXPECT_TRUE(rig.guest_is_on_source());
 }
 
+/// The small record that finds out may fit where the decision does not.
+TEST_P(AnyMove, ADecisionThatHasNoRoomIsNotAttempted_I8) {
+  FailingRig rig;
+  rig.breakable().room = [](const JournalBatch& batch) {
+    return decides(batch) ? Status(Error(ErrorCode::kNoSpace, "planned")) : Status();
+  };
+  rig.breakable().fate = [](const JournalBatch& batch) {
+    return decides(batch) ? Fate::kAttempted : Fate::kSaved;
+  };
+  JobOptions options;
+  options.mode = GetParam();
+  const JobStatus ended = rig.wait(rig.start(options));
+  EXPECT_EQ(ended.state, JobState::kFailed);
+  EXPECT_TRUE(rig.guest_is_on_source());
+  EXPECT_TRUE(rig.breakable().health().ok()) << "nothing that counts has failed";
+}
+
+TEST_P(AnyMove, RoomIsTakenForTheVeryDecision_I8) {
+  FailingRig rig;
+  JournalBatch reserved;
+  rig.breakable().room = [&](const JournalBatch& batch) {
+    if (decides(batch) && batch.disks.front().epoch == 2) reserved = batch;
+    return Status();
+  };
+  bool decided = false;
+  rig.breakable().fate = [&](const JournalBatch& batch) {
+    if (!decides(batch) || decided) return Fate::kSaved;
+    decided = true;
+    EXPECT_EQ(batch.disks, reserved.disks);
+    EXPECT_EQ(batch.jobs, reserved.jobs);
+    EXPECT_EQ(batch.removed_sets, reserved.removed_sets);
+    return Fate::kSaved;
+  };
+  JobOptions options;
+  options.mode = GetParam();
+  EXPECT_EQ(rig.wait(rig.start(options)).state, JobState::kDone);
+  EXPECT_TRUE(decided);
+}
+
 }  // namespace
 }  // namespace blockmig
