@@ -12,6 +12,17 @@ namespace blockmig {
 namespace {
 constexpr const char* kPausedBefore =
     "an operator asked for it, before its daemon was started again";
+
+/// A journal that does not take it has them until a later start.
+Task<void> forget_records(Journal& journal, std::vector<std::string> ids) {
+  if (ids.empty()) co_return;
+  JournalBatch batch;
+  batch.removed_jobs = std::move(ids);
+  // Not worth a journal that is full.
+  Status forgotten = co_await journal.reserve(batch);
+  if (forgotten.ok()) forgotten = co_await journal.commit(batch);
+  static_cast<void>(forgotten);
+}
 }  // namespace
 
 JobBoard::JobBoard(EventLoop& loop, Journal& journal)
@@ -24,6 +35,8 @@ Task<Status> JobBoard::load() {
   for (const JobRecord& record : *records) {
     next_id_ = std::max(next_id_, job_number(record.id) + 1);
   }
+  auto old = find_forgettable(*records, kEndedJobsKept);
+  co_await forget_records(journal_, std::move(old));
   co_return Status();
 }
 
@@ -74,10 +87,14 @@ void JobBoard::forget_oldest() {
   std::size_t ended = 0;
   const auto may_go = [](const auto& job) { return job->ended() && !job->keeps_record(); };
   for (const auto& job : jobs_) ended += may_go(job) ? 1 : 0;
+  std::vector<std::string> forgotten;
   for (auto at = jobs_.begin(); ended > kEndedJobsKept; --ended) {
     at = std::find_if(at, jobs_.end(), may_go);
+    forgotten.push_back((*at)->id());
     at = jobs_.erase(at);
   }
+  auto task = forget_records(journal_, std::move(forgotten));
+  scope_.spawn(std::move(task));
 }
 
 void JobBoard::launch(std::shared_ptr<Job> job) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "blockmig/base/planted.h"
@@ -25,6 +26,29 @@ std::uint64_t job_number(const std::string& id) {
   std::uint64_t number = 0;
   std::from_chars(id.data() + prefix.size(), id.data() + id.size(), number);
   return number;
+}
+
+void sort_by_number(std::vector<JobRecord>& jobs) {
+  std::stable_sort(jobs.begin(), jobs.end(), [](const JobRecord& a, const JobRecord& b) {
+    return job_number(a.id) < job_number(b.id);
+  });
+}
+
+std::vector<std::string> find_forgettable(std::vector<JobRecord> jobs, std::size_t keep) {
+  sort_by_number(jobs);
+  std::set<std::string> unended;  // disks that have an earlier job which has not ended
+  std::vector<std::string> forgettable;
+  std::size_t ended = 0;
+  for (const JobRecord& job : jobs) ended += has_ended(job) ? 1 : 0;
+  for (const JobRecord& job : jobs) {
+    if (!has_ended(job)) {
+      unended.insert(job.disk);
+      continue;
+    }
+    const bool old = ended-- > keep;
+    if (old && !unended.contains(job.disk)) forgettable.push_back(job.id);
+  }
+  return forgettable;
 }
 
 UnfinishedJobs find_unfinished(const std::vector<JobRecord>& jobs) {

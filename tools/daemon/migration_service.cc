@@ -10,6 +10,7 @@
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/return_record.h"
+#include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/backup_target.h"
 #include "tools/daemon/folder_at_rest.h"
@@ -57,11 +58,13 @@ std::string base_of(Disk& disk) {
 }  // namespace
 
 Task<Status> MigrationService::load_history() {
-  const Result<std::vector<JobRecord>> records = co_await journal_.load_jobs();
-  if (!records) co_return records.error();
-  for (const JobRecord& record : *records) history_.push_back(status_of_record(record));
   const Status numbered = co_await jobs_.load();
-  co_return numbered;
+  if (!numbered) co_return numbered;
+  Result<std::vector<JobRecord>> records = co_await journal_.load_jobs();
+  if (!records) co_return records.error();
+  sort_by_number(*records);
+  for (const JobRecord& record : *records) history_.push_back(status_of_record(record));
+  co_return Status();
 }
 
 Task<Result<TargetPlan>> MigrationService::plan_target(

@@ -193,6 +193,28 @@ TEST(Job, TheBoardForgetsTheOldestOfTooManyEndedJobs) {
   EXPECT_EQ(jobs.front().id, "job-" + std::to_string(kMore + 1));
   EXPECT_EQ(jobs.back().id, running);
   EXPECT_FALSE(rig.board.status("job-1").ok());
+  rig.advance(milliseconds(10));
+  EXPECT_EQ(run_task(rig.loop, rig.journal->load_jobs())->size(), jobs.size())
+      << "of the records too";
+}
+
+TEST(Job, TheBoardForgetsTheOldestOfTooManyRecords) {
+  Rig rig;
+  JournalBatch batch;
+  for (std::size_t i = 1; i <= 2 * JobBoard::kEndedJobsKept; ++i) {
+    JobRecord record;
+    record.id = "job-" + std::to_string(i);
+    record.disk = "vm1";
+    record.state = "done";
+    batch.jobs.push_back(record);
+  }
+  ASSERT_TRUE(run_task(rig.loop, rig.journal->commit(batch)).ok());
+  ASSERT_TRUE(run_task(rig.loop, rig.board.load()).ok());
+  const auto left = run_task(rig.loop, rig.journal->load_jobs());
+  ASSERT_EQ(left->size(), JobBoard::kEndedJobsKept);
+  for (const JobRecord& record : *left) {
+    EXPECT_GT(std::stoul(record.id.substr(4)), JobBoard::kEndedJobsKept);
+  }
 }
 
 TEST(Job, ATargetThatIsTooSmallIsRefusedWithBothSizes) {

@@ -37,6 +37,19 @@ TEST(UnfinishedJobs, OfSeveralTheLatestIsTheOneThatWasRunning) {
   EXPECT_EQ(found.open[0].id, "job-10");
 }
 
+TEST(UnfinishedJobs, OldOnesThatHaveEndedAreForgotten) {
+  const std::vector<JobRecord> jobs = {job("job-1", "a", "done"), job("job-10", "a", "failed"),
+                                       job("job-2", "b", "aborted"), job("job-9", "c", "done")};
+  EXPECT_EQ(find_forgettable(jobs, 2), (std::vector<std::string>{"job-1", "job-2"}));
+  EXPECT_TRUE(find_forgettable(jobs, 4).empty());
+}
+
+TEST(UnfinishedJobs, WhatHasNotEndedIsKeptAndSoIsTheProofThatItHas_I7) {
+  const std::vector<JobRecord> jobs = {job("job-1", "a", "running"), job("job-2", "a", "done"),
+                                       job("job-3", "b", "done"), job("job-4", "b", "paused")};
+  EXPECT_EQ(find_forgettable(jobs, 0), (std::vector<std::string>{"job-3"}));
+}
+
 TEST(UnfinishedJobs, NumbersOfIds) {
   EXPECT_EQ(job_number("job-12"), 12u);
   EXPECT_EQ(job_number("import"), 0u);
