@@ -76,7 +76,10 @@ Judgement judge_convergence(const std::vector<PassRecord>& passes,
     judgement.verdict = Verdict::kNotConverging;
     judgement.reason = "not converging: " + numbers;
   } else {
-    judgement.reason = "converging: " + numbers;
+    const PassRecord* const before = passes.size() > 1 ? &passes[passes.size() - 2] : nullptr;
+    const bool headway = before != nullptr ? !no_headway(*before, last, limits.headway)
+                                           : last.dirtied_bytes < last.copied_bytes;
+    judgement.reason = (headway ? "converging: " : "no headway yet: ") + numbers;
   }
   return judgement;
 }

@@ -88,6 +88,20 @@ TEST(Convergence, OnePassOfHeadwayStartsTheCountAnew) {
   EXPECT_EQ(judgement.verdict, Verdict::kConverging);
 }
 
+TEST(Convergence, ConvergingIsSaidOfWhatShrinksOnly) {
+  const auto told = [](const std::vector<PassRecord>& passes) {
+    const auto judgement = judge_convergence(passes, {});
+    EXPECT_EQ(judgement.verdict, Verdict::kConverging);
+    return judgement.reason.substr(0, judgement.reason.find(':'));
+  };
+  EXPECT_EQ(told({pass(1000, 800, 800, seconds(10))}), "converging");
+  EXPECT_EQ(told({pass(1000, 1040, 1000, seconds(10))}), "no headway yet");
+  EXPECT_EQ(told({pass(1000, 800, 800, seconds(10)), pass(800, 700, 700, seconds(8))}),
+            "converging");
+  EXPECT_EQ(told({pass(1000, 800, 800, seconds(10)), pass(800, 790, 790, seconds(8))}),
+            "no headway yet");
+}
+
 TEST(Convergence, SwitchoversThatKeepFailingAreHopelessToo) {
   ConvergenceLimits limits;
   limits.postponed = 3;
