@@ -53,7 +53,9 @@ Status check_unchanged(const std::string& image, const BackupRecord& record) {
 }  // namespace
 
 std::string backup_record_path(const std::string& image_path) {
-  return image_path + ".blockmig-backup";
+  std::error_code failed;
+  const auto real = std::filesystem::canonical(image_path, failed);
+  return (failed ? image_path : real.string()) + ".blockmig-backup";
 }
 
 Result<BackupRecord> load_backup_record(const std::string& image_path) {

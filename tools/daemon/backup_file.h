@@ -9,6 +9,7 @@
 
 namespace blockmig {
 
+/// Beside the real file, where links lead to it. Blocks.
 std::string backup_record_path(const std::string& image_path);
 /// kNotFound: there is none. kPrecondition, kInvalid: not to be used; the message names it.
 Result<BackupRecord> load_backup_record(const std::string& image_path);

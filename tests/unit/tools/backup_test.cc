@@ -110,6 +110,20 @@ TEST_F(Backup, IncompleteCopyThatWasChangedSinceItWasLeftIsNotCompleted) {
   EXPECT_THAT(refusal(), HasSubstr("was changed since"));
 }
 
+TEST_F(Backup, RecordLiesBesideTheFileThatALinkLeadsTo) {
+  save(complete());
+  const std::string link = scratch_ / "link.img";
+  std::filesystem::create_symlink(copy_, link);
+  EXPECT_EQ(backup_record_path(link), backup_record_path(copy_));
+  BackupRecord record = complete();
+  record.complete = false;
+  record.inode = *inode_of_backup(link);
+  ASSERT_TRUE(save_backup_record(link, record).ok());
+  EXPECT_FALSE(check_restorable(copy_).ok()) << "of one file there is one truth";
+  std::filesystem::remove(copy_);
+  EXPECT_EQ(backup_record_path(link), link + ".blockmig-backup") << "it leads nowhere";
+}
+
 TEST_F(Backup, RecordOfANewerProgramOrDamagedIsRefused) {
   const std::string path = backup_record_path(copy_);
   std::ofstream(path) << R"({"format": 2, "disk": "vm1"})";
