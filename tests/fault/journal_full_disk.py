@@ -23,6 +23,8 @@ class FullHost(Host):
     def make_room(self):
         os.unlink(self.hog)
         self.end()
+        with open(self.log, encoding="utf-8") as log:
+            assert "a store did not close" not in log.read(), "its store has no fault"
 
 
 def abort_in_mid_copy(host):
@@ -39,6 +41,7 @@ def abort_in_mid_copy(host):
 
 
 def come_to_the_switchover(host):
+    host.ok("bitmap", "add", "vm1", "mon")
     host.move("mirror", "--bwlimit", "8MiB/s")
     host.fill()
     ended = host.ended()

@@ -130,7 +130,7 @@ bool ForegroundDaemon::leave_in_store() {
     return false;
   }
   const Status closed = daemon_->stop();
-  if (!closed) log_.error("a store did not close: " + closed.error().message());
+  if (!closed) log_.error("not all closed in order: " + closed.error().message());
   const Status stored = store_handover(*handover);
   if (!stored) log_.error("clients are not kept: " + stored.error().message());
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
@@ -197,7 +197,7 @@ Status ForegroundDaemon::stop(StopSignals& signals) {
   if (closed.ok()) {
     log_.info("stopped");
   } else {
-    log_.error("stopped, but a store did not close: " + closed.error().message());
+    log_.error("stopped, but not all closed in order: " + closed.error().message());
   }
   return closed;
 }
