@@ -40,7 +40,7 @@ bool ChunkLedger::try_begin_copy(std::uint32_t chunk, bool exclusive) {
 std::vector<std::uint32_t> ChunkLedger::busy() const {
   std::vector<std::uint32_t> chunks;
   chunks.reserve(entries_.size());
-  for (const auto& entry : entries_) chunks.push_back(entry.first);
+  for (const auto& entry : entries_) chunks.push_back(static_cast<std::uint32_t>(entry.first));
   for (const Run& run : runs_) {
     for (std::uint64_t chunk = run.first; chunk < run.end; ++chunk) {
       chunks.push_back(static_cast<std::uint32_t>(chunk));
@@ -57,7 +57,7 @@ bool ChunkLedger::in_run(std::uint64_t first, std::uint64_t last) const {
 std::uint64_t ChunkLedger::try_begin_run(std::uint32_t first, std::uint64_t count) {
   std::uint64_t end = first + count;
   for (const auto& entry : entries_) {
-    if (entry.first >= first) end = std::min<std::uint64_t>(end, entry.first);
+    if (entry.first >= first) end = std::min(end, entry.first);
   }
   for (const Run& run : runs_) {
     if (run.end > first) end = std::min(end, std::max<std::uint64_t>(run.first, first));

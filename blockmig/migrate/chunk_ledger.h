@@ -70,12 +70,9 @@ class ChunkLedger final {
     bool exclusive = false;
     std::vector<const RangeGuard*> mirrored;
   };
-  std::uint32_t first_chunk(ByteRange range) const {
-    return static_cast<std::uint32_t>(range.offset / granularity_bytes_);
-  }
-  std::uint32_t last_chunk(ByteRange range) const {
-    return static_cast<std::uint32_t>((range.end() - 1) / granularity_bytes_);
-  }
+  /// 64 bits: the last one of a disk may be the last of 32, and a loop has to go past it.
+  std::uint64_t first_chunk(ByteRange range) const { return range.offset / granularity_bytes_; }
+  std::uint64_t last_chunk(ByteRange range) const { return (range.end() - 1) / granularity_bytes_; }
   /// Of chunks, claimed as one.
   struct Run {
     std::uint64_t first = 0;
@@ -87,7 +84,7 @@ class ChunkLedger final {
 
   std::uint32_t granularity_bytes_;
   Event changed_;
-  std::unordered_map<std::uint32_t, Entry> entries_;
+  std::unordered_map<std::uint64_t, Entry> entries_;
   std::vector<Run> runs_;  ///< few, and apart from `entries_`
 };
 

@@ -71,5 +71,24 @@ TEST_F(ChunkLedgerTest, ARunIsClaimedUpToWhereSomebodyIsAtWork) {
   ledger_.end_copy(3);
 }
 
+TEST_F(ChunkLedgerTest, TheLastOf2ToThe32ChunksIsOneLikeTheOthers) {
+  const std::uint64_t size = (std::uint64_t{1} << 32) * kChunk;
+  const ByteRange end{size - kChunk - 512, kChunk + 512};
+  {
+    const RangeGuard guard(ledger_, end);
+    EXPECT_FALSE(ledger_.try_begin_copy(UINT32_MAX, false));
+    EXPECT_TRUE(ledger_.overlaps_mirrored({size - 1, 1}));
+    EXPECT_FALSE(ledger_.copying_exclusively(end));
+    EXPECT_EQ(ledger_.busy().size(), 2u);
+  }
+  EXPECT_EQ(ledger_.try_begin_run(UINT32_MAX, 1), 1u);
+  EXPECT_TRUE(ledger_.copying(end));
+  ledger_.end_run(UINT32_MAX, 1);
+  EXPECT_TRUE(ledger_.try_begin_copy(UINT32_MAX, true));
+  EXPECT_TRUE(ledger_.copying_exclusively(end));
+  ledger_.end_copy(UINT32_MAX);
+  EXPECT_TRUE(ledger_.idle());
+}
+
 }  // namespace
 }  // namespace blockmig
