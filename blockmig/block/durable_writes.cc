@@ -2,6 +2,15 @@
 #include "blockmig/block/durable_writes.h"
 
 namespace blockmig {
+namespace {
+
+/// Nothing has been tried.
+bool is_refusal(ErrorCode code) {
+  return code == ErrorCode::kNotSupported || code == ErrorCode::kReadOnly ||
+         code == ErrorCode::kInvalid;
+}
+
+}  // namespace
 
 class DurableWrites::UnderWay final {
  public:
@@ -40,10 +49,10 @@ Task<Status> DurableWrites::write(Transfer transfer) {
 }
 
 /// A write whose sync fails has taken the kernel's report with it, although other writes may be
-/// lost. Not so one that failed itself, for want of space, before any sync.
+/// lost. Not so one that was refused, or failed itself, for want of space, before any sync.
 Task<Status> DurableWrites::attempt(Transfer transfer) {
   const Status done = co_await transfer(true);
-  if (done) co_return done;
+  if (done || is_refusal(done.error().code())) co_return done;
   if (done.error().code() == ErrorCode::kNoSpace) {
     const Status again = co_await transfer(false);
     if (!again && again.error().code() == ErrorCode::kNoSpace) co_return done;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// DurableWrites: writes that are durable when they end (FUA, RWF_DSYNC) on one open file.
+// DurableWrites: writes that are durable when they end (FUA, RWF_DSYNC) on one open file, of this
+// host or of a server, which may not keep flushes apart either: then they are among them.
 //
 //   write 1 ──▶ begins ────────────────────────▶ ends: EIO
 //   write 2 ──────▶ begins ───▶ ends: 0, waits ──▶ fails as well
@@ -32,8 +33,8 @@ class DurableWrites final {
   /// A failure is noted in `error`: it fails all later ones, and flushes.
   DurableWrites(EventLoop& loop, StickyError& error) : error_(error), ended_(loop) {}
 
-  /// `transfer` outlives the task. A write that failed for want of space before anything was synced
-  /// fails alone, with kNoSpace.
+  /// `transfer` outlives the task. A write that was refused (kNotSupported, kReadOnly, kInvalid),
+  /// or failed for want of space before anything was synced (kNoSpace), fails alone.
   Task<Status> write(Transfer transfer);
 
  private:

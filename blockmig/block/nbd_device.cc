@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/block/durable_writes.h"
 #include "blockmig/block/nbd_connect.h"
 #include "blockmig/block/nbd_connection.h"
 #include "blockmig/block/store_health.h"
@@ -37,7 +38,8 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
         info_(std::move(info)),
         facts_(facts),
         options_(options),
-        syncs_(loop, flush_error_, [this] { return flush_server(); }) {}
+        syncs_(loop, lost_writes_, [this] { return flush_server(); }),
+        durable_(loop, lost_writes_) {}
 
   void add(NbdHandle handle) {
     connections_.push_back(std::make_unique<NbdConnection>(loop_, std::move(handle), info_.name));
@@ -58,7 +60,10 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
  private:
   Task<void> close_connections();
   Status usable(bool for_writing) const;
+  /// A flush that need not make anything durable, for `durable_` only.
+  Task<Status> no_flush() { co_return Status(); }
   Task<Status> run_one(NbdCommand command);
+  Task<Status> send(NbdCommand command);
   Task<Status> run(NbdCommand command, std::uint64_t piece_bytes);
   Task<void> run_piece(NbdCommand piece, Semaphore& window, Status& result);
   /// A change, made durable if `fua`, by flag where the server knows it, else by a flush behind it.
@@ -73,9 +78,11 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   NbdFacts facts_;
   NbdDeviceOptions options_;
   std::vector<std::unique_ptr<NbdConnection>> connections_;
-  StickyError flush_error_;
+  StickyError lost_writes_;
   /// A server may do no more than fdatasync for each flush, so here as with files.
   SyncGroup syncs_;
+  /// And for each durable write, on the same open file: flushes are among these.
+  DurableWrites durable_;
   std::optional<Error> lost_;  ///< why there are no connections
   bool abandoned_ = false;
 };
@@ -100,6 +107,19 @@ std::optional<Error> NbdDevice::lost() const {
 }
 
 Task<Status> NbdDevice::run_one(NbdCommand command) {
+  if (!command.fua) {
+    const Status done = co_await send(command);
+    co_return done;
+  }
+  const auto pass = [this, &command](bool durable) {
+    command.fua = durable;
+    return send(command);
+  };
+  const Status done = co_await durable_.write(pass);
+  co_return done;
+}
+
+Task<Status> NbdDevice::send(NbdCommand command) {
   const Status ready = usable(false);
   if (!ready) co_return ready;
   NbdConnection* least = connections_.front().get();
@@ -174,7 +194,7 @@ Task<Status> NbdDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags 
 }
 
 Task<Status> NbdDevice::flush() {
-  const Status failed_before = flush_error_.verdict(flush_error_.age());
+  const Status failed_before = lost_writes_.verdict(lost_writes_.age());
   if (!failed_before) co_return failed_before;
   const Status ready = usable(false);
   if (!ready || info_.read_only) co_return ready;
@@ -190,7 +210,8 @@ Task<Status> NbdDevice::flush_server() {
   // One connection is enough: more than one is open only where a flush covers all (MULTI_CONN).
   NbdCommand command;
   command.kind = NbdCommand::Kind::kFlush;
-  const Status done = co_await run_one(command);
+  const auto pass = [this, &command](bool durable) { return durable ? send(command) : no_flush(); };
+  const Status done = co_await durable_.write(pass);
   co_return done;
 }
 
@@ -320,7 +341,7 @@ Task<Status> NbdDevice::revive() {
             (opened->facts.size_bytes == facts_.size_bytes ? "; what it offers is another" : ""));
   }
   for (NbdHandle& handle : opened->handles) add(std::move(handle));
-  flush_error_.forget();
+  lost_writes_.forget();
   lost_.reset();
   co_return Status();
 }

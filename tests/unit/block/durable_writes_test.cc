@@ -144,5 +144,18 @@ TEST_F(DurableWritesTest, WhatBeganBeforeTheErrorWasForgottenIsNotBelieved_I11) 
   EXPECT_TRUE(c_.answer && c_.answer->ok());
 }
 
+TEST_F(DurableWritesTest, OneThatWasRefusedSaysNothingAboutOthers) {
+  for (const ErrorCode code :
+       {ErrorCode::kNotSupported, ErrorCode::kReadOnly, ErrorCode::kInvalid}) {
+    HeldWrite refused(loop_);
+    begin(refused);
+    end(refused, error_of(code));
+    EXPECT_TRUE(refused.answer && refused.answer->error().code() == code);
+  }
+  begin(a_);
+  end(a_);
+  EXPECT_TRUE(a_.answer && a_.answer->ok());
+}
+
 }  // namespace
 }  // namespace blockmig
