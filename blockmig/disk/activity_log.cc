@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::uint64_t kSmallestDefaultRegionBytes = 4U << 20;
 constexpr std::uint64_t kMostDefaultRegions = 65536;
+/// A record says the size in 32 bits; a disk of more than 128 TiB has more regions.
+constexpr std::uint64_t kLargestRegionBytes = std::uint64_t{1} << 31;
 constexpr unsigned kCommitAttempts = 8;
 constexpr Duration kRetryDelay = std::chrono::milliseconds(5);
 
@@ -41,7 +43,8 @@ void for_each_set(const DirtyFilter& set, const std::function<void(std::uint64_t
 }  // namespace
 
 std::uint64_t ActivityLog::default_region_bytes(std::uint64_t size_bytes) {
-  return std::max(kSmallestDefaultRegionBytes, std::bit_ceil(size_bytes / kMostDefaultRegions));
+  const std::uint64_t wanted = std::bit_ceil(size_bytes / kMostDefaultRegions);
+  return std::clamp(wanted, kSmallestDefaultRegionBytes, kLargestRegionBytes);
 }
 
 ActivityLog::ActivityLog(EventLoop& loop, Journal& journal, RegionSetId set,
@@ -59,7 +62,7 @@ ActivityLog::ActivityLog(EventLoop& loop, Journal& journal, RegionSetId set,
       wanted_(region_count_),
       committed_(loop) {
   BM_CHECK(region_bytes == 0 || std::has_single_bit(region_bytes));
-  BM_CHECK(std::uint64_t{1} << shift_ <= UINT32_MAX);
+  BM_CHECK(std::uint64_t{1} << shift_ <= kLargestRegionBytes);
 }
 
 ActivityLog::~ActivityLog() { BM_CHECK(users_ == 0); }
@@ -199,7 +202,7 @@ Task<Status> ActivityLog::write(JournalBatch& batch, bool retire) {
   const bool whole = !described_ || rewrite_;
   if (whole) batch.removed_sets.push_back(set_);
   if (whole && described_) batch.sets.push_back(description());
-  batch.regions.push_back(change_between(whole ? nothing : recorded_, next, set_));
+  add_change(batch, whole ? nothing : recorded_, next, set_);
   const Status written = co_await journal_.commit(batch);
   if (written.ok()) {
     described_ = true;

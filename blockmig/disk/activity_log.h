@@ -48,7 +48,7 @@ class ActivityLog final {
   ActivityLog(const ActivityLog&) = delete;
   ActivityLog& operator=(const ActivityLog&) = delete;
 
-  /// 4 MiB, or more where a disk would have more than 65,536 regions.
+  /// 4 MiB, or more, up to 2 GiB, where a disk would have more than 65,536 regions.
   static std::uint64_t default_region_bytes(std::uint64_t size_bytes);
 
   const RegionSetId& set() const { return set_; }

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <string>
@@ -29,6 +30,9 @@ class CountingJournal final : public ForwardingJournal {
   explicit CountingJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)) {}
   Task<Status> commit(const JournalBatch& batch) override {
     ++commits;
+    for (const RegionChange& change : batch.regions) {
+      most_containers = std::max(most_containers, change.put.size() + change.erase.size());
+    }
     const bool fails = failures > 0;
     if (fails) --failures;
     if (!fails || failures_happen) {
@@ -47,6 +51,7 @@ class CountingJournal final : public ForwardingJournal {
   }
 
   int commits = 0;
+  std::size_t most_containers = 0;  ///< of one change
   int failures = 0;
   bool failures_happen = false;
   int distrusted = 0;
@@ -215,6 +220,27 @@ TEST_F(ActivityLogTest, ARestartFindsItsRegionsActive) {
   EXPECT_FALSE(next.covers(at(3), 1));
   ActivityLog smaller(loop_, journal_, {"d", "active"}, 4 * kRegion, kRegion);
   EXPECT_FALSE(smaller.load(*containers).ok()) << "recorded of another disk";
+}
+
+// A region's size is recorded in 32 bits: beyond 128 TiB there are more of them instead.
+TEST_F(ActivityLogTest, ADiskOfAnySizeHasRegions) {
+  for (const unsigned shift : {40u, 47u, 48u, 56u}) {
+    const std::uint64_t size = (std::uint64_t{1} << shift) + 4096;
+    ActivityLog log(loop_, journal_, {"large", "active"}, size, 0);
+    EXPECT_LE(log.region_bytes(), std::uint64_t{1} << 31);
+    EXPECT_EQ(log.description().granularity_bytes, log.region_bytes());
+    EXPECT_GE(log.region_count() * log.region_bytes(), size);
+  }
+}
+
+TEST_F(ActivityLogTest, ManyRegionsAreRecordedInChangesOfABoundedSize) {
+  constexpr std::uint64_t kContainers = kMaxContainersPerChange + 3;
+  constexpr std::uint64_t kMany = kContainers * kChunksPerContainer;
+  ActivityLog log(loop_, journal_, {"large", "active"}, kMany * kRegion, kRegion);
+  log.activate_all();
+  ASSERT_TRUE(run_task(loop_, log.record(JournalBatch())).ok());
+  EXPECT_EQ(run_task(loop_, journal_.load_regions("large", "active"))->size(), kContainers);
+  EXPECT_LE(journal_.most_containers, kMaxContainersPerChange);
 }
 
 TEST(RegionSnapshot, ChangesTurnWhatIsRecordedIntoWhatIsNow) {
