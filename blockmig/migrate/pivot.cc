@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/pivot.h"
 
+#include <set>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,18 @@
 
 namespace blockmig {
 namespace {
+
+/// What a failed save leaves: any of these may be there, with any content.
+std::vector<RegionContainer> doubtful(const std::vector<RegionContainer>& saved,
+                                      const std::vector<RegionContainer>& wanted) {
+  std::set<std::uint32_t> indices;
+  for (const auto* const containers : {&saved, &wanted}) {
+    for (const RegionContainer& container : *containers) indices.insert(container.index);
+  }
+  std::vector<RegionContainer> all;
+  for (const std::uint32_t index : indices) all.push_back({index, {}});
+  return all;
+}
 
 /// Makes the saved containers those of `wanted`, in changes of a bounded size.
 Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> wanted) {
@@ -35,7 +48,9 @@ Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> 
       change.erase.push_back(erased[erase++]);
     }
     const Status saved = co_await migration.journal.change_regions(std::move(change));
-    if (!saved.ok()) co_return saved.error().with_context("saving what is left behind");
+    if (saved.ok()) continue;
+    pivot.saved = doubtful(pivot.saved, wanted);
+    co_return saved.error().with_context("saving what is left behind");
   }
   pivot.saved = std::move(wanted);
   co_return Status();
