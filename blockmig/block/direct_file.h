@@ -30,6 +30,9 @@ class DirectFile final {
 
   Task<Status> read(std::uint64_t offset, MutableBytes into);
   Task<Status> write(std::uint64_t offset, ConstBytes from, bool durable);
+  /// Part of the range goes through the page cache, which does not keep a reader of a sector from
+  /// its writer: for the caller to do.
+  bool through_cache(ByteRange range) const { return range.end() > tail_begin_; }
   /// For what changes whole blocks by other means (fallocate): keeps writes of the range's blocks
   /// out.
   RangeLock::Awaiter lock(ByteRange range);

@@ -25,12 +25,10 @@
 namespace blockmig {
 namespace {
 
-// Zeros are written in pieces of this size where the filesystem cannot make them.
-constexpr std::uint64_t kZeroPieceBytes = kMiB;
+constexpr std::uint64_t kZeroPieceBytes = kMiB;  // of writes, where the filesystem cannot make them
 // A call keeps writers of the whole file out for its time: let them in now and then.
 constexpr std::uint64_t kZeroCallBytes = kGiB;
-// The unit in which filesystems allocate, at least; smaller ones only make more metadata.
-constexpr std::uint64_t kAllocationBytes = 4096;
+constexpr std::uint64_t kAllocationBytes = 4096;  // smaller ones only make more metadata
 
 /// Nothing but flushes syncs `sync_fd`, and nothing but durable writes the others: the kernel
 /// reports what it lost once per open file, and whoever shares one shares the fate (I11). One
@@ -123,11 +121,11 @@ Status FileDevice::writable(const char* verb) const {
 Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into, Again again) {
   assert_range(info_, offset, into.size());
   if (abandoned_) co_return judged({});
-  if (direct_) {
+  const ByteRange range{offset, into.size()};
+  if (direct_ && !direct_->through_cache(range)) {
     const Status done = co_await direct_->read(offset, into);
     co_return judged(done);
   }
-  const ByteRange range{offset, into.size()};
   if (inline_) {
     std::size_t count = 0;
     if (const SectorOrder::Call call = order_.try_on_loop(range, Access::kRead); call) {
@@ -138,7 +136,9 @@ Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into, Agai
     into = into.subspan(count);
   }
   const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
-  const Status done = co_await read_whole(loop_, file_.fd.get(), offset, into, info_.name);
+  Task<Status> reading = direct_ ? direct_->read(offset, into)
+                                 : read_whole(loop_, file_.fd.get(), offset, into, info_.name);
+  const Status done = co_await reading;
   co_return judged(done);
 }
 
