@@ -49,6 +49,8 @@ struct DeviceInfo {
   bool can_fast_zero = false;  ///< write_zeroes() with fast_only can succeed
   /// read_medium() comes from the medium: not from a cache of this host.
   bool reads_medium = false;
+  /// A peer that may still do what it was sent by a process that has died (I9).
+  bool remote = false;
   bool zero_initialised = false;  ///< known to read as zeros everywhere (just created); see trap 9
 };
 
@@ -158,8 +160,11 @@ class BlockDevice {
   virtual void share_between_threads(bool) {}
   /// Cuts the device off at once: what is in flight fails with kDisconnected as soon as the medium
   /// allows (a network peer at once, a stuck local file when the kernel lets go), later requests
-  /// fail. For giving up on a frozen target (I10).
+  /// fail. For a process that ends (I10): a network peer may do later what it has been sent.
   virtual void abandon() {}
+  /// Later requests, and what has not been sent of those in flight, fail with kDisconnected; the
+  /// rest ends when the medium has answered, and from then on nothing of it can come any more (I9).
+  virtual void withdraw() { abandon(); }
   /// After kDisconnected or a failed flush, for whoever can write again all that was written since
   /// the last flush that succeeded: opens the medium anew and forgets the failure. None of that
   /// data may be believed to be there any more (I11). Requires that no request is inside. Fails as

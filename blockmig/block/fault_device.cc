@@ -12,8 +12,7 @@
 namespace blockmig {
 namespace {
 
-// A disk writes its cache back by itself some day; this is when ours does.
-constexpr std::uint64_t kCacheLimitBytes = 16 * kMiB;
+constexpr std::uint64_t kCacheLimitBytes = 16 * kMiB;  // then it is written back by itself
 constexpr std::size_t kCacheLimitChanges = 4096;
 
 }  // namespace
@@ -255,6 +254,7 @@ void FaultDevice::fill(std::byte value) {
 
 /// The time that a request of `length` payload bytes takes; kDisconnected if the device went away.
 Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length) {
+  if (withdrawn_) co_return disconnected("given up");
   const auto spread = static_cast<std::uint64_t>((plan_.max_delay - plan_.min_delay).count());
   Duration needed = plan_.min_delay;
   if (plan_.max_delay > plan_.min_delay) {

@@ -59,6 +59,7 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
   /// What is under way fails at once with kDisconnected (a write among it may still have happened),
   /// later requests fail; also while stalled.
   void abandon() override;
+  void withdraw() override { withdrawn_ = true; }
   Task<Status> close() override;
 
   FaultPlan& plan() { return plan_; }
@@ -79,7 +80,7 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
   Task<Status> revive() override;
   /// After abandon(): opened again, by a new owner.
   void reopen() {
-    abandoned_ = false;
+    abandoned_ = withdrawn_ = false;
     connected_ = reachable_ = true;
   }
   /// Requests now inside.
@@ -141,6 +142,7 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
   std::uint64_t writes_done_ = 0;
   bool stalled_ = false;
   bool abandoned_ = false;
+  bool withdrawn_ = false;
   bool flush_failed_ = false;
   bool connected_ = true;
   bool reachable_ = true;

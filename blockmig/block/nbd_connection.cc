@@ -131,6 +131,8 @@ Task<Status> NbdConnection::execute(NbdCommand command) {
   Status result;
   if (death_) {
     result = *death_;
+  } else if (withdrawn_) {
+    result = Error(ErrorCode::kDisconnected, uri_ + ": given up");
   } else {
     Pending pending(*this, command);
     if (issue(command, pending) < 0) {

@@ -68,6 +68,8 @@ class NbdConnection final {
   /// Cuts the socket now: nothing more is sent, also of what was queued in the kernel where the
   /// transport allows it (TCP). What is in flight fails.
   void cut();
+  /// Those that wait for their turn fail; those on the wire are answered.
+  void withdraw() { withdrawn_ = true; }
   Task<void> close();
 
   /// In flight and waiting.
@@ -103,6 +105,7 @@ class NbdConnection final {
   std::optional<Error> death_;
   std::string last_error_;  ///< libnbd's text for the last call that failed
   std::size_t load_ = 0;
+  bool withdrawn_ = false;
 };
 
 }  // namespace blockmig

@@ -53,6 +53,7 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override;
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override;
   void abandon() override;
+  void withdraw() override;
   std::optional<Error> lost() const override;
   Task<Status> revive() override;
   Task<Status> close() override;
@@ -94,6 +95,7 @@ Status NbdDevice::usable(bool for_writing) const {
     if (connection->death()) return *connection->death();
   }
   if (connections_.empty() && lost_) return *lost_;
+  if (abandoned_) return Error(ErrorCode::kDisconnected, info_.name + ": given up");
   if (for_writing && info_.read_only) {
     return Error(ErrorCode::kReadOnly, info_.name + ": opened read-only");
   }
@@ -208,8 +210,7 @@ Task<Status> NbdDevice::flush() {
 
 Task<Status> NbdDevice::flush_server() {
   // One connection is enough: more than one is open only where a flush covers all (MULTI_CONN).
-  NbdCommand command;
-  command.kind = NbdCommand::Kind::kFlush;
+  NbdCommand command;  // a flush
   const auto pass = [this, &command](bool durable) { return durable ? send(command) : no_flush(); };
   const Status done = co_await durable_.write(pass);
   co_return done;
@@ -310,6 +311,11 @@ void NbdDevice::abandon() {
   for (const auto& connection : connections_) connection->cut();
 }
 
+void NbdDevice::withdraw() {
+  abandoned_ = true;
+  for (const auto& connection : connections_) connection->withdraw();
+}
+
 Task<void> NbdDevice::close_connections() {
   for (const auto& connection : connections_) co_await connection->close();
   connections_.clear();
@@ -380,6 +386,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const s
   info.name = uri;
   info.size_bytes = facts.size_bytes;
   info.min_io_bytes = facts.min_block_bytes;
+  info.remote = true;
   info.preferred_io_bytes = facts.preferred_block_bytes;
   info.read_only = options.read_only || facts.read_only;
   info.can_trim = facts.can_trim && !info.read_only;

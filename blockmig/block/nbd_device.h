@@ -3,8 +3,8 @@
 //
 // Several connections where the server allows it (MULTI_CONN); a request goes to the least loaded
 // one. A frozen server freezes only the requests sent to it. abandon() cuts the connections at
-// once: what is in flight fails with kDisconnected, and no later effect of it is possible from our
-// side. Thread rule: one loop.
+// once: what is in flight fails with kDisconnected, and what the server has read of it may still
+// take effect. withdraw() waits for its answers. Thread rule: one loop.
 #pragma once
 
 #include <cstdint>

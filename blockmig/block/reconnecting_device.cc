@@ -236,6 +236,12 @@ void ReconnectingDevice::abandon() {
   device_->abandon();
 }
 
+void ReconnectingDevice::withdraw() {
+  stopped_ = true;
+  changed_.pulse();
+  device_->withdraw();
+}
+
 /// For who can write again what may be lost, or knows that nothing is.
 Task<Status> ReconnectingDevice::revive() {
   while (away_ && !stopped_) co_await changed_.wait();

@@ -53,6 +53,7 @@ class ReconnectingDevice final : public BlockDevice, public StoreHealth {
   void prefer_latency(bool on) override { device_->prefer_latency(on); }
   void share_between_threads(bool on) override { device_->share_between_threads(on); }
   void abandon() override;
+  void withdraw() override;
   std::optional<Error> lost() const override { return lost_of(*device_); }
   std::string trouble() const override;
   Task<Status> revive() override;

@@ -40,6 +40,7 @@ class SharedDevice final : public BlockDevice {
     return device_->extents(offset, length);
   }
   void abandon() override { device_->abandon(); }
+  void withdraw() override { device_->withdraw(); }
   Task<Status> revive() override { return device_->revive(); }
   Task<Status> close() override {
     if (closed_) *closed_ = true;

@@ -211,7 +211,7 @@ void HydratingDevice::share_between_threads(bool on) {
 void HydratingDevice::abandon() {
   core_.stop.set();
   core_.changed.pulse();
-  if (core_.base) core_.base->abandon();
+  if (core_.base) core_.base->cut();
   core_.local->abandon();
 }
 
@@ -251,7 +251,7 @@ Task<Status> HydratingDevice::close() {
   if (core_.base) {
     const TimePoint grace = core_.loop.now() + core_.options.reverse_deadline;
     const bool idle = co_await core_.base->idle_until(grace);
-    if (!idle) core_.base->abandon();
+    if (!idle) core_.base->cut();
     co_await puller_.join();
     co_await mender_.join();
     co_await core_.base->drain();

@@ -24,11 +24,13 @@ JobState outcome_of(const Status& result) {
   return result.error().code() == ErrorCode::kCancelled ? JobState::kAborted : JobState::kFailed;
 }
 
-/// Owns an abandoned target until its device lets go. What was made for it goes while the device
-/// has it: from its close() on it may be the next move's.
-Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener) {
+/// Owns an abandoned target until its device lets go; `entry` says so until then. What was made for
+/// it goes while the device has it: from its close() on it may be the next move's.
+Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener,
+                  std::unique_ptr<Unanswered::Entry> entry) {
   co_await replica->drain();
   if (!planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
+  entry.reset();
   const Status closed = co_await replica->close();
   static_cast<void>(closed);  // its content is worthless already
   if (planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
@@ -36,8 +38,9 @@ Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener
 
 /// A target that stays as it is: a finished copy, flushed already, or one that a restart goes on
 /// with from what is recorded.
-Task<void> close_copy(std::unique_ptr<Replica> replica) {
+Task<void> close_copy(std::unique_ptr<Replica> replica, std::unique_ptr<Unanswered::Entry> entry) {
   co_await replica->drain();
+  entry.reset();
   const Status closed = co_await replica->close();
   static_cast<void>(closed);  // what counts was flushed, also for the record
 }
@@ -51,7 +54,7 @@ Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
 
 Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
          std::shared_ptr<TargetOpener> opener, std::string id, const JobOptions& options,
-         std::string request, TaskScope& leftovers)
+         std::string request, JobLeftovers& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
       ended_(loop),
@@ -74,7 +77,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
 
 Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
          HydratingDevice& hydrating, const JobOptions& options, std::string request,
-         TaskScope& leftovers)
+         JobLeftovers& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
       ended_(loop),
@@ -154,7 +157,7 @@ Task<Status> Job::migrate() {
     co_return hydrated;
   }
   if (!recorded.ok()) co_return recorded;
-  auto target = co_await reach_target(migration_, migration_.opener, leftovers_);
+  auto target = co_await reach_target(migration_, migration_.opener, leftovers_.tasks);
   if (!target.ok()) co_return target.error();
   Status fit = check_fits(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
@@ -212,22 +215,24 @@ Task<void> Job::clean_up(const Status& result) {
   m.checkpoint.reset();
   m.mirror.reset();
   m.engine.reset();
-  if (m.replica) m.replica->forget_losses();
-  if (m.replica && (m.keep_target || m.suspended)) {
-    auto task = close_copy(std::move(m.replica));
-    leftovers_.spawn(std::move(task));
-  } else if (m.replica && !m.decided) {
-    auto task = let_go(std::move(m.replica), m.opener);
-    leftovers_.spawn(std::move(task));
-  }
+  if (m.replica) leave_target();
   if (m.at_rest != nullptr) co_await m.at_rest->discard();
   m.replica.reset();
   m.sync.reset();
   m.hydrating = nullptr;
-  if (m.old_store) {
-    auto task = close_old_store(std::move(m.old_store));
-    leftovers_.spawn(std::move(task));
-  }
+  if (m.old_store) leftovers_.tasks.spawn(close_old_store(std::move(m.old_store)));
+}
+
+void Job::leave_target() {
+  Migration& m = migration_;
+  m.replica->forget_losses();
+  const bool stays = m.keep_target || m.suspended;
+  if (!stays && m.decided) return;
+  const Unanswered::Place place{id(), disk_name(), m.status.target_uri};
+  auto entry = std::make_unique<Unanswered::Entry>(leftovers_.unanswered, place, *m.replica);
+  auto task = stays ? close_copy(std::move(m.replica), std::move(entry))
+                    : let_go(std::move(m.replica), m.opener, std::move(entry));
+  leftovers_.tasks.spawn(std::move(task));
 }
 
 Task<void> Job::end_tracking() {

@@ -16,6 +16,7 @@
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/rate_meter.h"
 #include "blockmig/migrate/target_opener.h"
+#include "blockmig/migrate/unanswered.h"
 
 namespace blockmig {
 
@@ -25,11 +26,11 @@ class Job final {
   /// `request`: what a restart starts it again with.
   Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
       std::shared_ptr<TargetOpener> opener, std::string id, const JobOptions& options,
-      std::string request, TaskScope& leftovers);
+      std::string request, JobLeftovers& leftovers);
   /// A job that a restart finds in mid-hydration: the disk's store is `hydrating`.
   Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk,
       HydratingDevice& hydrating, const JobOptions& options, std::string request,
-      TaskScope& leftovers);
+      JobLeftovers& leftovers);
   ~Job();
 
   /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
@@ -79,13 +80,14 @@ class Job final {
   void set_pace();
   void note_fallback();
   Task<void> clean_up(const Status& result);
+  void leave_target();
   Task<void> end_tracking();
   void finish(const Status& result);
   Task<Status> record(const std::string& state);
   void capture(JobStatus& status) const;
 
   Migration migration_;
-  TaskScope& leftovers_;
+  JobLeftovers& leftovers_;
   bool over_ = false;       ///< what it came to is known
   RecoveredTracking kept_;  ///< of a job that has ended, while its record may be believed
   Event ended_;

@@ -26,7 +26,7 @@ Task<void> forget_records(Journal& journal, std::vector<std::string> ids) {
 }  // namespace
 
 JobBoard::JobBoard(EventLoop& loop, Journal& journal)
-    : loop_(loop), journal_(journal), bandwidth_(loop) {}
+    : loop_(loop), journal_(journal), bandwidth_(loop), leftovers_(loop) {}
 JobBoard::~JobBoard() = default;
 
 Task<Status> JobBoard::load() {
@@ -112,7 +112,7 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
   std::string id = kJobIdPrefix + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);
   launch(std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), id, options,
-                               std::move(request), scope_));
+                               std::move(request), leftovers_));
   return id;
 }
 
@@ -126,7 +126,7 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
     return job->ended() && job->id() == hydrating.record().job;
   });
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options,
-                                   std::move(request), scope_);
+                                   std::move(request), leftovers_);
   if (paused) job->begin_paused(kPausedBefore);
   launch(std::move(job));
   return jobs_.back()->id();
@@ -139,7 +139,7 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   if (!allowed.ok()) return allowed.error();
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
-                                   options, record.request, scope_);
+                                   options, record.request, leftovers_);
   job->go_on(std::move(recovered), record.attempt + 1);
   if (options.on_restart == OnRestart::kPause) {
     job->begin_paused("its daemon was started again (--on-restart pause)");
@@ -236,7 +236,33 @@ Task<void> JobBoard::stop(AtStop what) {
     const Status ends = suspends ? job->suspend() : job->abort();
     static_cast<void>(ends);  // past its decision: it ends by itself
   }
+  Event all_ended(loop_);
+  TaskScope beside;
+  auto cutting = cut_unanswered(all_ended);
+  beside.spawn(std::move(cutting));
   co_await scope_.join();
+  co_await leftovers_.tasks.join();
+  all_ended.set();
+  co_await beside.join();
+}
+
+Task<void> JobBoard::cut_unanswered(Event& all_ended) {
+  bool ended = false;
+  while (!ended) {
+    const TimePoint until = loop_.now() + kAnswersAtStop;
+    ended = co_await all_ended.wait_until(until);
+    if (!ended) leftovers_.unanswered.cut();
+  }
+}
+
+std::vector<Unanswered::Place> JobBoard::unanswered() const {
+  return leftovers_.unanswered.places();
+}
+
+Task<void> JobBoard::wait_answered(std::string uri, Duration patience) {
+  const TimePoint deadline = loop_.now() + patience;
+  const bool answered = co_await leftovers_.unanswered.wait(std::move(uri), deadline);
+  static_cast<void>(answered);  // unanswered() says so
 }
 
 Task<void> JobBoard::leave_disk(std::string disk) {

@@ -2,7 +2,8 @@
 // JobBoard: the migrations of one daemon: starts them, finds them, remembers the ended ones.
 //
 // At most one job runs per disk. What an aborted job leaves behind (a frozen target that does not
-// let go) is kept here until it lets go, so that abort itself returns at once (I10).
+// let go) is kept here until it lets go, so that abort itself returns at once (I10); until then it
+// is unanswered(), and nobody else's target (I9).
 //
 // Lifecycle, before destruction: stop() ends what is before its decision and waits for the rest;
 // then, once nobody writes to the disks any more, leave_disks(). Thread rule: the disks' loop.
@@ -21,6 +22,7 @@
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
 #include "blockmig/migrate/target_opener.h"
+#include "blockmig/migrate/unanswered.h"
 
 namespace blockmig {
 
@@ -80,11 +82,17 @@ class JobBoard final {
   /// Resumes when the job has ended.
   Task<Result<JobStatus>> wait(const std::string& id);
 
+  /// Where jobs that have ended may still write.
+  std::vector<Unanswered::Place> unanswered() const;
+  /// Returns when nobody may at `uri`, or after `patience`.
+  Task<void> wait_answered(std::string uri, Duration patience);
+
   /// What becomes of jobs before their decision.
   enum class AtStop : unsigned char {
     kAbort,
     kSuspend,  ///< those that a restart goes on with are left to it
   };
+  /// Targets get kAnswersAtStop to answer what they have been sent.
   Task<void> stop(AtStop what = AtStop::kAbort);
   /// Jobs whose records may be believed by a restart keep them true as long as their disks are
   /// written to: until here.
@@ -94,6 +102,7 @@ class JobBoard final {
 
   /// A daemon that moves disks for years does not grow by its memories: the journal has them all.
   static constexpr std::size_t kEndedJobsKept = 128;
+  static constexpr Duration kAnswersAtStop = std::chrono::seconds(2);
 
  private:
   /// `recovered`: the tracking that the disk may have on.
@@ -105,10 +114,12 @@ class JobBoard final {
   void launch(std::shared_ptr<Job> job);
   void forget_oldest();
   Job* find(const std::string& id) const;
+  Task<void> cut_unanswered(Event& all_ended);
 
   EventLoop& loop_;
   Journal& journal_;
   BandwidthPool bandwidth_;
+  JobLeftovers leftovers_;
   TaskScope scope_;
   std::vector<std::shared_ptr<Job>> jobs_;  ///< shared with who waits for them
   std::uint64_t next_id_ = 1;

@@ -122,6 +122,11 @@ void MergeTarget::abandon() {
   image_->abandon();
 }
 
+void MergeTarget::withdraw() {
+  abandoned_ = true;
+  image_->withdraw();
+}
+
 Task<Status> MergeTarget::revive() {
   abandoned_ = false;
   return image_->revive();

@@ -36,6 +36,7 @@ class MergeTarget final : public BlockDevice {
   void prefer_latency(bool on) override { image_->prefer_latency(on); }
   void share_between_threads(bool on) override { image_->share_between_threads(on); }
   void abandon() override;
+  void withdraw() override;
   Task<Status> revive() override;
   Task<Status> close() override;
 

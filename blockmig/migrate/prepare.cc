@@ -37,13 +37,15 @@ Task<void> open_into(std::shared_ptr<Opening> opening, std::shared_ptr<TargetOpe
   static_cast<void>(closed);  // nobody is left to tell; the job ended as aborted
 }
 
-/// Calls `visit` for every extent of the device, in order.
-Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uint64_t size_bytes,
-                             const std::function<void(const Extent&)>& visit) {
+using Ask = std::function<Task<Result<std::vector<Extent>>>(std::uint64_t, std::uint64_t)>;
+
+/// Calls `visit` for every extent that `ask` tells of, in order.
+Task<Status> for_each_told(Migration& migration, const Ask& ask, std::uint64_t size_bytes,
+                           const std::function<void(const Extent&)>& visit) {
   std::uint64_t offset = 0;
   while (offset < size_bytes) {
     if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
-    const auto extents = co_await device.extents(offset, size_bytes - offset);
+    const auto extents = co_await ask(offset, size_bytes - offset);
     if (!extents.ok()) co_return extents.error();
     for (const Extent& extent : *extents) {
       visit(extent);
@@ -51,6 +53,16 @@ Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uin
     }
   }
   co_return Status();
+}
+
+/// For every extent of the device.
+Task<Status> for_each_extent(Migration& migration, BlockDevice& device, std::uint64_t size_bytes,
+                             const std::function<void(const Extent&)>& visit) {
+  const Ask ask = [&device](std::uint64_t offset, std::uint64_t length) {
+    return device.extents(offset, length);
+  };
+  const Status told = co_await for_each_told(migration, ask, size_bytes, visit);
+  co_return told;
 }
 
 /// Which chunks of the target may hold something: a target that is not known to be zero is asked,
@@ -71,8 +83,10 @@ Task<Status> find_written(Migration& migration) {
   const std::function<void(const Extent&)> visit = [&](const Extent& extent) {
     if (!extent.zero) written.mark(extent.offset, extent.length);
   };
-  const Status scanned =
-      co_await for_each_extent(migration, replica.target(), written.size_bytes(), visit);
+  const Ask ask = [&replica](std::uint64_t offset, std::uint64_t length) {
+    return replica.extents(offset, length);
+  };
+  const Status scanned = co_await for_each_told(migration, ask, written.size_bytes(), visit);
   if (scanned.ok()) co_return scanned;
   if (scanned.error().code() == ErrorCode::kCancelled) co_return scanned;
   written.mark_all();  // it cannot say: assume the worst
@@ -273,7 +287,9 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
                                   migration.options.verify != Verify::kNone);
   const Status guarded = migration.replica->mark_losses_in(*migration.sync->dirty);
   if (!guarded.ok()) co_return guarded;
-  if (migration.options.verify == Verify::kFull) {
+  // An earlier life's requests may have landed on what was copied since.
+  const bool may_be_late = migration.status.attempt > 1 && migration.replica->info().remote;
+  if (migration.options.verify == Verify::kFull || may_be_late) {
     auto unverified = DirtyBitmap::create(size, granularity);
     if (!unverified.ok()) co_return unverified.error();
     migration.sync->unverified = std::move(*unverified);
@@ -312,7 +328,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     // Not before: a checkpoint would record as clean what the scan has not come to yet (I5).
     if (recorded) migration.checkpoint->arm();
   }
-  if (sync.unverified && resumed) {
+  if (sync.unverified && (resumed || may_be_late)) {
     sync.unverified->mark_all();  // what was sent before the crash is what is to be looked at
   } else if (sync.unverified) {
     // What is a hole on both sides is taken for equal, or a sparse disk would be read in its whole

@@ -28,7 +28,15 @@ std::string what_of(const TargetOp& op) {
 /// Bytes that a request keeps under way: zeros do not travel, however many.
 std::uint64_t load_of(const TargetOp& op) { return op.kind == TargetOpKind::kZero ? 0 : op.length; }
 
+Error given_up() { return Error(ErrorCode::kCancelled, "the target was given up"); }
+
 }  // namespace
+
+struct Replica::Question {
+  explicit Question(EventLoop& loop) : done(loop) {}
+  Event done;
+  Result<std::vector<Extent>> found = given_up();
+};
 
 Replica::Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target)
     : loop_(loop), target_(std::move(target)), progress_at_(loop.now()), idle_(loop) {
@@ -40,7 +48,7 @@ Replica::~Replica() { BM_CHECK(in_flight() == 0); }
 void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   op->submitted = loop_.now();
   if (abandoned_) {
-    op->status = Error(ErrorCode::kCancelled, "the target was given up");
+    op->status = given_up();
     op->done.set();
     return;
   }
@@ -66,12 +74,22 @@ Task<Status> Replica::perform(std::shared_ptr<TargetOp> op, TimePoint deadline) 
 }
 
 Task<Result<std::vector<Extent>>> Replica::extents(std::uint64_t offset, std::uint64_t length) {
-  ++questions_;
+  auto question = std::make_shared<Question>(loop_);
+  if (abandoned_) co_return std::move(question->found);
   idle_.reset();
+  questions_.push_back(question);
+  scope_.spawn(ask(question, offset, length));
+  co_await question->done.wait();
+  co_return std::move(question->found);
+}
+
+Task<void> Replica::ask(std::shared_ptr<Question> question, std::uint64_t offset,
+                        std::uint64_t length) {
   auto found = co_await target_->extents(offset, length);
-  --questions_;
+  if (!question->done.is_set()) question->found = std::move(found);
+  question->done.set();
+  questions_.remove(question);
   if (in_flight() == 0) idle_.set();
-  co_return found;
 }
 
 Task<void> Replica::run(std::shared_ptr<TargetOp> op) {
@@ -196,10 +214,16 @@ void Replica::abandon() {
   abandoned_ = true;
   for (const auto& [number, op] : ops_) {
     if (op->done.is_set()) continue;
-    op->status = Error(ErrorCode::kCancelled, "the target was given up");
+    op->status = given_up();
     op->on_answer = nullptr;
     op->done.set();
   }
+  for (const auto& question : questions_) question->done.set();
+  if (target_) target_->withdraw();
+}
+
+void Replica::cut() {
+  abandon();
   if (target_) target_->abandon();
 }
 

@@ -4,8 +4,9 @@
 // A request is a TargetOp that owns its bytes. Whoever submitted it waits for op->done, with a
 // deadline of its own; the op itself runs until the device has answered, however late, and keeps
 // its bytes and its range until then (I9). abandon() settles every op at once for those who wait,
-// cuts the device off, and leaves only the device's own late answers to be drained: so nothing ever
-// waits for a frozen target.
+// and leaves only the device's own late answers to be drained, so nobody else waits for a frozen
+// target. They are not cut off: a server does what it has read from a connection all the same, and
+// until it has answered, nobody else may write there (unanswered.h).
 //
 // It knows what the target has taken and not made durable since. When a flush fails or the
 // connection breaks, that is marked dirty before anybody hears of the error (I11), and the target
@@ -17,6 +18,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -71,14 +73,15 @@ class Replica final {
 
   /// Starts the request; the op may be answered before submit() returns.
   void submit(const std::shared_ptr<TargetOp>& op);
-  /// What the target says of the range (BlockDevice::extents), without limit; in flight meanwhile.
+  /// What the target says of the range (BlockDevice::extents), without limit but abandon(); in
+  /// flight until it has answered.
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length);
   /// Submits, and waits until the answer or the deadline. kTimedOut leaves the op running.
   Task<Status> perform(std::shared_ptr<TargetOp> op, TimePoint deadline);
 
   const DeviceInfo& info() const { return target_->info(); }
   BlockDevice& target() { return *target_; }
-  std::uint64_t in_flight() const { return ops_.size() + questions_; }
+  std::uint64_t in_flight() const { return ops_.size() + questions_.size(); }
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.
   const TargetPace& pace() const { return pace_; }
@@ -116,6 +119,9 @@ class Replica final {
   Task<Status> revive();
 
   void abandon();
+  /// As abandon(), and drain() ends at once where the device allows it (BlockDevice::abandon): what
+  /// the target has been sent may still take effect.
+  void cut();
   bool abandoned() const { return abandoned_; }
   /// Waits for the device's own answers, without limit.
   Task<void> drain();
@@ -124,7 +130,9 @@ class Replica final {
   std::unique_ptr<BlockDevice> release_target();
 
  private:
+  struct Question;
   Task<void> run(std::shared_ptr<TargetOp> op);
+  Task<void> ask(std::shared_ptr<Question> question, std::uint64_t offset, std::uint64_t length);
   void answered(const std::shared_ptr<TargetOp>& op, Status status);
   void judge(const TargetOp& op, const Status& status);
   void lose();
@@ -133,7 +141,7 @@ class Replica final {
   std::unique_ptr<BlockDevice> target_;
   TaskScope scope_;
   std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
-  std::uint64_t questions_ = 0;                             ///< extents() under way
+  std::list<std::shared_ptr<Question>> questions_;          ///< extents() under way
   std::uint64_t last_number_ = 0;
   std::uint64_t bulk_in_flight_bytes_ = 0;
   TargetPace pace_;

@@ -24,9 +24,10 @@ struct SyncState {
     if (with_digests) digests.emplace(dirty->size_bytes());
   }
 
-  std::unique_ptr<DirtyBitmap> dirty;       ///< chunks to copy
-  std::unique_ptr<DirtyBitmap> written;     ///< chunks that may be non-zero at the target (trap 9)
-  std::unique_ptr<DirtyBitmap> unverified;  ///< chunks not read back yet; null unless Verify::kFull
+  std::unique_ptr<DirtyBitmap> dirty;    ///< chunks to copy
+  std::unique_ptr<DirtyBitmap> written;  ///< chunks that may be non-zero at the target (trap 9)
+  /// Chunks not read back yet; null unless Verify::kFull, or late requests of an earlier life.
+  std::unique_ptr<DirtyBitmap> unverified;
   /// Mode `shared`: chunks that stay where they are, unless they are copied after all. Null
   /// elsewhere.
   std::unique_ptr<DirtyBitmap> rest;

@@ -45,6 +45,7 @@ class ClippedDevice final : public BlockDevice, public StoreHealth {
     return below_->extents(offset, length);
   }
   void abandon() override { below_->abandon(); }
+  void withdraw() override { below_->withdraw(); }
   std::optional<Error> lost() const override { return lost_of(*below_); }
   std::string trouble() const override { return trouble_of(*below_); }
   Task<Status> revive() override { return below_->revive(); }

@@ -166,6 +166,12 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
       add(job.id + " of disk '" + job.disk + "', which still needs it", job.source_uri);
     }
   }
+  for (const Unanswered::Place& place : jobs_.unanswered()) {
+    add(place.job + " of disk '" + place.disk +
+            "', which has ended: its server has not answered all that it was sent, and may still "
+            "write it",
+        place.uri);
+  }
   return uses;
 }
 

@@ -22,6 +22,8 @@ namespace {
 
 /// How long the guest's requests are looked at once a move is over.
 constexpr Duration kAfterMove = std::chrono::seconds(5);
+/// How long a move waits for the answers to what an earlier one has sent to its target.
+constexpr Duration kEarlierAnswers = std::chrono::seconds(2);
 
 /// What a journal record still says: everything where the final report is there, else the outline.
 /// A job that was running when its daemon ended has ended with it, before its decision (I7).
@@ -80,6 +82,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   plan.source = *source;
   plan.disk = request.disk;
   plan.disk_info = (*disk)->disk().info();
+  co_await jobs_.wait_answered(target->text, kEarlierAnswers);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
   plan.epoch = (*disk)->disk().epoch() + 1;
