@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "blockmig/io/unique_fd.h"
+#include "nbdserver/listen_protection.h"
 #include "nbdserver/meta_context.h"
 #include "nbdserver/request_rules.h"
 
@@ -30,14 +31,15 @@ struct ParkedListener {
   bool owned = false;  ///< the address ends with it
 };
 
-/// Clients that hold up a park(): in the middle of a request that they do not send on, or with
-/// answers that they do not read.
+/// Clients that hold up a park(): in the middle of a request that they do not send on, with answers
+/// that they do not read, or with TLS or pipes, which cannot change hands.
 enum class Stragglers : std::uint8_t {
   kRefuse,  ///< nothing is parked
   kCut,     ///< they are, and the others are parked: where these would be lost otherwise
 };
 
 struct ParkedServer {
+  ListenProtection protection;  ///< of the server that has parked them
   std::vector<ParkedListener> listeners;
   std::vector<ParkedClient> clients;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbdserver/server_impl.h"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -25,20 +26,18 @@ std::string describe(const Stream& stream, const StreamPeer& peer) {
 
 }  // namespace
 
-Status NbdServerImpl::listen(const SocketAddress& address) {
-  // Nobody shall serve disks to a network by leaving something out.
-  const NbdSecurity* const security = options_.security.get();
-  const bool intended =
-      security == nullptr || security->tls != TlsMode::kOff || security->open_to_networks;
-  if (!intended && address.is_on_a_network()) {
-    return Error(ErrorCode::kInvalid,
-                 address.to_string() +
-                     ": without TLS everybody who reaches it could read and write the disks: start "
-                     "the server with --tls-certs or --tls-psk, listen on 127.0.0.1, or say "
-                     "--tls off");
-  }
+ListenProtection NbdServerImpl::protection() const {
+  return protection_of(options_.security.get(), options_.peers);
+}
+
+Status NbdServerImpl::listen(const SocketAddress& address, const UnixSocketOptions& otherwise) {
+  const Status protected_enough = check_network(address, protection());
+  if (!protected_enough) return protected_enough;
+  UnixSocketOptions sockets = options_.unix_sockets;
+  if (!sockets.mode) sockets.mode = otherwise.mode;
+  if (!sockets.gid) sockets.gid = otherwise.gid;
   return open(stopping_.cancelled() ? Result<std::unique_ptr<Listener>>(shutting_down())
-                                    : listen_on(loop_, address, options_.unix_sockets));
+                                    : listen_on(loop_, address, sockets));
 }
 
 Status NbdServerImpl::adopt(int listening_fd) {
@@ -163,10 +162,10 @@ Task<void> NbdServerImpl::stop(Duration grace) {
   for (const auto& [id, session] : sessions) {
     if (sessions_.contains(id)) session->begin_shutdown();
   }
-  bool in_time = true;
-  while (!sessions_.empty() && in_time) {
-    in_time = co_await session_ended_.wait_until(deadline);
-  }
+  const TimePoint negotiated = loop_.now() + std::min(grace, kNegotiationPatience);
+  bool all = co_await all_ended(negotiated);
+  cut_negotiating();
+  if (!all) all = co_await all_ended(deadline);
   const auto late = sessions_;
   for (const auto& [id, session] : late) {
     if (sessions_.contains(id)) session->cut();

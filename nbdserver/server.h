@@ -72,7 +72,9 @@ class NbdServer {
  public:
   virtual ~NbdServer() = default;
 
-  virtual Status listen(const SocketAddress& address) = 0;
+  /// `otherwise`: of a unix socket, where the server's options say nothing.
+  virtual Status listen(const SocketAddress& address, const UnixSocketOptions& otherwise) = 0;
+  Status listen(const SocketAddress& address) { return listen(address, {}); }
   /// Takes ownership of a listening socket that was made elsewhere (socket activation), also when
   /// it fails.
   virtual Status adopt(int listening_fd) = 0;
@@ -86,17 +88,25 @@ class NbdServer {
   /// Cuts one client; kNotFound if it is gone.
   virtual Status disconnect(std::uint64_t client_id) = 0;
   /// Ends without a word to the clients: their connections, and the listeners, are in the result,
-  /// for a server that goes on with them. Who negotiates, and who waits for a store, gets
-  /// `patience`; stragglers get a second of it, for everybody else waits meanwhile. Errors, after
-  /// which everybody is served as before: kPrecondition, clients that cannot change hands (TLS,
-  /// pipes); kTimedOut, naming one that is not ready in time. After success only stop() is left.
+  /// for a server that goes on with them. Who negotiates gets a second, before anybody waits, and
+  /// is cut then; TLS has no place there. Who waits for a store gets `patience`; stragglers get a
+  /// second of it, for everybody else waits meanwhile. Clients that cannot change hands (TLS,
+  /// pipes) are stragglers too. Errors, after which everybody else is served as before:
+  /// kPrecondition, there are such; kTimedOut, naming one that is not ready in time. After success
+  /// only stop() is left.
   virtual Task<Result<ParkedServer>> park(Duration patience, Stragglers stragglers) {
     (void)patience, (void)stragglers;
     co_return Error(ErrorCode::kNotSupported, "this server cannot be handed over");
   }
-  /// Goes on with what another server has parked. Clients whose export is not there, is not what
-  /// they were told, or is not for them by this server's rules, are cut, and the first of them is
-  /// the result; the others are served.
+  /// Whether a server that is protected like that may go on with the listeners. As resume().
+  virtual Status check_successor(const ListenProtection& successor) const {
+    (void)successor;
+    return {};
+  }
+  /// Goes on with what another server has parked. Listeners that were protected better, or that
+  /// other machines reach and nobody has said so, are closed (kInvalid; check_kept()). Clients
+  /// whose export is not there, is not what they were told, or is not for them by this server's
+  /// rules, are cut, and the first of them is the result; the others are served.
   virtual Status resume(ParkedServer parked) {
     (void)parked;
     return Error(ErrorCode::kNotSupported, "this server cannot go on with another's clients");

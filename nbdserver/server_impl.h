@@ -36,7 +36,8 @@ class NbdServerImpl final : public NbdServer {
         sweep_(loop, [this] { sweep(); }) {}
   ~NbdServerImpl() override { BM_CHECK(sessions_.empty()); }
 
-  Status listen(const SocketAddress& address) override;
+  using NbdServer::listen;
+  Status listen(const SocketAddress& address, const UnixSocketOptions& otherwise) override;
   Status adopt(int listening_fd) override;
   std::vector<SocketAddress> addresses() const override;
   Task<void> serve_stream(std::unique_ptr<Stream> stream) override;
@@ -44,12 +45,16 @@ class NbdServerImpl final : public NbdServer {
   NbdServerStats stats() const override;
   Status disconnect(std::uint64_t client_id) override;
   Task<Result<ParkedServer>> park(Duration patience, Stragglers stragglers) override;
+  Status check_successor(const ListenProtection& successor) const override;
   Status resume(ParkedServer parked) override;
   Task<void> stop(Duration grace) override;
 
  private:
   /// Buffers kept for the next request, for all clients together.
   static constexpr std::size_t kMaxIdleBufferBytes = 64u << 20;
+  /// Who has no disk by then is cut: where a server ends, and where clients are parked, of whom
+  /// none waits meanwhile.
+  static constexpr Duration kNegotiationPatience = std::chrono::seconds(1);
 
   static Error shutting_down() {
     return Error(ErrorCode::kShutdown, "the server is shutting down");
@@ -58,9 +63,10 @@ class NbdServerImpl final : public NbdServer {
   Task<void> accept_clients(Listener& listener);
   Task<void> serve(std::unique_ptr<Stream> stream, StreamPeer peer, ParkedClient* resumed);
   Task<void> serve_resumed(std::unique_ptr<Stream> stream, ParkedClient client);
+  ListenProtection protection() const;
   Status check_parkable() const;
   /// False: somebody is left at the deadline.
-  Task<bool> all_parked(TimePoint deadline);
+  Task<bool> all_ended(TimePoint deadline);
   /// Who waits for its client, and not for its store.
   Task<std::vector<std::uint64_t>> find_stragglers();
   /// kPrecondition: by this server's rules the disk is not for who is at the other end.
@@ -68,6 +74,8 @@ class NbdServerImpl final : public NbdServer {
   Status resume_client(ParkedClient client);
   /// True if the session was parked, and is not one that ended.
   bool take_parked(nbd::Session& session);
+  Task<void> end_negotiations(TimePoint deadline);
+  bool is_negotiating() const;
   void cut_negotiating();
   bool refuse(const Stream& stream, const StreamPeer& peer);
   void count_end(const nbd::Session& session);

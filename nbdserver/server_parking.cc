@@ -15,12 +15,22 @@ namespace {
 /// Everybody waits meanwhile.
 constexpr Duration kStragglerPatience = std::chrono::seconds(1);
 
+/// What is not ours was set up by somebody who wants it as it is, but perhaps not unprotected.
+Status check_taken(const Listener& listener, const ListenProtection& before,
+                   const ListenProtection& now) {
+  const Status kept = check_kept(listener.address(), before, now);
+  if (!kept || !listener.owns_address()) return kept;
+  return check_network(listener.address(), now);
+}
+
 }  // namespace
 
 Status NbdServerImpl::check_parkable() const {
   std::string who;
   for (const auto& [id, session] : sessions_) {
-    if (!session->can_park()) who += (who.empty() ? "" : ", ") + std::to_string(id);
+    // Who has no disk yet comes again, and must not have a say before it has proven anything.
+    if (session->served() && !session->can_park())
+      who += (who.empty() ? "" : ", ") + std::to_string(id);
   }
   if (who.empty()) return {};
   return Error(ErrorCode::kPrecondition,
@@ -28,7 +38,7 @@ Status NbdServerImpl::check_parkable() const {
                    " (see 'blockmig ls clients'); wait for them, or disconnect them");
 }
 
-Task<bool> NbdServerImpl::all_parked(TimePoint deadline) {
+Task<bool> NbdServerImpl::all_ended(TimePoint deadline) {
   bool in_time = true;
   while (!sessions_.empty() && in_time) {
     in_time = co_await session_ended_.wait_until(deadline);
@@ -49,21 +59,25 @@ Task<std::vector<std::uint64_t>> NbdServerImpl::find_stragglers() {
 }
 
 Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience, Stragglers stragglers) {
-  TimePoint deadline = loop_.now() + patience;
   if (stopping_.cancelled() || parking_) co_return shutting_down();
   const Status parkable = check_parkable();
-  if (!parkable) co_return parkable.error();
+  if (!parkable && stragglers == Stragglers::kRefuse) co_return parkable.error();
   parking_ = true;
+  parked_.protection = protection();
   for (const auto& listener : listeners_) {
     parked_.listeners.push_back({UniqueFd(listener->release()), listener->owns_address()});
   }
   released_.splice(released_.end(), listeners_);
+  const TimePoint negotiated = loop_.now() + std::min(patience, kNegotiationPatience);
+  co_await end_negotiations(negotiated);
+  TimePoint deadline = loop_.now() + patience;
   const auto sessions = sessions_;
   for (const auto& [id, session] : sessions) {
-    if (sessions_.contains(id)) session->park();
+    if (!sessions_.contains(id) || !session->served()) continue;
+    session->can_park() ? session->park() : session->cut();
   }
   const TimePoint look = std::min(deadline, loop_.now() + kStragglerPatience);
-  bool all = co_await all_parked(look);
+  bool all = co_await all_ended(look);
   if (!all) {
     const std::vector<std::uint64_t> late = co_await find_stragglers();
     for (const std::uint64_t id : late) {
@@ -71,22 +85,42 @@ Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience, Stragglers str
       if (stragglers == Stragglers::kCut && found != sessions_.end()) found->second->cut();
     }
     if (stragglers == Stragglers::kRefuse && !late.empty()) deadline = loop_.now();
-    all = co_await all_parked(deadline);
+    all = co_await all_ended(deadline);
   }
-  if (!all) cut_negotiating();
   ParkedServer parked = std::exchange(parked_, {});
   if (sessions_.empty()) co_return std::move(parked);
   // Whoever is parked later is resumed by take_parked().
   parking_ = false;
-  const std::uint64_t late = sessions_.begin()->first;
+  const auto& [late, session] = *sessions_.begin();
+  const std::string why = session->served()
+                              ? " stays in the middle of a request, or does not read its answers"
+                              : " has not finished its negotiation";
+  Error error(ErrorCode::kTimedOut,
+              "client " + std::to_string(late) + why + ": nothing was handed over");
   const Status resumed = resume(std::move(parked));
-  Error error(ErrorCode::kTimedOut, "client " + std::to_string(late) +
-                                        " stays in the middle of a request, or does not read its "
-                                        "answers: nothing was handed over");
   co_return resumed.ok() ? error : error.with_context(resumed.error().message());
 }
 
-/// Whoever came just now, and has not agreed on anything, comes again.
+/// Clients go on meanwhile. Who negotiates is parked once it is done, if that can be; who is late,
+/// and who cannot be parked, has not agreed on anything, and comes again.
+Task<void> NbdServerImpl::end_negotiations(TimePoint deadline) {
+  auto sessions = sessions_;
+  for (const auto& [id, session] : sessions) {
+    if (!sessions_.contains(id) || session->served()) continue;
+    session->can_park() ? session->park() : session->cut();
+  }
+  bool in_time = true;
+  while (is_negotiating() && in_time) {
+    in_time = co_await session_ended_.wait_until(deadline);
+  }
+  cut_negotiating();
+}
+
+bool NbdServerImpl::is_negotiating() const {
+  return std::any_of(sessions_.begin(), sessions_.end(),
+                     [](const auto& each) { return !each.second->served(); });
+}
+
 void NbdServerImpl::cut_negotiating() {
   const auto sessions = sessions_;
   for (const auto& [id, session] : sessions) {
@@ -106,10 +140,21 @@ bool NbdServerImpl::take_parked(nbd::Session& session) {
   return true;
 }
 
+Status NbdServerImpl::check_successor(const ListenProtection& successor) const {
+  for (const auto& listener : listeners_) {
+    const Status taken = check_taken(*listener, protection(), successor);
+    if (!taken) return taken;
+  }
+  return {};
+}
+
 Status NbdServerImpl::resume(ParkedServer parked) {
   Status first;
   for (ParkedListener& listener : parked.listeners) {
-    const Status opened = open(adopt_listener(loop_, listener.socket.release(), listener.owned));
+    auto adopted = adopt_listener(loop_, listener.socket.release(), listener.owned);
+    Status opened;
+    if (adopted.ok()) opened = check_taken(**adopted, parked.protection, protection());
+    if (opened.ok()) opened = open(std::move(adopted));
     if (!opened && first.ok()) first = opened;
   }
   for (ParkedClient& client : parked.clients) {

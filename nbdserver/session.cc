@@ -99,6 +99,8 @@ Task<void> Session::run() {
   }
   // It may have left while the last reply was on its way: whoever cuts its clients did not see us.
   if (resumed_ && directory_.find(resumed_->disk->name()) != resumed_->disk) resumed_.reset();
+  // It was to be parked, and has begun TLS since.
+  if (resumed_ && parking_ && !can_park()) resumed_.reset();
   if (resumed_) {
     info_.export_name = resumed_->disk->name();
     info_.style = to_string(resumed_->rules.style);

@@ -15,6 +15,7 @@
 #include "tools/cli/foreground_daemon.h"
 #include "tools/control/control_client.h"
 #include "tools/control/json.h"
+#include "tools/control/listen_record.h"
 
 namespace blockmig {
 namespace {
@@ -101,7 +102,8 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   }
   const auto place = WaitingPlace::open(handover_socket_path(options.state_dir));
   if (!place) return place.error();
-  const ControlResponse asked = running.handle({"POST", "/v1/handover", ""});
+  const ListenRecord own_listening{protection_of(options.security.get(), options.peers), {}};
+  const ControlResponse asked = running.handle({"POST", "/v1/handover", to_json(own_listening)});
   if (!asked.ok()) return error_from_response(asked).with_context("asking the running daemon");
   const Result<UniqueFd> connection = (*place)->wait();
   if (!connection) return connection.error();

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "blockmig/base/error.h"
+#include "nbdserver/listen_protection.h"
 #include "tools/control/messages.h"
 
 namespace blockmig {
@@ -53,6 +54,7 @@ struct HandoverDisk {
 };
 
 struct HandoverState {
+  ListenProtection protection;  ///< of who hands over
   /// One each; true: the address ends with the listener.
   std::vector<bool> owned_listeners;
   std::vector<HandoverClient> clients;

@@ -137,6 +137,9 @@ std::string to_json(const HandoverState& state) {
   Json json;
   json["version"] = kHandoverVersion;
   json["owned_listeners"] = state.owned_listeners;
+  json["protection"] = Json{{"tls", state.protection.tls},
+                            {"rules", state.protection.rules},
+                            {"users", state.protection.users}};
   json["clients"] = Json::array();
   for (const HandoverClient& client : state.clients) json["clients"].push_back(json_of(client));
   json["disks"] = Json::array();
@@ -167,6 +170,15 @@ Result<HandoverState> handover_from_json(const std::string& text) {
                                                std::to_string(kHandoverVersion));
   }
   HandoverState state;
+  const Json* const protection = fields.find("protection");
+  if (protection != nullptr) {
+    if (!protection->is_object()) return Error(ErrorCode::kInvalid, "not an object");
+    FieldReader kept(*protection);
+    kept.read("tls", state.protection.tls);
+    kept.read("rules", state.protection.rules);
+    kept.read("users", state.protection.users);
+    if (!kept.status().ok()) return kept.status().error();
+  }
   Status read = for_each_entry(fields, "owned_listeners", [&](const Json& entry) -> Status {
     if (!entry.is_boolean()) return Error(ErrorCode::kInvalid, "not true or false");
     state.owned_listeners.push_back(entry.get<bool>());

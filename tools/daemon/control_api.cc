@@ -4,6 +4,8 @@
 #include <charconv>
 #include <utility>
 
+#include "tools/control/listen_record.h"
+
 namespace blockmig {
 namespace {
 
@@ -71,6 +73,13 @@ Task<ControlResponse> ControlApi::answer(ControlRequest request) {
     co_return done();
   }
   if (what == "handover" && path.size() == 2 && request.method == "POST" && request_handover_) {
+    // Without a body it is a program of before: it tells nothing of itself.
+    const Result<ListenRecord> successor =
+        request.body.empty() ? ListenRecord() : listen_record_from_json(request.body);
+    if (!successor) co_return error_response(successor.error());
+    const Status fits =
+        request.body.empty() ? Status() : server_.check_successor(successor->protection);
+    if (!fits) co_return error_response(fits.error());
     request_handover_();
     co_return done();
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskService: what the journal knows of disks that are not served.
+#include <algorithm>
 #include <utility>
 
 #include "blockmig/base/uri.h"
@@ -34,6 +35,26 @@ Status DiskService::check_settled(const std::string& disk) const {
                                      ": try again in a moment");
 }
 
+Status DiskService::check_listening(const std::vector<std::string>& addresses,
+                                    const ListenProtection& before) const {
+  std::vector<std::string> opened = addresses;
+  const bool by_default = server_.addresses().empty() && wanted_addresses_.empty();
+  if (opened.empty() && by_default && !default_listen_.empty()) {
+    opened.push_back("unix:" + default_listen_);
+  }
+  for (const std::string& text : opened) {
+    const Result<SocketAddress> address = SocketAddress::parse(text);
+    if (!address) return address.error();
+    const auto& wanted = wanted_addresses_;
+    if (std::find(wanted.begin(), wanted.end(), address->to_string()) != wanted.end()) continue;
+    const Status kept = check_kept(*address, before, own_listening_.protection);
+    if (kept) continue;
+    return Error(kept.error().code(), kept.error().message() + ", or with --listen " +
+                                          address->to_string() + " to listen there as it is");
+  }
+  return {};
+}
+
 Task<Status> DiskService::forget_unserved(const std::string& name) {
   const auto reservation = disks_.reserve(name);
   if (!reservation) co_return reservation.error();
@@ -57,6 +78,7 @@ Task<Status> DiskService::forget_records(const std::string& name, const std::str
   Result<JournalBatch> batch = co_await removal_of_bitmaps(journal_, name);
   if (!batch) co_return batch.error();
   batch->removed_notes.push_back({"serve", name, ""});
+  batch->removed_notes.push_back({kListenTopic, name, ""});
   batch->removed_notes.push_back(incarnation_note(name, 0));
   batch->removed_disks.push_back(name);
   const Status recorded = co_await journal_.commit(*batch);

@@ -60,7 +60,7 @@ Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const Serve
   co_return *disk;
 }
 
-Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) {
+Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listening) {
   const auto restored = co_await find_restored(request);
   if (restored) co_return view(**restored);
   if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
@@ -109,7 +109,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, bool listening) 
   co_await trust(request.disk, *choice, claimed);
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
   co_await hydrate(served);
-  co_await remember(request);
+  co_await remember(request, listening.unix_sockets);
   if (restarts_ != nullptr) restarts_->published(request.disk);
   arriving_.erase(request.disk);
   co_return view(*served);
@@ -238,8 +238,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(
   co_return fitted.error();
 }
 
-Task<void> DiskService::remember(const ServeRequest& request) {
+Task<void> DiskService::remember(const ServeRequest& request, UnixSocketOptions recorded) {
   JournalBatch batch;
+  ListenRecord listening = own_listening_;
+  if (!listening.unix_sockets.mode) listening.unix_sockets.mode = recorded.mode;
+  if (!listening.unix_sockets.gid) listening.unix_sockets.gid = recorded.gid;
+  batch.notes.push_back({kListenTopic, request.disk, to_json(listening)});
   batch.notes.push_back({"serve", request.disk, to_json(request)});
   const Status saved = co_await journal_.commit(batch);
   if (!saved) {
@@ -249,7 +253,7 @@ Task<void> DiskService::remember(const ServeRequest& request) {
 }
 
 Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoice& choice,
-                                  std::shared_ptr<ServedDisk> disk, bool listening) {
+                                  std::shared_ptr<ServedDisk> disk, Listening listening) {
   const Result<std::optional<DiskRecord>> before = co_await journal_.load_disk(request.disk);
   if (!before) co_return before.error();
   DiskRecord record;
@@ -265,7 +269,8 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   // The disk first, and no await in between: whoever finds an address open finds the disk there.
   disks_.add(std::move(disk));
   arriving_.insert(request.disk);
-  const Status listens = listening ? listen(request.listen) : Status();
+  Status listens;
+  if (listening.wanted) listens = listen(request.listen, listening.unix_sockets);
   if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
   arriving_.erase(request.disk);
@@ -286,7 +291,8 @@ Task<Status> DiskService::restore_record(const std::string& disk,
   co_return removed;
 }
 
-Status DiskService::listen(const std::vector<std::string>& wanted) {
+Status DiskService::listen(const std::vector<std::string>& wanted,
+                           const UnixSocketOptions& recorded) {
   std::vector<std::string> missing;
   const std::vector<std::string> present = addresses();
   if (wanted.empty() && present.empty() && !default_listen_.empty()) {
@@ -303,7 +309,7 @@ Status DiskService::listen(const std::vector<std::string>& wanted) {
   for (const std::string& text : missing) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) return address.error();
-    const Status listening = server_.listen(*address);
+    const Status listening = server_.listen(*address, recorded);
     if (!listening) return listening;
     log_.info("listening on " + server_.addresses().back().to_string());
   }
@@ -358,6 +364,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   } else {
     JournalBatch batch;
     batch.removed_notes.push_back({"serve", name, ""});
+    batch.removed_notes.push_back({kListenTopic, name, ""});
     recorded = co_await journal_.commit(batch);
   }
   if (!removed) {

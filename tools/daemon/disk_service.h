@@ -13,6 +13,7 @@
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/job_board.h"
 #include "nbdserver/server.h"
+#include "tools/control/listen_record.h"
 #include "tools/control/messages.h"
 #include "tools/daemon/disk_rates.h"
 #include "tools/daemon/disk_set.h"
@@ -26,6 +27,12 @@
 namespace blockmig {
 
 class RestartService;
+
+/// Where clients of a disk come from.
+struct Listening {
+  bool wanted = true;              ///< false: the listeners are on their way (Handover)
+  UnixSocketOptions unix_sockets;  ///< as recorded; what this daemon was told counts more
+};
 
 class DiskService final {
  public:
@@ -47,14 +54,22 @@ class DiskService final {
   /// export, and only then listens on the request's addresses: a client that gets through finds it.
   /// After an error there is no lock and no disk of that name, and its record is what it was;
   /// an address that was opened on the way stays open, for the other disks.
-  /// Without `listening` nothing is listened on: the listeners are on their way (Handover).
-  Task<Result<DiskView>> serve(ServeRequest request, bool listening = true);
+  Task<Result<DiskView>> serve(ServeRequest request, Listening listening = {});
   /// Cuts the disk's clients, flushes and closes its store. kBusy while it is being migrated. Its
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too, also that of a disk that is not served.
   Task<Status> detach(std::string name, bool forget);
   /// On those that are not listened on yet; with none at all, on the default.
-  Status listen(const std::vector<std::string>& wanted);
+  Status listen(const std::vector<std::string>& wanted, const UnixSocketOptions& recorded = {});
+  /// How the server listens, to be recorded with each disk, and where the user wants it to.
+  void set_listening(const ListenRecord& own, std::vector<std::string> wanted) {
+    own_listening_ = own;
+    wanted_addresses_ = std::move(wanted);
+  }
+  /// kInvalid: a disk that was listened on like that would be there for others now, and nobody has
+  /// asked for it.
+  Status check_listening(const std::vector<std::string>& addresses,
+                         const ListenProtection& before) const;
   /// Asked for again, such a disk is simply there.
   void note_restored(const std::string& disk) { restored_.insert(disk); }
   /// Told of every disk before its first client and after; null: nobody is.
@@ -137,10 +152,10 @@ class DiskService final {
   /// A disk that a restart has served already, if the request asks for the same.
   Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request);
   /// What a restart serves the disk again with.
-  Task<void> remember(const ServeRequest& request);
+  Task<void> remember(const ServeRequest& request, UnixSocketOptions recorded);
   Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
-                       std::shared_ptr<ServedDisk> disk, bool listening);
+                       std::shared_ptr<ServedDisk> disk, Listening listening);
   /// `same`: the store's content is what the journal knows.
   Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
@@ -157,6 +172,8 @@ class DiskService final {
   Log& log_;
   std::string default_listen_;
   bool tls_required_;
+  ListenRecord own_listening_;
+  std::vector<std::string> wanted_addresses_;
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
   StoreOwners* owners_ = nullptr;

@@ -104,6 +104,8 @@ Task<Status> Engine::open() {
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
+  const ListenProtection protection = protection_of(options_.security.get(), options_.peers);
+  disk_service_.set_listening({protection, options_.unix_sockets}, options_.listen_besides);
   warn_of_descriptors();
   for (const std::string& text : options_.listen) {
     const Result<SocketAddress> address = SocketAddress::parse(text);

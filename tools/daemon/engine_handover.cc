@@ -88,7 +88,9 @@ Status Engine::resume_clients(const Handover& handover) {
 Task<Status> Engine::resume_disk(const HandoverDisk& disk) {
   ServeRequest request = disk.request;
   const std::string name = request.disk;
-  const Result<DiskView> served = co_await disk_service_.serve(std::move(request), false);
+  Listening listening;
+  listening.wanted = false;
+  const Result<DiskView> served = co_await disk_service_.serve(std::move(request), listening);
   if (!served.ok()) co_return served.error().with_context("disk '" + name + "'");
   const auto found = disks_.get(name);
   if (!found.ok()) co_return found.error();

@@ -91,6 +91,7 @@ Result<UniqueFd> copy_of(const UniqueFd& socket) {
 
 Handover handover_of(ParkedServer parked) {
   Handover handover;
+  handover.state.protection = parked.protection;
   for (ParkedListener& listener : parked.listeners) {
     handover.state.owned_listeners.push_back(listener.owned);
     handover.sockets.push_back(std::move(listener.socket));
@@ -110,6 +111,7 @@ Result<ParkedServer> parked_of(const Handover& handover) {
                  "client");
   }
   ParkedServer parked;
+  parked.protection = state.protection;
   auto socket = handover.sockets.begin();
   for (const bool owned : state.owned_listeners) {
     Result<UniqueFd> copy = copy_of(*socket++);

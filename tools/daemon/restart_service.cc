@@ -22,6 +22,20 @@ bool goes_on(const JobRecord& record) {
   return action.ok() && *action != OnRestart::kAbort && !record.request.empty();
 }
 
+/// `listening`: how the disk's sockets are to be opened again. A disk without a record was served
+/// by a program that had none.
+Status judge_listening(const DiskService& service, const ServeRequest& request,
+                       const std::vector<NoteRecord>& notes, Listening& listening) {
+  const auto note = std::find_if(notes.begin(), notes.end(), [&request](const NoteRecord& each) {
+    return each.name == request.disk;
+  });
+  if (note == notes.end()) return {};
+  const Result<ListenRecord> before = listen_record_from_json(note->text);
+  if (!before) return before.error();
+  listening.unix_sockets = before->unix_sockets;
+  return service.check_listening(request.listen, before->protection);
+}
+
 }  // namespace
 
 Task<Status> RestartService::load() {
@@ -42,17 +56,24 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     log_.error("cannot read which disks were served: " + notes.error().message());
     co_return;
   }
+  const auto listened = co_await journal_.load_notes(kListenTopic);
+  if (!listened) {
+    log_.error("cannot read how disks were listened on: " + listened.error().message());
+    co_return;
+  }
   for (const NoteRecord& note : *notes) {
     if (std::find(except.begin(), except.end(), note.name) != except.end()) continue;
     Result<ServeRequest> wanted = serve_request_from_json(note.text);
     Status served = wanted ? Status() : Status(wanted.error());
-    if (wanted) {
+    Listening listening;
+    if (wanted) served = judge_listening(service, *wanted, *listened, listening);
+    if (served) {
       ServeRequest request = *std::move(wanted);
       request.source.clear();  // the journal knows where it is by now
       request.create_size_bytes = 0;
       request.force_source = false;
       request.bitmaps.clear();  // they were memory: what they missed is not known
-      const Result<DiskView> view = co_await service.serve(std::move(request));
+      const Result<DiskView> view = co_await service.serve(std::move(request), listening);
       if (view) {
         service.note_restored(note.name);
       } else {

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "nbdserver/listen_protection.h"
 #include "served_rig.h"
 #include "session_rig.h"
 
@@ -165,6 +166,74 @@ TEST_P(ParkingTest, WhoNegotiatesFinishesFirst) {
   ASSERT_TRUE(parked && parked->ok());
   ASSERT_TRUE(second_->resume(**std::move(parked)).ok());
   EXPECT_EQ(receive(client, 16 + 512), simple_reply(0, 1, peek(0, 512)));
+}
+
+TEST_P(ParkingTest, WhoDoesNotNegotiateIsCutBeforeAnybodyWaitsForIt) {
+  Stream& silent = connected();
+  Stream& half = connected();
+  receive(half, 18);
+  send(half, client_flags(3));
+  Stream& good = transmitting();
+  settle();
+  TaskScope scope;
+  std::optional<Result<ParkedServer>> parked;
+  scope.spawn(park_into(parked));
+  settle();
+  EXPECT_FALSE(parked) << "the silent ones have a moment";
+  send(good, request(0, kRead, 1, 0, 512));
+  EXPECT_EQ(receive(good, 16 + 512), simple_reply(0, 1, peek(0, 512))) << "served meanwhile";
+  EXPECT_TRUE(is_cut(silent));
+  EXPECT_TRUE(is_cut(half));
+  settle();
+  ASSERT_TRUE(parked && parked->ok());
+  EXPECT_EQ((*parked)->clients.size(), 1u);
+  ASSERT_TRUE(second_->resume(**std::move(parked)).ok());
+  send(good, request(0, kRead, 2, 0, 512));
+  EXPECT_EQ(receive(good, 16 + 512), simple_reply(0, 2, peek(0, 512)));
+}
+
+TEST_P(ParkingTest, WhoSaysNothingDoesNotHoldTheEndUp) {
+  connected();
+  settle();
+  const TimePoint never = loop_->now() + 1h;
+  run_task(*loop_, first_->stop(2h));
+  EXPECT_LT(loop_->now(), never);
+}
+
+TEST_P(ParkingTest, AListenerIsNotTakenOverWithLessProtection) {
+  NbdSecurityOptions rules;
+  rules.allow = {"uid:" + std::to_string(::getuid()) + " -> disk0"};
+  NbdServerOptions strict = options_;
+  strict.security = *make_nbd_security(rules);
+  run_task(*loop_, first_->stop(100ms));
+  first_ = make_nbd_server(*loop_, directory_, strict);
+  ASSERT_TRUE(first_->listen(address_).ok());
+  EXPECT_TRUE(first_->check_successor({.rules = true}).ok());
+  EXPECT_EQ(first_->check_successor({.tls = true}).error().code(), ErrorCode::kInvalid);
+  Result<ParkedServer> parked = park();
+  ASSERT_TRUE(parked.ok());
+  EXPECT_EQ(second_->resume(*std::move(parked)).error().code(), ErrorCode::kInvalid);
+  EXPECT_TRUE(second_->addresses().empty());
+}
+
+TEST(ListenProtectionTest, WhatKeptStrangersOutIsMissed) {
+  const SocketAddress unix_socket = *SocketAddress::parse("unix:/s");
+  const SocketAddress tcp = *SocketAddress::parse("tcp:127.0.0.1:1");
+  const ListenProtection all{.tls = true, .rules = true, .users = true};
+  EXPECT_TRUE(check_kept(unix_socket, all, all).ok());
+  EXPECT_TRUE(check_kept(tcp, {}, {}).ok());
+  const ListenProtection no_users{.tls = true, .rules = true};
+  EXPECT_FALSE(check_kept(unix_socket, all, no_users).ok());
+  EXPECT_TRUE(check_kept(tcp, all, no_users).ok()) << "users are of unix sockets";
+  EXPECT_FALSE(check_kept(tcp, {.rules = true}, {.tls = true}).ok());
+  EXPECT_FALSE(check_kept(tcp, {.tls = true}, {.rules = true}).ok());
+  EXPECT_TRUE(check_kept(tcp, {.tls = true}, {.plain_meant = true}).ok()) << "--tls off";
+  const SocketAddress network = *SocketAddress::parse("tcp::1");
+  EXPECT_FALSE(check_network(network, {}).ok());
+  EXPECT_FALSE(check_network(network, {.users = true}).ok());
+  EXPECT_TRUE(check_network(tcp, {}).ok());
+  EXPECT_TRUE(check_network(network, {.tls = true}).ok());
+  EXPECT_TRUE(check_network(network, {.plain_meant = true}).ok());
 }
 
 TEST_P(ParkingTest, ADiskThatIsNotWhatTheClientWasToldIsRefused) {

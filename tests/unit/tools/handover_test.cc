@@ -11,12 +11,15 @@
 #include <array>
 #include <thread>
 
+#include "tools/control/listen_record.h"
+
 namespace blockmig {
 namespace {
 
 HandoverState sample() {
   HandoverState state;
   state.owned_listeners = {true, false};
+  state.protection = {.tls = true, .users = true};
   HandoverClient client;
   client.disk = "vm";
   client.style = "extended";
@@ -41,11 +44,25 @@ TEST(HandoverTextTest, SaysEverything) {
   const auto back = handover_from_json(to_json(state));
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(back->owned_listeners, state.owned_listeners);
+  EXPECT_EQ(back->protection, state.protection);
   EXPECT_EQ(back->clients, state.clients);
   ASSERT_EQ(back->disks.size(), 1u);
   EXPECT_EQ(back->disks[0].request.disk, "vm");
   EXPECT_EQ(back->disks[0].request.cache, CacheMode::kMap);
   EXPECT_EQ(back->disks[0].bitmaps, state.disks[0].bitmaps);
+}
+
+TEST(ListenRecordTest, SaysEverything) {
+  const ListenRecord record{{true, false, true, true}, {0600, 7}};
+  const auto back = listen_record_from_json(to_json(record));
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_EQ(back->protection, record.protection);
+  EXPECT_EQ(back->unix_sockets.mode, 0600u);
+  EXPECT_EQ(back->unix_sockets.gid, 7u);
+  EXPECT_FALSE(listen_record_from_json(to_json(ListenRecord()))->unix_sockets.mode);
+  for (const char* bad : {"", "[]", "{}", "{\"version\":2}", "{\"version\":1,\"tls\":0}"}) {
+    EXPECT_FALSE(listen_record_from_json(bad).ok()) << bad;
+  }
 }
 
 TEST(HandoverTextTest, AnotherVersionIsRefused) {

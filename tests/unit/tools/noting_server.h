@@ -16,7 +16,7 @@ class NotingServer final : public NbdServer {
  public:
   explicit NotingServer(DiskSet& disks) : disks_(disks) {}
 
-  Status listen(const SocketAddress& address) override {
+  Status listen(const SocketAddress& address, const UnixSocketOptions&) override {
     if (address.path == refused) return Error(ErrorCode::kBusy, "in use");
     addresses_.push_back(address);
     disks_when_opened.push_back(disks_.disks().size());
