@@ -71,13 +71,21 @@ bool MemoryBudget::leave_line(const std::shared_ptr<Ticket>& ticket) {
 }
 
 void MemoryBudget::grant_to_waiters() {
-  const auto holds_less = [](const auto& a, const auto& b) {
-    return a->origin.held_bytes.load(std::memory_order_relaxed) <
-           b->origin.held_bytes.load(std::memory_order_relaxed);
+  const auto rank = [this](const Ticket& ticket) {
+    const bool in_order = ticket.origin.overtaken_bytes >= capacity_;
+    return std::pair(ticket.origin.held_bytes.load(std::memory_order_relaxed),
+                     in_order ? 0 : ticket.in_all);
   };
+  const auto goes_before = [&rank](const auto& a, const auto& b) { return rank(*a) < rank(*b); };
   for (;;) {
-    const auto next = std::min_element(line_.begin(), line_.end(), holds_less);
-    if (next == line_.end() || !take_if_room((*next)->origin, (*next)->bytes)) return;
+    const auto next = std::min_element(line_.begin(), line_.end(), goes_before);
+    if (next == line_.end()) return;
+    BudgetOrigin& origin = (*next)->origin;
+    if (!take_if_room(origin, (*next)->bytes)) return;
+    const bool overtakes = std::any_of(line_.begin(), next, [&origin](const auto& earlier) {
+      return &earlier->origin == &origin;
+    });
+    origin.overtaken_bytes = overtakes ? origin.overtaken_bytes + (*next)->bytes : 0;
     const std::shared_ptr<Ticket> ticket = std::move(*next);
     line_.erase(next);
     waiting_.fetch_sub(1);
@@ -118,7 +126,7 @@ bool BudgetShare::cover(std::uint64_t bytes) {
     return true;
   }
   ticket_ = std::make_shared<MemoryBudget::Ticket>(
-      MemoryBudget::Ticket{loop_, missing, loop_.now(), *origin_, this});
+      MemoryBudget::Ticket{loop_, missing, held_ + missing, loop_.now(), *origin_, this});
   budget_->enter_line(ticket_);
   return false;
 }

@@ -9,9 +9,12 @@
 // ahead whatever others hold. What it needs beyond that it takes from the budget, or waits in line.
 // So memory is bounded by the budget and kOwnBytes per connection; and nothing can deadlock,
 // because a request has all that it needs before it starts. In line, those of the origin (user,
-// host) that holds least come first, else who came first: however many connections one of them
-// opens, another one's request is the next to be served. Who holds memory without giving any
-// back while others wait is found by StallWatch: a client that does not read must not take from
+// host) that holds least come first: however many connections one of them opens, another one's
+// request is the next to be served. Of one origin's those come first whose connection will hold
+// least, else who came first: on unix sockets all guests may be one user, and who sends half of a
+// long request must not make the others wait for it. When as much as the whole budget has gone past
+// the first one of an origin, it is its turn, so nobody starves. Who holds memory without giving
+// any back while others wait is found by StallWatch: a client that does not read must not take from
 // others what they need.
 //
 // A share takes and gives in steps, so that most requests touch nothing that loops share. An idle
@@ -38,6 +41,7 @@ class BudgetShare;
 /// All connections of one StreamPeer::origin. Made, counted and removed under the budget's lock.
 struct BudgetOrigin {
   std::atomic<std::uint64_t> held_bytes = 0;
+  std::uint64_t overtaken_bytes = 0;  ///< granted past the one that has waited longest
   std::uint32_t shares = 0;
 };
 
@@ -59,6 +63,7 @@ class MemoryBudget final {
   struct Ticket {
     EventLoop& loop;
     const std::uint64_t bytes;
+    const std::uint64_t in_all;  ///< what the connection holds then
     const TimePoint since;
     BudgetOrigin& origin;
     BudgetShare* owner;

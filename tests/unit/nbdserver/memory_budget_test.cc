@@ -68,27 +68,56 @@ TEST_F(MemoryBudgetTest, TheSmallGoOnWhenOthersHoldEverything) {
   EXPECT_TRUE(connect().share->cover(kOwn));
 }
 
-TEST_F(MemoryBudgetTest, WhoWaitsIsServedInOrder) {
+TEST_F(MemoryBudgetTest, OfOneOriginsWhoNeedsLessGoesAheadOfTheLarge) {
   Connection& holder = connect();
   ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
   Connection& large = connect();
   Connection& small = connect();
   ASSERT_FALSE(large.share->cover(kOwn + 3 * kMiB));
   ASSERT_FALSE(small.share->cover(kOwn + kMiB));
-  // Room for the second one only: it does not overtake, so the first one cannot starve.
   holder.share->shrink_to(kOwn + 3 * kMiB);
   settle();
-  EXPECT_EQ(large.granted + small.granted, 0);
-  EXPECT_FALSE(connect().share->cover(kOwn + 1));
-  holder.share->shrink_to(kOwn + kMiB);
+  EXPECT_EQ(small.granted, 1) << "there is room for it alone";
+  EXPECT_EQ(large.granted, 0);
+  // What counts is what the connection holds then, not what it asks for.
+  Connection& other = connect();
+  ASSERT_FALSE(other.share->cover(kOwn + kMiB + 1));
+  ASSERT_FALSE(small.share->cover(kOwn + 2 * kMiB));
+  holder.share->shrink_to(kOwn + 3 * kMiB / 2 - 1);
   settle();
-  EXPECT_EQ(large.granted, 1);
-  EXPECT_TRUE(large.share->cover(kOwn + 3 * kMiB));
-  EXPECT_EQ(small.granted, 0);
+  EXPECT_EQ(other.granted, 1);
+  EXPECT_EQ(small.granted, 1);
+}
+
+TEST_F(MemoryBudgetTest, AmongEqualsWhoWaitsIsServedInOrder) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 4 * kMiB));
+  Connection& first = connect();
+  Connection& second = connect();
+  ASSERT_FALSE(first.share->cover(kOwn + kMiB));
+  ASSERT_FALSE(second.share->cover(kOwn + kMiB));
+  holder.share->shrink_to(kOwn + 3 * kMiB);
+  settle();
+  EXPECT_EQ(first.granted, 1);
+  EXPECT_EQ(second.granted, 0);
+}
+
+TEST_F(MemoryBudgetTest, TheLargeDoNotStarve) {
+  Connection& holder = connect();
+  ASSERT_TRUE(holder.share->cover(kOwn + 2 * kMiB));
+  Connection& large = connect();
+  ASSERT_FALSE(large.share->cover(kOwn + 3 * kMiB));
+  std::uint64_t past = 0;
+  for (; past < 64; ++past) {
+    Connection& small = connect();
+    if (!small.share->cover(kOwn + kMiB)) settle();
+    if (small.granted == 0) break;
+    small.share->shrink_to(0);
+  }
+  EXPECT_EQ(past, 4u) << "the budget's worth";
   holder.share->shrink_to(0);
   settle();
-  EXPECT_EQ(small.granted, 1);
-  EXPECT_TRUE(small.share->cover(kOwn + kMiB));
+  EXPECT_EQ(large.granted, 1);
 }
 
 TEST_F(MemoryBudgetTest, WhoHoldsLessComesBeforeAnotherOnesCrowd) {
