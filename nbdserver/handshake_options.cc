@@ -178,9 +178,12 @@ void Handshake::on_info_or_go(Option option, ConstBytes data) {
   }
   const ExportFacts facts = export_facts(*disk, limits_.advertised_max_bytes);
   const bool wants_sizes = request->wants(InfoType::kBlockSize);
-  // A client that follows the specification's advice stays at multiples of 512 without being told.
-  const bool must_know_sizes = facts.minimum_block > kPortableBlockBytes;
-  if (wants_sizes || facts.minimum_block > 1) reply_info_block_size(option, facts);
+  // A client that follows the specification's advice stays at multiples of 512, and at 32 MiB,
+  // without being told.
+  const bool must_know_sizes =
+      facts.minimum_block > kPortableBlockBytes || facts.maximum_payload < kPortablePayloadBytes;
+  if (wants_sizes || facts.minimum_block > 1 || must_know_sizes)
+    reply_info_block_size(option, facts);
   if (must_know_sizes && !wants_sizes) {
     return reply_error(option, OptionReply::kErrBlockSizeReqd,
                        "the client must ask for block sizes first");

@@ -112,7 +112,12 @@ Verdict judge_request(const Request& request, const TransmissionRules& rules) {
       rules.style == HeaderStyle::kExtended
           ? rules.facts.maximum_payload
           : std::max(rules.max_request_bytes, rules.facts.maximum_payload);
-  if (payload > payload_limit) return {Verdict::Action::kDrop, WireError::kNone, Refusal::kTooLong};
+  // Up to 32 MiB is never abuse: such a payload is taken, and thrown away. An extended client knows
+  // the limit.
+  const std::uint32_t abuse = rules.style == HeaderStyle::kExtended
+                                  ? payload_limit
+                                  : std::max(payload_limit, kPortablePayloadBytes);
+  if (payload > abuse) return {Verdict::Action::kDrop, WireError::kNone, Refusal::kTooLong};
   if (request.command == Command::kDisc) return {Verdict::Action::kDisconnect};
   if (!is_known(request.command)) return refuse(WireError::kInval, Refusal::kUnknownCommand);
 
@@ -129,6 +134,7 @@ Verdict judge_request(const Request& request, const TransmissionRules& rules) {
       if (rules.style == HeaderStyle::kExtended && !request.has(kCmdFlagPayloadLen)) {
         return refuse(WireError::kInval, Refusal::kPayloadExpected);
       }
+      if (payload > payload_limit) return refuse(WireError::kOverflow, Refusal::kTooLong);
       return judge_change(request, rules);
     case Command::kTrim:
     case Command::kWriteZeroes:
@@ -205,7 +211,7 @@ std::string refusal_text(Refusal refusal, const Request& request, const Transmis
       return what + " is not aligned to the minimum block size (" +
              std::to_string(rules.facts.minimum_block) + " bytes)";
     case Refusal::kTooLong:
-      return what + " is longer than the server answers in one reply";
+      return what + " is longer than the server takes or answers in one piece";
     case Refusal::kNotOffered:
       return command_name(request.command) + " was not negotiated";
     case Refusal::kNoExtent:

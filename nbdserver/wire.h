@@ -85,6 +85,8 @@ inline constexpr std::uint16_t kFlagBlockStatusPayload = 1u << 12;  ///< EXTENDE
 inline constexpr std::uint32_t kMaxMinimumBlockBytes = 65536;
 /// "Size constraints": what a careful client assumes, and the least preferred size.
 inline constexpr std::uint32_t kPortableBlockBytes = 512;
+/// The same: the longest payload that such a client sends or asks for.
+inline constexpr std::uint32_t kPortablePayloadBytes = 32u << 20;
 
 // "Request message", and "Extended request" of EXTENDED_HEADERS.
 inline constexpr std::uint32_t kRequestMagic = 0x25609513;

@@ -9,7 +9,7 @@ from raw_nbd import OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_LIST, REP_ACK, REP_E
 
 LIMITS = {"connections": 6, "connections-per-peer": 4, "handshake-time": "1s", "handshake-bytes": "2KiB",
           "options": 5, "option-bytes": 300, "name-bytes": 100, "exports-listed": 1,
-          "request-bytes": "64KiB", "advertised-bytes": "32KiB"}
+          "request-bytes": "128KiB", "advertised-bytes": "64KiB"}
 
 
 def options(limits):
@@ -93,6 +93,10 @@ with daemon.scratch() as folder:
             s.sendall(raw_nbd.request(raw_nbd.READ, 2, 0, 65537) + raw_nbd.request(raw_nbd.READ, 3, 0, 512))
             assert raw_nbd.reply(s)[0] != 0
             assert raw_nbd.reply(s, 512)[0] == 0
+            s.sendall(raw_nbd.request(raw_nbd.WRITE, 4, 0, 1 << 20, b"y" * (1 << 20)))
+            s.sendall(raw_nbd.request(raw_nbd.READ, 5, 0, 512))
+            assert raw_nbd.reply(s)[0] != 0, "not dropped: up to 32 MiB is never abuse"
+            assert raw_nbd.reply(s, 512)[2] == b"x" * 512
     for wrong, words in (("connections=0", "out of range"), ("nothing=1", "there is no limit"),
                          ("handshake-time=5", "handshake-time"), ("advertised-bytes=1GiB", "request-bytes")):
         result = daemon.run(daemon.built("blockmigd"), "--state-dir", folder, "--limit", wrong)

@@ -304,6 +304,19 @@ TEST_F(HandshakeTest, AdvertisedSizesAreLegalWhateverTheDeviceSays) {
   EXPECT_TRUE(std::equal(info.begin(), info.end(), answer.begin()));
 }
 
+TEST_F(HandshakeTest, ASmallMaximumMustBeKnown) {
+  limits_.advertised_max_bytes = 64 << 10;
+  restart();
+  const ByteVector answer = talk(join({client_flags(3), option(kOptGo, info_data("disk0", {}))}));
+  const ByteVector sizes =
+      option_reply(kOptGo, kRepInfo, Wire().u16(3).u32(1).u32(4096).u32(64 << 10));
+  ASSERT_GT(answer.size(), sizes.size() + 16);
+  EXPECT_TRUE(std::equal(sizes.begin(), sizes.end(), answer.begin()));
+  EXPECT_FALSE(transmits());
+  talk(option(kOptGo, info_data("disk0", {3})));
+  EXPECT_TRUE(transmits());
+}
+
 TEST_F(HandshakeTest, AdvertisedMaximumIsWholeBlocks) {
   device_.mutable_info().min_io_bytes = 4096;
   limits_.advertised_max_bytes = 2'000'001;

@@ -79,7 +79,7 @@ TEST(LimitTable, SaysWhatIsWrong) {
   EXPECT_THAT(complaint("connections=99999999999999999999"), HasSubstr("not a whole number"));
   EXPECT_THAT(complaint("connections=0"), HasSubstr("out of range: 1 to"));
   EXPECT_THAT(complaint("handshake-time=10"), HasSubstr("handshake-time"));
-  EXPECT_THAT(complaint("request-bytes=2GiB"), HasSubstr("4 KiB to 1 GiB"));
+  EXPECT_THAT(complaint("request-bytes=2GiB"), HasSubstr("64 KiB to 1 GiB"));
 }
 
 TEST(LimitTable, LimitsThatContradictEachOtherAreRefused) {

@@ -206,7 +206,11 @@ TEST(RequestRules, WhatIsAdvertisedIsTakenWhateverTheLimit) {
   all.facts.maximum_payload = 1 << 20;
   all.max_request_bytes = 64 << 10;
   expect_all({{"Advertised", 0, kWrite, 0, 1 << 20, 0}}, all);
-  EXPECT_EQ(judge({"", 0, kWrite, 0, (1 << 20) + 1, 0}, all).action, Verdict::Action::kDrop);
+  // Up to 32 MiB is never abuse: it is taken from the connection, and refused.
+  expect_all({{"Above", 0, kWrite, 0, (1 << 20) + 1, kEOVERFLOW},
+              {"NoAbuse", 0, kWrite, 0, 32u << 20, kEOVERFLOW}},
+             all);
+  EXPECT_EQ(judge({"", 0, kWrite, 0, (32u << 20) + 1, 0}, all).action, Verdict::Action::kDrop);
 }
 
 TEST(RequestRules, ExtendedPayloadFlagRules) {
