@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/io/event_loop.h"
 #include "blockmig/io/unique_fd.h"
 #include "nbdserver/listen_protection.h"
 #include "nbdserver/meta_context.h"
@@ -18,8 +19,19 @@
 
 namespace blockmig {
 
+/// What a client has done by the time that it is parked.
+struct ClientPast {
+  std::uint64_t requests = 0;
+  std::uint64_t bytes_read = 0;
+  std::uint64_t bytes_written = 0;
+  Duration connected{};
+  friend bool operator==(const ClientPast&, const ClientPast&) = default;
+};
+
 struct ParkedClient {
   UniqueFd socket;
+  std::uint64_t id = 0;  ///< its number, which it keeps; 0: it gets one
+  ClientPast past;
   std::string export_name;
   nbd::TransmissionRules rules;  ///< as the client was told
   std::vector<nbd::MetaContext> contexts;

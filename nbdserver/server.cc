@@ -84,13 +84,15 @@ Task<void> NbdServerImpl::serve_stream(std::unique_ptr<Stream> stream) {
 Task<void> NbdServerImpl::serve(std::unique_ptr<Stream> stream, StreamPeer peer,
                                 ParkedClient* resumed) {
   admission_.admit(peer);
-  const std::uint64_t id = ++last_id_;
+  const bool known = resumed != nullptr && resumed->id != 0 && !sessions_.contains(resumed->id);
+  const std::uint64_t id = known ? resumed->id : last_id_ + 1;
+  last_id_ = std::max(last_id_, id);
   ++stats_.accepted;
   nbd::Session session(loops_, directory_, limits_, std::move(stream), id, options_.security);
   if (resumed != nullptr) {
     nbd::Negotiated agreed{directory_.find(resumed->export_name), resumed->rules,
                            std::move(resumed->contexts)};
-    session.resume(std::move(agreed), std::move(resumed->leftover));
+    session.resume(std::move(agreed), std::move(resumed->leftover), resumed->past);
   }
   if (parking_) session.park();
   sessions_.emplace(id, &session);

@@ -84,7 +84,9 @@ Session::Session(ServerLoops& loops, ExportDirectory& directory, const NbdServer
   if (peer.credentials) info_.identity = peer.origin;
 }
 
-void Session::resume(Negotiated negotiated, std::vector<std::byte> leftover) {
+void Session::resume(Negotiated negotiated, std::vector<std::byte> leftover,
+                     const ClientPast& past) {
+  past_ = past;
   resumed_ = std::move(negotiated);
   leftover_ = std::move(leftover);
 }
@@ -115,6 +117,9 @@ Task<void> Session::run() {
     if (host_->parked() && !cut_) {
       parked_ = host_->take_parked();
       parked_->socket = UniqueFd(stream_->release());
+      const NbdClientInfo now = info();
+      parked_->id = now.id;
+      parked_->past = {now.requests, now.bytes_read, now.bytes_written, now.connected};
       co_return;
     }
   }
@@ -263,6 +268,10 @@ NbdClientInfo Session::info() const {
     // What came since the last sweep counts as now.
     if (info.requests != requests_seen_) info.idle = Duration::zero();
   }
+  info.requests += past_.requests;
+  info.bytes_read += past_.bytes_read;
+  info.bytes_written += past_.bytes_written;
+  info.connected += past_.connected;
   return info;
 }
 

@@ -46,7 +46,7 @@ class Session final {
   Session& operator=(const Session&) = delete;
 
   /// Goes on with a client of another server, whose socket is `stream`, instead of negotiating.
-  void resume(Negotiated negotiated, std::vector<std::byte> leftover);
+  void resume(Negotiated negotiated, std::vector<std::byte> leftover, const ClientPast& past);
   /// Serves the client; once. Afterwards the session may be destroyed.
   Task<void> run();
   void begin_shutdown();
@@ -93,6 +93,7 @@ class Session final {
   bool parking_ = false;
   std::optional<Negotiated> resumed_;
   std::vector<std::byte> leftover_;     ///< of the client that is resumed
+  ClientPast past_;                     ///< the same
   std::optional<ParkedClient> parked_;  ///< after run()
   NbdServerObserver* observer_ = nullptr;
   std::optional<NbdHandshakeFailure> failure_;

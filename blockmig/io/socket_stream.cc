@@ -256,8 +256,12 @@ Result<std::unique_ptr<Stream>> adopt_socket(IoLoop& loop, int fd) {
   const auto peer = peer_address(fd);
   if (!peer) return peer.error().with_context("descriptor " + std::to_string(fd));
   tune_socket(fd, peer->family());
-  return std::unique_ptr<Stream>(std::make_unique<SocketStream>(
-      loop, std::move(socket), to_socket_address(*peer).to_string()));
+  SocketAddress name = to_socket_address(*peer);
+  const bool unnamed = name.family == SocketAddress::Family::kUnix && name.path.empty();
+  const auto own = local_address(fd);
+  if (unnamed && own.ok()) name = to_socket_address(*own);  // as where it was accepted
+  return std::unique_ptr<Stream>(
+      std::make_unique<SocketStream>(loop, std::move(socket), name.to_string()));
 }
 
 }  // namespace blockmig

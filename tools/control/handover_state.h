@@ -10,6 +10,7 @@
 
 #include "blockmig/base/error.h"
 #include "nbdserver/listen_protection.h"
+#include "nbdserver/parked_client.h"
 #include "tools/control/messages.h"
 
 namespace blockmig {
@@ -24,6 +25,8 @@ struct HandoverContext {
 
 /// A client between two requests, and what it was told about its export.
 struct HandoverClient {
+  std::uint64_t id = 0;  ///< its number
+  ClientPast past;
   std::string disk;
   std::string style;  ///< "simple", "structured", "extended"
   std::uint64_t size_bytes = 0;

@@ -35,6 +35,11 @@ Result<std::string> from_hex(const std::string& text) {
 
 Json json_of(const HandoverClient& client) {
   Json json;
+  json["id"] = client.id;
+  json["requests"] = client.past.requests;
+  json["bytes_read"] = client.past.bytes_read;
+  json["bytes_written"] = client.past.bytes_written;
+  json["connected_ms"] = std::chrono::duration<double, std::milli>(client.past.connected).count();
   json["disk"] = client.disk;
   json["style"] = client.style;
   json["size_bytes"] = client.size_bytes;
@@ -83,6 +88,11 @@ Status read_client(const Json& json, HandoverClient& client) {
   FieldReader fields(json);
   for (const char* key : {"disk", "style", "size_bytes", "max_request_bytes"}) fields.require(key);
   fields.read("disk", client.disk);
+  fields.read("id", client.id);
+  fields.read("requests", client.past.requests);
+  fields.read("bytes_read", client.past.bytes_read);
+  fields.read("bytes_written", client.past.bytes_written);
+  fields.read("connected_ms", client.past.connected);
   fields.read("style", client.style);
   fields.read("size_bytes", client.size_bytes);
   fields.read("minimum_block", client.minimum_block);

@@ -34,6 +34,8 @@ std::optional<HeaderStyle> style_of(const std::string& name) {
 HandoverClient describe(const ParkedClient& client) {
   const nbd::ExportFacts& facts = client.rules.facts;
   HandoverClient out;
+  out.id = client.id;
+  out.past = client.past;
   out.disk = client.export_name;
   out.style = style_name(client.rules.style);
   out.size_bytes = facts.size_bytes;
@@ -57,6 +59,8 @@ Result<ParkedClient> restore(const HandoverClient& told) {
   const auto style = style_of(told.style);
   if (!style) return Error(ErrorCode::kInvalid, "no replies are called '" + told.style + "'");
   ParkedClient client;
+  client.id = told.id;
+  client.past = told.past;
   client.export_name = told.disk;
   client.rules.style = *style;
   client.rules.max_request_bytes = told.max_request_bytes;

@@ -78,6 +78,43 @@ TEST_P(ParkingTest, IdleClientsAndTheListenerGoOnElsewhere) {
   EXPECT_TRUE(first_->addresses().empty());
 }
 
+TEST_P(ParkingTest, AClientStaysWhoItWas) {
+  transmitting();
+  clients_.clear();
+  Stream& client = transmitting();
+  Stream& late = transmitting();
+  for (unsigned i = 0; i < 3; ++i) {
+    send(client, request(0, kRead, i, 0, 512));
+    receive(client, 16 + 512);
+  }
+  send(late, request(0, kWrite, 9, 0, 4 << 20));  // and not the payload
+  settle();
+  const auto find = [&](const NbdServer& server, std::uint64_t id) {
+    for (const NbdClientInfo& info : server.clients()) {
+      if (info.id == id) return info;
+    }
+    return NbdClientInfo{};
+  };
+  const auto is_as_it_was = [&](const NbdServer& server) {
+    const NbdClientInfo info = find(server, 2);
+    EXPECT_EQ(info.requests, 3u);
+    EXPECT_EQ(info.bytes_read, 3 * 512u);
+    EXPECT_EQ(info.peer, "unix:" + folder_ / "s.sock");
+  };
+  is_as_it_was(*first_);
+  EXPECT_FALSE(park(30ms).ok());
+  settle();
+  is_as_it_was(*first_);
+  Result<ParkedServer> parked = park(5s, Stragglers::kCut);
+  ASSERT_TRUE(parked.ok());
+  ASSERT_TRUE(second_->resume(*std::move(parked)).ok());
+  settle();
+  is_as_it_was(*second_);
+  transmitting();
+  settle();
+  EXPECT_EQ(second_->clients().back().id, 3u) << "no number is given twice";
+}
+
 TEST_P(ParkingTest, AHalfRequestIsFinishedElsewhere) {
   Stream& client = transmitting();
   const ByteVector write = join({request(0, kWrite, 9, 4096, 512), ByteVector(512, std::byte{3})});

@@ -22,6 +22,8 @@ HandoverState sample() {
   state.protection = {.tls = true, .users = true};
   HandoverClient client;
   client.disk = "vm";
+  client.id = 7;
+  client.past = {10, 20, 30, std::chrono::milliseconds(40)};
   client.style = "extended";
   client.size_bytes = 1ull << 40;
   client.minimum_block = 512;
