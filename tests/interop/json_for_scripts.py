@@ -31,6 +31,11 @@ with daemon.scratch() as folder:
             assert error(server, "bitmap", "ls", "none", "-o", form) == "not-found"
             assert error(server, "migrate", daemon.EXPORT, "--to", "/nowhere/x.img", "-o", form) == "not-found"
             assert error(server, "verify", image, "/nowhere/x.img", "-o", form) == "not-found"
+            for words in (("ls", "foo"), ("migrate", daemon.EXPORT), ("status", "--bogus"), ("verify", "a")):
+                assert error(server, *words, "-o", form) == "invalid", words
+            for spelt in (f"-o{form}", f"--output={form}"):
+                assert error(server, "ls", "foo", spelt) == "invalid", spelt
+        assert server.cli("ls", "foo").stdout == "" and server.cli("ls", "foo", "-o", "wide").stdout == ""
         clients = [raw_nbd.attached(server.socket_path) for _ in range(2)]
         assert [c["disk"] for c in lines(server, "ls", "clients")] == [daemon.EXPORT] * 2
         for name in "one", "two":

@@ -112,6 +112,28 @@ Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool 
   return {};
 }
 
+/// What -o says where the words as a whole were not understood.
+bool wants_json(const std::vector<std::string>& arguments) {
+  const auto is_json = [](std::string_view format) {
+    return format == "json" || format == "jsonl";
+  };
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string_view word = arguments[i];
+    const bool next = (word == "-o" || word == "--output") && i + 1 < arguments.size();
+    if (next && is_json(arguments[i + 1])) return true;
+    for (const std::string_view prefix : {"-o=", "-o", "--output="}) {
+      if (word.starts_with(prefix) && is_json(word.substr(prefix.size()))) return true;
+    }
+  }
+  return false;
+}
+
+void print_usage_as_json(std::string text) {
+  constexpr std::string_view kProgram = "blockmig: ";
+  if (text.starts_with(kProgram)) text.erase(0, kProgram.size());
+  print(error_response(Error(ErrorCode::kInvalid, text)).body + "\n");
+}
+
 /// Prints what takes a command's place: help on stdout, a usage error on stderr.
 template <typename Command>
 int print_outcome(const ParseOutcome<Command>& outcome) {
@@ -150,7 +172,11 @@ std::string disk_path(const std::string& disk) { return "/v1/disks/" + disk; }
 
 int run_blockmig(const std::vector<std::string>& arguments) {
   const ParseOutcome<CommandLine> parsed = parse_command_line(arguments);
-  if (!parsed.command) return print_outcome(parsed);
+  if (!parsed.command) {
+    const bool failed = parsed.exit_code != 0;
+    if (failed && wants_json(arguments)) print_usage_as_json(parsed.text);
+    return print_outcome(parsed);
+  }
   errors_are_json = parsed.command->format == OutputFormat::kJson ||
                     parsed.command->format == OutputFormat::kJsonLines;
   if (parsed.command->verb == Verb::kVersion || parsed.command->verb == Verb::kHelp) {
@@ -172,7 +198,7 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
     print(limits_text(process.limits));
     return static_cast<int>(ExitCode::kOk);
   }
-  StopSignals signals;
+  StopSignals signals(StopSignals::HangUp::kIgnored);
   const Result<std::string> state_dir =
       resolve_state_dir(parsed.command->state_dir, StateDirEnvironment::from_process());
   if (!state_dir) return static_cast<int>(report_as("blockmigd", state_dir.error()));

@@ -7,11 +7,15 @@
 
 namespace blockmig {
 
-StopSignals::StopSignals() {
+StopSignals::StopSignals(HangUp hang_up) {
+  struct sigaction inherited {};
+  (void)sigaction(SIGHUP, nullptr, &inherited);
+  const bool ignored = inherited.sa_handler == SIG_IGN || hang_up == HangUp::kIgnored;
+  if (ignored) std::signal(SIGHUP, SIG_IGN);  // NOLINT(cert-err33-c): as below
   sigemptyset(&stops_);
   sigaddset(&stops_, SIGINT);
   sigaddset(&stops_, SIGTERM);
-  sigaddset(&stops_, SIGHUP);
+  if (!ignored) sigaddset(&stops_, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &stops_, &before_);
   std::signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c): SIG_IGN for SIGPIPE cannot fail
 }

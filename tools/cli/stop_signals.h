@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // StopSignals: SIGINT, SIGTERM and SIGHUP as something to wait for, instead of something that
-// happens. Made before any other thread, so that all of them have the signals blocked. SIGPIPE is
-// ignored: a peer that went away is an error of one write. Lifecycle: restores the mask when
-// destroyed. Thread rule: wait from one thread; raise() from any.
+// happens. A daemon ignores SIGHUP: what means "read your files again", or that a terminal has
+// gone, must not take guests their disks; so does who was started with it ignored (nohup). Made
+// before any other thread, so that all of them have the signals blocked. SIGPIPE is ignored: a peer
+// that went away is an error of one write. Lifecycle: restores the mask when destroyed. Thread
+// rule: wait from one thread; raise() from any.
 #pragma once
 
 #include <csignal>
@@ -14,7 +16,8 @@ namespace blockmig {
 
 class StopSignals final {
  public:
-  StopSignals();
+  enum class HangUp { kStops, kIgnored };
+  explicit StopSignals(HangUp hang_up = HangUp::kStops);
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
