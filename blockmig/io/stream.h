@@ -113,6 +113,8 @@ struct SocketAddress {
   /// "unix:PATH", "tcp:HOST:PORT", "tcp:[V6]:PORT", "tcp::PORT" for any address, "vsock:CID:PORT",
   /// "vsock::PORT" for any. kInvalid, saying why.
   static Result<SocketAddress> parse(const std::string& text);
+  /// True for an abstract name, which nobody here can open.
+  bool is_abstract() const { return family == Family::kUnix && path.starts_with('@'); }
   /// True if other machines may reach it: TCP, but not on 127.0.0.0/8, ::1 or "localhost".
   bool is_on_a_network() const;
   std::string to_string() const;

@@ -45,6 +45,7 @@ class Parser final {
     add_manifest_commands();
     add_force_own();
     add_daemon_commands();
+    refuse_empty_values(app_);
   }
 
   ParseOutcome<CommandLine> parse(std::vector<std::string> arguments);
@@ -78,7 +79,7 @@ class Parser final {
         ->add_option("--tls-certificates", raw_.tls.certificates,
                      "authority, certificate and key to prove oneself with")
         ->type_name("FOLDER");
-    add_output(*verify, raw_, "table, json");
+    add_output(*verify, raw_, "table, json, jsonl");
     verify->footer(kVerifyFooter);
   }
 
@@ -147,7 +148,7 @@ class Parser final {
     CLI::App* show = command("show", "what a manifest says", Verb::kManifestShow, group);
     for (CLI::App* sub : {make, check, show}) {
       sub->add_option("IMAGE", raw_.subject, "path of the image")->required();
-      add_output(*sub, raw_, "table, json");
+      add_output(*sub, raw_, "table, json, jsonl");
     }
   }
 
@@ -259,7 +260,7 @@ ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
   CLI::App app{"The daemon of blockmig: serves disks by NBD and moves them.", "blockmigd"};
   app.footer(
       "\nDisks are added by 'blockmig serve DISK --source STORE' with the same --state-dir.\n"
-      "SIGTERM and SIGINT end it in order; a second one at once.");
+      "SIGTERM and SIGINT end it in order; a second one at once. SIGHUP does nothing.");
   app.set_version_flag("--version", std::string("blockmigd ") + BLOCKMIG_VERSION);
   app.add_option("--state-dir", raw.state_dir,
                  "state folder (default: $XDG_STATE_HOME/blockmig, /var/lib/blockmig for root, "
@@ -270,6 +271,7 @@ ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
       ->type_name("FILE");
   app.add_flag("--limits", raw.show_limits, "print the limits that would be in force, and end");
   add_process_options(app, raw, true);
+  refuse_empty_values(app);
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
     app.parse(reversed);

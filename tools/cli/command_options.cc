@@ -80,8 +80,23 @@ void add_waiting(CLI::App& app, RawOptions& raw) {
 
 }  // namespace
 
+void refuse_empty_values(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    const bool may_be_empty = option->get_name() == "--description";
+    if (option->get_items_expected_max() == 0 || may_be_empty) continue;
+    option->check([](const std::string& text) { return text.empty() ? "is empty" : ""; }, "");
+  }
+  for (CLI::App* command : app.get_subcommands({})) refuse_empty_values(*command);
+}
+
 void add_output(CLI::App& app, RawOptions& raw, const std::string& formats) {
-  app.add_option("-o,--output", raw.output, "output format: " + formats)->type_name("FORMAT");
+  const auto is_known = [formats](const std::string& text) -> std::string {
+    const bool known = (", " + formats + ",").find(", " + text + ",") != std::string::npos;
+    return known ? "" : "'" + text + "' is not one of: " + formats;
+  };
+  app.add_option("-o,--output", raw.output, "output format: " + formats)
+      ->type_name("FORMAT")
+      ->check(is_known, "");
 }
 
 void add_process_options(CLI::App& app, RawOptions& raw, bool is_daemon) {
@@ -154,7 +169,7 @@ void add_migrate(CLI::App& app, RawOptions& raw) {
       ->type_name("WHEN");
   add_copying(app, raw);
   add_waiting(app, raw);
-  add_output(app, raw, "table, json");
+  add_output(app, raw, "table, json, jsonl");
   app.footer(kMigrateFooter);
 }
 
@@ -175,7 +190,7 @@ void add_backup(CLI::App& app, RawOptions& raw) {
       ->type_name("HOW");
   add_copying(app, raw);
   add_waiting(app, raw);
-  add_output(app, raw, "table, json");
+  add_output(app, raw, "table, json, jsonl");
   app.footer(kBackupFooter);
 }
 
@@ -199,7 +214,7 @@ void add_settle(CLI::App& app, RawOptions& raw) {
   app.add_flag("--detach", raw.detach, "return when it has begun");
   app.add_option("--timeout", raw.timeout, "stop waiting after this long; it goes on")
       ->type_name("TIME");
-  add_output(app, raw, "table, json");
+  add_output(app, raw, "table, json, jsonl");
   app.footer(kSettleFooter);
 }
 

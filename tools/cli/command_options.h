@@ -12,6 +12,8 @@ class App;
 
 namespace blockmig {
 
+/// An option that was given empty is a mistake (a variable without a value), not one left out.
+void refuse_empty_values(CLI::App& app);
 void add_output(CLI::App& app, RawOptions& raw, const std::string& formats);
 void add_process_options(CLI::App& app, RawOptions& raw, bool is_daemon);
 void add_serve(CLI::App& app, RawOptions& raw);

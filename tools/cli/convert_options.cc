@@ -48,6 +48,9 @@ Status convert_serve(const RawOptions& raw, CommandLine& command) {
   serve.description = raw.description;
   serve.force_source = raw.force_source;
   if (!status) return status;
+  if (!raw.create_size.empty() && serve.create_size_bytes == 0) {
+    return usage("--create-size: '" + raw.create_size + "' is no size of a disk");
+  }
   if (serve.create_size_bytes != 0 && serve.source.empty()) {
     return usage("--create-size needs --source: the file to create");
   }

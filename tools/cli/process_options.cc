@@ -150,6 +150,7 @@ Status take_listen(const std::vector<std::string>& texts, std::vector<std::strin
   for (const std::string& text : texts) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) return usage("--listen: " + address.error().message());
+    if (address->is_abstract()) return usage("--listen: " + abstract_name_text(text));
     SocketAddress absolute = *address;
     if (absolute.family == SocketAddress::Family::kUnix) {
       // The daemon's working folder is not ours.

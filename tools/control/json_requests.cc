@@ -96,6 +96,7 @@ Status check_serve(ServeRequest& request) {
   for (const std::string& address : request.listen) {
     const Result<SocketAddress> parsed = SocketAddress::parse(address);
     if (!parsed) return parsed.error();
+    if (parsed->is_abstract()) return Error(ErrorCode::kInvalid, abstract_name_text(address));
   }
   if (request.read_only && request.create_size_bytes != 0) {
     return Error(ErrorCode::kInvalid, "a disk that is created cannot be read-only");

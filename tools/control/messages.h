@@ -27,6 +27,12 @@ struct BitmapSpec {
   friend bool operator==(const BitmapSpec&, const BitmapSpec&) = default;
 };
 
+/// Why such an address is refused.
+inline std::string abstract_name_text(const std::string& address) {
+  return "'" + address + "': abstract sockets are served where they are passed (LISTEN_FDS), and " +
+         "not opened; a file of that name is unix:./@NAME";
+}
+
 /// POST /v1/disks
 struct ServeRequest {
   std::string disk;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // DiskService: a disk's named bitmaps, as the control socket asks for them.
+#include <set>
 #include <utility>
 
 #include "bitmap/bitmap_codec.h"
@@ -38,6 +39,18 @@ std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
     views.push_back(std::move(view));
   }
   return views;
+}
+
+Status check_new_bitmaps(const std::vector<BitmapSpec>& specs, std::uint64_t size_bytes) {
+  std::set<std::string> names;
+  for (const BitmapSpec& spec : specs) {
+    if (!names.insert(spec.name).second) {
+      return Error(ErrorCode::kInvalid, "bitmap '" + spec.name + "' is named twice");
+    }
+    const auto bitmap = DirtyBitmap::create(size_bytes, spec.granularity_bytes);
+    if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
+  }
+  return {};
 }
 
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs) {

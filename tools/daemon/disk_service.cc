@@ -64,6 +64,9 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   const auto restored = co_await find_restored(request);
   if (restored) co_return view(**restored);
   if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
+  // Before a file is created.
+  const Status bitmaps = check_new_bitmaps(request.bitmaps, request.create_size_bytes);
+  if (!bitmaps) co_return bitmaps.error();
   const auto reservation = disks_.reserve(request.disk);
   if (!reservation) co_return reservation.error();
   Result<SourceChoice> choice = co_await choose(request);

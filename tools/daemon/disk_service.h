@@ -183,6 +183,8 @@ class DiskService final {
 };
 
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk);
+/// kInvalid: no disk of that size could have them; 0 where the size is not known yet.
+Status check_new_bitmaps(const std::vector<BitmapSpec>& specs, std::uint64_t size_bytes);
 /// In memory only, whatever the specifications say. kBusy: there is one of that name.
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs);
 

@@ -264,7 +264,10 @@ TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
       {"serve a/b --source /a", "invalid disk name"},
       {"serve vm1 --source gopher://x", "--source"},
       {"serve vm1 --create-size 1M", "--create-size needs --source"},
+      {"serve vm1 --source /a --create-size 0", "'0' is no size"},
       {"serve vm1 --force-source", "--force-source needs --source"},
+      {"serve vm1 --source /a --listen unix:@x", "abstract"},
+      {"migrate vm1 --to /b -o wide", "'wide' is not one of: table, json, jsonl"},
       {"serve vm1 --source /a --listen fax:1", "--listen"},
       {"serve vm1 --source /a --loop fast", "--loop"},
       {"migrate vm1", "--to is required"},
@@ -322,6 +325,23 @@ TEST(CommandLine, TheHelpAndTheErrorHaveEveryModeThatMigrateTakes) {
   }
   EXPECT_THAT(help, HasSubstr("auto, cold, snapshot, dbt, mirror, postcopy, hybrid, shared or"));
   EXPECT_THAT(error, Not(HasSubstr("settle"))) << "a command of its own";
+}
+
+TEST(CommandLine, AnEmptyValueIsAMistake) {
+  const std::vector<std::vector<std::string>> cases = {{"status", "--state-dir", ""},
+                                                       {"status", "--state-dir="},
+                                                       {"serve", "vm1", "--socket-mode", ""},
+                                                       {"migrate", "vm1", "--to", ""},
+                                                       {"migrate", "vm1", "--to", "/b", "-o", ""},
+                                                       {"bitmap", "add", "vm1", ""}};
+  for (const auto& words : cases) {
+    EXPECT_EQ(parse_command_line(words).exit_code, 2) << words[1];
+    EXPECT_FALSE(parse_command_line(words).command.has_value()) << words[1];
+  }
+  EXPECT_FALSE(parse_daemon_command_line({"--state-dir", ""}).command.has_value());
+  EXPECT_FALSE(parse_daemon_command_line({"--socket-mode="}).command.has_value());
+  const std::vector<std::string> fine = {"serve", "vm1", "--source", "/a", "--description", ""};
+  EXPECT_TRUE(parse_command_line(fine).command.has_value());
 }
 
 TEST(CommandLine, HelpAndVersionAreNoErrors) {

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/journal/forwarding_journal.h"
@@ -121,6 +123,19 @@ TEST_F(DiskServiceTest, AnnouncesTlsWhereItIsRequired_I14) {
   ASSERT_EQ(required.views().size(), 1u);
   EXPECT_EQ(required.views()[0].uris,
             (std::vector<std::string>{"nbds+unix:///vm1?socket=" + scratch_ / "nbd.sock"}));
+}
+
+TEST_F(DiskServiceTest, NothingIsCreatedForBitmapsThatCannotBe) {
+  ServeRequest wanted = request("disk", "new.img");
+  wanted.create_size_bytes = 1 << 20;
+  wanted.bitmaps = {{"x", 3072}};
+  EXPECT_EQ(serve(wanted).error().code(), ErrorCode::kInvalid);
+  wanted.bitmaps = {{"x"}, {"x"}};
+  EXPECT_EQ(serve(wanted).error().code(), ErrorCode::kInvalid);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "new.img"));
+  wanted.bitmaps = {{"x"}};
+  wanted.create_size_bytes = 2 << 20;
+  EXPECT_TRUE(serve(wanted).ok());
 }
 
 TEST_F(DiskServiceTest, AnAddressThatIsTakenLeavesNoDiskAndNoRecord) {
