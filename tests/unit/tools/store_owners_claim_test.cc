@@ -98,7 +98,9 @@ TEST_F(StoreOwnersClaimTest, ServeThatFailsLeavesWhatSomebodyElseHasClaimedSince
   ASSERT_TRUE(change_stamp(source_.path, release).ok());
   ASSERT_TRUE(other.claim(source_, 1, false).ok());
   run_task(*loop_, mine.owners.give_back(source_, *claimed));
-  EXPECT_EQ((*read_stamp(source_.path))->owner, other.owners.id());
+  const auto left = read_stamp(source_.path);
+  ASSERT_TRUE(left.ok() && left->has_value());
+  EXPECT_EQ((*left)->owner, other.owners.id());
 }
 
 TEST_F(StoreOwnersClaimTest, FolderThatTakesNoStampIsServedAndSaysSo) {
