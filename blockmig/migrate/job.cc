@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
-#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
@@ -22,32 +21,6 @@ constexpr Duration kSampleInterval = std::chrono::milliseconds(100);
 JobState outcome_of(const Status& result) {
   if (result.ok()) return JobState::kDone;
   return result.error().code() == ErrorCode::kCancelled ? JobState::kAborted : JobState::kFailed;
-}
-
-/// Owns an abandoned target until its device lets go; `entry` says so until then. What was made for
-/// it goes while the device has it: from its close() on it may be the next move's.
-Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener,
-                  std::unique_ptr<Unanswered::Entry> entry) {
-  co_await replica->drain();
-  if (!planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
-  entry.reset();
-  const Status closed = co_await replica->close();
-  static_cast<void>(closed);  // its content is worthless already
-  if (planted(PlantedBug::kDiscardAfterClose)) co_await opener->discard();
-}
-
-/// A target that stays as it is: a finished copy, flushed already, or one that a restart goes on
-/// with from what is recorded.
-Task<void> close_copy(std::unique_ptr<Replica> replica, std::unique_ptr<Unanswered::Entry> entry) {
-  co_await replica->drain();
-  entry.reset();
-  const Status closed = co_await replica->close();
-  static_cast<void>(closed);  // what counts was flushed, also for the record
-}
-
-Task<void> close_old_store(std::unique_ptr<BlockDevice> store) {
-  const Status closed = co_await store->close();
-  static_cast<void>(closed);  // nobody's data lives there any more
 }
 
 }  // namespace

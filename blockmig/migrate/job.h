@@ -13,10 +13,10 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/leftovers.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/rate_meter.h"
 #include "blockmig/migrate/target_opener.h"
-#include "blockmig/migrate/unanswered.h"
 
 namespace blockmig {
 

@@ -21,8 +21,8 @@
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/job_options.h"
 #include "blockmig/migrate/job_status.h"
+#include "blockmig/migrate/leftovers.h"
 #include "blockmig/migrate/target_opener.h"
-#include "blockmig/migrate/unanswered.h"
 
 namespace blockmig {
 

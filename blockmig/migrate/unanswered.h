@@ -14,7 +14,6 @@
 
 #include "blockmig/io/event.h"
 #include "blockmig/io/task.h"
-#include "blockmig/io/task_scope.h"
 
 namespace blockmig {
 
@@ -54,14 +53,6 @@ class Unanswered final {
  private:
   std::list<Entry*> entries_;
   Event changed_;  ///< pulsed when an entry has gone
-};
-
-/// What jobs leave when they end: tasks that let targets go, and where those are. Outlives the
-/// jobs.
-struct JobLeftovers {
-  explicit JobLeftovers(EventLoop& loop) : unanswered(loop) {}
-  Unanswered unanswered;
-  TaskScope tasks;
 };
 
 }  // namespace blockmig
