@@ -63,7 +63,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"bitmap-begins-unflushed", PlantedBug::kBitmapBeginsUnflushed, "--mode bitmaps"},
     {"bitmap-trusts-any-image", PlantedBug::kBitmapTrustsAnyImage, "--mode bitmaps"},
     {"holes-not-asked-again", PlantedBug::kHolesNotAskedAgain, ""},
-    {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack, "--mode return --first 1001"},
+    {"stale-jobs-come-back", PlantedBug::kStaleJobsComeBack, "--mode return"},
     {"pull-buffer-flips", PlantedBug::kPullBufferFlips, "--mode hydration"},
     {"digest-misses-writes", PlantedBug::kDigestMissesWrites, "--mode hydration"},
     {"merge-before-presence", PlantedBug::kMergeBeforePresence, "--mode settle"},

@@ -8,7 +8,10 @@ namespace blockmig {
 
 Task<Status> BackupDevice::close() {
   if (!record_->complete) {
-    const Status saved = co_await offload(loop_, [this] {
+    const Status saved = co_await offload(loop_, [this]() -> Status {
+      // One that was given up has no record any more, and the next backup's is not ours.
+      const Result<BackupRecord> kept = load_backup_record(path_);
+      if (!kept || kept->inode != record_->inode) return Status();
       BackupRecord left = *record_;
       Result<std::string> state = state_of_backup(path_);
       // Not known: then it is as after a kill.
