@@ -6,6 +6,12 @@
 #include <utility>
 
 namespace blockmig::sim {
+namespace {
+
+/// Ten times what the longest of thousands of seeds took.
+constexpr std::uint64_t kMostSteps = 10'000'000;
+
+}  // namespace
 
 SimRun::SimRun(const RunOptions& options, DrawSize draw_size)
     : options_(options),
@@ -28,9 +34,12 @@ void SimRun::complain(const std::string& text) {
 RunResult SimRun::run() {
   auto story_task = story();
   scope_.spawn(std::move(story_task));
-  while (!finished_ && result_.violation.empty() && loop_.step()) {
+  std::uint64_t steps = 0;
+  while (!finished_ && result_.violation.empty() && steps < kMostSteps && loop_.step()) ++steps;
+  if (!finished_ && result_.violation.empty()) {
+    complain(steps < kMostSteps ? "deadlock: nothing is left to run"
+                                : "livelock: it runs for ever, and the story does not end");
   }
-  if (!finished_ && result_.violation.empty()) complain("deadlock: nothing is left to run");
   result_.trace_hash = loop_.trace_hash();
   return result_;
 }
