@@ -2,6 +2,7 @@
 #include "blockmig/migrate/job_board.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "blockmig/migrate/hydrating_device.h"
@@ -13,8 +14,25 @@ namespace {
 constexpr const char* kPausedBefore =
     "an operator asked for it, before its daemon was started again";
 
+/// The jobs by whose records disks that are not whole go on (I12).
+Task<Result<std::set<std::string>>> jobs_of_hydrations(Journal& journal) {
+  const auto disks = co_await journal.load_disks();
+  if (!disks) co_return disks.error();
+  std::set<std::string> jobs;
+  for (const DiskRecord& disk : *disks) {
+    const auto rest = co_await journal.load_hydration(disk.disk);
+    if (!rest) co_return rest.error();
+    if (rest->has_value()) jobs.insert((*rest)->job);
+  }
+  co_return jobs;
+}
+
 /// A journal that does not take it has them until a later start.
 Task<void> forget_records(Journal& journal, std::vector<std::string> ids) {
+  if (ids.empty()) co_return;
+  const auto needed = co_await jobs_of_hydrations(journal);
+  if (!needed) co_return;
+  std::erase_if(ids, [&needed](const std::string& id) { return needed->contains(id); });
   if (ids.empty()) co_return;
   JournalBatch batch;
   batch.removed_jobs = std::move(ids);

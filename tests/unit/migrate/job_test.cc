@@ -209,11 +209,20 @@ TEST(Job, TheBoardForgetsTheOldestOfTooManyRecords) {
     record.state = "done";
     batch.jobs.push_back(record);
   }
+  // A disk that is not whole goes on by the record of the job that has switched it over.
+  HydrationRecord rest;
+  rest.disk = "vm1";
+  rest.job = "job-7";
+  batch.hydrations.push_back(rest);
+  DiskRecord disk;
+  disk.disk = "vm1";
+  batch.disks.push_back(disk);
   ASSERT_TRUE(run_task(rig.loop, rig.journal->commit(batch)).ok());
   ASSERT_TRUE(run_task(rig.loop, rig.board.load()).ok());
   const auto left = run_task(rig.loop, rig.journal->load_jobs());
-  ASSERT_EQ(left->size(), JobBoard::kEndedJobsKept);
+  ASSERT_EQ(left->size(), JobBoard::kEndedJobsKept + 1);
   for (const JobRecord& record : *left) {
+    if (record.id == rest.job) continue;
     EXPECT_GT(std::stoul(record.id.substr(4)), JobBoard::kEndedJobsKept);
   }
 }
