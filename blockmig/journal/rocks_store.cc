@@ -10,12 +10,14 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <cerrno>
 #include <cstdarg>
 #include <exception>
 #include <mutex>
 
+#include "blockmig/base/units.h"
 #include "blockmig/io/unique_fd.h"
 
 namespace blockmig {
@@ -24,6 +26,8 @@ namespace {
 constexpr std::uint64_t kWriteBufferBytes = 1 << 20;
 /// Beside what is reserved for: what others save meanwhile, and what the log adds.
 constexpr std::uint64_t kReserveBytes = 64 * 1024;
+/// A table of what is buffered, a log, and RocksDB's own records of both.
+constexpr std::uint64_t kFlushBytes = 4 * kWriteBufferBytes;
 
 Error translate(const rocksdb::Status& status, const std::string& what) {
   ErrorCode code = ErrorCode::kIo;
@@ -134,6 +138,14 @@ class RocksDbStore final : public RocksStore {
       std::uint64_t buffered = 0;
       db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeActiveMemTable, &buffered);
       if (buffered > kWriteBufferBytes / 2) {
+        // A table that finds no room would end the journal for all that it is written for.
+        struct statvfs room {};
+        if (::statvfs(directory_.c_str(), &room) == 0 &&
+            room.f_bavail * room.f_frsize < kFlushBytes) {
+          return Error(ErrorCode::kNoSpace, what("taking room for what is to be saved") +
+                                                ": less than " + format_bytes(kFlushBytes) +
+                                                " are free");
+        }
         const rocksdb::Status flushed = db_->Flush(rocksdb::FlushOptions());
         if (!flushed.ok()) return fail(translate(flushed, what("flushing")));
       }

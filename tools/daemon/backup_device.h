@@ -47,6 +47,7 @@ class BackupDevice final : public BlockDevice, public StoreHealth {
   }
   void prefer_latency(bool wanted) override { below_->prefer_latency(wanted); }
   void abandon() override { below_->abandon(); }
+  void withdraw() override { below_->withdraw(); }
   std::optional<Error> lost() const override { return lost_of(*below_); }
   std::string trouble() const override { return trouble_of(*below_); }
   Task<Status> revive() override { return below_->revive(); }

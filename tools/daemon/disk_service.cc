@@ -243,6 +243,13 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::fit_source(
 
 Task<void> DiskService::remember(const ServeRequest& request, UnixSocketOptions recorded) {
   JournalBatch batch;
+  const auto notes = co_await journal_.load_notes(kListenTopic);
+  for (const NoteRecord& note : notes ? *notes : std::vector<NoteRecord>()) {
+    const auto before = listen_record_from_json(note.text);
+    // A disk that is handed over comes without them, and its sockets stay as they are.
+    if (note.name == request.disk && before && !recorded.mode && !recorded.gid)
+      recorded = before->unix_sockets;
+  }
   ListenRecord listening = own_listening_;
   if (!listening.unix_sockets.mode) listening.unix_sockets.mode = recorded.mode;
   if (!listening.unix_sockets.gid) listening.unix_sockets.gid = recorded.gid;
