@@ -8,7 +8,7 @@
 namespace blockmig {
 
 ClippedDevice::ClippedDevice(std::unique_ptr<BlockDevice> below, std::uint64_t size_bytes)
-    : below_(std::move(below)), info_(below_->info()) {
+    : ForwardingDevice(*below), below_(std::move(below)), info_(below_->info()) {
   BM_CHECK(size_bytes <= info_.size_bytes && size_bytes % info_.min_io_bytes == 0);
   info_.size_bytes = size_bytes;
 }

@@ -8,12 +8,11 @@
 #include <memory>
 #include <utility>
 
-#include "blockmig/block/block_device.h"
-#include "blockmig/block/store_health.h"
+#include "blockmig/block/forwarding_device.h"
 
 namespace blockmig {
 
-class ClippedDevice final : public BlockDevice, public StoreHealth {
+class ClippedDevice final : public ForwardingDevice {
  public:
   /// `size_bytes` at most the device's size, and a multiple of its min_io_bytes.
   ClippedDevice(std::unique_ptr<BlockDevice> below, std::uint64_t size_bytes);
@@ -21,38 +20,31 @@ class ClippedDevice final : public BlockDevice, public StoreHealth {
   const DeviceInfo& info() const override { return info_; }
   Task<Status> read(std::uint64_t offset, MutableBytes into) override {
     assert_range(info_, offset, into.size());
-    return below_->read(offset, into);
+    return ForwardingDevice::read(offset, into);
   }
   Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override {
     assert_range(info_, offset, into.size());
-    return below_->read_medium(offset, into);
+    return ForwardingDevice::read_medium(offset, into);
   }
   Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
     assert_range(info_, offset, from.size());
-    return below_->write(offset, from, flags);
+    return ForwardingDevice::write(offset, from, flags);
   }
-  Task<Status> flush() override { return below_->flush(); }
   Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
     assert_range(info_, offset, length);
-    return below_->trim(offset, length, flags);
+    return ForwardingDevice::trim(offset, length, flags);
   }
   Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
     assert_range(info_, offset, length);
-    return below_->write_zeroes(offset, length, flags);
+    return ForwardingDevice::write_zeroes(offset, length, flags);
   }
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
     assert_range(info_, offset, length);
-    return below_->extents(offset, length);
+    return ForwardingDevice::extents(offset, length);
   }
-  void abandon() override { below_->abandon(); }
-  void withdraw() override { below_->withdraw(); }
-  std::optional<Error> lost() const override { return lost_of(*below_); }
-  std::string trouble() const override { return trouble_of(*below_); }
-  Task<Status> revive() override { return below_->revive(); }
-  Task<Status> close() override { return below_->close(); }
 
  private:
-  std::unique_ptr<BlockDevice> below_;
+  const std::unique_ptr<BlockDevice> below_;
   DeviceInfo info_;
 };
 
