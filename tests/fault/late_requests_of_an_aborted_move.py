@@ -21,7 +21,8 @@ class SlowServer:
         self._held, self._landed = self._path("held"), self._path("landed")
         write = (f"T=$(mktemp {folder}/w.XXXXXX); cat > $T; L=; "
                  f"if [ ! -e {self._path('quick')} ]; then L=y; echo x >> {self._held}; "
-                 f"while [ ! -e {self._path('go')} ]; do sleep 0.05; done; fi; "
+                 f"while [ -d {folder} ] && [ ! -e {self._path('go')} ]; do sleep 0.05; done; fi; "
+                 f"[ -d {folder} ] || exit 1; "
                  f"dd if=$T of={self.image} seek=$4 oflag=seek_bytes conv=notrunc status=none; rm $T; "
                  f"[ -z $L ] || echo x >> {self._landed}")
         read = f"dd if={self.image} iflag=skip_bytes,count_bytes bs=1M skip=$4 count=$3 status=none"
@@ -89,6 +90,7 @@ def ends_beside_it(folder):
         slow.wait_taken()
         assert disk.cli("abort", job).returncode == 0
         assert disk.cli("stop").returncode == 0
+        slow.become("go")  # the server is to end, too
 
 
 def resumed(folder):
