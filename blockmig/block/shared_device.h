@@ -7,41 +7,25 @@
 #include <utility>
 
 #include "blockmig/block/fault_device.h"
+#include "blockmig/block/forwarding_device.h"
 
 namespace blockmig {
 
-class SharedDevice final : public BlockDevice {
+class SharedDevice final : public ForwardingDevice {
  public:
   /// `mute`: it cannot say what it has allocated, as some NBD servers cannot. `closed` is set by
   /// close().
   explicit SharedDevice(std::shared_ptr<FaultDevice> device, bool mute = false,
                         std::shared_ptr<bool> closed = nullptr)
-      : device_(std::move(device)), closed_(std::move(closed)), mute_(mute) {}
+      : ForwardingDevice(*device),
+        device_(std::move(device)),
+        closed_(std::move(closed)),
+        mute_(mute) {}
 
-  const DeviceInfo& info() const override { return device_->info(); }
-  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
-    return device_->read(offset, into);
-  }
-  Task<Status> read_medium(std::uint64_t offset, MutableBytes into) override {
-    return device_->read_medium(offset, into);
-  }
-  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
-    return device_->write(offset, from, flags);
-  }
-  Task<Status> flush() override { return device_->flush(); }
-  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
-    return device_->trim(offset, length, flags);
-  }
-  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
-    return device_->write_zeroes(offset, length, flags);
-  }
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
     if (mute_) return say_nothing(offset, length);
     return device_->extents(offset, length);
   }
-  void abandon() override { device_->abandon(); }
-  void withdraw() override { device_->withdraw(); }
-  Task<Status> revive() override { return device_->revive(); }
   Task<Status> close() override {
     if (closed_) *closed_ = true;
     return device_->close();

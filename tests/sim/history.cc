@@ -80,8 +80,7 @@ void History::acknowledge_flush(std::uint64_t begun) {
     // Nobody may ever see again what was overwritten, durably, before any read under way began.
     std::erase_if(writes, [&](const Write& write) { return write.ended < newest_settled; });
     is_unsettled_[sector] = std::any_of(writes.begin(), writes.end(), [&](const Write& write) {
-      const bool keeps_others = writes.size() > 1 && write.ended >= oldest;
-      return write.ended != kUnknownEnd && (!write.flushed || keeps_others);
+      return write.ended != kUnknownEnd && !write.flushed;
     });
     return !is_unsettled_[sector];
   };

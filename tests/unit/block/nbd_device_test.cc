@@ -10,31 +10,16 @@
 #include <sstream>
 
 #include "blockmig/io/task_scope.h"
-#include "tests/unit/block/store_fixture.h"
+#include "tests/unit/block/nbd_fixture.h"
 #include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
 
-using Opened = Result<std::unique_ptr<BlockDevice>>;
-
-class NbdDeviceTest : public testing::TestWithParam<LoopKind> {
+class NbdDeviceTest : public NbdStoreTest {
  protected:
-  void SetUp() override {
-    loop_ = make_test_loop(GetParam());
-    if (!loop_) GTEST_SKIP() << "this host refuses this kind of loop";
-  }
-  void TearDown() override {
-    if (device_) {
-      EXPECT_TRUE(run_task(*loop_, device_->close()).ok());
-    }
-  }
-
-  Opened open(const std::string& uri, const NbdDeviceOptions& options = {}) {
-    return run_task(*loop_, open_nbd_device(*loop_, uri, options));
-  }
   ErrorCode refusal(const std::string& uri, const NbdDeviceOptions& options = {}) {
-    Opened opened = open(uri, options);
+    OpenedDevice opened = open(uri, options);
     EXPECT_FALSE(opened.ok());
     if (opened.ok()) {
       device_ = std::move(*opened);
@@ -42,17 +27,6 @@ class NbdDeviceTest : public testing::TestWithParam<LoopKind> {
     }
     EXPECT_NE(opened.error().message().find(uri), std::string::npos) << opened.error().message();
     return opened.error().code();
-  }
-  /// Serves with nbdkit and opens it.
-  void serve(std::vector<std::string> arguments, const NbdDeviceOptions& options = {}) {
-    server_ = NbdServerProcess::nbdkit(folder_, std::move(arguments));
-    connect(options);
-  }
-  void connect(const NbdDeviceOptions& options = {}) {
-    Opened opened = open(server_->uri(), options);
-    ASSERT_TRUE(opened.ok()) << opened.error().message();
-    device_ = std::move(*opened);
-    sync_ = std::make_unique<SyncDevice>(*loop_, *device_);
   }
   /// Requests that a server with the log filter saw, one line each.
   std::vector<std::string> logged(const std::string& verb) {
@@ -63,18 +37,7 @@ class NbdDeviceTest : public testing::TestWithParam<LoopKind> {
     }
     return lines;
   }
-
-  TemporaryFolder folder_;
-  std::unique_ptr<IoLoop> loop_;
-  std::unique_ptr<NbdServerProcess> server_;
-  std::unique_ptr<BlockDevice> device_;
-  std::unique_ptr<SyncDevice> sync_;
 };
-
-Task<void> store_status(Task<Status> task, std::optional<Status>& into) {
-  const Status done = co_await task;
-  into = done;
-}
 
 TEST_P(NbdDeviceTest, NamesWhatCannotBeReached) {
   EXPECT_EQ(refusal("nbd+unix:///?socket=" + folder_ / "nobody.sock"), ErrorCode::kDisconnected);
@@ -352,10 +315,6 @@ TEST_P(NbdDeviceTest, ManyRequestsAtOnceAllFinish) {
   run_task(*loop_, join_all(scope));
   EXPECT_EQ(failures, 0);
   EXPECT_EQ(*sync_->read(0, oracle.size()), oracle);
-}
-
-std::string loop_name(const testing::TestParamInfo<LoopKind>& param) {
-  return param.param == LoopKind::kUring ? "uring" : "portable";
 }
 
 INSTANTIATE_TEST_SUITE_P(Loops, NbdDeviceTest,
