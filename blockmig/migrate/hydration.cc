@@ -316,7 +316,8 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   status.demand_p50_ms = demand.p50_ms;
   status.demand_p99_ms = demand.p99_ms;
   status.reverse_mirror = device.mirrors_back();
-  const bool alone = device.mirrors_back() || device.whole();
+  // While the layer is there the journal says that the rest is in the base, whether any is or not.
+  const bool alone = device.mirrors_back();
   status.depends_on = alone ? "" : device.at_rest() ? "the folder" : "both stores";
 }
 

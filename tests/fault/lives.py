@@ -9,16 +9,17 @@ from moves import daemon
 from state_folder import StateFolder
 
 BLOCK = 4096
-RECORD = struct.Struct("<cQQ")  # kind, block, number
+RECORD = struct.Struct("<cQQ")  # kind, block, number; the kinds are in allowed_numbers() and WRITER
 BEGIN_ANEW = ("snapshot", "postcopy", "shared")  # modes of which no progress is recorded
 FIRST_NUMBER = 7  # what every block holds in the beginning
 WRITER = """
-import os, random, struct
+import os, random, struct, time
 h.connect_uri(os.environ["URI"])
 log = os.open(os.environ["LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 pick, number = random.Random(int(os.environ["FIRST"])), int(os.environ["FIRST"])
 blocks = h.get_size() // 4096 // int(os.environ["PART"])
 hot = max(blocks // 16, 1)
+pause, known = float(os.environ["PAUSE"]), {}
 os.write(log, struct.pack("<cQQ", b"s", 0, number))
 while True:
     number += 1
@@ -27,6 +28,13 @@ while True:
     os.write(log, struct.pack("<cQQ", b"b", block, number))
     h.pwrite(struct.pack("<Q", number) * 512, block * 4096, fua)
     os.write(log, struct.pack("<cQQ", b"u" if fua else b"a", block, number))
+    known[block] = number
+    if number % 8 == 0:
+        block = pick.choice(list(known))
+        if h.pread(4096, block * 4096) != struct.pack("<Q", known[block]) * 512:
+            os.write(log, struct.pack("<cQQ", b"w", block, known[block]))
+    if pause:
+        time.sleep(pause)
     if number % 16 == 0:
         h.flush()
         os.write(log, struct.pack("<cQQ", b"f", 0, number))
@@ -65,10 +73,10 @@ class Daemon(StateFolder):
         assert ended["state"] == "done", ended
 
 
-def writer(server, log, first, part=1):
+def writer(server, log, first, part=1, disk="vm1", pause=0.0):
     """A client that writes until its daemon is gone, with numbers that begin with `first`, into the first
-    `part`-th of the disk."""
-    env = dict(os.environ, URI=server.uri(), LOG=log, FIRST=str(first), PART=str(part),
+    `part`-th of the disk; it reads, too, what it has written, and rests `pause` seconds after each write."""
+    env = dict(os.environ, URI=server.uri(disk), LOG=log, FIRST=str(first), PART=str(part), PAUSE=str(pause),
                PATH="/usr/bin:" + os.environ.get("PATH", ""))  # libnbd's module is of that Python
     return subprocess.Popen(["nbdsh", "-c", WRITER], env=env, stdin=subprocess.DEVNULL,
                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -163,17 +171,22 @@ def note_power_loss(log_path):
     os.close(log)
 
 
+def records_of(log_path):
+    """What a writer noted, whole records only."""
+    with open(log_path, "rb") as log:
+        noted = log.read()
+    return RECORD.iter_unpack(noted[:len(noted) // RECORD.size * RECORD.size])
+
+
 def allowed_numbers(log_path, power_was_lost):
     """By block, what it may hold: the last write that counts, or one that began after it. After a power loss
     only what was flushed counts."""
     allowed, unflushed, powered = {}, {}, True
-    with open(log_path, "rb") as log:
-        records = log.read()
-
     def settle(block, number):
         allowed[block] = {n for n in allowed[block] if n >= number}
 
-    for kind, block, number in RECORD.iter_unpack(records[:len(records) // RECORD.size * RECORD.size]):
+    for kind, block, number in records_of(log_path):
+        assert kind != b"w", f"{log_path}: block {block} did not read as {number}, which had been acknowledged"
         if kind == b"b":
             allowed.setdefault(block, {FIRST_NUMBER, 0}).add(number)
         elif kind == b"s":
