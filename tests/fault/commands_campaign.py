@@ -19,7 +19,7 @@ from moves import daemon
 from several_disks import World
 
 COMMANDS = 40
-MODES = ("mirror", "mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "shared")
+MODES = ("mirror", "mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "shared", "shared")
 EXPECTED = (0, 1, 2, 3, 4, 5, 8, 9)
 RECORD = ".blockmig-backup"
 
@@ -94,6 +94,7 @@ class Episode:
                 words.append("--keep-record")
         if self._ask(*words) and mode in ("postcopy", "hybrid", "shared"):
             disk.only_flushed_counts = True
+            disk.rests = mode == "shared"
 
     def backup(self):
         disk = self._disk(busy=False)
@@ -107,17 +108,21 @@ class Episode:
             disk.backups.add(copy)
 
     def go_back(self):
-        disk = self._disk(busy=False)
-        left = self._world.views().get(disk.name, {}).get("previous_store") or self._file()
-        self._ask("migrate", disk.name, "--to", left, "--mode", "return", "--detach", "--bwlimit",
-                  self._rate())
+        views = self._world.views()
+        ways = [(view["name"], view["return_to"]) for view in views.values() if view["return_to"]]
+        name, left = self._pick.choice(ways) if ways else (self._disk().name, self._file())
+        self._ask("migrate", name, "--to", left, "--mode", "return", "--detach", "--bwlimit", self._rate(),
+                  *self._pick.choice(([], ["--keep-record"])))
 
     def settle(self):
-        disk = self._disk(busy=False)
-        left = self._world.views().get(disk.name, {}).get("previous_store") or self._file()
-        into = ["--into", left] if self._pick.random() < 0.6 else []
+        views = self._world.views()
+        resting = [disk for disk in self._world.disks if disk.rests and disk.name in views]
+        disk = self._pick.choice(resting) if resting else self._disk(busy=False)
+        left = views.get(disk.name, {}).get("previous_store") or self._file()
+        into = ["--into", left] if self._pick.random() < 0.5 else []
         if self._ask("settle", disk.name, "--detach", *into):
             disk.only_flushed_counts = True
+            disk.rests = False
 
     def steer(self):
         name = self._disk(busy=True).name

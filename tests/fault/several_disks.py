@@ -57,6 +57,7 @@ class Disk:
         self._lives = pick.randrange(1, 100)
         # A kill in such a mode may lose what was not flushed (README.md says which).
         self.only_flushed_counts = False
+        self.rests = False  # perhaps, in part, in a folder that it has left
         self.backups = set()  # files that it was copied to
 
     def write(self):
