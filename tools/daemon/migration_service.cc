@@ -82,10 +82,10 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   plan.source = *source;
   plan.disk = request.disk;
   plan.disk_info = (*disk)->disk().info();
+  plan.epoch = (*disk)->disk().epoch() + 1;  // of this source: check_still_there()
   co_await jobs_.wait_answered(target->text, kEarlierAnswers);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
-  plan.epoch = (*disk)->disk().epoch() + 1;
   plan.bitmaps = &(*disk)->bitmaps();
   plan.returning = request.options.mode == Mode::kReturn;
   plan.resumed = resumed;
@@ -148,13 +148,16 @@ Task<Status> MigrationService::find_base(Disk& disk, MigrateRequest& request) {
   co_return Status();
 }
 
-/// While its target was looked at it may have left, and another one of that name have come. The
-/// name of the disk, or why it is not to be moved.
-Result<std::string> MigrationService::check_still_there(
-    const std::shared_ptr<ServedDisk>& disk) const {
+/// While its target was looked at it may have left, and another one of that name have come, or it
+/// may have moved: then the plan is of another store, and what is recorded of changes since another
+/// time. The name of the disk, or why it is not to be moved.
+Result<std::string> MigrationService::check_still_there(const std::shared_ptr<ServedDisk>& disk,
+                                                        const TargetPlan& plan) const {
   const auto now = disks_.get(disk->name());
   if (!now) return now.error();
-  if (*now == disk) return disk->name();
+  const bool in_place = *now == disk && disk->disk().epoch() + 1 == plan.epoch;
+  const bool same_base = !plan.settling || base_of(disk->disk()) == plan.target.text;
+  if (in_place && same_base) return disk->name();
   return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile: try again");
 }
 
@@ -177,7 +180,7 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
   auto opening = co_await make_opener(request, *plan, false);
   if (!opening) co_return opening.error();
   const std::string base_uri = base_of((*disk)->disk());
-  Result<std::string> id = check_still_there(*disk);
+  Result<std::string> id = check_still_there(*disk, *plan);
   if (id.ok()) {
     id =
         jobs_.start((*disk)->disk(), std::move(opening->opener), request.options, to_json(request));
@@ -212,7 +215,7 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   JobRecord left = record;
   if (*paused) left.state = to_string(**paused ? JobState::kPaused : JobState::kRunning);
   const std::string base_uri = base_of((*disk)->disk());
-  Result<std::string> id = check_still_there(*disk);
+  Result<std::string> id = check_still_there(*disk, *plan);
   if (id.ok()) {
     id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener), options, left,
                                recovered);
@@ -291,110 +294,6 @@ JobStatus MigrationService::completed(JobStatus job) const {
 Task<void> MigrationService::finish() {
   stopping_.set();
   co_await reports_.join();
-}
-
-std::vector<JobStatus> MigrationService::list() const {
-  std::vector<JobStatus> all = history_;
-  for (JobStatus& job : jobs_.list()) {
-    std::erase_if(all, [&job](const JobStatus& old) { return old.id == job.id; });
-    all.push_back(completed(std::move(job)));
-  }
-  return all;
-}
-
-Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
-  Result<JobStatus> exact = jobs_.status(job_or_disk);
-  if (exact.ok()) return completed(*std::move(exact));
-  const std::string running = jobs_.job_of(job_or_disk);
-  if (!running.empty()) return jobs_.status(running);
-  std::vector<JobStatus> all = list();
-  for (auto job = all.rbegin(); job != all.rend(); ++job) {
-    if (job->id == job_or_disk) return *std::move(job);
-  }
-  for (auto job = all.rbegin(); job != all.rend(); ++job) {
-    if (job->disk == job_or_disk) return *std::move(job);
-  }
-  const bool is_disk = disks_.get(job_or_disk).ok();
-  return Error(ErrorCode::kNotFound,
-               is_disk
-                   ? "disk '" + job_or_disk + "' has no job: start one with 'blockmig migrate " +
-                         job_or_disk + " --to STORE'"
-                   : "no such job or disk: '" + job_or_disk + "': see 'blockmig ls jobs'");
-}
-
-Result<std::string> MigrationService::resolve(const std::string& job_or_disk) const {
-  const Result<JobStatus> job = find(job_or_disk);
-  if (!job) return job.error();
-  if (!is_final(job->state)) return job->id;
-  return Error(ErrorCode::kPrecondition, job->id + " of disk '" + job->disk +
-                                             "' has ended: it is " +
-                                             std::string(to_string(job->state)));
-}
-
-Result<JobStatus> MigrationService::status_after(const std::string& id, const Status& done) const {
-  if (!done) return done.error();
-  return jobs_.status(id);
-}
-
-Result<JobStatus> MigrationService::abort(const std::string& job_or_disk) {
-  const Result<std::string> id = resolve(job_or_disk);
-  if (!id) return id.error();
-  return status_after(*id, jobs_.abort(*id));
-}
-
-Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {
-  const Result<std::string> id = resolve(job_or_disk);
-  if (!id) co_return id.error();
-  const Status paused = jobs_.pause(*id);
-  if (paused) co_await remember_pause(*id, true);
-  co_return status_after(*id, paused);
-}
-
-Task<Result<JobStatus>> MigrationService::resume(std::string job_or_disk) {
-  const Result<std::string> id = resolve(job_or_disk);
-  if (!id) co_return id.error();
-  const Status resumed = jobs_.resume(*id);
-  if (resumed) co_await remember_pause(*id, false);
-  co_return status_after(*id, resumed);
-}
-
-Task<void> MigrationService::remember_pause(std::string id, bool paused) {
-  pauses_[id] = paused;
-  co_await saving_pause_.acquire(1);
-  const Result<JobStatus> job = jobs_.status(id);
-  const auto said = pauses_.find(id);
-  Status saved;
-  if (said != pauses_.end() && job.ok() && !is_final(job->state)) {
-    const bool last = said->second;
-    pauses_.erase(said);
-    saved = co_await save_pause(journal_, id, last);
-  }
-  saving_pause_.release(1);
-  if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
-}
-
-Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {
-  const Result<std::string> id = resolve(job_or_disk);
-  if (!id) co_return id.error();
-  const Result<JobStatus> changed = status_after(*id, jobs_.change(*id, change));
-  if (!changed) co_return changed.error();
-  const Status saved = co_await save_job_change(journal_, *changed);
-  if (!saved) log_.warning(saved.error().message(), {changed->disk, *id, changed->epoch});
-  co_return changed;
-}
-
-Task<void> MigrationService::set_daemon_rate(std::uint64_t bytes_per_second) {
-  jobs_.bandwidth().set_rate(bytes_per_second);
-  const Status saved = co_await save_daemon_rate(journal_, bytes_per_second);
-  if (!saved) log_.warning("the daemon's bwlimit is not remembered: " + saved.error().message());
-}
-
-Task<Status> MigrationService::load_daemon_rate(std::optional<std::uint64_t> given) {
-  auto rate = Result<std::uint64_t>(given.value_or(0));
-  if (!given) rate = co_await blockmig::load_daemon_rate(journal_);
-  if (!rate) co_return rate.error();
-  jobs_.bandwidth().set_rate(*rate);
-  co_return Status();
 }
 
 }  // namespace blockmig

@@ -76,7 +76,8 @@ class MigrationService final {
   /// from it.
   Task<Result<TargetPlan>> plan_target(const MigrateRequest& request, bool resumed,
                                        std::optional<StoreReservations::Hold>& hold);
-  Result<std::string> check_still_there(const std::shared_ptr<ServedDisk>& disk) const;
+  Result<std::string> check_still_there(const std::shared_ptr<ServedDisk>& disk,
+                                        const TargetPlan& plan) const;
   /// How a job reaches its target, and what was begun for it (backup_start.cc).
   struct Opening {
     std::unique_ptr<TargetOpener> opener;

@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/task_scope.h"
@@ -19,18 +21,18 @@ using testing::HasSubstr;
 
 constexpr std::uint64_t kSize = 300001;
 
-/// While it is held, nobody learns which disks there are by the journal.
+/// Who asks next, once `hold_next` is set, learns which disks there are when `free` is.
 class SlowJournal final : public ForwardingJournal {
  public:
-  explicit SlowJournal(EventLoop& loop) : ForwardingJournal(make_memory_journal(loop)), free(loop) {
-    free.set();
-  }
+  explicit SlowJournal(EventLoop& loop)
+      : ForwardingJournal(make_memory_journal(loop)), free(loop) {}
   Task<Result<std::vector<DiskRecord>>> load_disks() override {
-    co_await free.wait();
+    if (std::exchange(hold_next, false)) co_await free.wait();
     auto disks = co_await inner().load_disks();
     co_return disks;
   }
 
+  bool hold_next = false;
   Event free;
 };
 
@@ -80,6 +82,16 @@ class MigrationServiceTest : public testing::Test {
     request.disk = "a";
     const auto again = co_await service_.serve(std::move(request));
     EXPECT_TRUE(again.ok());
+    journal_.free.set();
+  }
+  Task<void> move_a_elsewhere() {
+    MigrateRequest request = move("a", "file://" + scratch_ / "elsewhere.img");
+    const auto moved = co_await migrations_.start(std::move(request));
+    EXPECT_TRUE(moved.ok());
+    if (moved.ok()) {
+      const auto ended = co_await jobs_.wait(moved->id);
+      EXPECT_TRUE(ended.ok() && ended->state == JobState::kDone);
+    }
     journal_.free.set();
   }
 
@@ -134,13 +146,30 @@ TEST_F(MigrationServiceTest, StoreThatIsBeingServedIsNoTarget) {
 
 TEST_F(MigrationServiceTest, DiskThatIsAnotherByThenIsNotMoved) {
   std::vector<Result<JobStatus>> answers;
-  journal_.free.reset();
+  journal_.hold_next = true;
   TaskScope both;
   MigrateRequest request = move("a", "file://" + scratch_ / "new.img");
   auto moving = start(std::move(request), answers);
   auto replacing = replace_a();
   both.spawn(std::move(moving));
   both.spawn(std::move(replacing));
+  run_task(*loop_, end_of(both));
+  ASSERT_EQ(answers.size(), 1U);
+  ASSERT_FALSE(answers[0].ok());
+  EXPECT_EQ(answers[0].error().code(), ErrorCode::kBusy);
+  EXPECT_THAT(answers[0].error().message(), HasSubstr("changed meanwhile"));
+}
+
+// Its plan says from where, and what has changed since when.
+TEST_F(MigrationServiceTest, DiskThatHasMovedByThenIsNotMovedFromWhereItWas) {
+  std::vector<Result<JobStatus>> answers;
+  journal_.hold_next = true;
+  TaskScope both;
+  MigrateRequest request = move("a", "file://" + scratch_ / "new.img");
+  auto moving = start(std::move(request), answers);
+  auto overtaking = move_a_elsewhere();
+  both.spawn(std::move(moving));
+  both.spawn(std::move(overtaking));
   run_task(*loop_, end_of(both));
   ASSERT_EQ(answers.size(), 1U);
   ASSERT_FALSE(answers[0].ok());
