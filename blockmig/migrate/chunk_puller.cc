@@ -176,9 +176,10 @@ Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> int
     co_return read;
   }
   ++core_.stats.base_errors;
-  Error error =
+  const Error error =
       read.error().with_context("reading the base at offset " + std::to_string(range.offset));
-  core_.stats.last_error = error.message();
+  // One state of the store, wherever it was asked: whoever logs its changes logs it once.
+  core_.stats.last_error = read.error().with_context("reading the base").message();
   if (core_.on_base_failed) core_.on_base_failed();
   co_return Error(ErrorCode::kIo, error.message());
 }

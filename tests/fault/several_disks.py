@@ -175,19 +175,26 @@ class World:
             daemon.until(served, f"{disk.name} to be served", seconds=60, pause=0.2)
             disk.write()
         self.server.ok("set", "--daemon", "bwlimit=none")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 30
 
         def ended():
             open_jobs = [job for job in self.jobs() if job["state"] in ("running", "paused")]
             for job in open_jobs:
                 self.server.cli("resume", job["id"])
                 self.server.cli("set", job["id"], "bwlimit=none")
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline and job["phase"] != "hydrating":
                     self.server.cli("abort", job["id"])
+                elif time.monotonic() > deadline:
+                    self._serve_again(job["disk"])
             return not open_jobs
         daemon.until(ended, "all jobs to end", seconds=120, pause=0.3)
         for disk in self.disks:
             self._serve_anew(disk)
+
+    def _serve_again(self, name):
+        """Its store may say that it does not close in order."""
+        self.server.cli("detach", name)
+        self.server.ok("serve", name)
 
     def _serve_anew(self, disk):
         """A disk whose server died with what it had not flushed is not connected to it again by itself."""
@@ -196,8 +203,7 @@ class World:
         while disk.client.poll() is None and os.path.getsize(disk.log) < before + 8 * lives.RECORD.size:
             time.sleep(0.02)
         if disk.client.poll() is not None:
-            self.server.cli("detach", disk.name)  # which says that its store did not close in order
-            self.server.ok("serve", disk.name)
+            self._serve_again(disk.name)
             disk.write()
 
     def check(self):
