@@ -212,7 +212,7 @@ void HydratingDevice::abandon() {
   core_.stop.set();
   core_.changed.pulse();
   if (core_.base) core_.base->cut();
-  core_.local->abandon();
+  if (core_.local) core_.local->abandon();
 }
 
 std::uint64_t HydratingDevice::push(std::uint64_t& cursor, std::uint64_t max_bytes) {
@@ -251,7 +251,8 @@ Task<Status> HydratingDevice::close() {
   if (core_.base) {
     const TimePoint grace = core_.loop.now() + core_.options.reverse_deadline;
     const bool idle = co_await core_.base->idle_until(grace);
-    if (!idle) core_.base->cut();
+    // Nobody waits for it any more but this: until it has answered, nobody else may write there.
+    if (!idle) core_.base->abandon();
     co_await puller_.join();
     co_await mender_.join();
     co_await core_.base->drain();

@@ -70,8 +70,10 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
                 FunctionRef<bool(ConstBytes)> use) override;
   void prefer_latency(bool on) override { core_.local->prefer_latency(on); }
   void share_between_threads(bool on) override;
+  /// close() does not wait for the base's answers any more either.
   void abandon() override;
-  /// Saves what is present and closes both stores; a base that hangs is cut off.
+  /// Saves what is present and closes both stores, when the base has answered all that it was sent:
+  /// a write of ours that it does later would be another owner's loss (I9).
   Task<Status> close() override;
 
   // What hydration uses.

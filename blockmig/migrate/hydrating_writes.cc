@@ -10,6 +10,12 @@
 #include "blockmig/migrate/hydrating_device.h"
 
 namespace blockmig {
+namespace {
+
+/// Reverse deadlines that a mirrored write may wait for a base that answers others.
+constexpr int kBusyBase = 3;
+
+}  // namespace
 
 Task<Status> HydratingDevice::change(Change change) {
   const Visit inside(inside_);
@@ -204,10 +210,12 @@ std::shared_ptr<TargetOp> HydratingDevice::submit_to_base(const Change& change) 
 }
 
 /// True: the base has done it. A base that is needed is waited for as long as a read would wait for
-/// it; otherwise as long as it answers anything.
+/// it; otherwise while it answers anything, but not much longer than one that answers nothing.
 Task<bool> HydratingDevice::wait_for_base(std::shared_ptr<TargetOp> op, bool needed) {
   const HydrationOptions& options = core_.options;
-  const TimePoint give_up = op->submitted + options.patience;
+  const Duration longest =
+      needed ? options.patience : std::min(options.patience, kBusyBase * options.reverse_deadline);
+  const TimePoint give_up = op->submitted + longest;
   const TimePoint deadline = needed ? give_up : op->submitted + options.reverse_deadline;
   bool answered = co_await op->done.wait_until(std::min(deadline, give_up));
   while (!answered && !core_.base->stuck(options.reverse_deadline) && core_.loop.now() < give_up) {

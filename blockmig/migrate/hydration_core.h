@@ -24,7 +24,8 @@ struct HydrationOptions {
   /// A request that needs the base waits at most this long for it, and then fails.
   Duration patience = std::chrono::seconds(30);
   /// A base that answers nothing for this long costs a mirrored write no more: the reverse mirror
-  /// is given up, and the write is acknowledged from the new store.
+  /// is given up, and the write is acknowledged from the new store. Three times that where the base
+  /// answers others meanwhile.
   Duration reverse_deadline = std::chrono::seconds(1);
   /// A new store that has answered none of our writes for this long is not waited for by readers of
   /// what is absent: they get it from the base.

@@ -193,7 +193,18 @@ Task<void> Job::clean_up(const Status& result) {
   m.replica.reset();
   m.sync.reset();
   m.hydrating = nullptr;
-  if (m.old_store) leftovers_.tasks.spawn(close_old_store(std::move(m.old_store)));
+  if (m.old_store) leave_old_store();
+}
+
+void Job::leave_old_store() {
+  Migration& m = migration_;
+  BlockDevice* const store = m.old_store.get();
+  const auto* const layer = dynamic_cast<HydratingDevice*>(store);
+  const std::string uri = layer != nullptr ? layer->record().base_uri : m.status.source_uri;
+  auto entry = std::make_unique<Unanswered::Entry>(leftovers_.unanswered,
+                                                   Unanswered::Place{id(), disk_name(), uri},
+                                                   [store] { store->abandon(); });
+  leftovers_.tasks.spawn(close_old_store(std::move(m.old_store), std::move(entry)));
 }
 
 void Job::leave_target() {
@@ -202,7 +213,9 @@ void Job::leave_target() {
   const bool stays = m.keep_target || m.suspended;
   if (!stays && m.decided) return;
   const Unanswered::Place place{id(), disk_name(), m.status.target_uri};
-  auto entry = std::make_unique<Unanswered::Entry>(leftovers_.unanswered, place, *m.replica);
+  Replica* const replica = m.replica.get();
+  auto entry = std::make_unique<Unanswered::Entry>(leftovers_.unanswered, place,
+                                                   [replica] { replica->cut(); });
   auto task = stays ? close_copy(std::move(m.replica), std::move(entry))
                     : let_go(std::move(m.replica), m.opener, std::move(entry));
   leftovers_.tasks.spawn(std::move(task));

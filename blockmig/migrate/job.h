@@ -81,6 +81,7 @@ class Job final {
   void note_fallback();
   Task<void> clean_up(const Status& result);
   void leave_target();
+  void leave_old_store();
   Task<void> end_tracking();
   void finish(const Status& result);
   Task<Status> record(const std::string& state);

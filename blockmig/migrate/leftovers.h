@@ -23,9 +23,8 @@ struct JobLeftovers {
   TaskScope tasks;
 };
 
-/// Owns an abandoned target until its device lets go; `entry` says so until it has answered. What
-/// was made for it goes while the device has it: from its close() on it may be the next move's
-/// (I9).
+/// Owns an abandoned target until its device lets go; `entry` says so. What was made for it goes
+/// while the device has it: from its close() on it may be the next move's (I9).
 Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener> opener,
                   std::unique_ptr<Unanswered::Entry> entry);
 
@@ -33,7 +32,9 @@ Task<void> let_go(std::unique_ptr<Replica> replica, std::shared_ptr<TargetOpener
 /// with from what is recorded.
 Task<void> close_copy(std::unique_ptr<Replica> replica, std::unique_ptr<Unanswered::Entry> entry);
 
-/// The store that the disk has left.
-Task<void> close_old_store(std::unique_ptr<BlockDevice> store);
+/// The store that the disk has left, or the layer with which it fetched from there: its server may
+/// still have a mirrored write to do.
+Task<void> close_old_store(std::unique_ptr<BlockDevice> store,
+                           std::unique_ptr<Unanswered::Entry> entry);
 
 }  // namespace blockmig

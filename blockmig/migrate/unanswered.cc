@@ -4,12 +4,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "blockmig/migrate/replica.h"
-
 namespace blockmig {
 
-Unanswered::Entry::Entry(Unanswered& owner, Place place, Replica& replica)
-    : owner_(owner), place_(std::move(place)), replica_(replica) {
+Unanswered::Entry::Entry(Unanswered& owner, Place place, std::function<void()> cut)
+    : owner_(owner), place_(std::move(place)), cut_(std::move(cut)) {
   at_ = owner_.entries_.insert(owner_.entries_.end(), this);
 }
 
@@ -34,7 +32,7 @@ Task<bool> Unanswered::wait(std::string uri, TimePoint deadline) {
 }
 
 void Unanswered::cut() {
-  for (const Entry* entry : entries_) entry->replica_.cut();
+  for (const Entry* entry : entries_) entry->cut_();
 }
 
 }  // namespace blockmig

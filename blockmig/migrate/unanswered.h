@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unanswered: targets at which jobs that have ended still have requests. Such a request may change
-// the target whenever its server comes to it, so nobody else may write there until then (I9), and
-// the connection is not cut: the server would go on all the same, and nobody would know when it is
-// done.
+// Unanswered: stores at which jobs that have ended may still have requests, as their targets or as
+// what their disks fetched from. Such a request may change the store whenever its server comes to
+// it, so nobody else may write there until then (I9), and the connection is not cut: the server
+// would go on all the same, and nobody would know when it is done.
 //
-// Lifecycle: an Entry lives until the target has answered all. Thread rule: one loop.
+// Lifecycle: an Entry lives until the store has answered all and is closed. Thread rule: one loop.
 #pragma once
 
+#include <functional>
 #include <list>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,8 +16,6 @@
 #include "blockmig/io/task.h"
 
 namespace blockmig {
-
-class Replica;
 
 class Unanswered final {
  public:
@@ -28,8 +26,8 @@ class Unanswered final {
   };
   class Entry final {
    public:
-    /// `replica` outlives it.
-    Entry(Unanswered& owner, Place place, Replica& replica);
+    /// `cut`: ends the wait for answers (Unanswered::cut()). What it refers to outlives this.
+    Entry(Unanswered& owner, Place place, std::function<void()> cut);
     ~Entry();
     Entry(const Entry&) = delete;
     Entry& operator=(const Entry&) = delete;
@@ -38,7 +36,7 @@ class Unanswered final {
     friend class Unanswered;
     Unanswered& owner_;
     Place place_;
-    Replica& replica_;
+    std::function<void()> cut_;
     std::list<Entry*>::iterator at_;
   };
 

@@ -38,6 +38,9 @@ class SlowServer:
         daemon.until(lambda: moves.flushes(self._held) > 0, "the server to take a write")
 
     def become(self, what):
+        if what == "slow":
+            os.unlink(self._path("quick"))
+            return
         with open(self._path(what), "wb"):
             pass
 
@@ -126,9 +129,37 @@ def resumed(folder):
             server.kill()
 
 
+def mirrored_back(folder):
+    """A write to the store that a disk has left, sent while it still fetched from there."""
+    slow = SlowServer(folder)
+    slow.become("quick")
+    with slow.process as left, daemon.Daemon(folder, left.uri) as disk:
+        put(folder, disk.uri, 0x11)
+        new = os.path.join(folder, "new.img")
+        job = disk.start_migration(new, "postcopy", "--bwlimit", "1MiB/s")
+        disk.wait_job(job, "running")
+        daemon.until(lambda: disk.job(job)["phase"] == "hydrating", "the switchover")
+        slow.become("slow")
+        daemon.ok("qemu-io", "-f", "raw", "-c", "write -P 0x22 0 4096", disk.uri)
+        slow.become("quick")
+        assert disk.cli("set", job, "bwlimit=none").returncode == 0
+        disk.wait_job(job, "done")
+        other = os.path.join(folder, "other.img")
+        with open(other, "wb") as f:
+            f.write(b"\x33" * SIZE)
+        assert disk.cli("serve", "other", "--source", other).returncode == 0
+        refused = disk.cli("migrate", "other", "--to", left.uri, "--mode", "dbt")
+        assert refused.returncode != 0 and job in refused.stderr and "answered" in refused.stderr, refused
+
+        slow.become("go")
+        slow.wait_landed()
+        assert disk.cli("migrate", "other", "--to", left.uri, "--mode", "dbt").returncode == 0
+        assert daemon.same(other, slow.image), "a late request of another disk has landed"
+
+
 def main():
-    daemon.need("nbdkit", "nbdcopy")
-    for scenario in (aborted, ends_beside_it, resumed):
+    daemon.need("nbdkit", "nbdcopy", "qemu-io")
+    for scenario in (aborted, ends_beside_it, resumed, mirrored_back):
         with daemon.scratch() as folder:
             scenario(folder)
 

@@ -156,7 +156,10 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
     }
   }
   for (const auto& disk : disks_.closing()) {
-    add("disk '" + disk->name() + "', which is being closed", disk->disk().store_uri());
+    const std::string user = "disk '" + disk->name() + "', which is being closed";
+    add(user, disk->disk().store_uri());
+    const auto* const layer = hydrating_layer(disk->disk());
+    if (layer != nullptr) add(user, layer->record().base_uri);
   }
   uses.insert(uses.end(), reserved_.uses().begin(), reserved_.uses().end());
   for (const JobStatus& job : jobs_.list()) {

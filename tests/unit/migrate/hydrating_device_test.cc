@@ -2,6 +2,7 @@
 #include "blockmig/migrate/hydrating_device.h"
 
 #include "tests/unit/migrate/hydrating_rig.h"
+#include "tests/unit/shared/join_all.h"
 
 namespace blockmig {
 namespace {
@@ -20,6 +21,21 @@ Task<void> write_and_tell(HydratingDevice& device, std::uint64_t offset,
   const ConstBytes from(bytes);
   const WriteFlags flags{};
   status = co_await device.write(offset, from, flags);
+}
+
+/// What comes after the first request the base answers at once, again and again.
+Task<void> keep_base_busy(EventLoop& loop, HydratingDevice& device, FaultDevice& base,
+                          const bool& over) {
+  co_await sleep_for(loop, std::chrono::milliseconds(10));
+  base.plan().slow_ppm = 0;
+  std::vector<std::byte> bytes(512);
+  const MutableBytes into(bytes);
+  while (!over && device.map().next_absent(0)) {
+    const std::uint64_t offset = *device.map().next_absent(0) * device.map().granularity_bytes();
+    const Status read = co_await device.read(offset, into);
+    EXPECT_TRUE(read.ok());
+    co_await sleep_for(loop, std::chrono::milliseconds(300));
+  }
 }
 
 TEST_F(HydratingDeviceTest, ReadsOfAbsentChunksAreTheBasesContent) {
@@ -170,6 +186,26 @@ TEST_F(HydratingDeviceTest, AFrozenBaseHoldsAMirroredWriteNoLongerThanItsDeadlin
   ASSERT_TRUE(write(512, 512, 2).ok());
   base->unstall();
   run_task(loop, sleep_for(loop, std::chrono::seconds(1)));
+  expect_content(0, kSize);
+}
+
+TEST_F(HydratingDeviceTest, ABaseThatAnswersOthersHoldsAMirroredWriteNotMuchLonger_I10) {
+  options.patience = std::chrono::seconds(30);
+  open(true, {{0, 16 * kChunk}});
+  local->preload(0, ConstBytes(content).first(16 * kChunk));
+  base->plan().slow_ppm = 1'000'000;
+  base->plan().slow_delay = std::chrono::seconds(20);
+  bool over = false;
+  TaskScope others;
+  auto reads = keep_base_busy(loop, *device, *base, over);
+  others.spawn(std::move(reads));
+  const TimePoint begun = loop.now();
+  ASSERT_TRUE(write(512, 512, 1).ok());
+  over = true;
+  EXPECT_LE(loop.now() - begun, 3 * options.reverse_deadline + std::chrono::milliseconds(100));
+  EXPECT_FALSE(device->mirrors_back());
+  run_task(loop, join_all(others));
+  run_task(loop, sleep_for(loop, std::chrono::seconds(30)));
   expect_content(0, kSize);
 }
 

@@ -94,7 +94,7 @@ TEST_F(ReplicaTest, CutItIsDrainedAtOnce_I10) {
 TEST_F(ReplicaTest, WhatIsUnansweredIsListedUntilItIsAnswered_I9) {
   Unanswered unanswered(loop_);
   auto entry = std::make_unique<Unanswered::Entry>(
-      unanswered, Unanswered::Place{"job-1", "vm1", "nbd://there/"}, replica_);
+      unanswered, Unanswered::Place{"job-1", "vm1", "nbd://there/"}, [] {});
   ASSERT_EQ(unanswered.places().size(), 1u);
   EXPECT_EQ(unanswered.places()[0].uri, "nbd://there/");
   const TimePoint soon = loop_.now() + milliseconds(10);
