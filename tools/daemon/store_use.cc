@@ -3,10 +3,8 @@
 
 #include <sys/stat.h>
 
-#include <array>
-#include <string_view>
-
 #include "blockmig/io/stream.h"
+#include "tools/daemon/host_names.h"
 #include "tools/daemon/store_backing.h"
 
 namespace blockmig {
@@ -21,19 +19,6 @@ bool same_file(const std::string& a, const std::string& b) {
   return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
 }
 
-bool is_this_host(std::string_view host) {
-  constexpr std::array<std::string_view, 6> kNames = {"",    "localhost", "127.0.0.1",
-                                                      "::1", "0.0.0.0",   "::"};
-  for (const std::string_view name : kNames) {
-    if (host == name) return true;
-  }
-  return host.starts_with("127.");
-}
-
-bool same_host(const std::string& a, const std::string& b) {
-  return a == b || (is_this_host(a) && is_this_host(b));
-}
-
 }  // namespace
 
 bool same_store(const StoreUri& a, const StoreUri& b) {
@@ -43,7 +28,7 @@ bool same_store(const StoreUri& a, const StoreUri& b) {
   if (a.export_name != b.export_name || a.socket_path.empty() != b.socket_path.empty())
     return false;
   if (!a.socket_path.empty()) return same_file(a.socket_path, b.socket_path);
-  return a.port == b.port && same_host(a.host, b.host);
+  return a.port == b.port && may_be_same_host(a.host, b.host);
 }
 
 bool stores_overlap(const StoreUri& a, const StoreUri& b) {
@@ -85,7 +70,7 @@ bool is_own_address(const StoreUri& uri, const std::vector<std::string>& address
     if (address->family == SocketAddress::Family::kUnix) {
       if (!uri.socket_path.empty() && same_file(uri.socket_path, address->path)) return true;
     } else if (uri.socket_path.empty() && uri.port == address->port &&
-               same_host(uri.host, address->host)) {
+               leads_to_listener(uri.host, address->host)) {
       return true;
     }
   }

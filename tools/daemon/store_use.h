@@ -22,8 +22,9 @@ struct DiskLife {
   StoreUri uri;
 };
 
-/// True if both name one file (device and inode, through links), or one export of one server.
-/// Blocks (stat): call it off the loop.
+/// True if both name one file (device and inode, through links), or may name one export of one
+/// server (host_names.h). A unix and a TCP address of one server are not seen to be one. Blocks
+/// (stat, name resolution): call it off the loop.
 bool same_store(const StoreUri& a, const StoreUri& b);
 
 /// True if a write to one changes the other: the same store, or files and block devices that are

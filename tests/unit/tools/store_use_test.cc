@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// One store by several names of its host.
+#include "tools/daemon/store_use.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+
+#include <memory>
+#include <optional>
+
+namespace blockmig {
+namespace {
+
+StoreUri export_at(const std::string& host) {
+  const auto uri = parse_store_uri("nbd://" + host + ":10809/vm1");
+  EXPECT_TRUE(uri.ok()) << host;
+  return *uri;
+}
+
+/// Of this machine, where it has a network.
+std::optional<std::string> lan_address() {
+  ifaddrs* found = nullptr;
+  if (getifaddrs(&found) != 0) return std::nullopt;
+  const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> list(found, freeifaddrs);
+  for (const ifaddrs* each = found; each != nullptr; each = each->ifa_next) {
+    if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET) continue;
+    if ((each->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    char text[INET_ADDRSTRLEN] = "";
+    const auto* const v4 = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
+    return inet_ntop(AF_INET, &v4->sin_addr, text, sizeof text);
+  }
+  return std::nullopt;
+}
+
+TEST(StoreUse, LoopbackHasManyNames) {
+  for (const char* const host : {"localhost", "127.0.0.1", "127.0.0.2", "[::1]", "0.0.0.0"}) {
+    EXPECT_TRUE(same_store(export_at(host), export_at("127.0.0.1"))) << host;
+    EXPECT_TRUE(is_own_address(export_at(host), {"tcp::10809"})) << host;
+    EXPECT_TRUE(is_own_address(export_at(host), {"tcp:0.0.0.0:10809"})) << host;
+    EXPECT_FALSE(is_own_address(export_at(host), {"tcp::10810"})) << host;
+  }
+  EXPECT_TRUE(is_own_address(export_at("localhost"), {"tcp:127.0.0.1:10809"}));
+}
+
+TEST(StoreUse, AddressOfThisMachineIsItsOwn) {
+  const auto lan = lan_address();
+  if (!lan) GTEST_SKIP() << "no network here";
+  EXPECT_TRUE(is_own_address(export_at(*lan), {"tcp::10809"}));
+  EXPECT_TRUE(is_own_address(export_at(*lan), {"tcp:" + *lan + ":10809"}));
+  EXPECT_FALSE(is_own_address(export_at(*lan), {"tcp:127.0.0.1:10809"})) << "another server's";
+  EXPECT_TRUE(same_store(export_at(*lan), export_at("localhost"))) << "it may be";
+}
+
+TEST(StoreUse, OtherMachinesAreOthers) {
+  EXPECT_FALSE(is_own_address(export_at("192.0.2.77"), {"tcp::10809"}));
+  EXPECT_FALSE(same_store(export_at("192.0.2.77"), export_at("localhost")));
+  EXPECT_FALSE(same_store(export_at("192.0.2.77"), export_at("192.0.2.78")));
+  EXPECT_TRUE(same_store(export_at("192.0.2.77"), export_at("192.0.2.77")));
+}
+
+}  // namespace
+}  // namespace blockmig
