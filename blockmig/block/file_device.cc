@@ -20,14 +20,14 @@
 #include "blockmig/block/sector_order.h"
 #include "blockmig/block/sync_group.h"
 #include "blockmig/block/zero_split.h"
+#include "blockmig/io/bounded_calls.h"
 #include "blockmig/io/offload.h"
 
 namespace blockmig {
 namespace {
 
 constexpr std::uint64_t kZeroPieceBytes = kMiB;  // of writes, where the filesystem cannot make them
-// A call keeps writers of the whole file out for its time: let them in now and then.
-constexpr std::uint64_t kZeroCallBytes = kGiB;
+constexpr std::uint64_t kZeroCallBytes = kGiB;   // a call keeps all writers out
 constexpr std::uint64_t kAllocationBytes = 4096;  // smaller ones only make more metadata
 
 /// Nothing but flushes syncs `sync_fd`, and nothing but durable writes the others: the kernel
@@ -81,7 +81,6 @@ class FileDevice final : public BlockDevice {
   Result<std::size_t> write_inline(std::uint64_t offset, ConstBytes from);
   /// On any thread: leave to do something on the spot, if there is.
   SectorOrder::Call begin_now(ByteRange range, Access access);
-
   Task<Status> transfer(std::uint64_t offset, ConstBytes from, bool durable);
   Task<Status> zero_blocks(ByteRange blocks, bool no_hole);
   Task<Status> write_zero_bytes(ByteRange range);
@@ -94,6 +93,7 @@ class FileDevice final : public BlockDevice {
   }
 
   IoLoop& loop_;
+  BoundedCalls calls_{loop_.file_calls()};
   OpenedFile file_;
   DeviceInfo info_;
   std::optional<DirectFile> direct_;
@@ -148,7 +148,7 @@ Task<Status> FileDevice::read_medium(std::uint64_t offset, MutableBytes into) {
   const ByteRange range{offset, into.size()};
   const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
   const Status done = co_await offload(
-      loop_, [this, offset, into] { return past_cache_.read(offset, into, info_.name); });
+      calls_, [this, offset, into] { return past_cache_.read(offset, into, info_.name); });
   co_return judged(done);
 }
 
@@ -335,7 +335,7 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
       }
       const int fd = file_.fd.get();
       on_the_spot_.forget(blocks);
-      const int os_errno = co_await offload(loop_, [fd, blocks] { return discard(fd, blocks); });
+      const int os_errno = co_await offload(calls_, [fd, blocks] { return discard(fd, blocks); });
       on_the_spot_.forget(blocks);
       if (os_errno != 0) done = Error::from_errno(os_errno, info_.name + ": discard");
     } else {
@@ -353,7 +353,7 @@ Task<Status> FileDevice::trim(std::uint64_t offset, std::uint64_t length, WriteF
 Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std::uint64_t length) {
   assert_range(info_, offset, length);
   if (abandoned_) co_return judged({}).error();
-  Result<std::vector<Extent>> found = co_await offload(loop_, [this, offset, length] {
+  Result<std::vector<Extent>> found = co_await offload(calls_, [this, offset, length] {
     return scan_file_extents(file_.fd.get(), offset, length, info_.name);
   });
   if (abandoned_) co_return judged({}).error();

@@ -15,6 +15,8 @@
 #include <functional>
 #include <utility>
 
+#include "blockmig/io/blocking_calls.h"
+
 namespace blockmig {
 
 using Duration = std::chrono::nanoseconds;
@@ -52,10 +54,8 @@ class Timer final {
   bool* destroyed_ = nullptr;  ///< set while firing
 };
 
-class EventLoop {
+class EventLoop : public BlockingCalls {
  public:
-  virtual ~EventLoop() = default;
-
   /// Monotonic. Only for deadlines and measurements: correctness never uses time.
   virtual TimePoint now() const = 0;
 
@@ -69,9 +69,8 @@ class EventLoop {
   virtual void defer(std::coroutine_handle<> handle) = 0;
   /// Any thread. Runs `callback` on the loop's thread.
   virtual void post(std::function<void()> callback) = 0;
-  /// Runs `work` off the loop's thread (it may block), then `done` on the loop's thread. Destroying
-  /// the loop waits for work that has started; neither work nor `done` runs after that.
-  virtual void run_blocking(std::function<void()> work, std::function<void()> done) = 0;
+  /// For whatever has no threads of its own. Many of these may hang, and hold up only each other.
+  void run_blocking(std::function<void()> work, std::function<void()> done) override = 0;
 
   virtual void arm_timer(Timer& timer, TimePoint when) = 0;
   virtual void disarm_timer(Timer& timer) = 0;

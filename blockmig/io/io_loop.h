@@ -128,6 +128,9 @@ class IoLoop : public EventLoop {
   virtual Task<Status> sync(int fd) = 0;
   virtual Task<Status> allocate(int fd, AllocateMode mode, std::uint64_t offset,
                                 std::uint64_t length) = 0;
+  /// Threads for other calls on files that are open: what guests wait for. Apart from
+  /// run_blocking(), where paths are looked up and stores opened (I10).
+  virtual BlockingCalls& file_calls() = 0;
 };
 
 enum class LoopKind {
@@ -140,8 +143,9 @@ struct IoLoopOptions {
   LoopKind kind = LoopKind::kAuto;
   /// How long the loop polls before it sleeps, while polling pays (adaptive); 0 = never.
   Duration spin = std::chrono::microseconds(50);
-  /// Threads for run_blocking() and, in the portable loop, file I/O.
-  unsigned blocking_threads = 4;
+  /// Threads for run_blocking(), and as many for calls on open files (in the portable loop that is
+  /// all file I/O). They start when they are needed: so many calls may hang before others wait.
+  unsigned blocking_threads = 64;
 };
 
 /// Never fails for kAuto but for want of descriptors or memory. kNotSupported if io_uring was asked

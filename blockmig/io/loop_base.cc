@@ -27,7 +27,15 @@ inline void cpu_relax() {
 }  // namespace
 
 LoopBase::LoopBase(const IoLoopOptions& options, UniqueFd wake)
-    : spin_policy_(options.spin), wake_(std::move(wake)), pool_(options.blocking_threads) {}
+    : spin_policy_(options.spin),
+      wake_(std::move(wake)),
+      calls_(*this, options.blocking_threads),
+      file_calls_(*this, options.blocking_threads) {}
+
+void LoopBase::stop_threads() {
+  calls_.stop();
+  file_calls_.stop();
+}
 
 void LoopBase::run() {
   BM_CHECK(!running_);
@@ -76,15 +84,7 @@ void LoopBase::wake() {
 }
 
 void LoopBase::run_blocking(std::function<void()> work, std::function<void()> done) {
-  run_on(pool_, std::move(work), std::move(done));
-}
-
-void LoopBase::run_on(BlockingPool& pool, std::function<void()> work, std::function<void()> done) {
-  pool.submit([this, work = std::move(work), done = std::move(done)]() mutable {
-    work();
-    work = nullptr;  // what it captured is gone before `done` runs
-    LoopBase::post(std::move(done));
-  });
+  calls_.run_blocking(std::move(work), std::move(done));
 }
 
 void LoopBase::run_posted() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LoopBase: what UringLoop and PortableLoop share: the ready queue, timers, posts from other
-// threads, the blocking pool, spinning and sleeping. They add how I/O is submitted and how its
-// results are collected.
+// threads, the threads for calls that block, spinning and sleeping. They add how I/O is submitted
+// and how its results are collected.
 //
 // One turn: run what was posted, fire due timers, resume what is ready. I/O is looked at, and what
 // was queued for it submitted in one go, when there is nothing else to do, and after
@@ -21,9 +21,9 @@
 #include <optional>
 #include <vector>
 
-#include "blockmig/io/blocking_pool.h"
 #include "blockmig/io/handle_queue.h"
 #include "blockmig/io/io_loop.h"
+#include "blockmig/io/pool_calls.h"
 #include "blockmig/io/spin_policy.h"
 #include "blockmig/io/timer_heap.h"
 #include "blockmig/io/unique_fd.h"
@@ -42,6 +42,7 @@ class LoopBase : public IoLoop {
   void defer(std::coroutine_handle<> handle) final { ready_.push(handle); }
   void post(std::function<void()> callback) final;
   void run_blocking(std::function<void()> work, std::function<void()> done) final;
+  BlockingCalls& file_calls() final { return file_calls_; }
   void arm_timer(Timer& timer, TimePoint when) final { timers_.arm(timer, when); }
   void disarm_timer(Timer& timer) final { timers_.disarm(timer); }
 
@@ -56,10 +57,8 @@ class LoopBase : public IoLoop {
   /// True if poll_io() would find something. As cheap as possible: it is what spinning does.
   virtual bool io_ready() = 0;
 
-  /// run_blocking() on a pool of the caller's.
-  void run_on(BlockingPool& pool, std::function<void()> work, std::function<void()> done);
   /// First thing in a derived destructor: joins the threads that would post() to a dying loop.
-  void stop_threads() { pool_.stop(); }
+  void stop_threads();
   bool running() const { return running_; }
   int wake_fd() const { return wake_.get(); }
 
@@ -91,7 +90,8 @@ class LoopBase : public IoLoop {
   std::vector<std::function<void()>> posted_;
 
   UniqueFd wake_;
-  BlockingPool pool_;
+  PoolCalls calls_;
+  PoolCalls file_calls_;
 };
 
 /// An eventfd for LoopBase.

@@ -7,24 +7,26 @@
 #include <type_traits>
 #include <utility>
 
-#include "blockmig/io/event_loop.h"
+#include "blockmig/io/blocking_calls.h"
 
 namespace blockmig {
 
-/// co_await offload(loop, [..] { return blocking_call(); }). The caller's frame keeps the function
-/// and whatever it refers to alive. Must not be destroyed while suspended.
+/// co_await offload(loop, [..] { return blocking_call(); }); the loop, or threads of their own. The
+/// caller's frame keeps the function and whatever it refers to alive. Must not be destroyed while
+/// suspended.
 template <typename Function>
 class [[nodiscard]] offload final {
  public:
   using Value = std::invoke_result_t<Function&>;
 
-  offload(EventLoop& loop, Function function) : loop_(loop), function_(std::move(function)) {}
+  offload(BlockingCalls& calls, Function function)
+      : calls_(calls), function_(std::move(function)) {}
   offload(const offload&) = delete;
   offload& operator=(const offload&) = delete;
 
   bool await_ready() const { return false; }
   void await_suspend(std::coroutine_handle<> awaiter) {
-    loop_.run_blocking(
+    calls_.run_blocking(
         [this] {
           if constexpr (std::is_void_v<Value>) {
             function_();
@@ -39,7 +41,7 @@ class [[nodiscard]] offload final {
   }
 
  private:
-  EventLoop& loop_;
+  BlockingCalls& calls_;
   Function function_;
   std::optional<std::conditional_t<std::is_void_v<Value>, char, Value>> value_;
 };

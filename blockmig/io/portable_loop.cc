@@ -11,15 +11,13 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/loop_base.h"
+#include "blockmig/io/offload.h"
 #include "blockmig/io/watch_table.h"
 
 namespace blockmig {
 namespace {
 
 constexpr int kEventsPerPoll = 256;
-/// File calls have threads of their own, so that a store that hangs does not take those of
-/// run_blocking() (the journal) with it (I10); and enough of them to keep a disk busy.
-constexpr unsigned kMinFileThreads = 16;
 constexpr std::uint64_t kWakeKey = UINT64_MAX;
 
 class PortableWatch;
@@ -27,13 +25,8 @@ class PortableWatch;
 class PortableLoop final : public LoopBase {
  public:
   PortableLoop(const IoLoopOptions& options, UniqueFd wake, UniqueFd epoll)
-      : LoopBase(options, std::move(wake)),
-        epoll_(std::move(epoll)),
-        file_pool_(std::max(options.blocking_threads, kMinFileThreads)) {}
-  ~PortableLoop() override {
-    file_pool_.stop();
-    stop_threads();
-  }
+      : LoopBase(options, std::move(wake)), epoll_(std::move(epoll)) {}
+  ~PortableLoop() override { stop_threads(); }
 
   Status start();
 
@@ -45,10 +38,6 @@ class PortableLoop final : public LoopBase {
   Task<Status> sync(int fd) override;
   Task<Status> allocate(int fd, AllocateMode mode, std::uint64_t offset,
                         std::uint64_t length) override;
-
-  void run_file_call(std::function<void()> work, std::function<void()> done) {
-    run_on(file_pool_, std::move(work), std::move(done));
-  }
 
  protected:
   void poll_io(std::optional<Duration> wait) override;
@@ -68,7 +57,6 @@ class PortableLoop final : public LoopBase {
   std::array<epoll_event, kEventsPerPoll> events_;
   int found_ = 0;
   bool has_pwait2_ = true;
-  BlockingPool file_pool_;
 };
 
 /// Edge-triggered. Every change of the registration reports again what is ready, so no edge is
@@ -116,28 +104,6 @@ class PortableWatch final : public FdWatch {
   int fd_;
   std::uint64_t key_;
   std::uint32_t events_ = 0;  ///< registered; 0 = not at all
-};
-
-/// Awaits what `function` returns on one of the file threads.
-template <typename Function>
-class FileCall final {
- public:
-  using Value = std::invoke_result_t<Function&>;
-
-  FileCall(PortableLoop& loop, Function function) : loop_(loop), function_(std::move(function)) {}
-  FileCall(const FileCall&) = delete;
-  FileCall& operator=(const FileCall&) = delete;
-
-  bool await_ready() const { return false; }
-  void await_suspend(std::coroutine_handle<> waiter) {
-    loop_.run_file_call([this] { value_.emplace(function_()); }, [waiter] { waiter.resume(); });
-  }
-  Value await_resume() { return std::move(*value_); }
-
- private:
-  PortableLoop& loop_;
-  Function function_;
-  std::optional<Value> value_;
 };
 
 Status PortableLoop::start() {
@@ -188,28 +154,28 @@ std::unique_ptr<FdWatch> PortableLoop::watch(int fd) {
 }
 
 Task<Result<std::size_t>> PortableLoop::read_at(int fd, MutableBytes into, std::uint64_t offset) {
-  FileCall call(*this, [fd, into, offset] { return read_fully(fd, into, offset); });
+  offload call(file_calls(), [fd, into, offset] { return read_fully(fd, into, offset); });
   auto result = co_await call;
   co_return result;
 }
 
 Task<Result<std::size_t>> PortableLoop::write_at(int fd, ConstBytes from, std::uint64_t offset,
                                                  bool durable) {
-  FileCall call(*this,
-                [fd, from, offset, durable] { return write_fully(fd, from, offset, durable); });
+  offload call(file_calls(),
+               [fd, from, offset, durable] { return write_fully(fd, from, offset, durable); });
   auto result = co_await call;
   co_return result;
 }
 
 Task<Status> PortableLoop::sync(int fd) {
-  FileCall call(*this, [fd] { return sync_data(fd); });
+  offload call(file_calls(), [fd] { return sync_data(fd); });
   auto result = co_await call;
   co_return result;
 }
 
 Task<Status> PortableLoop::allocate(int fd, AllocateMode mode, std::uint64_t offset,
                                     std::uint64_t length) {
-  FileCall call(*this, [=] { return allocate_range(fd, mode, offset, length); });
+  offload call(file_calls(), [=] { return allocate_range(fd, mode, offset, length); });
   auto result = co_await call;
   co_return result;
 }

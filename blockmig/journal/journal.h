@@ -198,8 +198,10 @@ inline bool not_attempted(const Error& error) {
 
 /// Opens or creates the journal in `directory`. kBusy: held by another process (named) or this one;
 /// kProtocol: damaged, or no journal; kPrecondition: written by a newer program. Messages name the
-/// folder. Blocks (start-up only).
-Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::string& directory);
+/// folder. Blocks (start-up only). `calls`: where it works; what hangs there holds up writes of all
+/// disks, so in a daemon nothing else runs there (I10).
+Result<std::unique_ptr<Journal>> open_rocks_journal(BlockingCalls& calls,
+                                                    const std::string& directory);
 
 /// Keeps records in memory, for a daemon whose disks end with it (private copies), and for tests;
 /// saves take a moment of loop time, so that a crash can fall between.

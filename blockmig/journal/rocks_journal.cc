@@ -47,9 +47,9 @@ Status create_marker(const std::string& path) {
 /// Every call runs off the loop; the store makes them serial.
 class RocksJournal final : public Journal {
  public:
-  RocksJournal(EventLoop& loop, std::string directory, std::unique_ptr<DirectoryLock> lock,
+  RocksJournal(BlockingCalls& calls, std::string directory, std::unique_ptr<DirectoryLock> lock,
                std::unique_ptr<RocksStore> store)
-      : loop_(loop),
+      : calls_(calls),
         directory_(std::move(directory)),
         lock_(std::move(lock)),
         store_(std::move(store)) {}
@@ -61,7 +61,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     const Visit running(running_);
     const std::string key = disk_key(disk);
-    offload work(loop_, [this, &key] { return store_->get(key); });
+    offload work(calls_, [this, &key] { return store_->get(key); });
     const auto value = co_await work;
     if (!value) co_return value.error();
     if (!value->has_value()) co_return std::optional<DiskRecord>();
@@ -73,7 +73,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::vector<DiskRecord>>> load_disks() override {
     const Visit running(running_);
     const std::string prefix = disk_key("");
-    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    offload work(calls_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<DiskRecord>(*records, &decode_disk);
@@ -82,7 +82,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::vector<JobRecord>>> load_jobs() override {
     const Visit running(running_);
     const std::string prefix = job_key("");
-    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    offload work(calls_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<JobRecord>(*records, &decode_job);
@@ -92,7 +92,7 @@ class RocksJournal final : public Journal {
                                                           const std::string& name) override {
     const Visit running(running_);
     const std::string prefix = regions_prefix(disk, name);
-    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    offload work(calls_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<RegionContainer>(*records, &decode_region);
@@ -101,7 +101,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     const Visit running(running_);
     const std::string key = hydration_key(disk);
-    offload work(loop_, [this, &key] { return store_->get(key); });
+    offload work(calls_, [this, &key] { return store_->get(key); });
     const auto value = co_await work;
     if (!value) co_return value.error();
     if (!value->has_value()) co_return std::optional<HydrationRecord>();
@@ -114,7 +114,7 @@ class RocksJournal final : public Journal {
     const Visit running(running_);
     const Result<EncodedBatch> encoded = encode_batch(batch);
     if (!encoded) co_return encoded.error();
-    offload work(loop_, [this, &encoded] {
+    offload work(calls_, [this, &encoded] {
       return store_->apply(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
     });
     const Status saved = co_await work;
@@ -125,7 +125,7 @@ class RocksJournal final : public Journal {
     const Visit running(running_);
     const Result<EncodedBatch> encoded = encode_batch(batch);
     if (!encoded) co_return encoded.error();
-    offload work(loop_, [this, &encoded] {
+    offload work(calls_, [this, &encoded] {
       return store_->reserve(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
     });
     const Status reserved = co_await work;
@@ -135,7 +135,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override {
     const Visit running(running_);
     const std::string prefix = set_prefix(disk);
-    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    offload work(calls_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<RegionSetRecord>(*records, &decode_set);
@@ -143,7 +143,7 @@ class RocksJournal final : public Journal {
 
   Task<Status> distrust_sets() override {
     const Visit running(running_);
-    offload work(loop_, [this] { return remove_file(trust_path(directory_)); });
+    offload work(calls_, [this] { return remove_file(trust_path(directory_)); });
     const Status removed = co_await work;
     co_return removed;
   }
@@ -151,7 +151,7 @@ class RocksJournal final : public Journal {
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     const Visit running(running_);
     const std::string prefix = note_key(topic, "");
-    offload work(loop_, [this, &prefix] { return store_->scan(prefix); });
+    offload work(calls_, [this, &prefix] { return store_->scan(prefix); });
     const auto records = co_await work;
     if (!records) co_return records.error();
     co_return decode_all<NoteRecord>(*records, &decode_note);
@@ -171,7 +171,7 @@ class RocksJournal final : public Journal {
     return all;
   }
 
-  EventLoop& loop_;
+  BlockingCalls& calls_;
   const std::string directory_;
   int running_ = 0;
   std::unique_ptr<DirectoryLock> lock_;  ///< released after the store is closed
@@ -257,7 +257,8 @@ Status check_records(RocksStore& store, bool initialised) {
 
 }  // namespace
 
-Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::string& directory) {
+Result<std::unique_ptr<Journal>> open_rocks_journal(BlockingCalls& calls,
+                                                    const std::string& directory) {
   if (const Status created = create_folders(directory); !created) return created.error();
   auto lock = DirectoryLock::take(directory);
   if (!lock) return lock.error();
@@ -277,7 +278,7 @@ Result<std::unique_ptr<Journal>> open_rocks_journal(EventLoop& loop, const std::
     if (!marked) return marked.error();
   }
   return std::unique_ptr<Journal>(
-      std::make_unique<RocksJournal>(loop, directory, *std::move(lock), *std::move(store)));
+      std::make_unique<RocksJournal>(calls, directory, *std::move(lock), *std::move(store)));
 }
 
 }  // namespace blockmig

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/units.h"
+#include "blockmig/io/pool_calls.h"
 #include "tools/control/json.h"
 #include "tools/control/state_dir.h"
 #include "tools/daemon/engine.h"
@@ -12,6 +13,9 @@
 
 namespace blockmig {
 namespace {
+
+/// What is saved at once goes to the medium together (RocksDB's group commit).
+constexpr unsigned kJournalThreads = 4;
 
 /// A control request on its way to the loop and back; whichever side is later frees it.
 struct Call {
@@ -79,12 +83,13 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
     startup.opened.set_value(loop.error());
     return;
   }
+  PoolCalls journal_calls(**loop, kJournalThreads);  // no store that hangs holds it up (I10)
   std::unique_ptr<Journal> journal;
   if (options.private_journal) {
     journal = make_memory_journal(**loop);
   } else {
     Result<std::unique_ptr<Journal>> opened =
-        open_rocks_journal(**loop, journal_path(options.state_dir));
+        open_rocks_journal(journal_calls, journal_path(options.state_dir));
     if (!opened) {
       startup.opened.set_value(opened.error());
       return;

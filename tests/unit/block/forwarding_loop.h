@@ -38,6 +38,8 @@ class ForwardingLoop : public IoLoop {
     return real_->allocate(fd, mode, offset, length);
   }
 
+  BlockingCalls& file_calls() override { return real_->file_calls(); }
+
  private:
   std::unique_ptr<IoLoop> real_;
 };
