@@ -41,6 +41,7 @@ class Job final {
   /// The daemon stops: a hydration ends here and goes on when the disk is served again.
   void interrupt() {
     migration_.share.release();
+    if (migration_.push_rate) migration_.push_rate->set_rate(0);
     migration_.interrupt.set();
   }
 

@@ -291,6 +291,19 @@ TEST(Hydration, AnInterruptedOneGoesOnWithTheReopenedDisk_I7) {
   EXPECT_TRUE(run_task(rig.loop, disk.close()).ok());
 }
 
+TEST(Hydration, ItsEndDoesNotWaitForItsRate) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(4096));  // a chunk takes many seconds
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.advance(std::chrono::seconds(1));
+  const TimePoint before = rig.loop.now();
+  run_task(rig.loop, rig.board.stop());
+  EXPECT_LT(rig.loop.now() - before, std::chrono::seconds(1));
+  EXPECT_TRUE(is_final(rig.board.status(id)->state));
+}
+
 /// A disk that fetches from its base, and no job that does it for it; the id of the one that did.
 std::string leave_in_mid_hydration(Rig& rig) {
   std::string id = rig.start(postcopy(1 << 20));
