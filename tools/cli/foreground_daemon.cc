@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "tools/cli/fd_store.h"
+#include "tools/control/exit_code.h"
 
 namespace blockmig {
 namespace {
@@ -134,6 +135,7 @@ bool ForegroundDaemon::leave_in_store() {
   const Status stored = store_handover(*handover);
   if (!stored) log_.error("clients are not kept: " + stored.error().message());
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
+  leave_if_given_up(closed);
   return true;
 }
 
@@ -199,7 +201,12 @@ Status ForegroundDaemon::stop(StopSignals& signals) {
   } else {
     log_.error("stopped, but not all closed in order: " + closed.error().message());
   }
+  leave_if_given_up(closed);
   return closed;
+}
+
+void ForegroundDaemon::leave_if_given_up(const Status& closed) {
+  if (daemon_->gave_up()) _exit(static_cast<int>(exit_code_of(closed.error())));
 }
 
 }  // namespace blockmig

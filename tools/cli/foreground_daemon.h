@@ -63,6 +63,8 @@ class ForegroundDaemon final {
   bool leave_in_store();
   Status resume_stored(const Handover& handover);
   Status stop(StopSignals& signals);
+  /// Ends the process if its daemon had to give something up, which `closed` says.
+  void leave_if_given_up(const Status& closed);
 
   StateDirLock lock_;
   DaemonOptions options_;

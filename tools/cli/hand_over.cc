@@ -156,6 +156,12 @@ bool ForegroundDaemon::hand_over() {
     return false;
   }
   const Status closed = daemon_->stop();
+  if (daemon_->gave_up()) {
+    // What it holds can be opened by nobody before this process ends, and not again in it.
+    log_.error("not handing over: " + closed.error().message());
+    [[maybe_unused]] const Status told = send_refusal(connection->get(), closed.error());
+    leave_if_given_up(closed);
+  }
   daemon_.reset();
   Status taken = closed;
   handover->lock = UniqueFd(::dup(lock_.descriptor().get()));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/daemon/daemon.h"
 
+#include <unistd.h>
+
 #include <future>
 #include <utility>
 
@@ -115,6 +117,10 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
   (*loop)->run();
   end_posted_.acquire();
   BM_CHECK(scope.running() == 0);
+  gave_up_ = engine.gave_up();
+  ended_.release();
+  // What hangs may come back at any time, and must find here what it works on.
+  while (gave_up_) ::pause();
 }
 
 ControlResponse Daemon::handle(const ControlRequest& request) {
@@ -196,7 +202,12 @@ Status Daemon::stop() {
     Status* closed = &closed_;
     loop->post([&scope, loop, engine, closed] { scope.spawn(close_engine(loop, engine, closed)); });
     end_posted_.release();
-    thread_.join();
+    ended_.acquire();
+    if (gave_up_) {
+      thread_.detach();
+    } else {
+      thread_.join();
+    }
     loop_ = nullptr;
     return closed_;
   }

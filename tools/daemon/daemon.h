@@ -94,8 +94,11 @@ class Daemon final : public ControlHandler {
   Status check_successor(Duration patience);
   Status resume_disks(const Handover& handover, ResumedDisks which);
   Status resume_clients(const Handover& handover);
-  /// The first error of closing a disk, if any.
+  /// The first error of closing a disk, if any. Ends by --stop-timeout, whatever hangs.
   Status stop();
+  /// After stop(), which has said what: something hangs still, in threads that cannot be ended. The
+  /// process is to leave by _exit().
+  bool gave_up() const { return gave_up_; }
 
  private:
   struct Startup;
@@ -110,6 +113,8 @@ class Daemon final : public ControlHandler {
 
   std::thread thread_;
   std::atomic<bool> stopping_ = false;
+  std::binary_semaphore ended_{0};  ///< the loop has
+  bool gave_up_ = false;
   std::binary_semaphore end_posted_{0};  ///< the loop must outlive the post() that ends it
   IoLoop* loop_ = nullptr;               ///< owned by the thread's frame
   Engine* engine_ = nullptr;             ///< the same; used on the loop only

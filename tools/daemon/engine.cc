@@ -5,17 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <map>
-#include <set>
 #include <utility>
 
 #include "tools/control/state_dir.h"
 
 namespace blockmig {
 namespace {
-
-/// How long clients' requests may take to finish before their connections are cut.
-constexpr Duration kClientGrace = std::chrono::seconds(5);
 
 NbdServerOptions server_options(const DaemonOptions& options, std::vector<IoLoop*> other_loops,
                                 ConnectionLog& connections, Log& log) {
@@ -49,17 +44,6 @@ bool requires_tls(const DaemonOptions& options) {
 
 /// Of journal, stores, control and the loops; more with many disks.
 constexpr std::uint64_t kOwnDescriptors = 256;
-
-/// How long a store does nothing before it counts as one that does not answer.
-constexpr Duration kStoreSilence = std::chrono::seconds(1);
-
-/// Something waits for its store: a request inside, or the end of the disk.
-bool waits(ServedDisk& served, const DiskSet& disks) {
-  const auto& closing = disks.closing();
-  const bool closes = std::any_of(closing.begin(), closing.end(),
-                                  [&served](const auto& each) { return each.get() == &served; });
-  return closes || served.disk().gate().inside() != 0;
-}
 
 }  // namespace
 
@@ -162,66 +146,6 @@ Status Engine::open_inherited(InheritedSocket socket) {
 Task<void> Engine::serve_inherited(std::unique_ptr<Stream> stream, bool last) {
   co_await server_->serve_stream(std::move(stream));
   if (last) on_stop_request_();
-}
-
-Task<Status> Engine::shut_down() {
-  CancelSource ended(loop_);
-  TaskScope beside;
-  auto guard = give_up_stores(ended);
-  beside.spawn(std::move(guard));
-  // Beside the clients' end, so that neither a target nor a client holds the other's up.
-  TaskScope moves;
-  auto moving = end_moves();
-  moves.spawn(std::move(moving));
-  co_await server_->stop(kClientGrace);
-  co_await inherited_.join();
-  co_await requests_.join();
-  co_await moves.join();
-  for (const JobStatus& job : jobs_.list()) {
-    const auto disk = disks_.get(job.disk);
-    if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
-  }
-  report_end_.cancel();
-  co_await reports_.join();
-  const Status closed = co_await disks_.close_all();
-  ended.cancel();
-  co_await beside.join();
-  co_return closed;
-}
-
-Task<void> Engine::end_moves() {
-  co_await restarts_.finish();
-  // What a memory remembers no restart finds.
-  co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort
-                                               : JobBoard::AtStop::kSuspend);
-  co_await migrations_.finish();
-}
-
-/// An end in order must end: what a store has not answered for --stop-timeout is given up.
-Task<void> Engine::give_up_stores(CancelSource& ended) {
-  std::set<std::shared_ptr<ServedDisk>> given_up;
-  bool over = co_await ended.event().wait_until(loop_.now() + options_.stop_timeout);
-  while (!over) {
-    auto disks = disks_.disks();
-    disks.insert(disks.end(), disks_.closing().begin(), disks_.closing().end());
-    std::map<const ServedDisk*, std::uint64_t> answered;
-    for (const auto& served : disks) {
-      if (waits(*served, disks_) && !given_up.contains(served))
-        answered[served.get()] = served->disk().stats().requests();
-    }
-    over = co_await ended.event().wait_until(loop_.now() + kStoreSilence);
-    for (const auto& served : disks) {
-      const auto before = answered.find(served.get());
-      const bool silent = before != answered.end() && waits(*served, disks_) &&
-                          before->second == served->disk().stats().requests();
-      if (over || !silent) continue;
-      log_.error("the store " + served->disk().store_uri() +
-                     " has not answered in time: what it was asked is given up (--stop-timeout)",
-                 {served->name(), "", served->disk().epoch()});
-      served->disk().store().abandon();
-      given_up.insert(served);
-    }
-  }
 }
 
 Task<void> Engine::leave_disk(Disk& disk) {

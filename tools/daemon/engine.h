@@ -5,6 +5,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,11 +37,16 @@ class Engine final {
   Task<Status> open();
   /// As Daemon::open_inherited().
   Status open_inherited();
-  Task<ControlResponse> answer(ControlRequest request) { return api_.answer(std::move(request)); }
+  Task<ControlResponse> answer(ControlRequest request);
   /// For the tasks of control requests; joined by shut_down().
   TaskScope& requests() { return requests_; }
   MetricsSnapshot metrics() const;
+  /// Ends everything in order, and what hangs by --stop-timeout. The first error of closing the
+  /// disks; kTimedOut, naming it: something was given up.
   Task<Status> shut_down();
+  /// After shut_down(): tasks of what was given up are left. The engine must not be destroyed, nor
+  /// its loop run: the process is to leave.
+  bool gave_up() const { return !given_up_.empty(); }
   /// Stops serving without a word to the clients; then only shut_down() is left. kBusy: a disk is
   /// being migrated. Else as NbdServer::park(): everything is as before.
   Task<Result<Handover>> park(Duration patience, Stragglers stragglers);
@@ -58,6 +64,11 @@ class Engine final {
   void warn_of_descriptors();
   Task<Status> distrust_by_stamps();
   Task<void> end_moves();
+  Task<void> end_clients();
+  void close_disks();
+  Task<void> close_disk(std::string name);
+  /// What is left of `scope` at `limit` is given up.
+  Task<void> end_by(TimePoint limit, TaskScope& scope, const char* what);
   Task<void> give_up_stores(CancelSource& ended);
   /// Nobody writes to it any more: what keeps records of it true goes.
   Task<void> leave_disk(Disk& disk);
@@ -88,6 +99,12 @@ class Engine final {
   TaskScope reports_;
   TaskScope inherited_;
   TaskScope requests_;
+  std::list<std::string> asked_;  ///< control requests under way
+  TaskScope ending_clients_;
+  TaskScope ending_moves_;
+  TaskScope ending_disks_;
+  Status closed_;
+  std::vector<std::string> given_up_;
 };
 
 }  // namespace blockmig
