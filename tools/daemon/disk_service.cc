@@ -273,6 +273,9 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   record.size_bytes = disk->disk().info().size_bytes;
   record.previous_uri = choice.previous_uri;
   record.hydration = choice.hydration;
+  Status allowed;
+  if (restarts_ != nullptr) allowed = co_await restarts_->wait_for_earlier(request.disk);
+  if (!allowed) co_return allowed;
   // Before the first client can be acknowledged anything (I3, I7).
   const Status saved = co_await journal_.save_disk(record);
   if (!saved) co_return saved.error().with_context("cannot record disk '" + request.disk + "'");
@@ -280,7 +283,9 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   disks_.add(std::move(disk));
   arriving_.insert(request.disk);
   Status listens;
-  if (listening.wanted) listens = listen(request.listen, listening.unix_sockets);
+  if (listening.wanted) {
+    listens = listen(request.listen, listening.unix_sockets, listening.wants_default);
+  }
   if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
   arriving_.erase(request.disk);
@@ -302,12 +307,13 @@ Task<Status> DiskService::restore_record(const std::string& disk,
 }
 
 Status DiskService::listen(const std::vector<std::string>& wanted,
-                           const UnixSocketOptions& recorded) {
+                           const UnixSocketOptions& recorded, bool wants_default) {
   std::vector<std::string> missing;
   const std::vector<std::string> present = addresses();
-  if (wanted.empty() && present.empty() && !default_listen_.empty()) {
-    missing.push_back("unix:" + default_listen_);
-  }
+  const std::string usual = "unix:" + default_listen_;
+  const bool there = std::find(present.begin(), present.end(), usual) != present.end();
+  const bool needed = wanted.empty() && (present.empty() || (wants_default && !there));
+  if (needed && !default_listen_.empty()) missing.push_back(usual);
   for (const std::string& text : wanted) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) return address.error();

@@ -31,6 +31,7 @@ class RestartService;
 /// Where clients of a disk come from.
 struct Listening {
   bool wanted = true;              ///< false: the listeners are on their way (Handover)
+  bool wants_default = false;      ///< whatever others listen on already
   UnixSocketOptions unix_sockets;  ///< as recorded; what this daemon was told counts more
 };
 
@@ -59,8 +60,10 @@ class DiskService final {
   /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
   /// too, also that of a disk that is not served.
   Task<Status> detach(std::string name, bool forget);
-  /// On those that are not listened on yet; with none at all, on the default.
-  Status listen(const std::vector<std::string>& wanted, const UnixSocketOptions& recorded = {});
+  /// On those that are not listened on yet; with none at all, or if
+  /// it is wanted, on the default.
+  Status listen(const std::vector<std::string>& wanted, const UnixSocketOptions& recorded = {},
+                bool wants_default = false);
   /// How the server listens, to be recorded with each disk, and where the user wants it to.
   void set_listening(const ListenRecord& own, std::vector<std::string> wanted) {
     own_listening_ = own;

@@ -22,6 +22,12 @@ Result<std::shared_ptr<ServedDisk>> DiskSet::get(const std::string& name) const 
     if (disk->name() == name) return disk;
     known += (known.empty() ? "" : ", ") + disk->name();
   }
+  const bool closes = std::any_of(closing_.begin(), closing_.end(),
+                                  [&name](const auto& disk) { return disk->name() == name; });
+  if (reserved_.contains(name) && !closes) {
+    return Error(ErrorCode::kBusy,
+                 "disk '" + name + "' is being added: it is there when its store has answered");
+  }
   return Error(ErrorCode::kNotFound,
                "no such disk: '" + name + "': " +
                    (known.empty() ? "this daemon serves none" : "this daemon serves " + known));
@@ -36,7 +42,9 @@ Result<DiskSet::Reservation> DiskSet::reserve(const std::string& name) {
     }
   }
   if (!reserved_.insert(name).second) {
-    return Error(ErrorCode::kBusy, "disk '" + name + "' is being added by another request");
+    return Error(ErrorCode::kBusy, "disk '" + name +
+                                       "' is being added already: it is there when its "
+                                       "store has answered");
   }
   return Reservation(*this, name);
 }

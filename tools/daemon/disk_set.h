@@ -47,7 +47,7 @@ class DiskSet final : public ExportDirectory {
   const std::vector<std::shared_ptr<ServedDisk>>& closing() const { return closing_; }
   /// Called when nobody writes to a disk any more, before it goes.
   void set_on_closed(std::function<Task<void>(Disk&)> told) { on_closed_ = std::move(told); }
-  /// kNotFound, naming the disks that there are.
+  /// kNotFound, naming the disks that there are; kBusy: it is being added.
   Result<std::shared_ptr<ServedDisk>> get(const std::string& name) const;
   /// kBusy: there is such a disk, or one is being added.
   Result<Reservation> reserve(const std::string& name);

@@ -56,6 +56,8 @@ Task<Status> Engine::shut_down() {
   co_await end_by(limit, requests_, "control requests");
   for (const std::string& request : asked_) given_up_.push_back(request);
   co_await end_by(limit, ending_moves_, "the end of moves");
+  co_await end_by(limit, restarts_.restoring(), "disks that were served before");
+  for (const std::string& disk : restarts_.arriving()) given_up_.push_back("disk '" + disk + "'");
   for (const JobStatus& job : jobs_.list()) {
     const auto disk = disks_.get(job.disk);
     if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);

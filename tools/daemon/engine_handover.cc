@@ -37,6 +37,10 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   if (!asked_.empty()) {
     co_return Error(ErrorCode::kBusy, "a control request has not ended: " + asked_.front());
   }
+  if (!restarts_.arriving().empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + *restarts_.arriving().begin() +
+                                          "' is being added: its store has not answered");
+  }
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
     if (!job.empty()) co_return busy_with(served->name(), job);

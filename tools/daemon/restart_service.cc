@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/base/units.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
@@ -62,29 +63,68 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     co_return;
   }
   for (const NoteRecord& note : *notes) {
-    if (std::find(except.begin(), except.end(), note.name) != except.end()) continue;
-    Result<ServeRequest> wanted = serve_request_from_json(note.text);
-    Status served = wanted ? Status() : Status(wanted.error());
-    Listening listening;
-    if (wanted) served = judge_listening(service, *wanted, *listened, listening);
-    if (served) {
-      ServeRequest request = *std::move(wanted);
-      request.source.clear();  // the journal knows where it is by now
-      request.create_size_bytes = 0;
-      request.force_source = false;
-      request.bitmaps.clear();  // they were memory: what they missed is not known
-      const Result<DiskView> view = co_await service.serve(std::move(request), listening);
-      if (view) {
-        service.note_restored(note.name);
-      } else {
-        served = view.error();
-      }
-    }
-    if (!served) {
-      log_.error("was served before, and is not now: " + served.error().message(),
-                 {note.name, "", 0});
+    if (std::find(except.begin(), except.end(), note.name) == except.end()) {
+      arriving_.insert(note.name);
     }
   }
+  const auto first = std::find_if(notes->begin(), notes->end(), [this](const NoteRecord& each) {
+    return arriving_.contains(each.name);
+  });
+  if (first == notes->end()) co_return;
+  const Result<ServeRequest> leading = serve_request_from_json(first->text);
+  default_listener_ = service.addresses().empty() && leading.ok() && leading->listen.empty();
+  arrive_by_ = loop_.now() + kRestorePatience;
+  for (const NoteRecord& note : *notes) {
+    if (!arriving_.contains(note.name)) continue;
+    auto serving = serve_again(service, note, *listened);
+    restoring_.spawn(std::move(serving));
+  }
+  bool in_time = true;
+  while (!arriving_.empty() && in_time) {
+    in_time = co_await arrived_.wait_until(arrive_by_);
+  }
+  for (const std::string& late : arriving_) {
+    log_.warning("was served before, and is not yet: its store has not answered in " +
+                     format_duration(kRestorePatience) + ": it is served as soon as that does",
+                 {late, "", 0});
+  }
+}
+
+Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
+                                       std::vector<NoteRecord> listened) {
+  Result<ServeRequest> wanted = serve_request_from_json(note.text);
+  Status served = wanted ? Status() : Status(wanted.error());
+  Listening listening;
+  listening.wants_default = default_listener_;
+  if (wanted) served = judge_listening(service, *wanted, listened, listening);
+  if (served) {
+    ServeRequest request = *std::move(wanted);
+    request.source.clear();  // the journal knows where it is by now
+    request.create_size_bytes = 0;
+    request.force_source = false;
+    request.bitmaps.clear();  // they were memory: what they missed is not known
+    const Result<DiskView> view = co_await service.serve(std::move(request), listening);
+    if (view) {
+      service.note_restored(note.name);
+    } else {
+      served = view.error();
+    }
+  }
+  if (!served) {
+    log_.error("was served before, and is not now: " + served.error().message(),
+               {note.name, "", 0});
+  }
+  arriving_.erase(note.name);
+  arrived_.pulse();
+}
+
+Task<Status> RestartService::wait_for_earlier(const std::string& disk) {
+  bool in_time = arriving_.contains(disk);
+  while (in_time && !leaving_ && *arriving_.begin() != disk) {
+    in_time = co_await arrived_.wait_until(arrive_by_);
+  }
+  if (leaving_) co_return Error(ErrorCode::kShutdown, "the daemon is stopping");
+  co_return Status();
 }
 
 Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
@@ -188,6 +228,10 @@ void RestartService::published(const std::string& disk) {
   if (found == unfinished_.end() || !found->second.prepared) return;
   Unfinished job = std::move(found->second);
   unfinished_.erase(found);
+  if (leaving_) {
+    kept_.emplace_back(disk, std::move(job.tracking));
+    return;
+  }
   taken_up_[disk] = job.record.id;
   auto task = take_up_again(std::move(job));
   resuming_.spawn(std::move(task));

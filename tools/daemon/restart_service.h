@@ -6,7 +6,8 @@
 //                     or the record is made void, because from now on there are writes (I5), or
 //                     because somebody else may have written to the disk
 //   published(disk)   the job goes on, waits, or ends, as its options say
-//   serve_recorded()  every disk that was served is served again
+//   serve_recorded()  every disk that was served is served again, side by side; one whose store
+//                     hangs arrives later, and holds up neither the others nor the start
 //
 // A disk or job that cannot be taken up is logged and left as it is, or recorded as failed.
 // Thread rule: the loop. What it refers to outlives it; finish() before it is destroyed.
@@ -15,10 +16,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "blockmig/io/event.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/checkpoint.h"
@@ -34,13 +37,21 @@ class StoreOwners;
 
 class RestartService final {
  public:
+  static constexpr Duration kRestorePatience = std::chrono::seconds(5);
+
   RestartService(EventLoop& loop, Journal& journal, DiskSet& disks, MigrationService& migrations,
                  Log& log)
-      : loop_(loop), journal_(journal), disks_(disks), migrations_(migrations), log_(log) {}
+      : loop_(loop),
+        journal_(journal),
+        disks_(disks),
+        migrations_(migrations),
+        log_(log),
+        arrived_(loop) {}
 
   /// Whose stamps the targets of moves have that do not go on; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
   Task<Status> load();
+  /// Waits for those that arrive within kRestorePatience.
   Task<void> serve_recorded(DiskService& service, std::vector<std::string> except);
 
   /// `same_store`: nobody else has had it since this journal last did.
@@ -50,7 +61,19 @@ class RestartService final {
   Task<void> withdrawn(Disk& disk);
   /// The move of that disk that is to go on, until it does or has failed to; empty: there is none.
   std::string job_to_take_up(const std::string& disk) const;
-  Task<void> finish() { co_await resuming_.join(); }
+  /// From here on nothing is published, and no job goes on: their records stay for the next start.
+  Task<void> finish() {
+    leaving_ = true;
+    arrived_.pulse();
+    co_await resuming_.join();
+  }
+  /// Of disks that are served again; to be joined after finish().
+  TaskScope& restoring() { return restoring_; }
+  /// What was served before and is about to be served again.
+  const std::set<std::string>& arriving() const { return arriving_; }
+  /// A restored disk takes its place after those before it, so that disks and listeners come in one
+  /// order; not after those that are late. kShutdown: not any more.
+  Task<Status> wait_for_earlier(const std::string& disk);
   /// As JobBoard::may_have_record().
   bool may_have_record(const std::string& disk) const;
   /// As JobBoard::leave_disk().
@@ -64,6 +87,7 @@ class RestartService final {
     std::optional<ClosedMove> closed;  ///< its daemon ended in order
     bool prepared = false;
   };
+  Task<void> serve_again(DiskService& service, NoteRecord note, std::vector<NoteRecord> listened);
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
   Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> take_up_again(Unfinished job);
@@ -81,6 +105,12 @@ class RestartService final {
   /// Of jobs that did not go on, by disk, where their record may still be believed.
   std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
+  std::set<std::string> arriving_;
+  TimePoint arrive_by_{};          ///< nobody waits for the late any more
+  bool default_listener_ = false;  ///< the first of them opens it, though it may be late
+  Event arrived_;                  ///< pulsed when one has, or has failed to
+  TaskScope restoring_;
+  bool leaving_ = false;
 };
 
 }  // namespace blockmig
