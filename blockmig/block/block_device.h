@@ -7,8 +7,8 @@
 //
 // Contract
 //  - Offsets and lengths are bytes. The caller keeps [offset, offset+length) inside size_bytes and,
-//    where info().min_io_bytes > 1, aligned to it; implementations BM_CHECK that. Length 0
-//    succeeds.
+//    where info().min_io_bytes > 1, aligned to it; implementations BM_CHECK that, but for
+//    alignment that a server asks for: kInvalid. Length 0 succeeds.
 //  - Requests may overlap in time and complete in any order; overlapping *ranges* of concurrent
 //    requests give unspecified interleaving, as on real disks. Order them above.
 //  - Buffers are borrowed until the task finishes, also when it fails.

@@ -7,6 +7,7 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/block/durable_writes.h"
+#include "blockmig/block/extent_blocks.h"
 #include "blockmig/block/nbd_connect.h"
 #include "blockmig/block/nbd_connection.h"
 #include "blockmig/block/store_health.h"
@@ -61,6 +62,7 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
  private:
   Task<void> close_connections();
   Status usable(bool for_writing) const;
+  Status usable_at(std::uint64_t offset, std::uint64_t length, bool for_writing) const;
   /// A flush that need not make anything durable, for `durable_` only.
   Task<Status> no_flush() { co_return Status(); }
   Task<Status> run_one(NbdCommand command);
@@ -100,6 +102,12 @@ Status NbdDevice::usable(bool for_writing) const {
     return Error(ErrorCode::kReadOnly, info_.name + ": opened read-only");
   }
   return {};
+}
+
+/// An error and no assertion: what has to be aligned is the server's choice.
+Status NbdDevice::usable_at(std::uint64_t offset, std::uint64_t length, bool for_writing) const {
+  const Status ready = usable(for_writing);
+  return ready.ok() ? check_range(info_, offset, length, for_writing) : ready;
 }
 
 std::optional<Error> NbdDevice::lost() const {
@@ -170,8 +178,7 @@ Task<Status> NbdDevice::change(NbdCommand command, std::uint64_t piece_bytes, bo
 }
 
 Task<Status> NbdDevice::read(std::uint64_t offset, MutableBytes into) {
-  assert_range(info_, offset, into.size());
-  const Status ready = usable(false);
+  const Status ready = usable_at(offset, into.size(), false);
   if (!ready || into.empty()) co_return ready;
   NbdCommand command;
   command.kind = NbdCommand::Kind::kRead;
@@ -183,8 +190,7 @@ Task<Status> NbdDevice::read(std::uint64_t offset, MutableBytes into) {
 }
 
 Task<Status> NbdDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags flags) {
-  assert_range(info_, offset, from.size());
-  const Status ready = usable(true);
+  const Status ready = usable_at(offset, from.size(), true);
   if (!ready || from.empty()) co_return ready;
   NbdCommand command;
   command.kind = NbdCommand::Kind::kWrite;
@@ -217,8 +223,7 @@ Task<Status> NbdDevice::flush_server() {
 }
 
 Task<Status> NbdDevice::trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) {
-  assert_range(info_, offset, length);
-  const Status ready = usable(true);
+  const Status ready = usable_at(offset, length, true);
   if (!ready || length == 0) co_return ready;
   if (!facts_.can_trim) {
     if (!flags.fua) co_return Status();
@@ -234,8 +239,7 @@ Task<Status> NbdDevice::trim(std::uint64_t offset, std::uint64_t length, WriteFl
 }
 
 Task<Status> NbdDevice::write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) {
-  assert_range(info_, offset, length);
-  const Status ready = usable(true);
+  const Status ready = usable_at(offset, length, true);
   if (!ready || length == 0) co_return ready;
   if (flags.fast_only && !facts_.can_fast_zero) {
     co_return Error(ErrorCode::kNotSupported, info_.name + ": no fast zeroing");
@@ -280,8 +284,7 @@ Task<Status> NbdDevice::zero_by_writing(NbdCommand command, bool fua) {
 }
 
 Task<Result<std::vector<Extent>>> NbdDevice::extents(std::uint64_t offset, std::uint64_t length) {
-  assert_range(info_, offset, length);
-  const Status ready = usable(false);
+  const Status ready = usable_at(offset, length, false);
   if (!ready) co_return ready.error();
   std::vector<Extent> found;
   if (length == 0) co_return found;
@@ -300,10 +303,7 @@ Task<Result<std::vector<Extent>>> NbdDevice::extents(std::uint64_t offset, std::
     co_return Error(ErrorCode::kProtocol, info_.name + ": block status without an extent");
   }
   if (found.size() > kMaxExtents) found.resize(kMaxExtents);
-  // A server may tell more than it was asked for.
-  while (found.size() > 1 && found.back().offset >= offset + length) found.pop_back();
-  found.back().length = std::min(found.back().length, offset + length - found.back().offset);
-  co_return found;
+  co_return in_whole_blocks(found, {offset, length}, info_.min_io_bytes);
 }
 
 void NbdDevice::abandon() {

@@ -99,6 +99,36 @@ TEST_P(NbdDeviceTest, SplitsWhatIsLargerThanTheServerTakes) {
   EXPECT_EQ(*sync_->read(512, bytes.size()), bytes);
 }
 
+TEST_P(NbdDeviceTest, WhatTheServersBlocksDoNotAllowIsAnErrorAndNotTheEnd) {
+  serve({"--filter=blocksize-policy", "memory", "4M", "blocksize-minimum=4096",
+         "blocksize-preferred=4096", "blocksize-maximum=1M", "blocksize-error-policy=error"});
+  const auto expect_invalid = [](const Status& refused) {
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code(), ErrorCode::kInvalid);
+    EXPECT_NE(refused.error().message().find("not aligned to 4096"), std::string::npos);
+  };
+  EXPECT_EQ(sync_->read(512, 4096).error().code(), ErrorCode::kInvalid);
+  expect_invalid(sync_->write(0, filled(512, 1)));
+  expect_invalid(sync_->trim(4096, 1000));
+  expect_invalid(sync_->write_zeroes(100, 8192));
+  EXPECT_EQ(run_task(*loop_, device_->extents(1000, 4096)).error().code(), ErrorCode::kInvalid);
+  EXPECT_TRUE(sync_->write(4096, filled(4096, 1)).ok());
+}
+
+TEST_P(NbdDeviceTest, ExtentsThatEndWithinBlocksAreToldInWholeBlocks) {
+  serve({"--filter=blocksize-policy", "eval", "get_size=echo 65536", "can_extents=exit 0",
+         "pread=head -c $3 /dev/zero",
+         "extents=echo 0 9000 hole,zero; echo 9000 10000; echo 19000 60000 hole,zero",
+         "blocksize-minimum=4096", "blocksize-preferred=4096", "blocksize-maximum=1M"},
+        NbdDeviceOptions{.read_only = true});
+  const auto told = run_task(*loop_, device_->extents(0, 65536));
+  ASSERT_TRUE(told.ok()) << told.error().message();
+  for (const Extent& extent : *told) {
+    EXPECT_EQ((extent.offset | extent.length) % 4096, 0u) << extent.offset << " " << extent.length;
+    EXPECT_TRUE(!extent.zero || extent.offset >= 19000 || extent.offset + extent.length <= 9000);
+  }
+}
+
 TEST_P(NbdDeviceTest, AnErrorOfOnePartFailsTheWhole_Trap12) {
   // The server fails exactly the pieces that begin at 64 KiB, 192 KiB or 448 KiB: first, middle,
   // last.
