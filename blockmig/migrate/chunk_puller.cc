@@ -214,11 +214,13 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
 }
 
 Task<Status> ChunkPuller::write_local(ByteRange range, ConstBytes content) {
-  const auto pieces =
-      plan_copy(range.offset, content, core_.map->granularity_bytes(), [this](std::uint64_t chunk) {
-        return planted(PlantedBug::kTargetAssumedZero) ||
-               (core_.written != nullptr && !core_.written->is_dirty(chunk));
-      });
+  const auto surely_zero = [this](std::uint64_t chunk) {
+    return planted(PlantedBug::kTargetAssumedZero) ||
+           (core_.written != nullptr && !core_.written->is_dirty(chunk));
+  };
+  const std::uint32_t granularity = core_.map->granularity_bytes();
+  const std::uint32_t block = core_.local->info().min_io_bytes;
+  const auto pieces = plan_copy(range.offset, content, granularity, block, surely_zero);
   for (const CopyPiece& piece : pieces) {
     Status status;
     const StoreSilence::Request request(core_.silence);

@@ -338,10 +338,11 @@ Task<Status> CopyEngine::read_source(ByteRange range, MutableBytes into) {
 
 Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> content) {
   const std::uint32_t granularity = sync_.dirty->granularity_bytes();
-  const auto pieces =
-      plan_copy(range.offset, content->bytes(), granularity, [&](std::uint64_t chunk) {
-        return planted(PlantedBug::kTargetAssumedZero) || !sync_.written->is_dirty(chunk);
-      });
+  const auto surely_zero = [&](std::uint64_t chunk) {
+    return planted(PlantedBug::kTargetAssumedZero) || !sync_.written->is_dirty(chunk);
+  };
+  const std::uint32_t block = replica_.info().min_io_bytes;
+  const auto pieces = plan_copy(range.offset, content->bytes(), granularity, block, surely_zero);
   std::vector<std::shared_ptr<TargetOp>> ops;
   for (const CopyPiece& piece : pieces) {
     if (piece.kind != CopyPiece::Kind::kWrite) stats_.bytes_zero += piece.range.length;

@@ -23,9 +23,10 @@ struct CopyPiece {
 
 /// Splits `content`, which lies at `offset` on the disk, into pieces that cover it without gaps.
 /// `target_is_zero(chunk)` says whether the target surely reads as zeros in the whole chunk. There,
-/// holes are found in steps of 4 KiB, so that a sparse image stays as sparse as it was.
+/// holes are found in steps of 4 KiB, so that a sparse image stays as sparse as it was; of
+/// `block_bytes` where the target takes only blocks that are larger.
 std::vector<CopyPiece> plan_copy(std::uint64_t offset, ConstBytes content,
-                                 std::uint32_t granularity_bytes,
+                                 std::uint32_t granularity_bytes, std::uint32_t block_bytes,
                                  const std::function<bool(std::uint64_t chunk)>& target_is_zero);
 
 }  // namespace blockmig

@@ -35,6 +35,8 @@ HydratingDevice::~HydratingDevice() { BM_CHECK(inside_ == 0); }
 
 void HydratingDevice::attach_base(std::unique_ptr<BlockDevice> base) {
   base->share_between_threads(false);
+  // What is absent is read there, and a part of it written: in what both take.
+  info_.min_io_bytes = std::max(info_.min_io_bytes, base->info().min_io_bytes);
   core_.base = std::make_unique<Replica>(core_.loop, std::move(base));
 }
 

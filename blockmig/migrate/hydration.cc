@@ -9,6 +9,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/pivot.h"
+#include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
 namespace {
@@ -254,6 +255,8 @@ Task<Result<std::unique_ptr<HydratingDevice>>> open_hydrating(EventLoop& loop, J
   auto map = PresenceMap::load(disk.size_bytes, hydration.granularity_bytes, *saved);
   if (!map.ok()) co_return map.error();
   for (const BlockDevice* const store : {local.get(), base.get()}) {
+    const Status whole = check_chunks(store->info(), hydration.granularity_bytes);
+    if (!whole.ok()) co_return whole.error();
     if (store->info().size_bytes >= disk.size_bytes) continue;
     co_return Error(ErrorCode::kPrecondition,
                     store->info().name + " is smaller than disk '" + disk.disk + "'");

@@ -134,6 +134,9 @@ Task<Status> Job::migrate() {
   if (!target.ok()) co_return target.error();
   Status fit = check_fits(migration_.disk.info(), (*target)->info());
   auto device = std::move(*target);
+  for (const BlockDevice* const store : {&migration_.disk.store(), device.get()}) {
+    if (fit.ok()) fit = check_chunks(store->info(), migration_.options.granularity_bytes);
+  }
   if (fit.ok()) {
     const Status compared = co_await compare_target(migration_);
     fit = compared;

@@ -250,6 +250,15 @@ Status check_fits(const DeviceInfo& source, const DeviceInfo& target) {
   return {};
 }
 
+Status check_chunks(const DeviceInfo& store, std::uint32_t granularity_bytes) {
+  if (store.min_io_bytes <= granularity_bytes) return {};
+  return Error(ErrorCode::kPrecondition,
+               store.name + " takes whole blocks of " + format_bytes(store.min_io_bytes) +
+                   " only, and the disk is tracked in chunks of " +
+                   format_bytes(granularity_bytes) + ": migrate with --granularity " +
+                   std::to_string(store.min_io_bytes / kKiB) + "KiB or more");
+}
+
 Task<Status> compare_target(Migration& migration) {
   if (!migration.opener) co_return Status();
   TargetOpener& opener = *migration.opener;

@@ -21,6 +21,10 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
 /// kReadOnly; kPrecondition: too small or too coarse. Names both sides.
 Status check_fits(const DeviceInfo& source, const DeviceInfo& target);
 
+/// kPrecondition: the chunks that are read and written are smaller than the blocks that a store
+/// takes. Names it, and the granularity that would do.
+Status check_chunks(const DeviceInfo& store, std::uint32_t granularity_bytes);
+
 /// Of the opened target, before anything is written to it: what is recorded about another one, or
 /// about this one before somebody changed it, is made void (I5). kPrecondition: a disk cannot
 /// return to what was changed.

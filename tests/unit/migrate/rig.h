@@ -51,9 +51,11 @@ struct Rig {
 
   using MakeJournal = std::unique_ptr<Journal> (*)(EventLoop&);
 
-  explicit Rig(std::uint64_t size = kSize, MakeJournal make_journal = &make_memory_journal)
-      : source(std::make_shared<FaultDevice>(loop, random, "source", size)),
-        target(std::make_shared<FaultDevice>(loop, random, "target", size)),
+  /// `block_bytes`: what both stores take at least.
+  explicit Rig(std::uint64_t size = kSize, MakeJournal make_journal = &make_memory_journal,
+               std::uint32_t block_bytes = 1)
+      : source(make_store("source", size, block_bytes)),
+        target(make_store("target", size, block_bytes)),
         journal(make_journal(loop)),
         disk(loop, "vm1", std::make_unique<SharedDevice>(source), "test:source", 1),
         board(loop, *journal) {
@@ -82,6 +84,12 @@ struct Rig {
     const ConstBytes from(bytes);
     const WriteFlags flags{};
     return run_task(loop, disk.write(offset, from, flags));
+  }
+  std::shared_ptr<FaultDevice> make_store(const std::string& name, std::uint64_t size,
+                                          std::uint32_t block_bytes) {
+    auto store = std::make_shared<FaultDevice>(loop, random, name, size);
+    store->mutable_info().min_io_bytes = block_bytes;
+    return store;
   }
   bool equal() const {
     std::vector<std::byte> a(source->info().size_bytes);
