@@ -6,10 +6,10 @@
 
 #include "blockmig/base/back_off.h"
 #include "blockmig/base/planted.h"
+#include "blockmig/base/units.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/pivot.h"
-#include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
 namespace {
@@ -255,8 +255,14 @@ Task<Result<std::unique_ptr<HydratingDevice>>> open_hydrating(EventLoop& loop, J
   auto map = PresenceMap::load(disk.size_bytes, hydration.granularity_bytes, *saved);
   if (!map.ok()) co_return map.error();
   for (const BlockDevice* const store : {local.get(), base.get()}) {
-    const Status whole = check_chunks(store->info(), hydration.granularity_bytes);
-    if (!whole.ok()) co_return whole.error();
+    if (store->info().min_io_bytes > hydration.granularity_bytes) {
+      co_return Error(ErrorCode::kPrecondition,
+                      store->info().name + " takes whole blocks of " +
+                          format_bytes(store->info().min_io_bytes) + " only now, and disk '" +
+                          disk.disk + "' goes on in chunks of " +
+                          format_bytes(hydration.granularity_bytes) +
+                          ": it must take smaller ones, as it did at the switchover");
+    }
     if (store->info().size_bytes >= disk.size_bytes) continue;
     co_return Error(ErrorCode::kPrecondition,
                     store->info().name + " is smaller than disk '" + disk.disk + "'");

@@ -29,12 +29,16 @@ INSTANTIATE_TEST_SUITE_P(Modes, EveryModeInBlocks,
                          [](const auto& test) { return std::string(to_string(test.param)); });
 
 TEST_P(EveryModeInBlocks, WhatIsWrittenToTheTargetIsWholeBlocks) {
-  BlocksRig rig;
-  const std::string id = rig.start(options_for(GetParam()));
-  ASSERT_TRUE(rig.write(5 * kBlock, std::vector<std::byte>(kBlock, std::byte{7})).ok());
-  const JobStatus status = rig.wait(id);
-  EXPECT_EQ(status.state, JobState::kDone) << (status.error ? status.error->message() : "");
-  EXPECT_TRUE(rig.equal());
+  for (const Verify verify : {Verify::kDigest, Verify::kFull}) {
+    BlocksRig rig;
+    JobOptions options = options_for(GetParam());
+    options.verify = verify;
+    const std::string id = rig.start(options);
+    ASSERT_TRUE(rig.write(5 * kBlock, std::vector<std::byte>(kBlock, std::byte{7})).ok());
+    const JobStatus status = rig.wait(id);
+    EXPECT_EQ(status.state, JobState::kDone) << (status.error ? status.error->message() : "");
+    EXPECT_TRUE(rig.equal());
+  }
 }
 
 TEST(LargeBlocks, ChunksThatAreSmallerAreRefusedWithTheGranularityThatWouldDo) {
