@@ -216,10 +216,13 @@ std::string JobBoard::request_of(const std::string& id) const {
   return job != nullptr ? job->request() : std::string();
 }
 
-bool JobBoard::may_have_record(const std::string& disk) const {
-  return std::any_of(jobs_.begin(), jobs_.end(), [&disk](const auto& job) {
-    return job->disk_name() == disk && (!job->ended() || job->keeps_record());
-  });
+std::vector<std::string> JobBoard::recorded_targets(const std::string& disk) const {
+  std::vector<std::string> targets;
+  for (const auto& job : jobs_) {
+    if (job->disk_name() != disk || (job->ended() && !job->keeps_record())) continue;
+    targets.push_back(job->status().target_uri);
+  }
+  return targets;
 }
 
 std::vector<JobStatus> JobBoard::list() const {

@@ -73,8 +73,8 @@ class JobBoard final {
   Result<JobStatus> status(const std::string& id) const;
   /// As given at the start; empty where there is no such job.
   std::string request_of(const std::string& id) const;
-  /// The journal may hold region sets of a job of that disk, which a restart would believe.
-  bool may_have_record(const std::string& disk) const;
+  /// Of the disk's jobs of which the journal may hold region sets, which a restart would believe.
+  std::vector<std::string> recorded_targets(const std::string& disk) const;
   /// Newest last; of those that have ended the last kEndedJobsKept.
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.

@@ -22,6 +22,8 @@ class Host(lives.Daemon):
         super().__init__(os.path.join(mount, "state"), os.path.join(folder, "blockmigd.log"))
         self.source = daemon.make_image(os.path.join(folder, "source.img"), REGIONS * REGION, holes=False)
         self.target = os.path.join(folder, "target.img")
+        self.source_uri = self.source  # or of a server of that image
+        self.target_uri = self.target
         with open(self.source, "rb") as image:
             self.known = bytearray(image.read())
         self._next = 1
@@ -38,14 +40,14 @@ class Host(lives.Daemon):
         self.known[at:at + BLOCK] = bytes([byte]) * BLOCK
 
     def move(self, mode, *options):
-        begun = self.cli("migrate", "vm1", "--to", self.target, "--mode", mode, "--detach",
+        begun = self.cli("migrate", "vm1", "--to", self.target_uri, "--mode", mode, "--detach",
                          "--checkpoint-interval", "300ms", *options)
         assert begun.returncode == 0, begun.stderr
         daemon.until(lambda: self.job()["checkpoints"] >= 2, "checkpoints", pause=0.05)
 
     def serve(self):
         self.start()
-        self.ok("serve", "vm1", "--source", self.source)
+        self.ok("serve", "vm1", "--source", self.source_uri)
 
     def write_everywhere(self, pause=0.0):
         """Into one region after the other."""

@@ -154,13 +154,6 @@ Task<void> Engine::leave_disk(Disk& disk) {
   co_await restarts_.leave_disk(disk);
 }
 
-bool Engine::may_be_recorded(const ServedDisk& served) const {
-  if (jobs_.may_have_record(served.name()) || restarts_.may_have_record(served.name())) return true;
-  const std::vector<BitmapFacts> bitmaps = served.bitmaps().bitmaps();
-  return std::any_of(bitmaps.begin(), bitmaps.end(),
-                     [](const BitmapFacts& facts) { return facts.persistent; });
-}
-
 /// Of disks that are not served nothing changes, so what is recorded of them holds.
 Task<Status> Engine::distrust_by_stamps() {
   Status first;
@@ -169,10 +162,32 @@ Task<Status> Engine::distrust_by_stamps() {
   for (const std::shared_ptr<ServedDisk>& served : disks) {
     const Result<StoreUri> store = parse_store_uri(served->disk().store_uri());
     if (!store.ok()) co_return store.error();
-    const Status stamped = co_await owners_.distrust(served->name(), *store);
-    if (!stamped.ok() && may_be_recorded(*served) && first.ok()) first = stamped;
+    Status stamped = co_await owners_.distrust(served->name(), *store);
+    if (!stamped.ok()) stamped = co_await distrust_by_targets(*served);
+    if (!stamped.ok() && first.ok()) first = stamped;
   }
   co_return first;
+}
+
+/// A disk whose store has no stamp: what may be recorded of its moves is made void at their
+/// targets. A move to an NBD export needs none: one that a restart goes on with compares all of it
+/// before its switchover.
+Task<Status> Engine::distrust_by_targets(const ServedDisk& served) {
+  const std::vector<BitmapFacts> bitmaps = served.bitmaps().bitmaps();
+  const bool persistent = std::any_of(bitmaps.begin(), bitmaps.end(),
+                                      [](const BitmapFacts& facts) { return facts.persistent; });
+  if (persistent || restarts_.may_have_record(served.name())) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "nothing beside the store of disk '" + served.name() + "' can say so");
+  }
+  for (const std::string& uri : jobs_.recorded_targets(served.name())) {
+    const Result<StoreUri> target = parse_store_uri(uri);
+    if (!target.ok()) co_return target.error();
+    if (target->kind == StoreUri::Kind::kNbd) continue;
+    const Status distrusted = co_await owners_.distrust_target(served.name(), *target);
+    if (!distrusted.ok()) co_return distrusted;
+  }
+  co_return Status();
 }
 
 DaemonView Engine::describe() const {

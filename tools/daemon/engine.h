@@ -63,6 +63,7 @@ class Engine final {
   Task<Status> resume_disk(const HandoverDisk& disk);
   void warn_of_descriptors();
   Task<Status> distrust_by_stamps();
+  Task<Status> distrust_by_targets(const ServedDisk& served);
   Task<void> end_moves();
   Task<void> end_clients();
   void close_disks();
@@ -72,8 +73,6 @@ class Engine final {
   Task<void> give_up_stores(CancelSource& ended);
   /// Nobody writes to it any more: what keeps records of it true goes.
   Task<void> leave_disk(Disk& disk);
-  /// The journal may hold region sets of the disk that a restart would believe.
-  bool may_be_recorded(const ServedDisk& served) const;
   DaemonView describe() const;
   Status open_inherited(InheritedSocket socket);
   /// Serves one client; then asks for the end if it is `last`.

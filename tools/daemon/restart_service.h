@@ -74,7 +74,7 @@ class RestartService final {
   /// A restored disk takes its place after those before it, so that disks and listeners come in one
   /// order; not after those that are late. kShutdown: not any more.
   Task<Status> wait_for_earlier(const std::string& disk);
-  /// As JobBoard::may_have_record().
+  /// The journal may hold region sets of a job of that disk that is not on the board (yet).
   bool may_have_record(const std::string& disk) const;
   /// As JobBoard::leave_disk().
   Task<void> leave_disk(Disk& disk);

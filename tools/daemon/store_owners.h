@@ -64,6 +64,9 @@ class StoreOwners final {
   /// What the journal records of the disk is not to be believed any more, which the journal itself
   /// cannot say. kPrecondition: its store has no stamp.
   Task<Status> distrust(const std::string& disk, const StoreUri& store);
+  /// What the journal records of a move of that disk to `target` is not to be believed any more,
+  /// likewise: it is of an earlier use of the target from now on.
+  Task<Status> distrust_target(const std::string& disk, const StoreUri& target);
   /// A claim that came to nothing.
   Task<void> give_back(const StoreUri& store, Claim claim);
   /// What the disk lived on before its journal said otherwise, if a crash has kept it from being

@@ -168,6 +168,21 @@ Task<Status> StoreOwners::distrust(const std::string& disk, const StoreUri& stor
   co_return changed.ok() ? Status() : Status(changed.error());
 }
 
+Task<Status> StoreOwners::distrust_target(const std::string& disk, const StoreUri& target) {
+  const Error unstamped(ErrorCode::kPrecondition, "no stamp beside " + target.text);
+  if (!has_stamps(target)) co_return unstamped;
+  StampChange distrust = [this, &disk, &unstamped](const Stamp& stamp) -> Result<Stamp> {
+    const bool ours = is_of(stamp, id_, disk) &&
+                      (stamp->state == StampState::kTarget || stamp->state == StampState::kTaking);
+    if (!ours) return unstamped;
+    Stamp used_anew = stamp;
+    used_anew->token = make_stamp_token();
+    return used_anew;
+  };
+  const Result<Stamp> changed = co_await change(target, std::move(distrust));
+  co_return changed.ok() ? Status() : Status(changed.error());
+}
+
 Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {
   if (!claim.stamped) co_return;
   const std::string disk;

@@ -118,7 +118,7 @@ TEST(Abort, RecordThatCannotBeMadeVoidIsKeptTrue_I5) {
   journal.break_down();
   EXPECT_TRUE(rig.board.abort(id).ok());
   EXPECT_EQ(rig.wait(id).state, JobState::kAborted);
-  EXPECT_TRUE(rig.board.may_have_record("vm1"));
+  EXPECT_EQ(rig.board.recorded_targets("vm1"), std::vector<std::string>{"test:target"});
   EXPECT_FALSE(rig.write_region(0)) << "a write that a restart would not know of (I5 before I8)";
   // The journal can be changed again: nothing of it is believed, and writes go on.
   journal.distrust_fails = false;

@@ -170,6 +170,25 @@ TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceSomebodyElseHadIt_I5) 
   EXPECT_NE(*first, *late);
 }
 
+TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceItIsDistrusted_I5) {
+  Folder mine(*loop_, "here");
+  const std::string disk = "vm1";
+  const std::string other = "vm2";
+  EXPECT_FALSE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok()) << "no stamp";
+  const auto first = run_task(*loop_, mine.owners.claim_target(move(2)));
+  EXPECT_FALSE(run_task(*loop_, mine.owners.distrust_target(other, target_)).ok());
+  EXPECT_EQ(*run_task(*loop_, mine.owners.claim_target(move(2))), *first);
+  ASSERT_TRUE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok());
+  EXPECT_EQ(state_of(target_), "target 2");
+  const auto later = run_task(*loop_, mine.owners.claim_target(move(2)));
+  ASSERT_TRUE(later.ok());
+  EXPECT_NE(*first, *later);
+  run_task(*loop_, mine.owners.announce(move(2)));
+  EXPECT_TRUE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok());
+  run_task(*loop_, mine.owners.confirm(move(2), false));
+  EXPECT_FALSE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok()) << "the disk's";
+}
+
 TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_I3) {
   Folder mine(*loop_, "here");
   Folder yours(*loop_, "there");
