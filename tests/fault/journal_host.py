@@ -64,6 +64,10 @@ class Host(lives.Daemon):
         daemon.until(lambda: self.job()["state"] not in ("running", "paused"), "the move to end", pause=0.1)
         return self.job()
 
+    def saves(self):
+        """Of the journal, by this daemon."""
+        return metrics.scrape(self).value("blockmig_journal_sync_duration_seconds_count")
+
     def failure_is_told(self):
         """In every way, and in the log once."""
         assert JOURNAL_FAILED in self.cli("status").stdout

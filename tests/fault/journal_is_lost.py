@@ -46,8 +46,30 @@ def difference_is_found(host, medium):
         assert image.read() == host.known
 
 
-def lose_it_with(source, target):
-    """Which of both is a file, or an NBD export."""
+def lose_what_bitmaps_rest_on(host, medium):
+    """Nothing can say of a persistent bitmap on an NBD store that it misses writes: they fail, and the log says why."""
+    before = host.saves()
+    host.ok("bitmap", "add", "vm1", "daily")
+    daemon.until(lambda: host.saves() >= before + 2, "the bitmap, and then the quiet disk, to be recorded")
+    medium.cut()
+    for _ in range(2):
+        try:
+            host.write(1)
+        except AssertionError:
+            continue
+        raise AssertionError("a bitmap that a restart believes misses a write (I5)")
+    with open(host.log, encoding="utf-8") as log:
+        said = [line for line in log if "where nothing was written for a while fail" in line]
+    assert len(said) == 1 and "start the daemon again" in said[0], said
+    host.kill()
+    medium.unmount()
+    assert not medium.mount()
+    host.start()
+    host.write(1)
+
+
+def lose_it_with(source, target="none"):
+    """Which of both is a file, or an NBD export; without a target a bitmap takes the move's place."""
     with contextlib.ExitStack() as scene:
         place = scene.enter_context(daemon.scratch())
         disk = Medium(place)
@@ -64,6 +86,9 @@ def lose_it_with(source, target):
             here.target_uri = scene.enter_context(daemon.nbdkit(place, "file", here.target, name="target")).uri
         here.serve()
         daemon.ok("sync", "-f", here.state)
+        if target == "none":
+            lose_what_bitmaps_rest_on(here, disk)
+            return
         lose_the_journal(here, disk)
         if source == target == "nbd":
             difference_is_found(here, disk)
@@ -75,3 +100,4 @@ daemon.need("nbdsh", "nbdkit", "mkfs.xfs", "xfs_io", "mount")
 lose_it_with("file", "file")
 lose_it_with("nbd", "file")
 lose_it_with("nbd", "nbd")
+lose_it_with("nbd")

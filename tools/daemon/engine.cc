@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "tools/control/state_dir.h"
@@ -164,6 +165,7 @@ Task<Status> Engine::distrust_by_stamps() {
     if (!store.ok()) co_return store.error();
     Status stamped = co_await owners_.distrust(served->name(), *store);
     if (!stamped.ok()) stamped = co_await distrust_by_targets(*served);
+    if (!stamped.ok()) warn_of_failing_writes(served->name());
     if (!stamped.ok() && first.ok()) first = stamped;
   }
   co_return first;
@@ -188,6 +190,15 @@ Task<Status> Engine::distrust_by_targets(const ServedDisk& served) {
     if (!distrusted.ok()) co_return distrusted;
   }
   co_return Status();
+}
+
+void Engine::warn_of_failing_writes(const std::string& disk) {
+  if (!failing_writes_.insert(disk).second) return;
+  log_.error(
+      "writes where nothing was written for a while fail from now on: what is recorded of the "
+      "disk's bitmaps and moves would miss them, and nothing beside its store can say so. Have the "
+      "state folder writable again, and start the daemon again",
+      {disk, "", 0});
 }
 
 DaemonView Engine::describe() const {

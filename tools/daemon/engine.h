@@ -7,6 +7,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,8 @@ class Engine final {
   Task<void> give_up_stores(CancelSource& ended);
   /// Nobody writes to it any more: what keeps records of it true goes.
   Task<void> leave_disk(Disk& disk);
+  /// Once for each: from now on some of its writes fail.
+  void warn_of_failing_writes(const std::string& disk);
   DaemonView describe() const;
   Status open_inherited(InheritedSocket socket);
   /// Serves one client; then asks for the end if it is `last`.
@@ -86,6 +89,7 @@ class Engine final {
   ConnectionLog connections_;
   StoreOwners owners_;
   DiskSet disks_;
+  std::set<std::string> failing_writes_;
   JobBoard jobs_;
   std::unique_ptr<NbdServer> server_;
   DiskService disk_service_;
