@@ -60,11 +60,12 @@ enum class PlantedBug : int {
   kStaleJobsComeBack,        ///< I7: an older job whose end was not recorded is taken up again
   kPullBufferFlips,          ///< a bit of what was fetched flips, and nobody looks (I13)
   kDigestMissesWrites,       ///< I13: what the guest writes while it hydrates is not hashed again
-  kMergeBeforePresence,  ///< settle: the image changes where a restart would still fetch from it
-  kMergeManifestLate,    ///< settle: the image changes before its manifest says so
-  kRetiresAfterJournal,  ///< I8: regions leave the activity log when nothing can bring them back
-  kLogGoesBeforeRecord,  ///< I5: a record that a restart will believe is not kept true any more
-  kRefusalIsUnknown,     ///< I8: a decision that was refused counts as one that may have happened
+  kMergeBeforePresence,    ///< settle: the image changes where a restart would still fetch from it
+  kMergeManifestLate,      ///< settle: the image changes before its manifest says so
+  kRetiresAfterJournal,    ///< I8: regions leave the activity log when nothing can bring them back
+  kLogGoesBeforeRecord,    ///< I5: a record that a restart will believe is not kept true any more
+  kRefusalIsUnknown,       ///< I8: a decision that was refused counts as one that may have happened
+  kUnknownOwnerDiscarded,  ///< I3: a target is removed that the journal may name as the owner
   kReconnectKeepsUnflushedClean,  ///< what a lost connection had not made durable counts as there
   kMirrorEndForgotten,  ///< I1: a write that the base lacks is acknowledged before that is recorded
   kPausedSwitches,      ///< a job that an operator has paused switches over

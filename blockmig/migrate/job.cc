@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
@@ -213,7 +214,9 @@ void Job::leave_old_store() {
 void Job::leave_target() {
   Migration& m = migration_;
   m.replica->forget_losses();
-  const bool stays = m.keep_target || m.suspended;
+  // A restart may find that the disk lives there (I3, I7).
+  const bool may_own = m.status.owner_unknown && !planted(PlantedBug::kUnknownOwnerDiscarded);
+  const bool stays = m.keep_target || m.suspended || may_own;
   if (!stays && m.decided) return;
   const Unanswered::Place place{id(), disk_name(), m.status.target_uri};
   Replica* const replica = m.replica.get();

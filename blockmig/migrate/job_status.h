@@ -76,7 +76,8 @@ struct JobStatus {
   std::uint64_t switchovers_postponed = 0;  ///< fences that were opened on the source again
   double postponed_ms = 0;                  ///< what these cost the guest together
 
-  bool switched = false;  ///< the target owns the disk
+  bool switched = false;       ///< the target owns the disk
+  bool owner_unknown = false;  ///< or not: only a restart can read what the journal says
   // While hydrating, and after it. `remaining_bytes` is then what is still absent.
   std::uint64_t bytes_hydrated = 0;  ///< pulled from the old store, zeros included
   std::uint64_t bytes_spared = 0;    ///< filled by the guest's own writes, never fetched

@@ -139,6 +139,7 @@ Task<Result<SwitchOutcome>> decide(Migration& migration) {
         ") and the journal cannot be read; the disk stays closed until a restart has read it");
   }
   if (found->has_value() && (*found)->epoch == record.epoch) co_return SwitchOutcome::kSwitched;
+    migration.status.owner_unknown = true;
   migration.deciding = false;
   co_return saved.error().with_context("writing the decision");
 }

@@ -72,6 +72,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"retires-after-journal", PlantedBug::kRetiresAfterJournal, "--mode journal"},
     {"log-goes-before-record", PlantedBug::kLogGoesBeforeRecord, ""},
     {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown, "--mode journal"},
+    {"unknown-owner-discarded", PlantedBug::kUnknownOwnerDiscarded, "--mode journal"},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean, ""},
 });
 

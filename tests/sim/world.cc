@@ -163,6 +163,7 @@ std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> ta
   opener->discards = [this](bool closed) {
     held_.reset();
     if (closed) complain("a target is discarded that may be the next move's already (I9)");
+    if (owner_unknown_) complain("a target is discarded that may own the disk (I3)");
   };
   opener->begins = [this] {
     if (instant_ != 0) history_.end_read(instant_);

@@ -37,8 +37,7 @@ ExitCode conclude(const CommandLine& command, const JobStatus& job) {
   std::string text = job.id + " " + std::string(to_string(job.state));
   if (job.error) text += ": " + job.error->message();
   if (job.state == JobState::kFailed && !job.verdict.empty()) text += " (" + job.verdict + ")";
-  text += job.switched ? ": disk '" + job.disk + "' is on " + job.target_uri + " already"
-                       : ": disk '" + job.disk + "' is still on " + job.source_uri;
+  text += ": " + place_text(job);
   std::fprintf(stderr, "blockmig: %s\n", text.c_str());
   return exit_code_of(job);
 }

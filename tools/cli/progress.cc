@@ -161,6 +161,14 @@ std::string summary_text(const JobStatus& job) {
   return text;
 }
 
+std::string place_text(const JobStatus& job) {
+  const std::string disk = "disk '" + job.disk + "' ";
+  if (job.switched) return disk + "is on " + job.target_uri + " already";
+  if (!job.owner_unknown) return disk + "is still on " + job.source_uri;
+  return disk + "is on " + job.source_uri + " or on " + job.target_uri +
+         ": keep both, and start the daemon again, which reads from its journal on which";
+}
+
 std::string decisions_text(const JobStatus& job) {
   std::string text;
   for (const Decision& decision : job.decisions) {

@@ -28,6 +28,8 @@ std::string progress_text(const JobStatus& job);
 std::string progress_bar(const JobStatus& job, const Terminal& terminal);
 /// What a finished job did, some lines.
 std::string summary_text(const JobStatus& job);
+/// Where the disk is after a job that was not done: "disk 'vm1' is still on …".
+std::string place_text(const JobStatus& job);
 /// A line per decision that the job took by itself; empty if none.
 std::string decisions_text(const JobStatus& job);
 

@@ -172,6 +172,7 @@ Json json_of(const JobStatus& job) {
   json["switchovers_postponed"] = job.switchovers_postponed;
   json["postponed_ms"] = job.postponed_ms;
   json["switched"] = job.switched;
+  json["owner_unknown"] = job.owner_unknown;
   json["hydration"] = hydration_of(job);
   json["elapsed_seconds"] = job.elapsed_seconds;
   json["predicted_downtime_ms"] = job.predicted_downtime_ms;
@@ -251,6 +252,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("guest_share", job.guest_share);
   read_decisions(fields, job);
   fields.read("switched", job.switched);
+  fields.read("owner_unknown", job.owner_unknown);
   read_hydration(fields, job);
   read_digests(fields, job);
   if (!fields.status()) return fields.status().error();

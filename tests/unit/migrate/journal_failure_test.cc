@@ -141,6 +141,21 @@ TEST_P(AnyMove, ADecisionThatFailedMayHaveBeenMade_I3) {
   EXPECT_FALSE(rig.writes(0));
 }
 
+TEST_P(AnyMove, ATargetThatMayOwnTheDiskStays_I3) {
+  FailingRig rig;
+  rig.breakable().fate = [](const JournalBatch& batch) {
+    return decides(batch) ? Fate::kAttempted : Fate::kSaved;
+  };
+  JobOptions options;
+  options.mode = GetParam();
+  bool discarded = false;
+  const JobStatus ended = rig.wait(rig.start(options, &discarded));
+  EXPECT_TRUE(ended.owner_unknown);
+  EXPECT_FALSE(ended.switched);
+  rig.advance(std::chrono::seconds(1));
+  EXPECT_FALSE(discarded) << "a restart may find that the disk lives there";
+}
+
 TEST_P(AnyMove, AFullJournalIsFoundOutBeforeTheFence_I8) {
   FailingRig rig;
   int fences = 0;

@@ -53,6 +53,7 @@ JobStatus sample_job() {
   job.postponed_ms = 8.5;
   job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
   job.switched = true;
+  job.owner_unknown = true;
   job.bytes_hydrated = 15;
   job.bytes_spared = 16;
   job.pulls_demanded = 17;

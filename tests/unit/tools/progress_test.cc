@@ -82,6 +82,18 @@ TEST(Progress, DecisionsAreToldWithTheirReasons) {
   EXPECT_THAT(job_text(job), HasSubstr("mirror -> dbt, because most writes missed"));
 }
 
+TEST(Progress, AnUnknownOwnerIsNotCalledTheSource_I3) {
+  JobStatus job = halfway();
+  job.source_uri = "file:///a";
+  job.target_uri = "file:///b";
+  EXPECT_THAT(place_text(job), HasSubstr("is still on file:///a"));
+  job.owner_unknown = true;
+  EXPECT_THAT(place_text(job), HasSubstr("is on file:///a or on file:///b: keep both"));
+  job.owner_unknown = false;
+  job.switched = true;
+  EXPECT_THAT(place_text(job), HasSubstr("is on file:///b already"));
+}
+
 TEST(Progress, TheGuestsShareOfTheLoopIsToldWhileItIsLimited) {
   JobStatus job = halfway();
   EXPECT_THAT(job_text(job), Not(HasSubstr("guest's share")));
