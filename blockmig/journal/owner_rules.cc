@@ -91,6 +91,20 @@ Error refuse_stale(const OwnerStamp& stamp, const Claimant& claimant) {
           claimant.image + " --force-source");
 }
 
+/// A store is `taking` before a journal names it: this is the file of an earlier try.
+Error refuse_unfinished(const OwnerStamp& stamp, const Claimant& claimant) {
+  return Error(ErrorCode::kPrecondition,
+               "image " + claimant.image + " is not the one that disk '" + claimant.disk +
+                   "' lives on, but an unfinished copy of it (" + epoch_text(stamp.epoch) +
+                   "): put the disk's own image there (is its filesystem mounted, or another one "
+                   "over it?); or use what is there as it is, with --force-source");
+}
+
+/// A crash between the journal and the stamp leaves the stamp behind by one. 0: an older program.
+bool is_rolled_back(const OwnerStamp& stamp, const Claimant& claimant) {
+  return stamp.incarnation != 0 && stamp.incarnation + 1 < claimant.incarnation;
+}
+
 /// The disk's own stamp, on the store that its journal names.
 Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant) {
   const bool superseded = stamp.state == StampState::kLeft || stamp.state == StampState::kBase;
@@ -102,8 +116,10 @@ Result<ServeVerdict> judge_own(const OwnerStamp& stamp, const Claimant& claimant
   if (stamp.epoch > claimant.epoch || (superseded && stamp.epoch == claimant.epoch)) {
     return refuse_stale(stamp, claimant);
   }
-  const bool continued = !superseded && stamp.epoch == claimant.epoch && !stamp.unrecorded;
-  return ServeVerdict{claimant.epoch, continued, false};
+  if (stamp.state == StampState::kTarget) return refuse_unfinished(stamp, claimant);
+  const bool back = is_rolled_back(stamp, claimant);
+  const bool continued = !superseded && stamp.epoch == claimant.epoch && !stamp.unrecorded && !back;
+  return ServeVerdict{claimant.epoch, continued, false, back};
 }
 
 /// A claim for the first time that a crash cut off before it was in the journal. Older programs do

@@ -33,6 +33,8 @@ struct ServeVerdict {
   bool continued = false;
   /// Of a claimant who knows it: only because he forces it. Whatever he knows of it is not so.
   bool forced = false;
+  /// Not `continued`, because image and stamp are those of an earlier time than the journal.
+  bool rolled_back = false;
 };
 
 /// May the disk be served from the image? kPrecondition: it may not; the message says whose it is,

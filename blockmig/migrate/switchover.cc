@@ -295,7 +295,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     if (!there.ok()) co_return there.error();
   }
   if (migration.opener && !planted(PlantedBug::kSwitchNotAnnounced)) {
-    co_await migration.opener->announce_switch();
+    const Status announced = co_await migration.opener->announce_switch();
+    if (!announced.ok()) co_return announced.error().with_context("the disk stays on its source");
   }
   const Phase before = migration.status.phase;
   enter_phase(migration.status.phase, Phase::kSwitching);

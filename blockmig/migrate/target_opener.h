@@ -45,9 +45,10 @@ class TargetOpener {
   /// kPrecondition: it has been removed or replaced.
   virtual Task<Status> check_place() { co_return Status(); }
   /// Who looks at a store without this journal learns from the next three which one the disk lives
-  /// on (blockmig/journal/owner_stamp.h). Trouble with that is theirs to tell; it never ends a job.
-  /// Before the fence: until one of the others is called, only the journal says which (I3).
-  virtual Task<void> announce_switch() { co_return; }
+  /// on (blockmig/journal/owner_stamp.h). Trouble with the others is theirs to tell.
+  /// Before the fence: until one of the others is called, only the journal says which (I3). An
+  /// error: the target says that it is no disk, and cannot be changed, so nothing is decided.
+  virtual Task<Status> announce_switch() { co_return Status(); }
   /// After the decision. `source_needed`: the disk still fetches from its old store.
   virtual Task<void> confirm_switch(bool source_needed) {
     static_cast<void>(source_needed);

@@ -90,11 +90,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> StampedOpener::open(std::uint64_t siz
   co_return std::move(opened);
 }
 
-Task<void> StampedOpener::announce_switch() {
-  if (announced_) co_return;
+Task<Status> StampedOpener::announce_switch() {
+  if (announced_) co_return Status();
   announced_ = true;
   co_await owners_.set(target_, StampState::kTaking, epoch_, source_);
   co_await owners_.set(source_, StampState::kMoving, epoch_ - 1, target_);
+  co_return Status();
 }
 
 Task<void> StampedOpener::confirm_switch(bool source_needed) {

@@ -65,7 +65,7 @@ class StampedOpener final : public TargetOpener {
   BitmapKeeper* bitmaps() override { return inner_->bitmaps(); }
   DataAtRest* data_at_rest() override { return inner_->data_at_rest(); }
   Task<void> discard() override { return inner_->discard(); }
-  Task<void> announce_switch() override;
+  Task<Status> announce_switch() override;
   Task<void> confirm_switch(bool source_needed) override;
   Task<void> withdraw_switch() override;
 

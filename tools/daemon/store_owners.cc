@@ -91,19 +91,22 @@ void StoreOwners::note_unstamped(const StoreUri& store, const Error& why, const 
   }
 }
 
+Task<Status> StoreOwners::change_if_stampable(const StoreUri& store, const std::string& disk,
+                                              StampChange change) {
+  if (!has_stamps(store)) co_return Status();
+  const Result<Stamp> changed = co_await this->change(store, std::move(change));
+  if (changed.ok()) co_return Status();
+  const bool gone = changed.error().code() == ErrorCode::kNotFound;
+  const bool unstampable = is_unstampable(changed.error());
+  if (unstampable) note_unstamped(store, changed.error(), disk);
+  co_return gone || unstampable ? Status() : Status(changed.error());
+}
+
 Task<void> StoreOwners::change_quietly(const StoreUri& store, const std::string& disk,
                                        StampChange change) {
-  if (!has_stamps(store)) co_return;
-  const Result<Stamp> changed = co_await this->change(store, std::move(change));
+  const Status changed = co_await change_if_stampable(store, disk, std::move(change));
   if (changed.ok()) co_return;
-  const ErrorCode code = changed.error().code();
-  const bool gone = code == ErrorCode::kNotFound;
-  if (is_unstampable(changed.error())) {
-    note_unstamped(store, changed.error(), disk);
-  } else if (!gone) {
-    log_.warning("the stamp beside an image is behind: " + changed.error().message(),
-                 {disk, "", 0});
-  }
+  log_.warning("the stamp beside an image is behind: " + changed.error().message(), {disk, "", 0});
 }
 
 Task<void> StoreOwners::change_if(const std::string& store_uri, const std::string& disk,
@@ -180,6 +183,12 @@ Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
   const Result<Stamp> taken = co_await change(move.target, std::move(take));
   if (taken.ok()) co_return token;
   if (move.returning || !is_unstampable(taken.error())) co_return taken.error();
+  // What cannot be changed must not say of the disk's store that it is none.
+  const std::string& path = move.target.path;
+  const Result<Stamp> left = co_await offload(loop_, [&path] { return read_stamp(path); });
+  if (left.ok() && *left && (*left)->state == StampState::kTarget) {
+    co_return taken.error().with_context("its stamp says that it is an unfinished copy");
+  }
   note_unstamped(move.target, taken.error(), move.disk);
   co_return std::uint64_t{0};
 }
@@ -207,14 +216,16 @@ Task<void> StoreOwners::leave_again(const Move& move) {
   co_await change_quietly(move.target, move.disk, std::move(leave));
 }
 
-Task<void> StoreOwners::announce(const Move& move) {
+Task<Status> StoreOwners::announce(const Move& move) {
   StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk)) return stamp;
     OwnerStamp taking = make_stamp(StampState::kTaking, move.disk, move.epoch, move.source.text);
     taking.token = stamp->token;
     return Stamp(std::move(taking));
   };
-  co_await change_quietly(move.target, move.disk, std::move(target));
+  // A decision for what still says `target` would leave the disk on what is not served.
+  const Status taken = co_await change_if_stampable(move.target, move.disk, std::move(target));
+  if (!taken) co_return taken;
   StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kCurrent) return stamp;
     OwnerStamp moving = *stamp;
@@ -223,6 +234,7 @@ Task<void> StoreOwners::announce(const Move& move) {
     return Stamp(std::move(moving));
   };
   co_await change_quietly(move.source, move.disk, std::move(source));
+  co_return Status();
 }
 
 Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {

@@ -102,7 +102,8 @@ class StoreOwners final {
                         std::int64_t modified_ns) const;
   /// Its stamp says that it is another disk's, or another daemon's.
   Task<bool> is_another_ones(const std::string& disk, const StoreUri& store) const;
-  Task<void> announce(const Move& move);
+  /// An error: the target has a stamp, which cannot be made to say that the disk may live there.
+  Task<Status> announce(const Move& move);
   Task<void> confirm(const Move& move, bool source_needed);
   Task<void> withdraw(const Move& move);
   /// The target's stamp goes: the target has gone, or is a copy that belongs to nobody.
@@ -141,6 +142,9 @@ class StoreOwners final {
   /// condition holds. Trouble is logged.
   Task<void> change_if(const std::string& store_uri, const std::string& disk, Condition applies,
                        Change change);
+  /// As change(); a store that has gone or takes no stamp is no error.
+  Task<Status> change_if_stampable(const StoreUri& store, const std::string& disk,
+                                   StampChange change);
   /// A change that nothing waits for: trouble is logged.
   Task<void> change_quietly(const StoreUri& store, const std::string& disk, StampChange change);
   Task<Result<std::optional<OwnerStamp>>> change(const StoreUri& store, StampChange change);

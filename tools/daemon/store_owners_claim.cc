@@ -70,7 +70,10 @@ Task<void> StoreOwners::renew(const std::string& disk, const StoreUri& store) {
     co_return;
   }
   StampChange renew = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
-    if (!is_of(stamp, id_, disk) || stamp->state != StampState::kCurrent) return stamp;
+    const bool lives = is_of(stamp, id_, disk) && (stamp->state == StampState::kCurrent ||
+                                                   stamp->state == StampState::kMoving ||
+                                                   stamp->state == StampState::kReleased);
+    if (!lives) return stamp;
     OwnerStamp newer = *stamp;
     newer.incarnation = incarnation(disk);
     return Stamp(std::move(newer));
@@ -143,6 +146,14 @@ Task<Status> StoreOwners::take(Claimant who, const StoreUri& store, std::string 
   claim.verdict = judged;
   claim.judged = claim.stamped = true;
   claim.before = *before;
+  if (judged.rolled_back) {
+    log_.warning("image " + store.path + " is older than the journal (incarnation " +
+                     std::to_string((*before)->incarnation) + ", the journal has " +
+                     std::to_string(who.incarnation) +
+                     "): it was put back to an earlier state, so nothing that is recorded of its "
+                     "bitmaps and moves is believed",
+                 {who.disk, "", judged.epoch});
+  }
   co_return Status();
 }
 
@@ -188,7 +199,11 @@ Task<void> StoreOwners::give_back(const StoreUri& store, Claim claim) {
   const std::string disk;
   // The store is closed: somebody else may have claimed it by now.
   StampChange restore = [this, &claim](const Stamp& now) -> Result<Stamp> {
-    return now && now->owner == id_ ? claim.before : now;
+    if (!now || now->owner != id_) return now;
+    Stamp before = claim.before;
+    // The journal stays as far as it is.
+    if (is_of(before, now->owner, now->disk)) before->incarnation = now->incarnation;
+    return before;
   };
   co_await change_quietly(store, disk, std::move(restore));
 }

@@ -314,11 +314,13 @@ Task<Status> UriTarget::compared() {
   co_return removed;
 }
 
-Task<void> UriTarget::announce_switch() {
-  if (plan_.owners == nullptr || announced_) co_return;
-  announced_ = true;
+Task<Status> UriTarget::announce_switch() {
+  if (plan_.owners == nullptr || announced_) co_return Status();
   const StoreOwners::Move moving = move();
-  co_await plan_.owners->announce(moving);
+  const Status announced = co_await plan_.owners->announce(moving);
+  announced_ = announced.ok();
+  if (!announced_) co_await plan_.owners->withdraw(moving);
+  co_return announced;
 }
 
 Task<void> UriTarget::confirm_switch(bool source_needed) {

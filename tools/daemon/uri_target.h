@@ -66,7 +66,7 @@ class UriTarget final : public TargetOpener {
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
   Task<void> discard() override;
   Task<Status> check_place() override;
-  Task<void> announce_switch() override;
+  Task<Status> announce_switch() override;
   Task<void> confirm_switch(bool source_needed) override;
   Task<void> withdraw_switch() override;
   Task<void> keep() override;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "blockmig/journal/owner_format.h"
@@ -29,7 +30,7 @@ TEST_F(StoreOwnersClaimTest, EveryServeAndEveryJobIsANewIncarnation_I3) {
   run_task(*loop_, mine.owners.renew(disk, source_));
   EXPECT_EQ(stamped(source_), 2U);
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
-  run_task(*loop_, mine.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   run_task(*loop_, mine.owners.confirm(move(2), true));
   EXPECT_EQ(stamped(target_), 2U);
   EXPECT_EQ((*read_stamp(target_.path))->rest_uri, source_.text);
@@ -58,6 +59,43 @@ TEST_F(StoreOwnersClaimTest, EveryServeAndEveryJobIsANewIncarnation_I3) {
   ASSERT_TRUE(forced.ok());
   EXPECT_TRUE(forced->verdict.forced);
   EXPECT_EQ(stamped(target_), 3U) << "the newer journal is older now";
+}
+
+TEST_F(StoreOwnersClaimTest, AnImageThatWasPutBackIsServedAndNothingRecordedIsBelieved_I5) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  const std::string disk = "vm1";
+  run_task(*loop_, mine.owners.trust(disk, source_));
+  const std::string stamp = source_.path + owner_format::kSuffix;
+  const std::string snapshot = scratch_ / "snapshot";
+  std::filesystem::copy_file(stamp, snapshot);
+  ASSERT_TRUE(mine.claim(source_, 1)->verdict.continued);
+  ASSERT_TRUE(mine.claim(source_, 1)->verdict.continued);
+  const auto in_place = std::filesystem::copy_options::overwrite_existing;
+  std::filesystem::copy_file(snapshot, stamp, in_place);
+  const auto back = mine.claim(source_, 1);
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_TRUE(back->verdict.rolled_back);
+  EXPECT_FALSE(back->verdict.continued);
+  run_task(*loop_, mine.owners.trust(disk, source_));
+  EXPECT_TRUE(mine.claim(source_, 1)->verdict.continued);
+}
+
+TEST_F(StoreOwnersClaimTest, WhatComesToNothingIsNotTakenForAnImageThatWasPutBack) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  const std::string disk = "vm1";
+  run_task(*loop_, mine.owners.trust(disk, source_));
+  for (int tries = 0; tries < 3; ++tries) {
+    auto claim = mine.claim(source_, 1);
+    ASSERT_TRUE(claim.ok());
+    EXPECT_TRUE(claim->verdict.continued) << tries;
+    run_task(*loop_, mine.owners.give_back(source_, *std::move(claim)));
+  }
+  mine.release(source_);
+  // Moves of a disk that is served read-only.
+  for (int moves = 0; moves < 3; ++moves) run_task(*loop_, mine.owners.renew(disk, source_));
+  EXPECT_TRUE(mine.claim(source_, 1)->verdict.continued);
 }
 
 TEST_F(StoreOwnersClaimTest, ClaimThatIsCutOffIsRepeated_I7) {

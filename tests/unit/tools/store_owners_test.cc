@@ -7,7 +7,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 
+#include "blockmig/io/task_scope.h"
+#include "blockmig/journal/owner_format.h"
 #include "tests/unit/tools/owner_folder.h"
 #include "tools/daemon/uri_target.h"
 
@@ -35,7 +38,7 @@ TEST_F(StoreOwnersTest, AtNoStepOfAMoveMayAnybodyElseHaveEither_I3) {
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "current 1, target 2");
   EXPECT_TRUE(closed_to_you());
-  run_task(*loop_, mine.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "moving 1, taking 2");
   EXPECT_TRUE(closed_to_you());
   // A crash here: each journal is let in where it says.
@@ -62,18 +65,29 @@ TEST_F(StoreOwnersTest, MoveWithoutADecisionLeavesTheSourceItsDisk_I8) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 4, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(5))).ok());
-  run_task(*loop_, mine.owners.announce(move(5)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(5))).ok());
   run_task(*loop_, mine.owners.withdraw(move(5)));
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "current 4, target 5");
   run_task(*loop_, mine.owners.drop_target(move(5)));
   EXPECT_EQ(state_of(target_), "none");
 }
 
+TEST_F(StoreOwnersTest, NothingIsDecidedForATargetWhoseStampCannotBeChanged_I3) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 4, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(5))).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(5))).ok());
+  run_task(*loop_, mine.owners.withdraw(move(5)));
+  std::ofstream(target_.path + owner_format::kSuffix) << std::string(40000, 'x');
+  EXPECT_FALSE(run_task(*loop_, mine.owners.announce(move(5))).ok());
+  EXPECT_EQ(state_of(source_), "current 4");
+}
+
 TEST_F(StoreOwnersTest, AMoveThatDiedOnItsWayAndDoesNotGoOnLeavesNoTargetBehind_I7) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 4, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(5))).ok());
-  run_task(*loop_, mine.owners.announce(move(5)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(5))).ok());
   const std::string disk = "vm1";
   const std::string other = "vm2";
   run_task(*loop_, mine.owners.forget_target(other, target_.text));
@@ -91,7 +105,7 @@ TEST_F(StoreOwnersTest, DiskReturnsOnlyToWhatIsStillAsItWasLeft_I5) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 1, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
-  run_task(*loop_, mine.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   run_task(*loop_, mine.owners.confirm(move(2), false));
   const StoreOwners::Move back{"vm1", target_, source_, 3, true, false};
   ASSERT_TRUE(mine.owners.check_return(back).ok());
@@ -122,7 +136,7 @@ TEST_F(StoreOwnersTest, CrashAfterTheDecisionIsMadeUpFor_I7) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 1, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
-  run_task(*loop_, mine.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   SourceChoice choice;
   choice.uri = target_.text;
   choice.previous_uri = source_.text;
@@ -209,7 +223,7 @@ TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_
   EXPECT_FALSE(yours.owners.check_merge(back).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(back)).ok());
   EXPECT_EQ(state_of(source_), "base 2") << "a target could be overwritten";
-  run_task(*loop_, mine.owners.announce(back));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(back)).ok());
   EXPECT_EQ(state_of(source_), "taking 3");
   EXPECT_EQ(state_of(target_), "moving 2");
   EXPECT_FALSE(yours.claim(source_, 9, false).ok());
@@ -218,11 +232,11 @@ TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_
   EXPECT_TRUE(run_task(*loop_, mine.owners.check_base(disk, source_, 2, false)).ok())
       << "a restart";
   EXPECT_EQ(state_of(source_), "base 2") << "it came to nothing";
-  run_task(*loop_, mine.owners.announce(back));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(back)).ok());
   run_task(*loop_, mine.owners.withdraw(back));
   EXPECT_EQ(state_of(source_), "base 2");
   EXPECT_EQ(state_of(target_), "current 2");
-  run_task(*loop_, mine.owners.announce(back));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(back)).ok());
   run_task(*loop_, mine.owners.confirm(back, false));
   EXPECT_EQ(state_of(source_), "current 3");
   EXPECT_EQ(state_of(target_), "left 3");
@@ -268,7 +282,7 @@ TEST_F(StoreOwnersTest, TargetWhereTheJournalHasAnotherDiskIsRefused) {
 TEST_F(StoreOwnersTest, OneShotCopyLeavesNoStamps) {
   Folder copier(*loop_, "here", false);
   ASSERT_TRUE(run_task(*loop_, copier.owners.claim_target(move(2))).ok());
-  run_task(*loop_, copier.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, copier.owners.announce(move(2))).ok());
   EXPECT_EQ(state_of(source_), "none") << "the source was only read";
   run_task(*loop_, copier.owners.confirm(move(2), false));
   copier.release(target_);
