@@ -5,6 +5,7 @@
 
 #include "blockmig/base/uri.h"
 #include "blockmig/migrate/hydration.h"
+#include "tools/daemon/begun_target.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/restart_service.h"
 
@@ -80,6 +81,7 @@ Task<Status> DiskService::forget_records(const std::string& name, const std::str
   batch->removed_notes.push_back({"serve", name, ""});
   batch->removed_notes.push_back({kListenTopic, name, ""});
   batch->removed_notes.push_back(incarnation_note(name, 0));
+  batch->removed_notes.push_back(begun_target_note(name));
   batch->removed_disks.push_back(name);
   const Status recorded = co_await journal_.commit(*batch);
   if (recorded && owners_ != nullptr) co_await owners_->forget(name, store_uri);

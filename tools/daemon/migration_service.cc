@@ -86,6 +86,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   co_await jobs_.wait_answered(target->text, kEarlierAnswers);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
+  plan.journal = &journal_;
   plan.bitmaps = &(*disk)->bitmaps();
   plan.returning = request.options.mode == Mode::kReturn;
   plan.resumed = resumed;
@@ -204,7 +205,6 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   Result<TargetPlan> plan = co_await plan_target(*request, true, hold);
   if (!plan) co_return plan.error();
   plan->as_left = std::move(target_as_left);
-  plan->journal = &journal_;
   auto opening = co_await make_opener(*request, *plan, true);
   if (!opening) co_return opening.error();
   JobOptions options = request->options;

@@ -42,7 +42,8 @@ struct TargetPlan {
   bool settling = false;                   ///< mode `settle`
   /// image_identity() of the target when the daemon before ended in order with this move.
   std::optional<std::string> as_left{};
-  Journal* journal = nullptr;  ///< that has the note of it, with `as_left`
+  Journal* journal = nullptr;    ///< that has the notes of the move; null: there are none
+  bool begun_elsewhere = false;  ///< by an earlier daemon: the file is not made anew here
 };
 
 StoreOwners::Move move_of(const TargetPlan& plan);

@@ -113,6 +113,45 @@ TEST_F(Target, CreatedFileHasTheDisksSizeAndDiscardRemovesIt_I8) {
   ASSERT_TRUE(run_task(*loop_, (*opened)->close()).ok());
 }
 
+TEST_F(Target, OneThatWasBegunIsNotMadeAnewInAnotherFolder_I7) {
+  const auto journal = make_memory_journal(*loop_);
+  const auto opening = [&](const std::string& name, std::uint64_t epoch) {
+    TargetPlan p = plan(scratch_ / name);
+    p.journal = journal.get();
+    p.epoch = epoch;
+    p.resumed = true;
+    return p;
+  };
+  const auto open = [&](const TargetPlan& p) {
+    UriTarget target(*loop_, p);
+    auto opened = run_task(*loop_, target.open(kSize));
+    if (!opened.ok()) return Status(opened.error());
+    return run_task(*loop_, (*opened)->close());
+  };
+  const std::string mount = scratch_ / "mount";
+  const std::string image = mount + "/new.img";
+  std::filesystem::create_directory(mount);
+  ASSERT_TRUE(open(opening("mount/new.img", 2)).ok()) << "it had not come to it before";
+  std::filesystem::rename(mount, scratch_ / "away");
+  EXPECT_EQ(open(opening("mount/new.img", 2)).error().code(), ErrorCode::kNotFound);
+  std::filesystem::create_directory(mount);
+  const Status refused = open(opening("mount/new.img", 2));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code(), ErrorCode::kNotFound) << "it may come back";
+  EXPECT_THAT(refused.error().message(), HasSubstr("is its filesystem mounted?"));
+  EXPECT_FALSE(std::filesystem::exists(image));
+  std::filesystem::rename(mount, scratch_ / "shadow");
+  std::filesystem::rename(scratch_ / "away", mount);
+  EXPECT_TRUE(open(opening("mount/new.img", 2)).ok());
+  std::filesystem::remove(image);
+  EXPECT_TRUE(open(opening("mount/new.img", 2)).ok()) << "somebody has removed the file itself";
+  // Of other moves it says nothing.
+  std::filesystem::remove_all(mount);
+  std::filesystem::create_directory(mount);
+  EXPECT_FALSE(open(opening("mount/new.img", 2)).ok());
+  EXPECT_TRUE(open(opening("mount/new.img", 3)).ok());
+}
+
 TEST_F(Target, NobodyHasItUntilItIsRemoved_I9) {
   UriTarget aborted(*loop_, plan(scratch_ / "new.img"));
   UriTarget next(*loop_, plan(scratch_ / "new.img"));
