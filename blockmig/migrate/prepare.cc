@@ -221,11 +221,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_target(Migration& migration,
                                                        TaskScope& leftovers) {
   auto opening = std::make_shared<Opening>(migration.loop);
   const CancelSource::Callback wake(migration.cancel, [opening] { opening->changed.set(); });
-  auto task = open_into(opening, std::move(opener), migration.disk.info().size_bytes);
+  auto task = open_into(opening, opener, migration.disk.info().size_bytes);
   leftovers.spawn(std::move(task));
   co_await opening->changed.wait();
   if (!opening->result) {
     opening->given_up = true;
+    opener->give_up();
     co_return Error(ErrorCode::kCancelled, "the job was aborted");
   }
   co_return std::move(*opening->result);

@@ -25,6 +25,9 @@ class TargetOpener {
   /// Opens the target for writing, creating it if it can be created, with at least `size_bytes`.
   /// Checks what can be checked before anything changes: space, size, use by others.
   virtual Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) = 0;
+  /// The job has ended while open() is under way, which may hang: from now on it takes nothing that
+  /// is there, and what it has made goes by discard(). Acts at once.
+  virtual void give_up() {}
   /// After open(): what tells this target from another under the same URI; empty where the URI is
   /// all that is known. What was recorded about another target is not believed.
   virtual std::string identity() const { return {}; }

@@ -54,6 +54,7 @@ class BackupTarget final : public TargetOpener {
   void generation_begins(std::uint64_t number) override;
   Task<Status> generation_complete(std::uint64_t number) override;
   /// The job is about to end: if there is no copy, nothing has begun with it either.
+  void give_up() override { target_.give_up(); }
   Task<void> withdraw_switch() override;
   Task<void> keep() override { return target_.keep(); }
   Task<void> discard() override;

@@ -39,8 +39,9 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
     if (!elsewhere) co_return elsewhere.error();
     plan_.begun_elsewhere = *elsewhere;
   }
-  const Status checked =
+  Status checked =
       co_await offload(loop_, [this, size_bytes] { return check_target(plan_, size_bytes); });
+  if (checked) checked = check_wanted();
   if (!checked) co_return checked.error();
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_target_store(size_bytes);
   if (!opened) co_return opened.error();
@@ -98,8 +99,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open_file(std::uint64_t si
   FileDeviceOptions options;
   options.cache = plan_.cache;
   options.inline_io = false;  // a slow target must not hold up the guest (I10)
-  Status allowed;
-  if (!exists && plan_.begun_elsewhere) allowed = is_away(plan_);
+  Status allowed = check_wanted();
+  if (allowed && !exists && plan_.begun_elsewhere) allowed = is_away(plan_);
   if (allowed) allowed = co_await note_begun_target(loop_, plan_);
   if (!allowed) co_return allowed.error();
   if (!exists) {
@@ -146,9 +147,15 @@ Task<Status> UriTarget::check_place() {
                       "replaced it");
 }
 
+Status UriTarget::check_wanted() const {
+  if (!given_up_) return {};
+  return Error(ErrorCode::kCancelled, "the move was given up before its target was open");
+}
+
 /// The file is open, and so locked by its device.
 Task<Status> UriTarget::claim() {
-  if (plan_.owners == nullptr) co_return Status();
+  const Status wanted = check_wanted();
+  if (!wanted || plan_.owners == nullptr) co_return wanted;
   const StoreOwners::Move moving = move();
   const auto token = co_await plan_.owners->claim_target(moving);
   if (!token) co_return token.error();

@@ -65,6 +65,7 @@ class UriTarget final : public TargetOpener {
 
   const std::string& uri() const override { return plan_.target.text; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
+  void give_up() override { given_up_ = true; }
   Task<void> discard() override;
   Task<Status> check_place() override;
   Task<Status> announce_switch() override;
@@ -87,6 +88,8 @@ class UriTarget final : public TargetOpener {
   /// The path leads to the file that was opened. Blocks.
   bool is_in_place() const;
   Task<Status> claim();
+  /// kCancelled: nobody wants it any more, so nothing is to be taken.
+  Status check_wanted() const;
   StoreOwners::Move move() const { return move_of(plan_); }
 
   IoLoop& loop_;
@@ -97,6 +100,7 @@ class UriTarget final : public TargetOpener {
   std::unique_ptr<RestMerge> merge_;
   ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover
   bool renewed_ = false;
+  bool given_up_ = false;
   bool claimed_ = false;
   bool announced_ = false;
   bool created_ = false;  ///< file_ is our own, to be removed again

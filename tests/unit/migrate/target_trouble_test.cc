@@ -262,6 +262,39 @@ class AwayOpener final : public TargetOpener {
   std::string uri_ = "test:away";
 };
 
+/// Takes its time.
+class SlowOpener final : public TargetOpener {
+ public:
+  SlowOpener(EventLoop& loop, bool& given_up) : loop_(loop), given_up_(given_up) {}
+  const std::string& uri() const override { return uri_; }
+  Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
+    const Duration wait = seconds(10);
+    co_await sleep_for(loop_, wait);
+    co_return Error(ErrorCode::kCancelled, "given up");
+  }
+  void give_up() override { given_up_ = true; }
+  Task<void> discard() override { co_return; }
+
+ private:
+  EventLoop& loop_;
+  bool& given_up_;
+  std::string uri_ = "test:slow";
+};
+
+TEST(AwayTarget, OfAnAbortedJobIsTold_I9) {
+  Rig rig;
+  bool given_up = false;
+  JobOptions options;
+  options.mode = Mode::kDbt;
+  auto opener = std::make_unique<SlowOpener>(rig.loop, given_up);
+  const std::string id = *rig.board.start(rig.disk, std::move(opener), options);
+  rig.advance(seconds(1));
+  EXPECT_FALSE(given_up);
+  EXPECT_TRUE(rig.board.abort(id).ok());
+  EXPECT_EQ(rig.wait(id).state, JobState::kAborted);
+  EXPECT_TRUE(given_up);
+}
+
 /// A job that a restart goes on with, or (`first`) one that begins.
 std::string start_away(Rig& rig, ErrorCode why, unsigned times, JobOptions options = {},
                        bool first = false) {

@@ -83,6 +83,34 @@ TEST_F(StoreOwnersTest, NothingIsDecidedForATargetWhoseStampCannotBeChanged_I3) 
   EXPECT_EQ(state_of(source_), "current 4");
 }
 
+Task<void> open_into(UriTarget& target,
+                     std::optional<Result<std::unique_ptr<BlockDevice>>>& opened) {
+  auto result = co_await target.open(kSize);
+  opened.emplace(std::move(result));
+}
+
+Task<void> end_of(TaskScope& scope) { co_await scope.join(); }
+
+TEST_F(StoreOwnersTest, ATargetThatIsGivenUpWhileItOpensIsNotClaimed_I9) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  const std::string disk = "vm1";
+  const std::uint64_t before = mine.owners.claimant(disk, source_, 1).incarnation;
+  UriTarget target(*loop_, plan_of(mine));
+  std::optional<Result<std::unique_ptr<BlockDevice>>> opened;
+  TaskScope opening;
+  auto task = open_into(target, opened);
+  opening.spawn(std::move(task));
+  ASSERT_FALSE(opened) << "it looks at the target first";
+  target.give_up();
+  run_task(*loop_, end_of(opening));
+  ASSERT_TRUE(opened);
+  ASSERT_FALSE(opened->ok());
+  EXPECT_EQ(opened->error().code(), ErrorCode::kCancelled);
+  EXPECT_EQ(state_of(target_), "none");
+  EXPECT_EQ(mine.owners.claimant(disk, source_, 1).incarnation, before);
+}
+
 TEST_F(StoreOwnersTest, AMoveThatDiedOnItsWayAndDoesNotGoOnLeavesNoTargetBehind_I7) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 4, false).ok());
