@@ -88,13 +88,19 @@ DiskRecord record_of_decision(const Migration& migration) {
   return record;
 }
 
+/// What is absent then is fetched by this job. What is at rest, and stays there, is no job's.
+bool goes_on_after_decision(const Migration& migration) {
+  if (!migration.pivot) return false;
+  return migration.at_rest == nullptr || migration.options.hydrate == Hydrate::kBackground;
+}
+
 /// With it the job's end: whoever restarts after the decision finds the job done (I7), or in
 /// hydration.
 JournalBatch batch_of_decision(const Migration& migration) {
   JournalBatch batch;
   batch.disks.push_back(record_of_decision(migration));
-  batch.jobs.push_back(record_of_job(
-      migration, std::string(to_string(migration.pivot ? JobState::kRunning : JobState::kDone))));
+  const JobState state = goes_on_after_decision(migration) ? JobState::kRunning : JobState::kDone;
+  batch.jobs.push_back(record_of_job(migration, std::string(to_string(state))));
   batch.removed_sets = records_of(migration.disk.name(), migration.status.id);
   return batch;
 }
@@ -133,13 +139,13 @@ Task<Result<SwitchOutcome>> decide(Migration& migration) {
   const auto found = co_await migration.journal.load_disk(record.disk);
   if (!found.ok()) {
     migration.disk.gate().shut();
+    migration.status.owner_unknown = true;
     co_return found.error().with_context(
         "the owner of disk " + record.disk + " is unknown: writing the decision failed (" +
         saved.error().message() +
         ") and the journal cannot be read; the disk stays closed until a restart has read it");
   }
   if (found->has_value() && (*found)->epoch == record.epoch) co_return SwitchOutcome::kSwitched;
-    migration.status.owner_unknown = true;
   migration.deciding = false;
   co_return saved.error().with_context("writing the decision");
 }

@@ -10,6 +10,7 @@
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
+#include "tools/daemon/begun_target.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/migration_service.h"
@@ -21,6 +22,16 @@ namespace {
 bool goes_on(const JobRecord& record) {
   const Result<OnRestart> action = parse_on_restart(record.on_restart);
   return action.ok() && *action != OnRestart::kAbort && !record.request.empty();
+}
+
+JournalBatch batch_of_end(JobRecord record, JobState state) {
+  record.state = to_string(state);
+  JournalBatch batch;
+  batch.removed_sets = records_of(record.disk, record.id);
+  batch.removed_notes.push_back(closed_move_note(record.disk));
+  batch.removed_notes.push_back(begun_target_note(record.disk));
+  batch.jobs.push_back(std::move(record));
+  return batch;
 }
 
 /// `listening`: how the disk's sockets are to be opened again. A disk without a record was served
@@ -45,7 +56,10 @@ Task<Status> RestartService::load() {
   const UnfinishedJobs found = find_unfinished(*jobs);
   for (const JobRecord& record : found.open) unfinished_[record.disk].record = record;
   for (const JobRecord& record : found.stale) {
-    const Status ended = co_await record_end(record);
+    JournalBatch batch = batch_of_end(record, JobState::kFailed);
+    // The disk's notes are its latest job's.
+    batch.removed_notes.clear();
+    const Status ended = co_await journal_.commit(batch);
     if (!ended) co_return ended;
   }
   co_return Status();
@@ -139,11 +153,15 @@ Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
     if (!rest) co_return rest.error();
     if (!rest->has_value() || (*rest)->job == job.record.id) {
       // It has switched. Its hydration goes on by its own record, unless the disk is told to live
-      // elsewhere (--force-source): before that is recorded, the job has ended.
-      const bool goes_on_there = hydrating_layer(disk) != nullptr;
+      // elsewhere (--force-source): before that is recorded, the job has ended. It is done where
+      // what is at rest stays there.
+      const auto* const layer = hydrating_layer(disk);
+      const bool stays =
+          layer != nullptr && layer->at_rest() && layer->record().hydrate != Hydrate::kBackground;
       const JobRecord record = job.record;
       Status ended;
-      if (!goes_on_there) ended = co_await record_end(record);
+      if (stays) ended = co_await record_end(record, JobState::kDone);
+      if (layer == nullptr) ended = co_await record_end(record, JobState::kFailed);
       if (ended) unfinished_.erase(disk.name());
       co_return ended;
     }
@@ -155,7 +173,7 @@ Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
   }
   // Nobody tracks it any more: what is recorded must not be believed later.
   const JobRecord record = job.record;
-  const Status ended = co_await record_end(record);
+  const Status ended = co_await record_end(record, JobState::kFailed);
   // What a disk has left is left still, and may be returned to; what it fetches from it still
   // needs.
   const bool needs_target =
@@ -213,12 +231,8 @@ Task<Status> RestartService::make_void(const Unfinished& job, const std::string&
   co_return removed;
 }
 
-Task<Status> RestartService::record_end(JobRecord record) {
-  record.state = to_string(JobState::kFailed);
-  JournalBatch batch;
-  batch.removed_sets = records_of(record.disk, record.id);
-  batch.removed_notes.push_back(closed_move_note(record.disk));
-  batch.jobs.push_back(std::move(record));
+Task<Status> RestartService::record_end(JobRecord record, JobState state) {
+  const JournalBatch batch = batch_of_end(std::move(record), state);
   const Status saved = co_await journal_.commit(batch);
   co_return saved;
 }
@@ -279,7 +293,7 @@ Task<void> RestartService::resume(Unfinished job) {
   }
   log_.error("cannot be resumed: " + resumed.error().message(), {record.disk, record.id, 0});
   // First the record, then the tracking: no write may meet a record that does not know it.
-  const Status ended = co_await record_end(record);
+  const Status ended = co_await record_end(record, JobState::kFailed);
   Status is_void = ended;
   if (!ended) {
     log_.error(ended.error().message(), {record.disk, record.id, 0});

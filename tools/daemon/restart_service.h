@@ -25,6 +25,7 @@
 #include "blockmig/io/task_scope.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/checkpoint.h"
+#include "blockmig/migrate/job_state.h"
 #include "tools/daemon/closed_move.h"
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
@@ -92,7 +93,7 @@ class RestartService final {
   Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> take_up_again(Unfinished job);
   Task<void> resume(Unfinished job);
-  Task<Status> record_end(JobRecord record);
+  Task<Status> record_end(JobRecord record, JobState state);
 
   EventLoop& loop_;
   Journal& journal_;

@@ -13,6 +13,8 @@
 #include "blockmig/journal/forwarding_journal.h"
 #include "tests/unit/tools/noting_server.h"
 #include "tests/unit/tools/scratch.h"
+#include "tools/daemon/closed_move.h"
+#include "tools/daemon/restart_service.h"
 
 namespace blockmig {
 namespace {
@@ -105,6 +107,30 @@ class MigrationServiceTest : public testing::Test {
   DiskService service_{*loop_, journal_, disks_, jobs_, server_, log_, scratch_ / "nbd.sock"};
   MigrationService migrations_{*loop_, journal_, disks_, service_, jobs_, log_};
 };
+
+JobRecord running(const std::string& id, const std::string& disk) {
+  JobRecord job;
+  job.id = id;
+  job.disk = disk;
+  job.state = to_string(JobState::kRunning);
+  return job;
+}
+
+TEST_F(MigrationServiceTest, TheEndOfAnEarlierJobLeavesTheNoteOfTheLatestAlone_I5) {
+  JournalBatch batch;
+  for (const char* const id : {"job-1", "job-2"}) batch.jobs.push_back(running(id, "a"));
+  ASSERT_TRUE(run_task(*loop_, journal_.commit(batch)).ok());
+  ASSERT_TRUE(run_task(*loop_, save_closed_move(journal_, "a", {false, "here", "there"})).ok());
+  RestartService restarts(*loop_, journal_, disks_, migrations_, log_);
+  ASSERT_TRUE(run_task(*loop_, restarts.load()).ok());
+  const auto jobs = run_task(*loop_, journal_.load_jobs());
+  ASSERT_EQ(jobs->size(), 2U);
+  EXPECT_EQ(jobs->front().state, "failed");
+  EXPECT_EQ(jobs->back().state, "running");
+  const auto closed = run_task(*loop_, load_closed_move(journal_, "a"));
+  ASSERT_TRUE(closed.ok() && closed->has_value());
+  EXPECT_EQ((*closed)->target, "there");
+}
 
 TEST_F(MigrationServiceTest, OfTwoMovesToOneStoreAtOnceOneIsRefused) {
   const std::string store = "nbd+unix:///x?socket=" + scratch_ / "nobody.sock";
