@@ -51,6 +51,7 @@ struct DeviceInfo {
   bool reads_medium = false;
   /// A peer that may still do what it was sent by a process that has died (I9).
   bool remote = false;
+  bool may_hang = false;          ///< a file of a network's filesystem, or of a process's
   bool zero_initialised = false;  ///< known to read as zeros everywhere (just created); see trap 9
 };
 

@@ -15,8 +15,8 @@ constexpr std::uint64_t kPageBytes = 4096;
 
 }  // namespace
 
-DirectFile::DirectFile(IoLoop& loop, const OpenedFile& file, const std::string& name)
-    : loop_(loop), file_(file), name_(name), tail_begin_(file.size_bytes), locks_(loop) {
+DirectFile::DirectFile(IoLoop& loop, FileIo& io, const OpenedFile& file, const std::string& name)
+    : io_(io), file_(file), name_(name), tail_begin_(file.size_bytes), locks_(loop) {
   BM_CHECK(file.memory_alignment <= AlignedBuffer::kAlignment);
   BM_CHECK(file.offset_alignment <= kBounceBytes);
   if (file.buffered_fd) {
@@ -30,7 +30,7 @@ Task<Status> DirectFile::read(std::uint64_t offset, MutableBytes into) {
   if (main != 0) {
     const MutableBytes part = into.first(main);
     if (straight(offset, part.data(), main)) {
-      const Status done = co_await read_whole(loop_, file_.fd.get(), offset, part, name_);
+      const Status done = co_await read_whole(io_, file_.fd.get(), offset, part, name_);
       if (!done) co_return done;
     } else {
       const Status done = co_await read_bounced(offset, part);
@@ -39,8 +39,7 @@ Task<Status> DirectFile::read(std::uint64_t offset, MutableBytes into) {
   }
   const MutableBytes tail = into.subspan(main);
   if (tail.empty()) co_return Status();
-  const Status done =
-      co_await read_whole(loop_, file_.buffered_fd.get(), offset + main, tail, name_);
+  const Status done = co_await read_whole(io_, file_.buffered_fd.get(), offset + main, tail, name_);
   co_return done;
 }
 
@@ -52,7 +51,7 @@ Task<Status> DirectFile::write(std::uint64_t offset, ConstBytes from, bool durab
     const ByteRange range{offset, main};
     const RangeLock::Hold hold = co_await lock(range);
     if (straight(offset, part.data(), main)) {
-      const Status done = co_await write_whole(loop_, file_.fd.get(), offset, part, durable, name_);
+      const Status done = co_await write_whole(io_, file_.fd.get(), offset, part, durable, name_);
       if (!done) co_return done;
     } else {
       const Status done = co_await write_bounced(offset, part, durable);
@@ -62,7 +61,7 @@ Task<Status> DirectFile::write(std::uint64_t offset, ConstBytes from, bool durab
   const ConstBytes tail = from.subspan(main);
   if (tail.empty()) co_return Status();
   const Status done =
-      co_await write_whole(loop_, file_.buffered_fd.get(), offset + main, tail, durable, name_);
+      co_await write_whole(io_, file_.buffered_fd.get(), offset + main, tail, durable, name_);
   co_return done;
 }
 
@@ -91,7 +90,7 @@ Task<Status> DirectFile::read_bounced(std::uint64_t offset, MutableBytes into) {
     const std::uint64_t stop = piece_end(offset, end);
     const ByteRange blocks = blocks_of({offset, stop - offset});
     const MutableBytes bounce = buffer.bytes().first(blocks.length);
-    const Status done = co_await read_whole(loop_, file_.fd.get(), blocks.offset, bounce, name_);
+    const Status done = co_await read_whole(io_, file_.fd.get(), blocks.offset, bounce, name_);
     if (!done) co_return done;
     std::memcpy(into.data(), bounce.data() + (offset - blocks.offset), stop - offset);
     into = into.subspan(stop - offset);
@@ -113,7 +112,7 @@ Task<Status> DirectFile::write_bounced(std::uint64_t offset, ConstBytes from, bo
     if (!loaded) co_return loaded;
     std::memcpy(bounce.data() + (offset - blocks.offset), from.data(), range.length);
     const Status done =
-        co_await write_whole(loop_, file_.fd.get(), blocks.offset, bounce, durable, name_);
+        co_await write_whole(io_, file_.fd.get(), blocks.offset, bounce, durable, name_);
     if (!done) co_return done;
     from = from.subspan(range.length);
     offset = stop;
@@ -129,13 +128,12 @@ Task<Status> DirectFile::load_edges(ByteRange blocks, ByteRange range, MutableBy
   const bool tail = range.end() != blocks.end();
   if (head || (tail && blocks.length == block)) {
     const MutableBytes first = buffer.first(block);
-    const Status done = co_await read_whole(loop_, file_.fd.get(), blocks.offset, first, name_);
+    const Status done = co_await read_whole(io_, file_.fd.get(), blocks.offset, first, name_);
     if (!done) co_return done;
   }
   if (tail && blocks.length > block) {
     const MutableBytes last = buffer.last(block);
-    const Status done =
-        co_await read_whole(loop_, file_.fd.get(), blocks.end() - block, last, name_);
+    const Status done = co_await read_whole(io_, file_.fd.get(), blocks.end() - block, last, name_);
     if (!done) co_return done;
   }
   co_return Status();

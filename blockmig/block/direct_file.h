@@ -17,6 +17,7 @@
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
+#include "blockmig/block/file_io.h"
 #include "blockmig/block/open_file.h"
 #include "blockmig/block/range_lock.h"
 #include "blockmig/io/io_loop.h"
@@ -25,8 +26,8 @@ namespace blockmig {
 
 class DirectFile final {
  public:
-  /// `file` and `name` outlive it.
-  DirectFile(IoLoop& loop, const OpenedFile& file, const std::string& name);
+  /// `io`, `file` and `name` outlive it.
+  DirectFile(IoLoop& loop, FileIo& io, const OpenedFile& file, const std::string& name);
 
   Task<Status> read(std::uint64_t offset, MutableBytes into);
   Task<Status> write(std::uint64_t offset, ConstBytes from, bool durable);
@@ -49,7 +50,7 @@ class DirectFile final {
   Task<Status> write_bounced(std::uint64_t offset, ConstBytes from, bool durable);
   Task<Status> load_edges(ByteRange blocks, ByteRange range, MutableBytes buffer);
 
-  IoLoop& loop_;
+  FileIo& io_;
   const OpenedFile& file_;
   const std::string& name_;
   std::uint64_t

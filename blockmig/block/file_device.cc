@@ -2,7 +2,6 @@
 #include "blockmig/block/file_device.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <optional>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "blockmig/block/direct_file.h"
 #include "blockmig/block/durable_writes.h"
 #include "blockmig/block/file_extents.h"
+#include "blockmig/block/file_io.h"
 #include "blockmig/block/file_transfer.h"
 #include "blockmig/block/inline_file.h"
 #include "blockmig/block/open_file.h"
@@ -39,13 +39,14 @@ class FileDevice final : public BlockDevice {
       : loop_(loop),
         file_(std::move(file)),
         info_(std::move(info)),
+        io_(loop, file_.may_hang),
         on_the_spot_(file_.fd.get(), std::move(file_.pages)),
         order_(loop),
         past_cache_(file_.fd.get()),
         syncs_(loop, lost_, [this] { return sync_file(); }),
         durable_writes_(loop, lost_),
-        inline_(options.inline_io && options.cache != CacheMode::kDirect) {
-    if (options.cache == CacheMode::kDirect) direct_.emplace(loop_, file_, info_.name);
+        inline_(options.inline_io && options.cache != CacheMode::kDirect && !file_.may_hang) {
+    if (options.cache == CacheMode::kDirect) direct_.emplace(loop_, io_, file_, info_.name);
   }
 
   const DeviceInfo& info() const override { return info_; }
@@ -66,7 +67,7 @@ class FileDevice final : public BlockDevice {
                 FunctionRef<std::size_t(MutableBytes)> fill) override;
   bool read_now(std::uint64_t offset, MutableBytes into) override;
   bool write_now(std::uint64_t offset, ConstBytes from) override;
-  void prefer_latency(bool on) override { inline_ = on && !direct_; }
+  void prefer_latency(bool on) override { inline_ = on && !direct_ && !file_.may_hang; }
   void share_between_threads(bool on) override { order_.share(on); }
   void abandon() override { abandoned_ = true; }
   Task<Status> revive() override;
@@ -96,6 +97,7 @@ class FileDevice final : public BlockDevice {
   BoundedCalls calls_{loop_.file_calls()};
   OpenedFile file_;
   DeviceInfo info_;
+  FileIo io_;
   std::optional<DirectFile> direct_;
   InlineFile on_the_spot_;
   SectorOrder order_;
@@ -137,7 +139,7 @@ Task<Status> FileDevice::read_file(std::uint64_t offset, MutableBytes into, Agai
   }
   const SectorOrder::Claim claim = co_await order_.claim(range, Access::kRead);
   Task<Status> reading = direct_ ? direct_->read(offset, into)
-                                 : read_whole(loop_, file_.fd.get(), offset, into, info_.name);
+                                 : read_whole(io_, file_.fd.get(), offset, into, info_.name);
   const Status done = co_await reading;
   co_return judged(done);
 }
@@ -228,15 +230,14 @@ Task<Status> FileDevice::transfer(std::uint64_t offset, ConstBytes from, bool du
     const Status done = co_await direct_->write(offset, from, durable);
     co_return done;
   }
-  const Status done =
-      co_await write_whole(loop_, file_.fd.get(), offset, from, durable, info_.name);
+  const Status done = co_await write_whole(io_, file_.fd.get(), offset, from, durable, info_.name);
   co_return done;
 }
 
 Task<Status> FileDevice::sync_file() {
   if (abandoned_) co_return judged({});
   on_the_spot_.cleaned();
-  const Status done = co_await loop_.sync(file_.sync_fd.get());
+  const Status done = co_await io_.sync(file_.sync_fd.get());
   co_return done ? done : Status(done.error().with_context(info_.name + ": flush"));
 }
 
@@ -293,7 +294,7 @@ Task<Status> FileDevice::zero_blocks(ByteRange blocks, bool no_hole) {
   while (!blocks.empty() && done && !abandoned_) {
     const ByteRange part{blocks.offset, std::min(blocks.length, kZeroCallBytes)};
     on_the_spot_.forget(part);
-    const Status zeroed = co_await loop_.allocate(file_.fd.get(), mode, part.offset, part.length);
+    const Status zeroed = co_await io_.allocate(file_.fd.get(), mode, part.offset, part.length);
     on_the_spot_.forget(part);
     done = zeroed;
     blocks = {part.end(), blocks.end() - part.end()};
@@ -364,10 +365,9 @@ Task<Result<std::vector<Extent>>> FileDevice::extents(std::uint64_t offset, std:
 /// open file that has not reported the loss yet does it now, not to who comes after.
 Task<Status> FileDevice::revive() {
   if (abandoned_ || info_.read_only) co_return judged({});
-  const std::array<int, 3> fds = {file_.fd.get(), file_.buffered_fd.get(), file_.sync_fd.get()};
-  for (const int fd : fds) {
+  for (const int fd : {file_.fd.get(), file_.buffered_fd.get(), file_.sync_fd.get()}) {
     if (fd < 0) continue;
-    [[maybe_unused]] const Status forgotten = co_await loop_.sync(fd);
+    [[maybe_unused]] const Status forgotten = co_await io_.sync(fd);
   }
   lost_.forget();
   co_return judged({});

@@ -3,10 +3,12 @@
 //
 // What is in the page cache is served on the spot (preadv2/pwritev2 with RWF_NOWAIT, or plain calls
 // whose cost is watched where the filesystem refuses NOWAIT); misses go to the loop's asynchronous
-// I/O, so the loop is not blocked. Extents come from SEEK_HOLE/SEEK_DATA on a blocking thread. An
-// exclusive lock on the file keeps a second process out. Of calls that overlap none is believed to
-// be durable whose loss another may have been told of (sync_group.h, durable_writes.h). Thread
-// rule: one loop; read_now(), write_now(), lend_now() and fill_now() from any thread until close().
+// I/O, so the loop is not blocked. A file whose filesystem may hang (hung_filesystem.h) is never
+// served on the spot, and has threads of its own. Extents come from SEEK_HOLE/SEEK_DATA on a
+// blocking thread. An exclusive lock on the file keeps a second process out. Of calls that overlap
+// none is believed to be durable whose loss another may have been told of (sync_group.h,
+// durable_writes.h). Thread rule: one loop; read_now(), write_now(), lend_now() and fill_now() from
+// any thread until close().
 #pragma once
 
 #include <cstdint>
@@ -22,7 +24,8 @@ enum class CacheMode {
   kBuffered,  ///< page cache
   kDirect,    ///< O_DIRECT; unaligned requests are read-modify-written in an aligned bounce buffer
   /// Page cache, and copies straight from and to it where its pages are mapped and at hand
-  /// (mapped_pages.h). Fastest for small requests; write-back may write more than was written.
+  /// (mapped_pages.h). Fastest for small requests; write-back may write more than was written. As
+  /// kBuffered where the filesystem may hang (DeviceInfo::may_hang).
   kMap,
 };
 

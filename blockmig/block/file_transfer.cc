@@ -12,10 +12,10 @@ std::string describe(const std::string& name, const char* verb, std::uint64_t of
 
 }  // namespace
 
-Task<Status> read_whole(IoLoop& loop, int fd, std::uint64_t offset, MutableBytes into,
+Task<Status> read_whole(FileIo& io, int fd, std::uint64_t offset, MutableBytes into,
                         const std::string& name) {
   while (!into.empty()) {
-    const auto count = co_await loop.read_at(fd, into, offset);
+    const auto count = co_await io.read_at(fd, into, offset);
     if (!count) co_return count.error().with_context(name);
     if (*count == 0) {
       co_return Error(ErrorCode::kIo, describe(name, "read", offset) +
@@ -27,10 +27,10 @@ Task<Status> read_whole(IoLoop& loop, int fd, std::uint64_t offset, MutableBytes
   co_return Status();
 }
 
-Task<Status> write_whole(IoLoop& loop, int fd, std::uint64_t offset, ConstBytes from, bool durable,
+Task<Status> write_whole(FileIo& io, int fd, std::uint64_t offset, ConstBytes from, bool durable,
                          const std::string& name) {
   while (!from.empty()) {
-    const auto count = co_await loop.write_at(fd, from, offset, durable);
+    const auto count = co_await io.write_at(fd, from, offset, durable);
     if (!count) co_return count.error().with_context(name);
     // No progress and no reason: the kernel does so when the medium is full.
     if (*count == 0) co_return Error::from_errno(ENOSPC, describe(name, "write", offset));

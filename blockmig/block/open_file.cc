@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "blockmig/base/bytes.h"
+#include "blockmig/block/hung_filesystem.h"
 #include "blockmig/block/image_lock.h"
 #include "blockmig/io/durable_file.h"
 
@@ -167,7 +168,7 @@ bool is_in_memory(int fd) {
 }
 
 Status set_up_map(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
-  if (options.cache != CacheMode::kMap || file.size_bytes == 0) return {};
+  if (options.cache != CacheMode::kMap || file.size_bytes == 0 || file.may_hang) return {};
   auto mapping = FileMapping::create(file.fd.get(), file.size_bytes, options.read_only, path);
   if (!mapping) return mapping.error();
   const bool has_holes = !file.block_device && !is_in_memory(file.fd.get());
@@ -233,6 +234,7 @@ Status set_up(OpenedFile& file, const std::string& path, const FileDeviceOptions
   if (!opened) return opened;
   const Status sized = settle_size(file, path, options);
   if (!sized) return sized;
+  file.may_hang = file_may_hang(file.fd.get());
   const Status direct = set_up_direct(file, path, options);
   if (!direct) return direct;
   const Status flushes = set_up_flushes(file, path, options);
@@ -268,6 +270,7 @@ DeviceInfo info_of(const OpenedFile& file, const std::string& path,
   info.can_fast_zero = file.can_punch;
   info.zero_initialised = file.created;
   info.reads_medium = true;
+  info.may_hang = file.may_hang;
   return info;
 }
 

@@ -23,10 +23,12 @@ struct OpenedFile {
   /// The same file again, for flushes alone: it has an error report of its own (sync_group.h). Not
   /// open when read-only. It holds no lock, so closing it drops none.
   UniqueFd sync_fd;
-  std::unique_ptr<MappedPages> pages;  ///< map mode, unless the file is empty
+  /// Map mode, unless the file is empty or may hang.
+  std::unique_ptr<MappedPages> pages;
   std::uint64_t size_bytes = 0;
   bool block_device = false;
-  bool created = false;  ///< by us, just now: reads as zeros
+  bool may_hang = false;  ///< hung_filesystem.h
+  bool created = false;   ///< by us, just now: reads as zeros
   bool can_punch = false;
   // Direct mode: what the medium requires of offsets and lengths, and of buffers. Powers of two.
   std::uint32_t offset_alignment = 1;

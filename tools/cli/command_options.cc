@@ -113,8 +113,10 @@ void add_serve(CLI::App& app, RawOptions& raw) {
       ->type_name("STORE");
   add_process_options(app, raw, false);
   app.add_flag("--read-only", raw.read_only, "refuse writes");
-  app.add_option("--cache", raw.cache,
-                 "files: buffered (page cache), map (page cache, mapped) or direct (O_DIRECT)")
+  app.add_option(
+         "--cache", raw.cache,
+         "files: buffered (page cache), map (page cache, mapped; on filesystems that may hang "
+         "buffered) or direct (O_DIRECT)")
       ->type_name("MODE");
   app.add_option("--bitmap", raw.bitmaps,
                  "record changed chunks in a bitmap that clients can query; may be repeated")

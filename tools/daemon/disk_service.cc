@@ -209,6 +209,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_disk_store(const Se
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_store(loop_, uri, options);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
+  if (request.cache == CacheMode::kMap && device->info().may_hang) {
+    log_.warning(device->info().name +
+                     " is on a filesystem that may hang: it is not mapped, but "
+                     "served as buffered",
+                 {request.disk, "", 0});
+  }
   if (uri.kind == StoreUri::Kind::kFile) co_await warn_of_format(*device, request.disk);
   if (uri.kind == StoreUri::Kind::kNbd) {
     auto lasting = std::make_unique<ReconnectingDevice>(loop_, std::move(device));
