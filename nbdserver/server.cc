@@ -8,6 +8,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/loop_barrier.h"
+#include "nbdserver/yield_to_loop.h"
 
 namespace blockmig {
 namespace {
@@ -63,6 +64,8 @@ Task<void> NbdServerImpl::accept_clients(Listener& listener) {
     auto accepted = co_await listener.accept();
     if (accepted.ok()) {
       tasks_.spawn(serve_stream(std::move(*accepted)));
+      // A thousand may be queued, and each costs a reply: those who are served come in between.
+      co_await nbd::YieldToLoop(loop_);
       continue;
     }
     if (accepted.error().code() == ErrorCode::kCancelled) co_return;

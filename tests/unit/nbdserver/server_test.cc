@@ -4,15 +4,20 @@
 
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/io/unique_fd.h"
 #include "fake_export.h"
+#include "nbdserver/yield_to_loop.h"
 #include "tests/unit/shared/temporary_folder.h"
 #include "wire_bytes.h"
 
@@ -154,6 +159,35 @@ TEST_P(ServerTest, ConnectionsAboveTheLimitAreClosedAndRoomIsReused) {
   EXPECT_TRUE(closed(first));
   run_task(*loop_, sleep_for(*loop_, 20ms));
   transmitting(unix_address());
+}
+
+/// The most connections that were accepted between two turns of another task on the loop.
+Task<void> watch_accepts(EventLoop& loop, NbdServer& server, std::uint64_t all,
+                         std::uint64_t* most) {
+  std::uint64_t before = 0;
+  while (before < all) {
+    co_await YieldToLoop(loop);
+    const std::uint64_t now = server.stats().accepted;
+    *most = std::max(*most, now - before);
+    before = now;
+  }
+}
+
+TEST_P(ServerTest, OthersRunWhileAQueueOfConnectionsIsAccepted) {
+  constexpr std::uint64_t kMany = 100;
+  const SocketAddress address = unix_address();
+  ASSERT_TRUE(server_->listen(address).ok());
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  address.path.copy(name.sun_path, sizeof name.sun_path - 1);
+  std::vector<UniqueFd> queued;
+  for (std::uint64_t i = 0; i < kMany; ++i) {
+    queued.emplace_back(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::connect(queued.back().get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+  }
+  std::uint64_t most = 0;
+  run_task(*loop_, watch_accepts(*loop_, *server_, kMany, &most));
+  EXPECT_LE(most, 2u);
 }
 
 TEST_P(ServerTest, StopClosesIdleClientsAndListeners) {
