@@ -12,6 +12,7 @@
 
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/tls/handshake_steps.h"
 #include "nbdserver/buffer_pool.h"
 
 namespace blockmig::nbd {
@@ -32,7 +33,8 @@ struct ServerLoop {
 class ServerLoops final {
  public:
   ServerLoops(EventLoop& home, const std::vector<IoLoop*>& others, std::size_t max_idle_bytes_each,
-              MemoryBudget* budget = nullptr) {
+              MemoryBudget* budget = nullptr)
+      : handshake_steps_(home) {
     loops_.push_back(std::make_unique<ServerLoop>(home, nullptr, max_idle_bytes_each, budget));
     for (IoLoop* other : others) {
       loops_.push_back(std::make_unique<ServerLoop>(*other, other, max_idle_bytes_each, budget));
@@ -40,6 +42,8 @@ class ServerLoops final {
   }
 
   ServerLoop& home() { return *loops_.front(); }
+  /// Of all connections; they negotiate on the home loop.
+  HandshakeSteps& handshake_steps() { return handshake_steps_; }
   const std::vector<std::unique_ptr<ServerLoop>>& all() const { return loops_; }
   /// Where the next connection should live: where the fewest do; at home when in doubt, since
   /// there every request takes the short way.
@@ -52,6 +56,7 @@ class ServerLoops final {
   }
 
  private:
+  HandshakeSteps handshake_steps_;
   std::vector<std::unique_ptr<ServerLoop>> loops_;
 };
 

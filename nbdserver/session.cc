@@ -195,7 +195,7 @@ Task<Status> Session::start_tls() {
                                              std::string(), limits);
   TlsStream& tls = *secured;
   stream_ = std::move(secured);  // before the first wait: it can be cut from now on
-  const Status done = co_await tls.handshake();
+  const Status done = co_await tls.handshake(&loops_.handshake_steps());
   if (!done.ok()) co_return done;
   identities_ = tls.identities();
   info_.tls = true;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "blockmig/io/gather.h"
+#include "blockmig/io/offload.h"
 
 namespace blockmig {
 namespace {
@@ -25,9 +26,29 @@ Error TlsStream::truncated() const {
   return Error(ErrorCode::kDisconnected, peer_name() + " left without ending TLS");
 }
 
-Task<Status> TlsStream::handshake() {
+Error TlsStream::shut_down() const {
+  return Error(ErrorCode::kDisconnected, "connection to " + peer_name() + " was shut down");
+}
+
+Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
+  if (steps == nullptr) co_return session_.handshake();
+  co_await steps->turns.acquire(1);
+  Result<bool> step = shut_down();
+  if (!shut_) {  // meanwhile
+    stepping_ = true;
+    offload work(steps->loop, [this] { return session_.handshake(); });
+    Result<bool> made = co_await work;
+    stepping_ = false;
+    step = std::move(made);
+  }
+  steps->turns.release(1);
+  if (shut_) co_return shut_down();
+  co_return step;
+}
+
+Task<Status> TlsStream::handshake(HandshakeSteps* steps) {
   for (;;) {
-    const Result<bool> step = session_.handshake();
+    const Result<bool> step = co_await handshake_step(steps);
     // Also after an error: the peer is told why.
     const Status flushed = co_await flush();
     if (!step.ok()) co_return step.error().with_context(peer_name());
@@ -85,9 +106,7 @@ Result<std::size_t> TlsStream::try_read(MutableBytes into, bool* ended) {
 Task<Status> TlsStream::write_all(std::span<const ConstBytes> parts) {
   Gather gather(parts);
   while (!gather.finished()) {
-    if (shut_) {
-      co_return Error(ErrorCode::kDisconnected, "connection to " + peer_name() + " was shut down");
-    }
+    if (shut_) co_return shut_down();
     const Status sealed = session_.seal(gather);
     if (!sealed.ok()) co_return sealed.error().with_context(peer_name());
     const Status sent = co_await flush();
@@ -112,8 +131,9 @@ Task<Status> TlsStream::flush() {
 }
 
 void TlsStream::send_without_waiting() {
-  // Between the parts of a record that is being sent nothing can be said.
-  if (writing_ || shut_ || session_.output().empty()) return;
+  // Between the parts of a record that is being sent nothing can be said, nor while another thread
+  // writes what is to be said.
+  if (writing_ || stepping_ || shut_ || session_.output().empty()) return;
   const ConstBytes last_words = session_.output();
   (void)inner_->try_write(std::span<const ConstBytes>(&last_words, 1));
   session_.output().clear();  // this was the last word
@@ -121,7 +141,7 @@ void TlsStream::send_without_waiting() {
 
 void TlsStream::shutdown() {
   if (shut_) return;
-  if (!writing_) session_.say_goodbye();
+  if (!writing_ && !stepping_) session_.say_goodbye();
   send_without_waiting();
   shut_ = true;
   inner_->shutdown();

@@ -20,6 +20,7 @@
 
 #include "blockmig/io/stream.h"
 #include "blockmig/tls/credentials.h"
+#include "blockmig/tls/handshake_steps.h"
 #include "blockmig/tls/peer_identity.h"
 #include "blockmig/tls/tls_session.h"
 
@@ -34,7 +35,8 @@ class TlsStream final : public Stream {
 
   /// kProtocol: the peer speaks no TLS, or proved not to be who it must be; kDisconnected. Has no
   /// deadline of its own: shutdown() ends it. After an error the stream is of no more use.
-  Task<Status> handshake();
+  /// With `steps` the arithmetic is done there, else on the spot.
+  Task<Status> handshake(HandshakeSteps* steps = nullptr);
   /// As TlsSession has them.
   const PeerIdentities& identities() const { return session_.identities(); }
   const std::string& description() const { return session_.description(); }
@@ -51,15 +53,18 @@ class TlsStream final : public Stream {
   void attach(IoLoop& loop) override { inner_->attach(loop); }
 
  private:
+  Task<Result<bool>> handshake_step(HandshakeSteps* steps);
   Task<Status> flush();
   Result<std::size_t> open(MutableBytes into, bool* ended);
   void send_without_waiting();
   Error truncated() const;
+  Error shut_down() const;
 
   std::unique_ptr<Stream> inner_;
   TlsSession session_;
   std::vector<std::byte> outgoing_;  ///< what the stream below is sending
   bool writing_ = false;
+  bool stepping_ = false;  ///< another thread has the session: keep away from it
   bool shut_ = false;
 };
 

@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 
 const std::string kSecret(32, 's');
 constexpr std::uint32_t kErrTlsReqd = 0x80000005;
+constexpr Duration kStepTime = 10ms;  // more than the server's last step of a handshake takes
 
 /// A stream whose peer the kernel knows.
 class KnownPeerStream final : public Stream {
@@ -71,7 +72,7 @@ class TlsServiceTest : public testing::Test {
     TlsStream& tls = *stream;
     each.stream = std::move(stream);
     const Status done = run_task(rig_.loop, tls.handshake());
-    rig_.settle();
+    rig_.settle(kStepTime);
     return done.ok();
   }
   SessionRig::Connection& inside(const std::string& user = "alice",
@@ -207,6 +208,21 @@ TEST_F(TlsServiceTest, TheDeadlineCoversTheTlsHandshake_I16) {
   rig_.settle(2s);
   EXPECT_TRUE(each.ended);
   EXPECT_EQ(each.session->handshake_failure(), NbdHandshakeFailure::kTimeout);
+}
+
+Task<void> take_turn(HandshakeSteps& steps) { co_await steps.turns.acquire(1); }
+
+TEST_F(TlsServiceTest, TheDeadlineCoversTheWaitForATurn_I16) {
+  HandshakeSteps& steps = rig_.loops.handshake_steps();
+  run_task(rig_.loop, take_turn(steps));
+  SessionRig::Connection& each = asked_for_tls();
+  EXPECT_FALSE(secure(each)) << "the server hangs up at the deadline";
+  steps.turns.release(1);
+  rig_.settle();
+  EXPECT_TRUE(each.ended);
+  EXPECT_EQ(each.session->handshake_failure(), NbdHandshakeFailure::kTimeout);
+  SessionRig::Connection& later = transmitting();
+  EXPECT_TRUE(later.session->info().tls);
 }
 
 TEST_F(TlsServiceTest, TheDeadlineCoversTheOptionsInsideTls_I16) {

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// HandshakeSteps: where a server's handshakes do their arithmetic, and how much of it at once.
+//
+// A step with an RSA key takes milliseconds, strangers cause it, and a loop that does a thousand of
+// them serves nobody meanwhile. So each is made on a blocking thread, and few at once: else those
+// who are served would have a small share of the processors instead. The others wait in order, and
+// by the deadline of whoever awaits the handshake.
+//
+// Lifecycle: outlives the handshakes. Thread rule: the loop.
+#pragma once
+
+#include <cstdint>
+
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/semaphore.h"
+
+namespace blockmig {
+
+struct HandshakeSteps {
+  static constexpr std::uint64_t kAtOnce = 1;
+
+  explicit HandshakeSteps(EventLoop& own_loop) : loop(own_loop), turns(own_loop, kAtOnce) {}
+
+  EventLoop& loop;
+  Semaphore turns;  ///< one each
+};
+
+}  // namespace blockmig
