@@ -225,7 +225,7 @@ TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceItIsDistrusted_I5) {
   const auto later = run_task(*loop_, mine.owners.claim_target(move(2)));
   ASSERT_TRUE(later.ok());
   EXPECT_NE(*first, *later);
-  run_task(*loop_, mine.owners.announce(move(2)));
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   EXPECT_TRUE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok());
   run_task(*loop_, mine.owners.confirm(move(2), false));
   EXPECT_FALSE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok()) << "the disk's";
