@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/daemon/log.h"
 
-#include <spdlog/logger.h>
-#include <spdlog/sinks/ansicolor_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/details/log_msg.h>
+#include <spdlog/details/os.h>
+#include <spdlog/pattern_formatter.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <mutex>
+
+#include "tools/daemon/log_writer.h"
 
 namespace blockmig {
 namespace {
@@ -41,6 +45,20 @@ const char* priority_of(LogLevel level) {
       return "<3>";
   }
   return "<3>";
+}
+
+const char* colour_of(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return "\x1b[36m";
+    case LogLevel::kInfo:
+      return "\x1b[32m";
+    case LogLevel::kWarning:
+      return "\x1b[33m\x1b[1m";
+    case LogLevel::kError:
+      return "\x1b[31m\x1b[1m";
+  }
+  return "";
 }
 
 LogForm resolve(LogForm form) {
@@ -127,42 +145,74 @@ bool is_journal_stream(const char* variable, int fd) {
   return std::to_string(status.st_dev) + ":" + std::to_string(status.st_ino) == variable;
 }
 
-struct Log::State {
-  LogForm form = LogForm::kText;
-  std::unique_ptr<spdlog::logger> logger;
+namespace {
+
+/// A line of a form, with its time and, on a terminal, its colour. Thread rule: any thread.
+class LineFormat final {
+ public:
+  explicit LineFormat(LogForm form)
+      : form_(form), colours_(is_text() && is_colour_terminal()), pattern_(pattern_of(form)) {}
+
+  std::string line(LogLevel level, const std::string& message, const LogFields& fields) {
+    std::string text =
+        form_ == LogForm::kJson ? json_members(message, fields) : text_line(message, fields);
+    if (form_ == LogForm::kSystemd) text.insert(0, priority_of(level));
+    // A string_view, so that spdlog takes the text as it is and not as a format.
+    spdlog::details::log_msg event("blockmig", level_of(level), spdlog::string_view_t(text));
+    spdlog::memory_buf_t buffer;
+    const std::lock_guard lock(mutex_);
+    pattern_.format(event, buffer);
+    std::string line(buffer.data(), buffer.size());
+    if (colours_) {
+      line.insert(event.color_range_end, "\x1b[m");
+      line.insert(event.color_range_start, colour_of(level));
+    }
+    return line;
+  }
+
+ private:
+  bool is_text() const { return form_ == LogForm::kText || form_ == LogForm::kSilent; }
+  static bool is_colour_terminal() {
+    return spdlog::details::os::in_terminal(stderr) && spdlog::details::os::is_color_terminal();
+  }
+  static const char* pattern_of(LogForm form) {
+    if (form == LogForm::kJson) return R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})";
+    return form == LogForm::kSystemd ? "%v" : "%H:%M:%S.%e %^%l%$ %v";
+  }
+
+  const LogForm form_;
+  const bool colours_;
+  std::mutex mutex_;
+  spdlog::pattern_formatter pattern_;
 };
 
-Log::Log(LogForm form, LogLevel level) : state_(std::make_unique<State>()) {
-  state_->form = resolve(form);
-  if (state_->form == LogForm::kText || state_->form == LogForm::kSilent) {
-    auto sink = std::make_shared<spdlog::sinks::ansicolor_stderr_sink_mt>();
-    state_->logger = std::make_unique<spdlog::logger>("blockmig", sink);
-    state_->logger->set_pattern("%H:%M:%S.%e %^%l%$ %v");
-  } else {
-    auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-    state_->logger = std::make_unique<spdlog::logger>("blockmig", sink);
-    const bool json = state_->form == LogForm::kJson;
-    state_->logger->set_pattern(json ? R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","level":"%l",%v})"
-                                     : "%v");
-  }
-  state_->logger->set_level(level_of(form == LogForm::kSilent ? LogLevel::kError : level));
-  state_->logger->flush_on(spdlog::level::debug);
-}
+}  // namespace
+
+struct Log::State {
+  State(LogForm form, LogLevel level)
+      : least(form == LogForm::kSilent ? LogLevel::kError : level),
+        format(std::make_shared<LineFormat>(resolve(form))),
+        writer(STDERR_FILENO, [format = format](std::uint64_t lines) {
+          return format->line(LogLevel::kWarning,
+                              "dropped " + std::to_string(lines) +
+                                  " lines of this log: nobody read them, or there was no room",
+                              {});
+        }) {}
+
+  const LogLevel least;
+  const std::shared_ptr<LineFormat> format;
+  LogWriter writer;
+};
+
+Log::Log(LogForm form, LogLevel level) : state_(std::make_unique<State>(form, level)) {}
 
 Log::~Log() = default;
 
 void Log::write(LogLevel level, const std::string& message, const LogFields& fields) {
-  if (!state_->logger->should_log(level_of(level))) return;
-  std::string line;
-  if (state_->form == LogForm::kJson) {
-    line = json_members(message, fields);
-  } else if (state_->form == LogForm::kSystemd) {
-    line = priority_of(level) + text_line(message, fields);
-  } else {
-    line = text_line(message, fields);
-  }
-  // A string_view, so that spdlog takes the text as it is and not as a format.
-  state_->logger->log(level_of(level), spdlog::string_view_t(line));
+  if (level < state_->least) return;
+  state_->writer.add(state_->format->line(level, message, fields));
 }
+
+bool Log::flush() { return state_->writer.flush(LogWriter::kLastPatience); }
 
 }  // namespace blockmig

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Log: one line per event on stderr: text on a terminal, lines for the journal under systemd, JSON
 // otherwise. Every line carries disk=, job=, epoch= and client= where they are known. Text from
-// outside is escaped: a line stays one line. Thread rule: any thread.
+// outside is escaped: a line stays one line. A reader of stderr who stops holds nobody up
+// (LogWriter). Thread rule: any thread.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +57,9 @@ class Log final {
   void error(const std::string& message, const LogFields& fields = {}) {
     write(LogLevel::kError, message, fields);
   }
+  /// Before an end that runs no destructors: waits for what is queued, but not for long. False:
+  /// not all is written.
+  bool flush();
 
  private:
   struct State;
