@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM beside a store that does not answer waits for it; a second one ends the daemon at once, and says so."""
+"""SIGTERM beside a store that does not answer waits for it; another one, a second or more later, ends the
+daemon at once, and says so. What comes sooner belongs to the first: timeout(1) signals its child and the group."""
 import os
 import signal
 import subprocess
+import time
 
 import daemon
 from state_folder import StateFolder
@@ -25,6 +27,9 @@ with daemon.scratch() as folder:
             process.send_signal(signal.SIGTERM)
             daemon.until(lambda: "stopping" in server.process.log(), "the end to begin")
             assert process.poll() is None, "it did not wait for its store"
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1.5)
+            assert process.poll() is None, "one request to stop that came twice was taken for two"
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=60) == 128 + signal.SIGTERM
             assert client.wait(timeout=60) != 0, "a write that was given up was acknowledged"

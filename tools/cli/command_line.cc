@@ -260,7 +260,9 @@ ParseOutcome<DaemonCommandLine> parse_daemon_command_line(
   CLI::App app{"The daemon of blockmig: serves disks by NBD and moves them.", "blockmigd"};
   app.footer(
       "\nDisks are added by 'blockmig serve DISK --source STORE' with the same --state-dir.\n"
-      "SIGTERM and SIGINT end it in order; a second one at once. SIGHUP does nothing.");
+      "SIGTERM and SIGINT end it in order; another one, a second or more later, at once. SIGHUP "
+      "does\n"
+      "nothing.");
   app.set_version_flag("--version", std::string("blockmigd ") + BLOCKMIG_VERSION);
   app.add_option("--state-dir", raw.state_dir,
                  "state folder (default: $XDG_STATE_HOME/blockmig, /var/lib/blockmig for root, "

@@ -17,6 +17,9 @@ namespace {
 
 constexpr Duration kStopPoll = std::chrono::milliseconds(20);
 constexpr int kSignalExitBase = 128;
+/// One request to stop may be several signals: timeout(1) sends its own to the child and to the
+/// group, a terminal's Ctrl-C comes beside that of who has started us.
+constexpr Duration kOneRequest = std::chrono::seconds(1);
 
 /// A client is a descriptor. Programs that use select() need the soft limit low; we do not.
 void raise_descriptor_limit() {
@@ -188,10 +191,12 @@ Status ForegroundDaemon::stop(StopSignals& signals) {
     closed = daemon_->stop();
     ended.store(true);
   });
+  const auto begun = std::chrono::steady_clock::now();
   while (!ended.load()) {
     const std::optional<int> again = signals.wait_for(kStopPoll);
-    if (again) {
+    if (again && std::chrono::steady_clock::now() - begun >= kOneRequest) {
       log_.warning("stopping at once (second signal)");
+      (void)log_.flush();
       _exit(kSignalExitBase + *again);
     }
   }
