@@ -18,6 +18,7 @@ StopSignals::StopSignals(HangUp hang_up) {
   if (!ignored) sigaddset(&stops_, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &stops_, &before_);
   std::signal(SIGPIPE, SIG_IGN);  // NOLINT(cert-err33-c): SIG_IGN for SIGPIPE cannot fail
+  std::signal(SIGXFSZ, SIG_IGN);  // NOLINT(cert-err33-c): as above
 }
 
 StopSignals::~StopSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }

@@ -2,9 +2,10 @@
 // StopSignals: SIGINT, SIGTERM and SIGHUP as something to wait for, instead of something that
 // happens. A daemon ignores SIGHUP: what means "read your files again", or that a terminal has
 // gone, must not take guests their disks; so does who was started with it ignored (nohup). Made
-// before any other thread, so that all of them have the signals blocked. SIGPIPE is ignored: a peer
-// that went away is an error of one write. Lifecycle: restores the mask when destroyed. Thread
-// rule: wait from one thread; raise() from any.
+// before any other thread, so that all of them have the signals blocked. SIGPIPE and SIGXFSZ are
+// ignored: a peer that went away, or a file that may not grow further (ulimit -f), is an error of
+// one write. Lifecycle: restores the mask when destroyed. Thread rule: wait from one thread;
+// raise() from any.
 #pragma once
 
 #include <csignal>
