@@ -54,7 +54,9 @@ constexpr LimitInfo time(const char* name, std::uint64_t minimum, std::uint64_t 
 using Limits = NbdServerLimits;
 
 constexpr std::array kTable = {
-    count<&Limits::max_connections>("connections", 1, 1'000'000, "clients at a time"),
+    count<&Limits::max_connections>(
+        "connections", 1, 1'000'000,
+        "clients at a time; fewer where the system lets few files be open"),
     count<&Limits::max_connections_per_peer>(
         "connections-per-peer", 1, 1'000'000,
         "clients at a time of one user (unix), host (tcp) or guest (vsock)"),

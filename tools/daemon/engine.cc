@@ -9,14 +9,22 @@
 #include <utility>
 
 #include "tools/control/state_dir.h"
+#include "tools/daemon/descriptor_room.h"
 
 namespace blockmig {
 namespace {
+
+std::uint64_t descriptor_limit() {
+  rlimit limit{};
+  return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
+}
 
 NbdServerOptions server_options(const DaemonOptions& options, std::vector<IoLoop*> other_loops,
                                 ConnectionLog& connections, Log& log) {
   NbdServerOptions server;
   server.limits = options.limits;
+  server.limits.max_connections =
+      connections_within(descriptor_limit(), options.limits.max_connections);
   server.peers = options.peers;
   server.unix_sockets = options.unix_sockets;
   server.security = options.security;
@@ -42,9 +50,6 @@ bool wants_default_socket(const DaemonOptions& options) {
 bool requires_tls(const DaemonOptions& options) {
   return options.security != nullptr && options.security->tls == TlsMode::kRequire;
 }
-
-/// Of journal, stores, control and the loops; more with many disks.
-constexpr std::uint64_t kOwnDescriptors = 256;
 
 }  // namespace
 
@@ -105,13 +110,14 @@ Task<Status> Engine::open() {
 }
 
 void Engine::warn_of_descriptors() {
-  rlimit limit{};
-  const std::uint64_t wanted = options_.limits.max_connections + kOwnDescriptors;
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted) return;
-  log_.warning("only " + std::to_string(limit.rlim_cur) +
-               " files may be open: " + std::to_string(options_.limits.max_connections) +
-               " connections would leave none for disks and moves: raise the limit (ulimit -n, "
-               "LimitNOFILE=), or lower --limit connections");
+  const std::uint64_t limit = descriptor_limit();
+  const std::uint32_t wanted = options_.limits.max_connections;
+  const std::uint32_t taken = connections_within(limit, wanted);
+  if (taken == wanted) return;
+  log_.warning("only " + std::to_string(limit) + " files may be open: at most " +
+               std::to_string(taken) + " clients are served at a time instead of " +
+               std::to_string(wanted) + ", the rest is for journal, disks and moves: raise the " +
+               "limit (ulimit -n, LimitNOFILE=), or lower --limit connections");
 }
 
 Status Engine::open_inherited() {
