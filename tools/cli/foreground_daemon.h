@@ -40,7 +40,8 @@ class ForegroundDaemon final {
   /// The control interface, without the socket.
   ControlHandler& control() { return *daemon_; }
   /// Waits for a signal, a stop request or a daemon that takes this one's place, then ends in
-  /// order. A second signal, a second or more later, ends the process at once. The first error of closing the disks.
+  /// order. A second signal, a second or more later, ends the process at once. The first error of
+  /// closing the disks.
   Status run_until_stopped(StopSignals& signals);
 
  private:
