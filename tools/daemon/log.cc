@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "tools/control/printable_text.h"
 #include "tools/daemon/log_writer.h"
 
 namespace blockmig {
@@ -69,14 +70,6 @@ LogForm resolve(LogForm form) {
   return journal ? LogForm::kSystemd : LogForm::kJson;
 }
 
-std::string printable(const std::string& text) {
-  std::string result = text;
-  for (char& c : result) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  return result;
-}
-
 std::string text_line(const std::string& message, const LogFields& fields) {
   std::string line = printable(message);
   if (!fields.disk.empty()) line += " disk=" + printable(fields.disk);
@@ -129,6 +122,10 @@ std::string escape_for_json(const std::string& text) {
       result += "\\u00";
       result += kHex[byte >> 4];
       result += kHex[byte & 15];
+    } else if (length == 2 && byte == 0xc2 && (static_cast<unsigned char>(text[at + 1]) < 0xa0)) {
+      result += "\\u00";
+      result += kHex[static_cast<unsigned char>(text[at + 1]) >> 4];
+      result += kHex[static_cast<unsigned char>(text[at + 1]) & 15];
     } else if (length == 0) {
       result += kReplacement;
     } else {

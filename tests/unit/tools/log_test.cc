@@ -79,6 +79,19 @@ TEST(LogTest, HostileTextStaysOneLineInEveryForm) {
   }
 }
 
+TEST(LogTest, TheOtherControlCharactersReachNoTerminal) {
+  for (const LogForm form : {LogForm::kText, LogForm::kJson, LogForm::kSystemd}) {
+    const std::string text = written([&] {
+      Log(form).info(
+          "a\xc2\x9b"
+          "31mb \xc2\xa0 \xc3\x9b");
+    });
+    EXPECT_THAT(text, Not(HasSubstr("\xc2\x9b"))) << "CSI in one character";
+    EXPECT_THAT(text, HasSubstr("\xc2\xa0 \xc3\x9b")) << "those are letters";
+  }
+  EXPECT_EQ(escape_for_json("\xc2\x80\xc2\x9f"), "\\u0080\\u009f");
+}
+
 TEST(LogTest, BytesThatAreNotUtf8DoNotSpoilJson) {
   EXPECT_EQ(escape_for_json("\xc3\xa4"), "\xc3\xa4");
   EXPECT_EQ(escape_for_json("\xe2\x82\xac\xf0\x9f\x92\xbe"), "\xe2\x82\xac\xf0\x9f\x92\xbe");
