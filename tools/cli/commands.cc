@@ -2,27 +2,40 @@
 // What the commands share, and main's body.
 #include "tools/cli/commands.h"
 
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 
 #include "nbdserver/limit_table.h"
 #include "tools/cli/fd_store.h"
 #include "tools/cli/foreground_daemon.h"
 #include "tools/control/control_client.h"
+#include "tools/control/printable_text.h"
 #include "tools/control/state_dir.h"
 
 namespace blockmig {
 namespace {
 
+/// Of the first write to standard output that failed; 0: none has. Of the process, like that.
+int output_errno = 0;
+/// As the shell has it for who was ended by a signal.
+constexpr int kEndedBySigpipe = 128 + SIGPIPE;
+
+/// What is asked for at a place where nobody gets it has failed, whatever the daemon has done.
+/// Where the reader has gone (`| head`) there is nothing to say.
+int exit_code_with_output(int exit_code, const char* program) {
+  if (output_errno == 0 || exit_code != 0) return exit_code;
+  if (output_errno == EPIPE) return kEndedBySigpipe;
+  const Error error = Error::from_errno(output_errno, "standard output");
+  std::fprintf(stderr, "%s: %s\n", program, error.message().c_str());
+  return static_cast<int>(ExitCode::kFailed);
+}
+
 /// What was asked for with -o, once that is known; of the process, like its standard output.
 bool errors_are_json = false;
 
 ExitCode report_as(const std::string& program, const Error& error) {
-  std::string line = error.message();
-  for (char& c : line) {
-    // One line, and nothing that a terminal would obey.
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
-  }
-  std::fprintf(stderr, "%s: %s\n", program.c_str(), line.c_str());
+  std::fprintf(stderr, "%s: %s\n", program.c_str(), printable(error.message()).c_str());
   return exit_code_of(error);
 }
 
@@ -136,13 +149,13 @@ void print_usage_as_json(std::string text) {
 
 /// Prints what takes a command's place: help on stdout, a usage error on stderr.
 template <typename Command>
-int print_outcome(const ParseOutcome<Command>& outcome) {
+int print_outcome(const ParseOutcome<Command>& outcome, const char* program) {
   if (outcome.exit_code == 0) {
     print(outcome.text);
   } else {
     std::fprintf(stderr, "%s\n", outcome.text.c_str());
   }
-  return outcome.exit_code;
+  return exit_code_with_output(outcome.exit_code, program);
 }
 
 }  // namespace
@@ -153,9 +166,12 @@ ExitCode report(const Error& error) {
 }
 
 void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
+  if (output_errno != 0) return;
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (!written || std::fflush(stdout) != 0) output_errno = errno != 0 ? errno : EIO;
 }
+
+bool output_is_lost() { return output_errno != 0; }
 
 Result<std::string> ask(ControlHandler& daemon, const std::string& method, const std::string& path,
                         const std::string& body) {
@@ -175,28 +191,32 @@ int run_blockmig(const std::vector<std::string>& arguments) {
   if (!parsed.command) {
     const bool failed = parsed.exit_code != 0;
     if (failed && wants_json(arguments)) print_usage_as_json(parsed.text);
-    return print_outcome(parsed);
+    return print_outcome(parsed, "blockmig");
   }
   errors_are_json = parsed.command->format == OutputFormat::kJson ||
                     parsed.command->format == OutputFormat::kJsonLines;
   if (parsed.command->verb == Verb::kVersion || parsed.command->verb == Verb::kHelp) {
-    return static_cast<int>(run_verb(*parsed.command, CommandContext{}));
+    const ExitCode printed = run_verb(*parsed.command, CommandContext{});
+    return exit_code_with_output(static_cast<int>(printed), "blockmig");
   }
   const Result<std::string> state_dir =
       resolve_state_dir(parsed.command->state_dir, StateDirEnvironment::from_process());
   if (!state_dir) return static_cast<int>(report(state_dir.error()));
   ControlClient client(control_socket_path(*state_dir));
   const CommandContext context{*state_dir, &client, client.daemon_listens()};
-  return static_cast<int>(run_verb(*parsed.command, context));
+  const int exit_code = static_cast<int>(run_verb(*parsed.command, context));
+  // Who serves has done so, whoever has seen it.
+  if (parsed.command->verb == Verb::kServe) return exit_code;
+  return exit_code_with_output(exit_code, "blockmig");
 }
 
 int run_blockmigd(const std::vector<std::string>& arguments) {
   const ParseOutcome<DaemonCommandLine> parsed = parse_daemon_command_line(arguments);
-  if (!parsed.command) return print_outcome(parsed);
+  if (!parsed.command) return print_outcome(parsed, "blockmigd");
   const ProcessSettings& process = parsed.command->process;
   if (parsed.command->show_limits) {
     print(limits_text(process.limits));
-    return static_cast<int>(ExitCode::kOk);
+    return exit_code_with_output(0, "blockmigd");
   }
   StopSignals signals(StopSignals::HangUp::kIgnored);
   const Result<std::string> state_dir =

@@ -21,7 +21,11 @@ struct CommandContext {
 /// `blockmig: what happened` on stderr, and with -o json or jsonl {"error":{"code","message"}} on
 /// stdout; the error's exit code.
 ExitCode report(const Error& error);
+/// Once a write has failed nothing more is printed, and the process ends with 1 and a message; with
+/// 141, as if by SIGPIPE, where the reader has gone.
 void print(const std::string& text);
+/// True: who prints again and again may end.
+bool output_is_lost();
 
 /// The response's body, or its error.
 Result<std::string> ask(ControlHandler& daemon, const std::string& method, const std::string& path,

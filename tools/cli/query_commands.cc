@@ -71,7 +71,7 @@ ExitCode watch_overview(const CommandLine& command, ControlHandler& daemon) {
   for (;;) {
     if (redraw) print(kClearScreen);
     const ExitCode shown = show_overview(command, daemon);
-    if (shown != ExitCode::kOk) return shown;
+    if (shown != ExitCode::kOk || output_is_lost()) return shown;
     if (signals.wait_for(kWatchInterval)) return ExitCode::kInterrupted;
     if (!redraw && (command.format == OutputFormat::kTable || is_wide(command))) print("\n");
   }
@@ -85,6 +85,7 @@ ExitCode watch_as_lines(ControlHandler& daemon, JobStatus job) {
     const std::string line = to_json(job);
     if (line != last) print(line + "\n");
     last = line;
+    if (output_is_lost()) return ExitCode::kOk;
     if (is_final(job.state)) return exit_code_of(job);
     if (signals.wait_for(kWatchInterval)) return ExitCode::kInterrupted;
     const Result<std::string> answer = ask(daemon, "GET", job_path(job.id));
