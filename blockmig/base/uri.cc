@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -302,6 +303,9 @@ Result<StoreUri> parse_null(const std::string& text, std::size_t scheme_bytes) {
   const Result<std::uint64_t> size = parse_size(text.substr(scheme_bytes + 1));
   if (!size || *size == 0) {
     return invalid(text, "a store that keeps nothing is written null:SIZE, as null:64GiB");
+  }
+  if (*size > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    return invalid(text, "a disk is smaller than 8EiB");
   }
   StoreUri uri;
   uri.kind = StoreUri::Kind::kNull;

@@ -155,7 +155,7 @@ class Move:
         settles = self._mode == "settle"
         power_was_lost = power_was_lost or settles
         if settles:  # no mirror beats this writer: as fast as it goes, and the writer is throttled
-            self.server.cli("set", "vm1", "bwlimit=0")
+            self.server.cli("set", "vm1", "bwlimit=none")
         self.server.wait_for_end()
         self.report = self.server.job()
         wait_for_writes(self.log)  # that only the target gets

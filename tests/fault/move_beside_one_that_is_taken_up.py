@@ -73,7 +73,7 @@ with daemon.scratch() as here, StateFolder(os.path.join(here, "state")) as lives
         for number, offset in enumerate((0, moves.MIB, 2 * moves.MIB)):
             rush.guest.sendall(raw_nbd.request(raw_nbd.WRITE, 2 + number, offset, 4096, b"\xee" * 4096))
             assert raw_nbd.reply(rush.guest)[0] == 0
-        lives.ok("set", "vm1", "bwlimit=0")
+        lives.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: lives.request("GET", "/v1/jobs/" + job)[1]["state"] not in ("running", "paused"),
                      "the move to end", seconds=60)
         ended = lives.request("GET", "/v1/jobs/" + job)[1]

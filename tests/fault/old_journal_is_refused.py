@@ -95,7 +95,7 @@ def test_of_a_move(folder):
         state.refused()
         state.put_back("new")
         state.start()
-        state.ok("set", "vm1", "bwlimit=0")
+        state.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: state.shown("status", "vm1")["state"] == "done", "the move to end")
         state.ok("detach", "vm1")
         state.end()

@@ -105,7 +105,7 @@ def test_of_a_replaced_part(folder):
             os.rename(path + ".away", path)
         mine.start()
         assert mine.shown("ls", "disks")["disks"], mine.process.log()[-2000:]
-        mine.ok("set", "vm1", "bwlimit=0")
+        mine.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: mine.shown("status", "vm1")["state"] == "done", "the disk to be whole")
         mine.ok("detach", "vm1")
         assert daemon.same(image, target)

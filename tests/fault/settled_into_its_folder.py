@@ -79,7 +79,7 @@ def settle_over_deaths(server, guest, folder, image):
     checked = daemon.run(daemon.built("blockmig"), "manifest", "check", image)
     assert checked.returncode != 0 and "settled" in checked.stderr, checked.stderr
     if job(server).get("state") in ("running", "paused"):
-        server.cli("set", "vm1", "bwlimit=0")
+        server.cli("set", "vm1", "bwlimit=none")
     else:
         server.cli("settle", "vm1", "--into", image, "--detach")
     daemon.until(lambda: store(server).endswith("source.img"), "the disk to be in its folder", seconds=120, pause=0.1)

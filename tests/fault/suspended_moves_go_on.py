@@ -48,7 +48,7 @@ class SuspendedMove(lives.Move):
     def second_life(self):
         """The job's report once it has ended; the target is what it is to be."""
         self.live_again()
-        self.server.cli("set", "vm1", "bwlimit=0")
+        self.server.cli("set", "vm1", "bwlimit=none")
         assert self.end() > 100
         assert self.report["attempt"] >= 2, self.report
         return self.report
@@ -116,7 +116,7 @@ def store_to_return_to_is_changed(folder):
     with lives.Move(folder, folder, "dbt", random.Random(9), WRITTEN_PART) as move:
         source = os.path.join(folder, "source.img")
         move.begin("--keep-record")
-        move.server.cli("set", "vm1", "bwlimit=0")
+        move.server.cli("set", "vm1", "bwlimit=none")
         move.server.wait_for_end()
         back = move.server.cli("migrate", "vm1", "--mode", "return", "--detach", "--bwlimit", "64KiB/s")
         assert back.returncode == 0, back.stderr
@@ -146,7 +146,7 @@ def read_only_image_is_replaced(folder):
         deface(source + ".restored")
         os.replace(source + ".restored", source)
         server.start()
-        server.cli("set", "vm1", "bwlimit=0")
+        server.cli("set", "vm1", "bwlimit=none")
         server.wait_for_end()
         server.kill()
         assert daemon.same(source, target), "the image that was put there is not what has moved"
@@ -172,7 +172,7 @@ def waits_where_asked(folder):
         daemon.until(lambda: job()["state"] == "paused", "the job to wait", pause=0.05)
         assert "--on-restart pause" in job()["paused_because"], job()
         move.server.ok("resume", "vm1")
-        move.server.cli("set", "vm1", "bwlimit=0")
+        move.server.cli("set", "vm1", "bwlimit=none")
         assert move.end() > 100
 
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "blockmig/base/nearest_name.h"
 #include "tools/cli/command_options.h"
 #include "tools/cli/help_text.h"
 #include "tools/cli/raw_options.h"
@@ -65,10 +66,13 @@ class Parser final {
     status->add_flag("-w,--watch", raw_.watch,
                      "go on: the daemon and its clients once a second, a job until it has ended");
     add_output(*status, raw_, "table, wide, json, jsonl");
+    status->footer(kStatusFooter);
     CLI::App* list = command("ls", "list disks, jobs or clients", Verb::kList);
     list->add_option("WHAT", raw_.listed, "disks, jobs or clients")->required();
     add_output(*list, raw_, "table, wide, json, jsonl");
-    command("metrics", "print what a scrape of Prometheus gets", Verb::kMetrics);
+    list->footer(kListFooter);
+    command("metrics", "print what a scrape of Prometheus gets", Verb::kMetrics)
+        ->footer(kMetricsFooter);
     CLI::App* verify = command("verify", "compare two stores or disks", Verb::kVerify);
     verify->add_option("A", raw_.subject, "store or disk")->required();
     verify->add_option("B", raw_.object, "store or disk")->required();
@@ -85,17 +89,14 @@ class Parser final {
 
   void add_job_commands() {
     const std::string job = "a job's id, or a disk for its running job";
-    command("abort", "end a job; the disk stays on its source", Verb::kAbort)
-        ->add_option("JOB", raw_.subject, job)
-        ->required();
-    command("pause", "hold a job's copying", Verb::kPause)
-        ->add_option("JOB", raw_.subject, job)
-        ->required();
-    command("resume", "go on with a paused job", Verb::kResume)
-        ->add_option("JOB", raw_.subject, job)
-        ->required();
+    for (CLI::App* sub : {command("abort", "end a job; the disk stays on its source", Verb::kAbort),
+                          command("pause", "hold a job's copying", Verb::kPause),
+                          command("resume", "go on with a paused job", Verb::kResume)}) {
+      sub->add_option("JOB", raw_.subject, job)->required();
+      sub->footer(kJobFooter);
+    }
     CLI::App* set = command("set", "change a running job, or the daemon", Verb::kSet);
-    set->add_option("JOB", raw_.subject, job)->required();
+    set->add_option("JOB", raw_.subject, job);
     set->add_option("SETTING", raw_.settings,
                     "bwlimit=RATE, bwlimit=none, priority=low|normal|high");
     set->add_flag("--daemon", raw_.for_daemon,
@@ -162,17 +163,19 @@ class Parser final {
   }
 
   void add_daemon_commands() {
-    command("disconnect", "cut one client", Verb::kDisconnect)
-        ->add_option("CLIENT", raw_.subject, "its number in 'blockmig ls clients'")
+    CLI::App* disconnect = command("disconnect", "cut one client", Verb::kDisconnect);
+    disconnect->add_option("CLIENT", raw_.subject, "its number in 'blockmig ls clients'")
         ->required();
+    disconnect->footer(kDisconnectFooter);
     CLI::App* detach = command("detach", "stop offering a disk", Verb::kDetach);
     detach->add_option("DISK", raw_.subject, "disk")->required();
     detach->add_flag("--forget", raw_.forget, "also forget where its content lives");
-    command("stop", "end the daemon in order", Verb::kStop);
-    command("version", "print the version", Verb::kVersion);
-    command("help", "more about a topic: limits", Verb::kHelp)
-        ->add_option("TOPIC", raw_.subject, "limits")
-        ->required();
+    detach->footer(kDetachFooter);
+    command("stop", "end the daemon in order", Verb::kStop)->footer(kStopFooter);
+    command("version", "print the version", Verb::kVersion)->footer("");
+    CLI::App* help = command("help", "more about a command, or about limits", Verb::kHelp);
+    help->add_option("TOPIC", raw_.subject, "a command, or limits")->required();
+    help->footer(kTopicFooter);
   }
 
   /// What is wrong where a command should stand, if anything: the library would only say that one
@@ -188,7 +191,7 @@ class Parser final {
                           argument == "-h" || argument == "--help";
         if (!ours) return "'" + argument + "' before the command: options of a command follow it";
       } else if (!commands_.contains(group + argument)) {
-        return "unknown command '" + group + argument + "'";
+        return "unknown command '" + group + argument + "'" + suggestion(group, argument);
       } else if ((argument == kBitmapGroup || argument == kManifestGroup) && group.empty()) {
         group = argument + " ";
       } else {
@@ -196,6 +199,32 @@ class Parser final {
       }
     }
     return "";
+  }
+
+  /// " (did you mean …?)": what begins like it, else what is spelt like it.
+  std::string suggestion(const std::string& group, const std::string& word) const {
+    std::vector<std::string> names;
+    std::vector<std::string> longer;
+    for (const std::string& command : commands_) {
+      if (!command.starts_with(group)) continue;
+      const std::string name = command.substr(group.size());
+      names.push_back(name);
+      if (name.starts_with(word)) longer.push_back(name);
+    }
+    return did_you_mean(word, longer.empty() ? names : longer);
+  }
+
+  /// "help migrate" as "migrate --help".
+  std::vector<std::string> without_help(std::vector<std::string> arguments) const {
+    if (arguments.empty() || arguments[0] != "help") return arguments;
+    std::string topic;
+    for (std::size_t i = 1; i < arguments.size(); ++i) {
+      topic += (i == 1 ? "" : " ") + arguments[i];
+    }
+    if (!topic.empty() && !commands_.contains(topic)) return arguments;
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+    return arguments;
   }
 
   CLI::App app_{"", "blockmig"};
@@ -232,6 +261,7 @@ ParseOutcome<Command> outcome_of(const CLI::App& app, const CLI::Error& error) {
 }
 
 ParseOutcome<CommandLine> Parser::parse(std::vector<std::string> arguments) {
+  arguments = without_help(std::move(arguments));
   const std::string complaint = command_complaint(arguments);
   if (!complaint.empty()) return usage_error<CommandLine>(app_, complaint);
   // The library takes them from the back.

@@ -61,7 +61,7 @@ struct CommandLine {
 
   MigrateRequest migrate;
   bool on_target_error_given = false;
-  bool retry_for_given = false;
+  Status as_copy;  ///< what speaks against it where it means a copy without a daemon
   bool mode_given = false;
   bool wait = true;
   Duration timeout{};  ///< of waiting; zero: none

@@ -28,7 +28,7 @@ void add_copying(CLI::App& app, RawOptions& raw) {
   app.add_option("--snapshot-buffer", raw.snapshot_buffer,
                  "mode snapshot: old content kept in memory at most (default: 64MiB)")
       ->type_name("SIZE");
-  app.add_option("--bwlimit", raw.bwlimit, "at most this fast (default: unlimited)")
+  app.add_option("--bwlimit", raw.bwlimit, "at most this fast, from 1KiB/s (default: unlimited)")
       ->type_name("RATE");
   app.add_option("--priority", raw.priority,
                  "against the daemon's other jobs: low, normal or high (default: normal)")

@@ -106,12 +106,17 @@ ExitCode run_daemon_command(const CommandLine& command, const CommandContext& co
     return settle(ask(daemon, "POST", "/v1/stop"), "the daemon of " + context.state_dir + " stops");
   }
   const bool detach = command.verb == Verb::kDetach;
-  const Status name = check_name(detach ? "disk" : "client", command.subject);
-  if (!name) return report(name.error());
   if (!detach) {
+    if (command.subject.find_first_not_of("0123456789") != std::string::npos) {
+      return report(Error(ErrorCode::kInvalid, "'" + command.subject +
+                                                   "' is no client's number: see 'blockmig ls "
+                                                   "clients'"));
+    }
     return settle(ask(daemon, "POST", "/v1/clients/" + command.subject + "/disconnect"),
                   "client " + command.subject + " is disconnected");
   }
+  const Status name = check_name("disk", command.subject);
+  if (!name) return report(name.error());
   const std::string path = disk_path(command.subject) + (command.forget ? "/record" : "");
   return settle(ask(daemon, "DELETE", path), "disk '" + command.subject + "' is detached" +
                                                  (command.forget ? " and forgotten" : ""));

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -9,6 +10,9 @@
 
 namespace blockmig {
 namespace {
+
+/// Of what an offset in a file can be.
+constexpr std::uint64_t kLargestDisk = std::numeric_limits<std::int64_t>::max();
 
 Result<OutputFormat> parse_format(const std::string& text) {
   return parse_choice<OutputFormat>(text, {{"table", OutputFormat::kTable},
@@ -50,6 +54,9 @@ Status convert_serve(const RawOptions& raw, CommandLine& command) {
   if (!status) return status;
   if (!raw.create_size.empty() && serve.create_size_bytes == 0) {
     return usage("--create-size: '" + raw.create_size + "' is no size of a disk");
+  }
+  if (serve.create_size_bytes > kLargestDisk) {
+    return usage("--create-size: '" + raw.create_size + "' is not below 8EiB, as a disk must be");
   }
   if (serve.create_size_bytes != 0 && serve.source.empty()) {
     return usage("--create-size needs --source: the file to create");
@@ -115,7 +122,7 @@ Status convert_migrate(const RawOptions& raw, CommandLine& command) {
   if (raw.point_in_time && raw.mode.empty()) options.mode = Mode::kSnapshot;
   command.mode_given = !raw.mode.empty() || raw.point_in_time;
   command.on_target_error_given = !raw.on_target_error.empty();
-  command.retry_for_given = !raw.retry_for.empty();
+  command.as_copy = check_copy_effect(raw);
   command.wait = !raw.detach;
   if (!command.wait && command.timeout.count() != 0) {
     return usage("--timeout limits waiting: it goes with --wait, not with --detach");
@@ -206,6 +213,7 @@ Status convert_set(const RawOptions& raw, CommandLine& command) {
     settings.insert(settings.begin(), raw.subject);  // there is no job to name
     command.subject.clear();
   }
+  if (!raw.for_daemon && raw.subject.empty()) return usage("JOB is required, or --daemon");
   if (settings.empty()) return usage("set: nothing to set: bwlimit=RATE, for example");
   for (const std::string& setting : settings) {
     const Status taken = convert_setting(setting, command);
@@ -293,7 +301,8 @@ Result<CommandLine> convert(Verb verb, const RawOptions& raw) {
     case Verb::kVersion:
       break;
     case Verb::kHelp:
-      if (raw.subject != "limits") status = usage("there is help about: limits");
+      if (raw.subject != "limits")
+        status = usage("there is help about every command, and about limits");
       break;
   }
   if (!status) return status.error();

@@ -19,6 +19,48 @@ quarter of --copy-depth below one step, a sixteenth below two.
   blockmig set --daemon bwlimit=200MiB/s
 )";
 
+inline constexpr const char* kStatusFooter = R"(
+Examples:
+  blockmig status
+  blockmig status vm1 -w                 (the latest job of this disk, until it has ended)
+  blockmig status job-3 -o json)";
+
+inline constexpr const char* kListFooter = R"(
+Examples:
+  blockmig ls disks -o wide
+  blockmig ls clients -o jsonl)";
+
+inline constexpr const char* kMetricsFooter = R"(
+The daemon answers scrapes itself with 'blockmigd --metrics tcp:127.0.0.1:9464'.)";
+
+inline constexpr const char* kJobFooter = R"(
+Examples, for abort, pause and resume alike:
+  blockmig pause vm1
+  blockmig resume job-3)";
+
+inline constexpr const char* kDisconnectFooter = R"(
+Examples:
+  blockmig ls clients
+  blockmig disconnect 7
+
+Its requests end first; it may connect again.)";
+
+inline constexpr const char* kDetachFooter = R"(
+Examples:
+  blockmig detach vm1
+  blockmig detach vm1 --forget           (where its content lives is not known any more)
+
+Clients are disconnected, and the store is flushed and free for others.)";
+
+inline constexpr const char* kStopFooter = R"(
+Disks are flushed and closed, moves suspended until the next start: 'blockmigd' takes them up.)";
+
+inline constexpr const char* kTopicFooter = R"(
+Examples:
+  blockmig help migrate
+  blockmig help bitmap add
+  blockmig help limits)";
+
 inline constexpr const char* kFooter = R"(
 Try it, nothing to configure:
   blockmig serve vm1 --source /srv/a/vm1.img
@@ -28,7 +70,7 @@ Try it, nothing to configure:
 A STORE is a path, file:///PATH, nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH or
 nbd+vsock://CID[:PORT]/EXPORT; with TLS nbds://, nbds+unix:// or nbds+vsock://, each with USER@
 for a pre-shared key; for measuring null:SIZE, which keeps nothing.
-Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s. Times: 100ms, 30s, 5min.
+Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s, from 1KiB/s. Times: 100ms, 30s, 5min.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
 busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on

@@ -27,11 +27,12 @@ JsonStyle style_of(const CommandLine& command) {
 }
 
 /// The final word on a job that has ended.
-ExitCode conclude(const CommandLine& command, const JobStatus& job) {
+ExitCode conclude(const CommandLine& command, const JobStatus& job,
+                  Outcome outcome = Outcome::kMoved) {
   if (is_json(command)) {
     print(to_json(job, style_of(command)) + "\n");
   } else if (job.state == JobState::kDone) {
-    print(summary_text(job));
+    print(summary_text(job, outcome));
   }
   if (job.state == JobState::kDone) return ExitCode::kOk;
   std::string text = job.id + " " + std::string(to_string(job.state));
@@ -136,11 +137,7 @@ ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
                         "knows any more where the rest is: add --hydrate background, or serve " +
                             source.text + " as a disk and move that"));
   }
-  if (command.retry_for_given && !command.on_target_error_given) {
-    return report(Error(ErrorCode::kInvalid,
-                        "--retry-for has no effect here: a copy without a daemon ends with its "
-                        "target's first error: it goes with --on-target-error retry"));
-  }
+  if (!command.as_copy) return report(command.as_copy.error());
   StopSignals signals;
   Log log(LogForm::kSilent);
   DaemonOptions options;
@@ -181,7 +178,7 @@ ExitCode copy_file(const CommandLine& command, const StoreUri& source) {
   if (!waited) return report(waited.error());
   const Status stopped = (*daemon)->stop();
   if (!stopped) return report(stopped.error());
-  return conclude(command, waited->job);
+  return conclude(command, waited->job, Outcome::kCopied);
 }
 
 /// The file or URI that the name is, if it is one.

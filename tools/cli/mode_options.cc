@@ -40,4 +40,19 @@ Status check_effect(const RawOptions& raw, const JobOptions& options) {
   return {};
 }
 
+Status check_copy_effect(const RawOptions& raw) {
+  if (raw.detach) {
+    return usage("--detach: a copy without a daemon ends with the command: nobody would go on");
+  }
+  if (!raw.retry_for.empty() && raw.on_target_error.empty()) {
+    return usage(
+        "--retry-for has no effect here: a copy without a daemon ends with its target's "
+        "first error: it goes with --on-target-error retry");
+  }
+  if (!raw.mode.empty() || raw.point_in_time) return {};
+  if (raw.on_stall.empty() && raw.mirror_deadline.empty()) return {};
+  return usage(std::string(raw.on_stall.empty() ? "--mirror-deadline" : "--on-stall") +
+               " has no effect here: a copy without a daemon is --mode cold: nobody writes");
+}
+
 }  // namespace blockmig

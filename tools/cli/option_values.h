@@ -48,10 +48,16 @@ inline Result<std::uint32_t> parse_size_32(const std::string& text) {
   return static_cast<std::uint32_t>(*size);
 }
 
+/// Slower than this nothing arrives: a unit was forgotten.
+inline constexpr std::uint64_t kLeastRate = 1024;
+
 /// A rate, or none: 0.
 inline Result<std::uint64_t> parse_limit(const std::string& text) {
   if (text == "none" || text == "unlimited") return std::uint64_t{0};
-  return parse_rate(text);
+  const Result<std::uint64_t> rate = parse_rate(text);
+  if (!rate || *rate >= kLeastRate) return rate;
+  if (*rate == 0) return usage("'" + text + "': say none, or 'blockmig pause' to hold a job");
+  return usage("'" + text + "' is below 1KiB/s: is a unit missing, as in 200MiB/s?");
 }
 
 inline Result<std::uint32_t> parse_count(const std::string& text) {

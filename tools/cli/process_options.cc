@@ -69,10 +69,12 @@ const std::array kOptions = {
     ProcessOption{"threads", "N",
                   "threads that serve clients (default: one per processor, at most 4)",
                   &RawProcess::threads},
-    ProcessOption{"bwlimit", "RATE",
-                  "what all jobs may copy together, shared by their priorities; or none (default: "
-                  "as 'blockmig set --daemon' has left it)",
-                  &RawProcess::bwlimit},
+    ProcessOption{
+        "bwlimit", "RATE",
+        "what all jobs may copy together, from 1KiB/s, shared by their priorities; or none "
+        "(default: "
+        "as 'blockmig set --daemon' has left it)",
+        &RawProcess::bwlimit},
     ProcessOption{"stop-timeout", "TIME",
                   "how long an end waits for stores that do not answer, before it gives up what "
                   "they were asked (default: 30s)",
@@ -121,6 +123,10 @@ Result<std::optional<std::uint64_t>> parse_bwlimit(const std::string& text) {
   const Result<std::uint64_t> rate = parse_limit(text);
   if (!rate) return rate.error();
   return std::optional(*rate);
+}
+
+Result<std::string> parse_tls(const std::string& text) {
+  return parse_choice<std::string>(text, {{"off", "off"}, {"on", "on"}, {"require", "require"}});
 }
 
 Result<unsigned> parse_threads(const std::string& text) {
@@ -222,6 +228,7 @@ Result<ProcessSettings> convert_process(const RawProcess& raw) {
   take(status, "--metrics", raw.metrics, settings.metrics, parse_metrics);
   take(status, "--bwlimit", raw.bwlimit, settings.bwlimit_bytes_per_second, parse_bwlimit);
   take(status, "--stop-timeout", raw.stop_timeout, settings.stop_timeout, parse_duration);
+  take(status, "--tls", raw.tls, settings.security.tls, parse_tls);
   take(status, "--threads", raw.threads, settings.threads, parse_threads);
   take(status, "--socket-mode", raw.socket_mode, settings.unix_sockets.mode, parse_socket_mode);
   take(status, "--socket-group", raw.socket_group, settings.unix_sockets.gid, parse_group);

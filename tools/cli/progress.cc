@@ -116,14 +116,15 @@ std::string progress_bar(const JobStatus& job, const Terminal& terminal) {
   return "\x1b[36m" + line.substr(0, phase_bytes) + "\x1b[0m" + line.substr(phase_bytes);
 }
 
-std::string summary_text(const JobStatus& job) {
-  std::string text =
-      job.id + " " + std::string(to_string(job.state)) + ": disk '" + job.disk + "' ";
+std::string summary_text(const JobStatus& job, Outcome outcome) {
+  const bool copied = outcome == Outcome::kCopied;
+  std::string text = job.id + " " + std::string(to_string(job.state)) + ": " +
+                     (copied ? "" : "disk '" + job.disk + "' ");
   if (job.point_in_time) {
     text += job.since_bitmap.empty() ? "copied" : "changes since '" + job.since_bitmap + "' copied";
     text += " as of one instant to " + job.target_uri + "; it stays on " + job.source_uri;
   } else {
-    text += "moved from " + job.source_uri + " to " + job.target_uri;
+    text += (copied ? "copied " : "moved from ") + job.source_uri + " to " + job.target_uri;
   }
   text += "\n";
   const double seconds = std::max(job.elapsed_seconds, 1e-3);

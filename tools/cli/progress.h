@@ -26,8 +26,10 @@ double fraction_done(const JobStatus& job);
 std::string progress_text(const JobStatus& job);
 /// The same with a bar, cut to the terminal's width.
 std::string progress_bar(const JobStatus& job, const Terminal& terminal);
+/// What a disk's move was to whoever asked: a copy without a daemon leaves its file where it was.
+enum class Outcome { kMoved, kCopied };
 /// What a finished job did, some lines.
-std::string summary_text(const JobStatus& job);
+std::string summary_text(const JobStatus& job, Outcome outcome = Outcome::kMoved);
 /// Where the disk is after a job that was not done: "disk 'vm1' is still on …".
 std::string place_text(const JobStatus& job);
 /// A line per decision that the job took by itself; empty if none.

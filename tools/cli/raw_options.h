@@ -82,6 +82,8 @@ struct RawOptions {
 
 /// An option that its mode does not know is a misunderstanding: refused, not ignored.
 Status check_effect(const RawOptions& raw, const JobOptions& options);
+/// The same for a copy of a file without a daemon.
+Status check_copy_effect(const RawOptions& raw);
 /// Every error is kInvalid and names the option.
 Result<CommandLine> convert(Verb verb, const RawOptions& raw);
 /// Reads the configuration file, if one is named.

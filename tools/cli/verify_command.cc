@@ -26,6 +26,9 @@ Result<StoreUri> find_uri(const std::string& name, const CommandContext& context
                  "there is no file '" + name + "', and no daemon that might serve such a disk");
   }
   const Result<std::string> answer = ask(*context.daemon, "GET", disk_path(name));
+  if (!answer && answer.error().code() == ErrorCode::kNotFound) {
+    return answer.error().with_context("there is no file '" + name + "', and");
+  }
   if (!answer) return answer.error();
   const Result<DiskView> disk = disk_from_json(*answer);
   if (!disk) return disk.error();
@@ -97,8 +100,10 @@ std::string report_text(const CompareReport& report) {
   const std::string sides = side(report.a) + side(report.b);
   if (report.equal) return "equal\n" + sides;
   std::string text = "different: first at byte " + std::to_string(report.first_difference);
-  text += ", " + std::to_string(report.different_chunks) + " chunks of " +
-          format_bytes(report.chunk_bytes) + " differ";
+  text += ", " + std::to_string(report.different_chunks) +
+          (report.different_chunks == 1 ? " chunk of " : " chunks of ") +
+          format_bytes(report.chunk_bytes) +
+          (report.different_chunks == 1 ? " differs" : " differ");
   if (report.a.size_bytes != report.b.size_bytes) text += ", and so do the sizes";
   return text + "\n" + sides;
 }

@@ -21,6 +21,12 @@ Status check_users(const std::string& disk, const std::string& bitmap) {
                                         bitmap + "' are blockmig's own (mode return)");
 }
 
+/// Says once which disk it is about.
+Error of_disk(const Error& error, const std::string& name) {
+  const std::string disk = "disk '" + name + "'";
+  return error.message().find(disk) != std::string::npos ? error : error.with_context(disk);
+}
+
 }  // namespace
 
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk) {
@@ -100,7 +106,7 @@ Task<Status> DiskService::remove_bitmap(const std::string& name, const std::stri
   if (!users) co_return users;
   std::string asked = bitmap;
   const Status removed = co_await (*disk)->bitmaps().remove(std::move(asked));
-  if (!removed) co_return removed.error().with_context("disk '" + name + "'");
+  if (!removed) co_return of_disk(removed.error(), name);
   co_return removed;
 }
 
@@ -116,7 +122,7 @@ Task<Status> DiskService::merge_bitmaps(const std::string& name, const std::stri
   }
   if (!users) co_return users;
   const Status merged = co_await (*disk)->bitmaps().merge(std::move(into), std::move(from));
-  if (!merged) co_return merged.error().with_context("disk '" + name + "'");
+  if (!merged) co_return of_disk(merged.error(), name);
   co_return merged;
 }
 

@@ -101,6 +101,15 @@ TEST(Progress, TheGuestsShareOfTheLoopIsToldWhileItIsLimited) {
   EXPECT_THAT(job_text(job), HasSubstr("38 % of the loop's time"));
 }
 
+TEST(Progress, ACopyIsNotCalledAMove) {
+  JobStatus job = halfway();
+  job.disk = "old.img";
+  const std::string text = summary_text(job, Outcome::kCopied);
+  EXPECT_THAT(text, HasSubstr(": copied "));
+  EXPECT_THAT(text, Not(HasSubstr("moved")));
+  EXPECT_THAT(text, Not(HasSubstr("disk 'old.img'")));
+}
+
 TEST(Progress, ABackupIsNotCalledAMove) {
   JobStatus job = halfway();
   EXPECT_THAT(summary_text(job), HasSubstr("moved from"));
