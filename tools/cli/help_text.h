@@ -74,7 +74,8 @@ Sizes: 64KiB, 1.5GiB. Rates: 200MiB/s, from 1KiB/s. Times: 100ms, 30s, 5min.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not converged or timeout, 4 not found, 5 locked or
 busy, 6 verification found a difference, 7 no daemon answers, 8 aborted (the disk is still on
-its source), 9 a precondition (space, size, version), 130 interrupted (the job goes on).)";
+its source), 9 a precondition (space, size, version), 130 interrupted (the job goes on),
+141 nobody reads the output any more.)";
 
 inline constexpr const char* kServeFooter = R"(
 Examples:

@@ -126,7 +126,8 @@ Result<std::optional<std::uint64_t>> parse_bwlimit(const std::string& text) {
 }
 
 Result<std::string> parse_tls(const std::string& text) {
-  return parse_choice<std::string>(text, {{"off", "off"}, {"on", "on"}, {"require", "require"}});
+  if (text == "off" || text == "on" || text == "require") return text;
+  return usage("TLS is off, on or require, not '" + text + "'");
 }
 
 Result<unsigned> parse_threads(const std::string& text) {

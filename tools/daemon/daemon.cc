@@ -138,7 +138,7 @@ ControlResponse Daemon::handle(const ControlRequest& request) {
     ControlResponse late = error_response(Error(
         ErrorCode::kTimedOut, "the daemon is still busy with " + request.method + " " +
                                   request.path + " after " + format_duration(kControlPatience) +
-                                  ": it does that when it comes to it; a store may not answer: see "
+                                  ": it goes on with it; maybe a store does not answer: see "
                                   "its log"));
     late.status = 503;
     return late;
