@@ -158,7 +158,18 @@ class Process:
             os.kill(self.pid, number)
 
     def freeze(self):
+        """Returns when none of its threads runs any more."""
         self.signal(signal.SIGSTOP)
+        until(lambda: not self.alive() or set(self._thread_states()) <= {"T"}, "the process to stop", pause=0.001)
+
+    def _thread_states(self):
+        folder = f"/proc/{self.pid}/task"
+        for thread in os.listdir(folder):
+            try:
+                with open(f"{folder}/{thread}/stat", encoding="ascii", errors="replace") as f:
+                    yield f.read().rpartition(") ")[2][0]
+            except OSError:
+                pass  # it has just ended
 
     def thaw(self):
         self.signal(signal.SIGCONT)
