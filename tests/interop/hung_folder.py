@@ -23,9 +23,15 @@ class HungFolder(daemon.Process):
         os.mkdir(self.path)
         self.image = os.path.join(folder, "hung.img")
         daemon.make_image(self.image, size)
-        super().__init__(["nbdfuse", self.disk, "[", "nbdkit", "--exit-with-parent", "file", self.image, "]"],
-                         os.path.join(folder, "hung.log"))
-        daemon.until(lambda: os.path.exists(self.disk) or not self.alive(), "nbdfuse's file")
+        # Nothing that was looked at before is known when it hangs.
+        uncached = "attr_timeout=0,entry_timeout=0,negative_timeout=0"
+        super().__init__(["nbdfuse", "-o", uncached, self.disk,
+                          "[", "nbdkit", "--exit-with-parent", "file", self.image, "]"], os.path.join(folder, "hung.log"))
+        try:
+            daemon.until(lambda: os.path.exists(self.disk) or not self.alive(), "nbdfuse's file")
+        except BaseException:
+            self.stop()
+            raise
         if not self.alive():
             daemon.skip("nbdfuse cannot mount here: " + self.log().strip()[-200:])
 

@@ -158,23 +158,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
                                                                     Holds& holds) {
   const Result<StoreUri> uri = parse_store_uri(choice.uri);
   if (!uri) co_return uri.error();
-  const std::vector<StoreUse> used = uses("");
-  holds.push_back(reserved_.reserve({"disk '" + request.disk + "', which is being added", *uri}));
-  const std::vector<std::string> own = addresses();
-  const Status unused = co_await offload(loop_, [&]() -> Status {
-    if (is_own_address(*uri, own)) {
-      return Error(ErrorCode::kPrecondition,
-                   uri->text + " is an export of this daemon itself: name the store behind it");
-    }
-    // A disk that has moved there since is none of a backup's business.
-    const bool may_be_copy = uri->kind == StoreUri::Kind::kFile && choice.epoch <= 1;
-    Status whole = may_be_copy ? check_restorable(uri->path) : Status();
-    const bool new_here = uri->kind == StoreUri::Kind::kFile && !choice.known;
-    if (whole && new_here && !request.force_source) whole = check_no_mixture(uri->path);
-    if (!whole) return whole;
-    return check_unused(*uri, used);
-  });
-  if (!unused) co_return unused.error();
+  const Status free = co_await take_source(request, choice, *uri, holds);
+  if (!free) co_return free.error();
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_disk_store(request, *uri);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);

@@ -118,6 +118,8 @@ class DiskService final {
   /// What it opens is reserved in `holds`.
   Task<Result<std::unique_ptr<BlockDevice>>> open_source(const ServeRequest& request,
                                                          const SourceChoice& choice, Holds& holds);
+  Task<Status> take_source(const ServeRequest& request, const SourceChoice& choice,
+                           const StoreUri& uri, Holds& holds);
   Task<Result<std::unique_ptr<BlockDevice>>> open_disk_store(const ServeRequest& request,
                                                              const StoreUri& uri);
   Task<void> warn_of_format(BlockDevice& file, const std::string& disk);

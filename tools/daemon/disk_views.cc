@@ -6,8 +6,11 @@
 
 #include "blockmig/base/uri.h"
 #include "blockmig/block/store_health.h"
+#include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydrating_device.h"
+#include "tools/daemon/backup_file.h"
 #include "tools/daemon/disk_service.h"
+#include "tools/daemon/folder_merge.h"
 
 namespace blockmig {
 namespace {
@@ -142,9 +145,11 @@ std::vector<std::string> DiskService::addresses() const {
 
 std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base_too) const {
   std::vector<StoreUse> uses;
-  const auto add = [&uses](std::string user, const std::string& text) {
+  const auto add = [this, &uses](std::string user, const std::string& text) {
     Result<StoreUri> uri = parse_store_uri(text);
-    if (uri.ok()) uses.push_back({std::move(user), *std::move(uri)});
+    if (!uri.ok()) return;
+    auto parts = reserved_.find_parts(*uri);
+    uses.push_back({std::move(user), *std::move(uri), std::move(parts)});
   };
   for (const auto& disk : disks_.disks()) {
     const std::string user = "disk '" + disk->name() + "'";
@@ -176,6 +181,33 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
         place.uri);
   }
   return uses;
+}
+
+/// In `holds`, when nobody else uses it.
+Task<Status> DiskService::take_source(const ServeRequest& request, const SourceChoice& choice,
+                                      const StoreUri& uri, Holds& holds) {
+  const std::vector<StoreUse> used = uses("");
+  holds.push_back(
+      reserved_.reserve({"disk '" + request.disk + "', which is being added", uri, {}}));
+  const std::size_t hold = holds.size() - 1;
+  const std::vector<std::string> own = addresses();
+  std::vector<StorePart> parts;
+  Status free = co_await offload(loop_, [&]() -> Status {
+    if (is_own_address(uri, own)) {
+      return Error(ErrorCode::kPrecondition,
+                   uri.text + " is an export of this daemon itself: name the store behind it");
+    }
+    const bool is_file = uri.kind == StoreUri::Kind::kFile;
+    if (is_file) parts = parts_of(uri.path);
+    // A disk that has moved there since is none of a backup's business.
+    Status whole = is_file && choice.epoch <= 1 ? check_restorable(uri.path) : Status();
+    const bool new_here = is_file && !choice.known;
+    if (whole && new_here && !request.force_source) whole = check_no_mixture(uri.path);
+    return whole ? check_unused(uri, used) : whole;
+  });
+  if (free) free = check_found(uri, parts, uses(""));
+  if (free) holds[hold].found(std::move(parts));
+  co_return free;
 }
 
 }  // namespace blockmig

@@ -100,7 +100,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   }
   plan.uses = service_.uses(request.disk, request.options.mode != Mode::kSettle);
   hold.emplace(service_.reserved().reserve(
-      {"a move of disk '" + request.disk + "', as its target", plan.target}));
+      {"a move of disk '" + request.disk + "', as its target", plan.target, {}}));
   // Not before: a disk that is detached meanwhile would be in neither.
   auto lives = co_await service_.lives_of_others(request.disk);
   if (!lives) co_return lives.error();
@@ -112,9 +112,17 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + request.disk + "' has no bytes: there is nothing to move");
   }
-  const Status checked =
-      co_await offload(loop_, [&plan, size] { return check_target(plan, size); });
+  std::vector<StorePart> parts;
+  Status checked = co_await offload(loop_, [&plan, size, &parts] {
+    if (plan.target.kind == StoreUri::Kind::kFile) parts = parts_of(plan.target.path);
+    return check_target(plan, size);
+  });
+  const bool its_base_too = request.options.mode != Mode::kSettle;
+  if (checked) {
+    checked = check_found(plan.target, parts, service_.uses(request.disk, its_base_too));
+  }
   if (!checked) co_return checked.error();
+  hold->found(std::move(parts));
   co_return plan;
 }
 

@@ -87,15 +87,19 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
   if (first == notes->end()) co_return;
   const Result<ServeRequest> leading = serve_request_from_json(first->text);
   default_listener_ = service.addresses().empty() && leading.ok() && leading->listen.empty();
-  arrive_by_ = loop_.now() + kRestorePatience;
+  const TimePoint arrive_by = loop_.now() + kRestorePatience;
+  in_order_by_ = loop_.now() + kOrderPatience;
   for (const NoteRecord& note : *notes) {
     if (!arriving_.contains(note.name)) continue;
-    auto serving = serve_again(service, note, *listened);
+    std::vector<NoteRecord> its_own;
+    std::copy_if(listened->begin(), listened->end(), std::back_inserter(its_own),
+                 [&note](const NoteRecord& each) { return each.name == note.name; });
+    auto serving = serve_again(service, note, std::move(its_own));
     restoring_.spawn(std::move(serving));
   }
   bool in_time = true;
   while (!arriving_.empty() && in_time) {
-    in_time = co_await arrived_.wait_until(arrive_by_);
+    in_time = co_await arrived_.wait_until(arrive_by);
   }
   for (const std::string& late : arriving_) {
     log_.warning("was served before, and is not yet: its store has not answered in " +
@@ -135,7 +139,7 @@ Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
 Task<Status> RestartService::wait_for_earlier(const std::string& disk) {
   bool in_time = arriving_.contains(disk);
   while (in_time && !leaving_ && *arriving_.begin() != disk) {
-    in_time = co_await arrived_.wait_until(arrive_by_);
+    in_time = co_await arrived_.wait_until(in_order_by_);
   }
   if (leaving_) co_return Error(ErrorCode::kShutdown, "the daemon is stopping");
   co_return Status();

@@ -7,7 +7,7 @@
 //                     because somebody else may have written to the disk
 //   published(disk)   the job goes on, waits, or ends, as its options say
 //   serve_recorded()  every disk that was served is served again, side by side; one whose store
-//                     hangs arrives later, and holds up neither the others nor the start
+//                     hangs arrives later: the others wait for it some seconds, to come in order
 //
 // A disk or job that cannot be taken up is logged and left as it is, or recorded as failed.
 // Thread rule: the loop. What it refers to outlives it; finish() before it is destroyed.
@@ -39,6 +39,8 @@ class StoreOwners;
 class RestartService final {
  public:
   static constexpr Duration kRestorePatience = std::chrono::seconds(5);
+  /// And how long for those that were served before: the others must be in time.
+  static constexpr Duration kOrderPatience = std::chrono::seconds(3);
 
   RestartService(EventLoop& loop, Journal& journal, DiskSet& disks, MigrationService& migrations,
                  Log& log)
@@ -107,7 +109,7 @@ class RestartService final {
   std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
   std::set<std::string> arriving_;
-  TimePoint arrive_by_{};          ///< nobody waits for the late any more
+  TimePoint in_order_by_{};        ///< nobody waits for the late any more
   bool default_listener_ = false;  ///< the first of them opens it, though it may be late
   Event arrived_;                  ///< pulsed when one has, or has failed to
   TaskScope restoring_;

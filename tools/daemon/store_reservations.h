@@ -4,12 +4,18 @@
 // Who wants a store looks first whether somebody uses it, which takes awaits (stat, an NBD server's
 // answer); two that look at the same time must not both find it free. So he reserves it with no
 // await after taking the list that he looks into, and holds it until his disk or job is listed: of
-// two, the later one has the earlier in its list. Lifecycle: outlives what it gives out. Thread
-// rule: the loop.
+// two, the later one has the earlier in its list. Looking at a file may hang, so nobody looks at
+// what another is about to use: who has found his says so to his hold, and of two that were looking
+// for one file under two names the later one sees the earlier's there (check_found()).
+//
+// Lifecycle: outlives what it gives out. Thread rule: the loop.
 #pragma once
 
 #include <list>
+#include <map>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "tools/daemon/store_use.h"
 
@@ -26,6 +32,12 @@ class StoreReservations final {
       if (set_ != nullptr) set_->uses_.erase(use_);
     }
 
+    /// Where its bytes are; empty: there is no such file. Known from now on of whoever uses it.
+    void found(std::vector<StorePart> parts) {
+      set_->parts_[use_->uri.text] = parts;
+      use_->parts = std::move(parts);
+    }
+
    private:
     friend class StoreReservations;
     Hold(StoreReservations& set, std::list<StoreUse>::iterator use) : set_(&set), use_(use) {}
@@ -34,11 +46,22 @@ class StoreReservations final {
     std::list<StoreUse>::iterator use_;
   };
 
-  Hold reserve(StoreUse use) { return {*this, uses_.insert(uses_.end(), std::move(use))}; }
+  Hold reserve(StoreUse use) {
+    use.coming = true;
+    return {*this, uses_.insert(uses_.end(), std::move(use))};
+  }
   const std::list<StoreUse>& uses() const { return uses_; }
+  /// Of a store that is used, if it was found when it came into use.
+  std::optional<std::vector<StorePart>> find_parts(const StoreUri& uri) const {
+    const auto known = parts_.find(uri.text);
+    // A file that was not there then has been made since.
+    if (known == parts_.end() || known->second.empty()) return std::nullopt;
+    return known->second;
+  }
 
  private:
   std::list<StoreUse> uses_;
+  std::map<std::string, std::vector<StorePart>> parts_;  ///< by URI
 };
 
 }  // namespace blockmig

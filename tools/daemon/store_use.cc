@@ -5,7 +5,6 @@
 
 #include "blockmig/io/stream.h"
 #include "tools/daemon/host_names.h"
-#include "tools/daemon/store_backing.h"
 
 namespace blockmig {
 namespace {
@@ -17,6 +16,19 @@ bool same_file(const std::string& a, const std::string& b) {
   if (stat(a.c_str(), &first) != 0 || stat(b.c_str(), &second) != 0) return false;
   if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode)) return first.st_rdev == second.st_rdev;
   return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+Error in_use(const StoreUri& wanted, const StoreUse& use) {
+  return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user +
+                                     ": name another store, or end that use first");
+}
+
+bool is_used(const StoreUri& wanted, const std::vector<StorePart>& parts, const StoreUse& use) {
+  const bool files = wanted.kind == StoreUri::Kind::kFile && use.uri.kind == StoreUri::Kind::kFile;
+  if (!files) return same_store(wanted, use.uri);
+  if (wanted.path == use.uri.path) return true;
+  if (use.parts) return overlap(parts, *use.parts);
+  return !use.coming && overlap(parts, parts_of(use.uri.path));
 }
 
 }  // namespace
@@ -38,11 +50,18 @@ bool stores_overlap(const StoreUri& a, const StoreUri& b) {
 }
 
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses) {
+  std::vector<StorePart> parts;
+  if (wanted.kind == StoreUri::Kind::kFile) parts = parts_of(wanted.path);
   for (const StoreUse& use : uses) {
-    if (stores_overlap(wanted, use.uri)) {
-      return Error(ErrorCode::kBusy, wanted.text + " is in use by " + use.user +
-                                         ": name another store, or end that use first");
-    }
+    if (is_used(wanted, parts, use)) return in_use(wanted, use);
+  }
+  return {};
+}
+
+Status check_found(const StoreUri& wanted, const std::vector<StorePart>& parts,
+                   const std::vector<StoreUse>& uses) {
+  for (const StoreUse& use : uses) {
+    if (use.parts && overlap(parts, *use.parts)) return in_use(wanted, use);
   }
   return {};
 }

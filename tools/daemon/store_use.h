@@ -4,16 +4,21 @@
 // blocks says so.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "blockmig/base/uri.h"
+#include "tools/daemon/store_backing.h"
 
 namespace blockmig {
 
 struct StoreUse {
   std::string user;  ///< for messages: "disk 'vm1'", "job 3 (its target)"
   StoreUri uri;
+  /// Of a file, once somebody has looked: another look may hang, and find another file.
+  std::optional<std::vector<StorePart>> parts = std::nullopt;
+  bool coming = false;  ///< somebody is looking at it just now, which may hang
 };
 
 /// Where a disk's content is by the journal, served or not.
@@ -31,8 +36,13 @@ bool same_store(const StoreUri& a, const StoreUri& b);
 /// kept in the same bytes (store_backing.h). Blocks.
 bool stores_overlap(const StoreUri& a, const StoreUri& b);
 
-/// kBusy naming the user if `wanted` overlaps one of `uses`. Blocks.
+/// kBusy naming the user if `wanted` overlaps one of `uses`. Blocks, for those of others only where
+/// nobody has looked: files that are coming are compared by name, and by check_found() later.
 Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
+/// The same for a file whose parts are known by now, against those that were found meanwhile. Does
+/// not block.
+Status check_found(const StoreUri& wanted, const std::vector<StorePart>& parts,
+                   const std::vector<StoreUse>& uses);
 
 /// kPrecondition naming the disk if `wanted` is, or overlaps, where a disk lives by the journal:
 /// what is there is its only copy, though nothing runs. A file that is missing is nobody's. Blocks.
