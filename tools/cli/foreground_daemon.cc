@@ -210,8 +210,13 @@ Status ForegroundDaemon::stop(StopSignals& signals) {
   return closed;
 }
 
+/// A thread that the kernel does not let go keeps the process, and with it what is open here: the
+/// next daemon must not wait for the locks of this one.
 void ForegroundDaemon::leave_if_given_up(const Status& closed) {
-  if (daemon_->gave_up()) _exit(static_cast<int>(exit_code_of(closed.error())));
+  if (!daemon_->gave_up()) return;
+  (void)log_.flush();
+  ::close_range(STDERR_FILENO + 1, ~0U, 0);
+  _exit(static_cast<int>(exit_code_of(closed.error())));
 }
 
 }  // namespace blockmig

@@ -117,10 +117,12 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
   (*loop)->run();
   end_posted_.acquire();
   BM_CHECK(scope.running() == 0);
-  gave_up_ = engine.gave_up();
+  const bool stays = engine.gave_up();
+  gave_up_ = stays;
   ended_.release();
-  // What hangs may come back at any time, and must find here what it works on.
-  while (gave_up_) ::pause();
+  // What hangs may come back at any time, and must find here what it works on. The Daemon itself
+  // may have gone by then.
+  while (stays) ::pause();
 }
 
 ControlResponse Daemon::handle(const ControlRequest& request) {
