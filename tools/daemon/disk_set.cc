@@ -22,15 +22,18 @@ Result<std::shared_ptr<ServedDisk>> DiskSet::get(const std::string& name) const 
     if (disk->name() == name) return disk;
     known += (known.empty() ? "" : ", ") + disk->name();
   }
-  const bool closes = std::any_of(closing_.begin(), closing_.end(),
-                                  [&name](const auto& disk) { return disk->name() == name; });
-  if (reserved_.contains(name) && !closes) {
+  if (reserved_.contains(name) && !closes(name)) {
     return Error(ErrorCode::kBusy,
                  "disk '" + name + "' is being added: it is there when its store has answered");
   }
   return Error(ErrorCode::kNotFound,
                "no such disk: '" + name + "': " +
                    (known.empty() ? "this daemon serves none" : "this daemon serves " + known));
+}
+
+bool DiskSet::closes(const std::string& name) const {
+  return std::any_of(closing_.begin(), closing_.end(),
+                     [&name](const auto& disk) { return disk->name() == name; });
 }
 
 Result<DiskSet::Reservation> DiskSet::reserve(const std::string& name) {
@@ -40,6 +43,11 @@ Result<DiskSet::Reservation> DiskSet::reserve(const std::string& name) {
                                          disk->disk().store_uri() +
                                          ": detach it first, or choose another name");
     }
+  }
+  if (closes(name)) {
+    return Error(ErrorCode::kBusy, "disk '" + name +
+                                       "' is being detached still: wait until its store has "
+                                       "answered");
   }
   if (!reserved_.insert(name).second) {
     return Error(ErrorCode::kBusy, "disk '" + name +

@@ -61,6 +61,8 @@ class DiskSet final : public ExportDirectory {
   Task<Status> close_all();
 
  private:
+  bool closes(const std::string& name) const;
+
   std::vector<std::shared_ptr<ServedDisk>> disks_;
   std::vector<std::shared_ptr<ServedDisk>> closing_;
   std::function<Task<void>(Disk&)> on_closed_;

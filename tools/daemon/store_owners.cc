@@ -226,6 +226,13 @@ Task<Status> StoreOwners::announce(const Move& move) {
   // A decision for what still says `target` would leave the disk on what is not served.
   const Status taken = co_await change_if_stampable(move.target, move.disk, std::move(target));
   if (!taken) co_return taken;
+  const std::string& path = move.target.path;
+  const Result<Stamp> now = co_await offload(loop_, [&path] { return read_stamp(path); });
+  if (now && is_of(*now, id_, move.disk) && (*now)->state == StampState::kTarget) {
+    co_return Error(ErrorCode::kPrecondition,
+                    "the stamp beside " + path +
+                        " cannot be changed any more: make its folder and the stamp writable");
+  }
   StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kCurrent) return stamp;
     OwnerStamp moving = *stamp;

@@ -70,9 +70,11 @@ Task<void> StoreOwners::renew(const std::string& disk, const StoreUri& store) {
     co_return;
   }
   StampChange renew = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
-    const bool lives = is_of(stamp, id_, disk) && (stamp->state == StampState::kCurrent ||
-                                                   stamp->state == StampState::kMoving ||
-                                                   stamp->state == StampState::kReleased);
+    // `taking`: the switchover to it could not be confirmed.
+    const bool lives =
+        is_of(stamp, id_, disk) &&
+        (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving ||
+         stamp->state == StampState::kTaking || stamp->state == StampState::kReleased);
     if (!lives) return stamp;
     OwnerStamp newer = *stamp;
     newer.incarnation = incarnation(disk);
