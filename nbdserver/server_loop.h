@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "blockmig/io/io_loop.h"
+#include "blockmig/io/pool_calls.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/tls/handshake_steps.h"
 #include "nbdserver/buffer_pool.h"
@@ -34,7 +35,8 @@ class ServerLoops final {
  public:
   ServerLoops(EventLoop& home, const std::vector<IoLoop*>& others, std::size_t max_idle_bytes_each,
               MemoryBudget* budget = nullptr)
-      : handshake_steps_(home) {
+      : handshake_thread_(home, HandshakeSteps::kAtOnce),
+        handshake_steps_(home, dynamic_cast<IoLoop*>(&home) != nullptr ? handshake_calls() : home) {
     loops_.push_back(std::make_unique<ServerLoop>(home, nullptr, max_idle_bytes_each, budget));
     for (IoLoop* other : others) {
       loops_.push_back(std::make_unique<ServerLoop>(*other, other, max_idle_bytes_each, budget));
@@ -56,6 +58,10 @@ class ServerLoops final {
   }
 
  private:
+  /// Of a simulated loop the threads are simulated, too.
+  BlockingCalls& handshake_calls() { return handshake_thread_; }
+
+  PoolCalls handshake_thread_;
   HandshakeSteps handshake_steps_;
   std::vector<std::unique_ptr<ServerLoop>> loops_;
 };

@@ -19,9 +19,11 @@ namespace blockmig {
 struct HandshakeSteps {
   static constexpr std::uint64_t kAtOnce = 1;
 
-  explicit HandshakeSteps(EventLoop& own_loop) : loop(own_loop), turns(own_loop, kAtOnce) {}
+  /// `own_calls`: threads that nothing else may hang on.
+  HandshakeSteps(EventLoop& loop, BlockingCalls& own_calls)
+      : calls(own_calls), turns(loop, kAtOnce) {}
 
-  EventLoop& loop;
+  BlockingCalls& calls;
   Semaphore turns;  ///< one each
 };
 

@@ -36,7 +36,7 @@ Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
   Result<bool> step = shut_down();
   if (!shut_) {  // meanwhile
     stepping_ = true;
-    offload work(steps->loop, [this] { return session_.handshake(); });
+    offload work(steps->calls, [this] { return session_.handshake(); });
     Result<bool> made = co_await work;
     stepping_ = false;
     step = std::move(made);

@@ -43,7 +43,7 @@ class CountingLoop final : public EventLoop {
 /// Servers on `loop`, each with a client that is at its other end.
 class Handshakes {
  public:
-  explicit Handshakes(EventLoop& loop) : loop_(loop), counting(loop), steps(counting) {}
+  explicit Handshakes(EventLoop& loop) : loop_(loop), counting(loop), steps(counting, counting) {}
   ~Handshakes() {
     for (auto& each : streams_) each->shutdown();
     run_task(loop_, join());
