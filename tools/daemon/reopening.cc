@@ -13,16 +13,12 @@
 namespace blockmig {
 namespace {
 
-struct Flush {
-  explicit Flush(IoLoop& loop) : answered(loop) {}
+struct Answer {
+  explicit Answer(IoLoop& own_loop) : loop(own_loop), answered(own_loop) {}
+  IoLoop& loop;
   Event answered;
   Status status;
 };
-
-Task<void> flush(std::shared_ptr<ServedDisk> disk, std::shared_ptr<Flush> asked) {
-  asked->status = co_await disk->disk().flush();
-  asked->answered.set();
-}
 
 /// Blocks.
 Status check_place(const std::string& store_uri) {
@@ -37,25 +33,35 @@ Status check_place(const std::string& store_uri) {
                                              "moved away, and another one is in its place");
 }
 
-/// Null: its store says that it is in trouble, so nothing was asked.
-Result<std::shared_ptr<Flush>> begin_flush(IoLoop& loop, TaskScope& flushes,
-                                           const std::shared_ptr<ServedDisk>& disk) {
+/// Either may hang.
+Task<void> ask_store(std::shared_ptr<ServedDisk> disk, std::shared_ptr<Answer> asked) {
+  asked->status = co_await disk->disk().flush();
+  if (asked->status.ok()) {
+    const std::string uri = disk->disk().store_uri();
+    asked->status = co_await offload(asked->loop, [&uri] { return check_place(uri); });
+  }
+  asked->answered.set();
+}
+
+/// Its store says that it is in trouble: then nothing is asked.
+Result<std::shared_ptr<Answer>> begin_asking(IoLoop& loop, TaskScope& asking,
+                                             const std::shared_ptr<ServedDisk>& disk) {
   const std::string trouble = trouble_of(disk->disk().store());
   if (!trouble.empty()) return Error(ErrorCode::kPrecondition, trouble);
-  auto asked = std::make_shared<Flush>(loop);
-  auto task = flush(disk, asked);
-  flushes.spawn(std::move(task));
+  auto asked = std::make_shared<Answer>(loop);
+  auto task = ask_store(disk, asked);
+  asking.spawn(std::move(task));
   return asked;
 }
 
 }  // namespace
 
-Task<Status> check_reopening(IoLoop& loop, TaskScope& flushes,
+Task<Status> check_reopening(IoLoop& loop, TaskScope& asking,
                              std::vector<std::shared_ptr<ServedDisk>> disks, Duration patience) {
   const TimePoint deadline = loop.now() + patience;
-  std::vector<std::shared_ptr<Flush>> asked;
+  std::vector<std::shared_ptr<Answer>> asked;
   for (const auto& disk : disks) {
-    Result<std::shared_ptr<Flush>> begun = begin_flush(loop, flushes, disk);
+    Result<std::shared_ptr<Answer>> begun = begin_asking(loop, asking, disk);
     if (!begun.ok()) co_return begun.error().with_context("disk '" + disk->name() + "'");
     asked.push_back(*std::move(begun));
   }
@@ -67,9 +73,6 @@ Task<Status> check_reopening(IoLoop& loop, TaskScope& flushes,
                       who + ": its store does not answer: " + disks[i]->disk().store_uri());
     }
     if (!asked[i]->status.ok()) co_return asked[i]->status.error().with_context(who);
-    const std::string uri = disks[i]->disk().store_uri();
-    const Status there = co_await offload(loop, [&uri] { return check_place(uri); });
-    if (!there.ok()) co_return there.error().with_context(who);
   }
   co_return Status();
 }

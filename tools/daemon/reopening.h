@@ -12,10 +12,10 @@
 
 namespace blockmig {
 
-/// Every store answers a flush within `patience`, and is where its name says. The first that is not
-/// so, by its disk: kTimedOut, kPrecondition, kNotFound, or the store's own error. A flush that has
-/// not been answered stays in `flushes`. Thread rule: the loop.
-Task<Status> check_reopening(IoLoop& loop, TaskScope& flushes,
+/// Every store answers a flush, and is where its name says, within `patience`. The first that is
+/// not so, by its disk: kTimedOut, kPrecondition, kNotFound, or the store's own error. What has not
+/// been answered stays in `asking`. Thread rule: the loop.
+Task<Status> check_reopening(IoLoop& loop, TaskScope& asking,
                              std::vector<std::shared_ptr<ServedDisk>> disks, Duration patience);
 
 }  // namespace blockmig
