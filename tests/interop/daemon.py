@@ -7,6 +7,7 @@
 Every class is a context manager; leaving it ends the process also when it hangs. Times are seconds.
 """
 import contextlib
+import glob
 import http.client
 import importlib
 import json
@@ -163,13 +164,9 @@ class Process:
         until(lambda: not self.alive() or set(self._thread_states()) <= {"T"}, "the process to stop", pause=0.001)
 
     def _thread_states(self):
-        folder = f"/proc/{self.pid}/task"
-        for thread in os.listdir(folder):
-            try:
-                with open(f"{folder}/{thread}/stat", encoding="ascii", errors="replace") as f:
-                    yield f.read().rpartition(") ")[2][0]
-            except OSError:
-                pass  # it has just ended
+        for thread in glob.glob(f"/proc/{self.pid}/task/*/stat"):
+            with contextlib.suppress(OSError), open(thread, encoding="ascii", errors="replace") as f:
+                yield f.read().rpartition(") ")[2][0]
 
     def thaw(self):
         self.signal(signal.SIGCONT)

@@ -72,9 +72,12 @@ def stored(folder, image, path, options, port, keys):
         with daemon.Client(folder, place, "--connections", "1") as client:
             waiting = strangers(port)
             uri = f"nbds://alice@127.0.0.1:{port}/{daemon.EXPORT}?tls-psk-file={keys}"
-            sealed = daemon.Process(["nbdsh", "-u", uri, "-c", "import time; print('on', flush=True); time.sleep(99)"],
+            stay = (f"import time; h.set_uri_allow_local_file(True); h.connect_uri({uri!r}); "
+                    "print('it is sealed', flush=True); time.sleep(99)")
+            # libnbd's module is of the system's Python.
+            sealed = daemon.Process(["env", "PATH=/usr/bin:/bin", "nbdsh", "-c", stay],
                                     os.path.join(folder, "sealed.log"))
-            daemon.until(lambda: "on" in sealed.log() or not sealed.alive(), "a client with TLS")
+            daemon.until(lambda: "it is sealed" in sealed.log() or not sealed.alive(), "a client with TLS")
             assert sealed.alive(), sealed.log()
             server.process.send_signal(signal.SIGTERM)
             assert server.process.wait(60) == 0, server.log()
