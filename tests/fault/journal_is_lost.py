@@ -80,9 +80,10 @@ def lose_it_with(source, target="none"):
         here = scene.enter_context(Host(place, disk.folder))
         if source == "nbd":
             here.source_uri = scene.enter_context(daemon.nbdkit(place, "file", here.source, name="source")).uri
-        if target == "nbd":
+        if target != "none":  # one that an abort does not take away
             with open(here.target, "wb") as image:
                 image.truncate(os.path.getsize(here.source))
+        if target == "nbd":
             here.target_uri = scene.enter_context(daemon.nbdkit(place, "file", here.target, name="target")).uri
         here.serve()
         daemon.ok("sync", "-f", here.state)

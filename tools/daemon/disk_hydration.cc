@@ -152,9 +152,7 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
     co_return;
   }
   const HydrationRecord rest = hydrating->record();
-  // One that is whole lacks nothing but the record of that.
-  const bool stays = rest.base_generation != 0 && rest.hydrate != Hydrate::kBackground;
-  if (stays && !hydrating->whole()) {
+  if (rest.base_generation != 0 && rest.hydrate != Hydrate::kBackground) {
     log_.info("data at rest stays in " + rest.base_uri + ": it is fetched " +
                   std::string(to_string(rest.hydrate)),
               {disk->name(), "", disk->disk().epoch()});
