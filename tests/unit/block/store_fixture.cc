@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -91,7 +92,15 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command) {
   if (failed != 0) pid_ = -1;
 }
 
-ChildProcess::~ChildProcess() { kill(); }
+/// In order if it can: nbdkit's scripts keep a folder in /tmp that nobody else removes.
+ChildProcess::~ChildProcess() {
+  signal(SIGCONT);
+  signal(SIGTERM);
+  for (int tries = 0; tries < 200 && running(); ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  kill();
+}
 
 void ChildProcess::signal(int number) {
   if (pid_ > 0) ::kill(pid_, number);
