@@ -11,6 +11,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/event.h"
+#include "blockmig/io/pool_calls.h"
 #include "blockmig/io/task_scope.h"
 #include "nbdserver/memory_budget.h"
 #include "nbdserver/server.h"
@@ -29,7 +30,8 @@ class NbdServerImpl final : public NbdServer {
         limits_(options.limits),
         admission_(options.limits, options.peers),
         budget_(options.limits.max_total_in_flight_bytes),
-        loops_(loop, options.other_loops, kMaxIdleBufferBytes, &budget_),
+        handshakes_(loop, HandshakeSteps::kAtOnce),
+        loops_(loop, options.other_loops, handshakes_, kMaxIdleBufferBytes, &budget_),
         stalls_(options.limits.stall_timeout),
         stopping_(loop),
         session_ended_(loop),
@@ -88,6 +90,7 @@ class NbdServerImpl final : public NbdServer {
   const NbdServerLimits limits_;
   Admission admission_;
   nbd::MemoryBudget budget_;
+  PoolCalls handshakes_;
   nbd::ServerLoops loops_;
   nbd::StallWatch stalls_;
   std::list<std::unique_ptr<Listener>> listeners_;

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "blockmig/io/io_loop.h"
-#include "blockmig/io/pool_calls.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/tls/handshake_steps.h"
 #include "nbdserver/buffer_pool.h"
@@ -33,10 +32,10 @@ struct ServerLoop {
 /// All of a server's loops. The home loop is the first.
 class ServerLoops final {
  public:
-  ServerLoops(EventLoop& home, const std::vector<IoLoop*>& others, std::size_t max_idle_bytes_each,
-              MemoryBudget* budget = nullptr)
-      : handshake_thread_(home, HandshakeSteps::kAtOnce),
-        handshake_steps_(home, dynamic_cast<IoLoop*>(&home) != nullptr ? handshake_calls() : home) {
+  /// `handshakes`: as HandshakeSteps has them.
+  ServerLoops(EventLoop& home, const std::vector<IoLoop*>& others, BlockingCalls& handshakes,
+              std::size_t max_idle_bytes_each, MemoryBudget* budget = nullptr)
+      : handshake_steps_(home, handshakes) {
     loops_.push_back(std::make_unique<ServerLoop>(home, nullptr, max_idle_bytes_each, budget));
     for (IoLoop* other : others) {
       loops_.push_back(std::make_unique<ServerLoop>(*other, other, max_idle_bytes_each, budget));
@@ -58,10 +57,6 @@ class ServerLoops final {
   }
 
  private:
-  /// Of a simulated loop the threads are simulated, too.
-  BlockingCalls& handshake_calls() { return handshake_thread_; }
-
-  PoolCalls handshake_thread_;
   HandshakeSteps handshake_steps_;
   std::vector<std::unique_ptr<ServerLoop>> loops_;
 };

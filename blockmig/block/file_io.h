@@ -16,8 +16,8 @@
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
-#include "blockmig/io/blocking_pool.h"
 #include "blockmig/io/io_loop.h"
+#include "blockmig/io/pool_calls.h"
 
 namespace blockmig {
 
@@ -36,7 +36,7 @@ class FileIo final {
 
  private:
   IoLoop& loop_;
-  std::unique_ptr<BlockingPool> threads_;  ///< null: the loop's I/O
+  std::unique_ptr<PoolCalls> threads_;  ///< null: the loop's I/O
 };
 
 }  // namespace blockmig

@@ -67,8 +67,7 @@ Task<Status> run_shared(Migration& migration) {
   const Status moved = co_await copy_without_mirror(migration);
   if (!moved.ok()) co_return moved;
   // Where all of it was in use, nothing is left at rest.
-  const bool fetches = migration.options.hydrate == Hydrate::kBackground;
-  if (!fetches && !migration.hydrating->whole()) co_return moved;
+  if (!fetches_rest(migration) && !migration.hydrating->whole()) co_return moved;
   const Status hydrated = co_await run_hydration(migration);
   co_return hydrated;
 }

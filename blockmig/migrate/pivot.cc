@@ -66,9 +66,7 @@ Result<std::unique_ptr<PresenceMap>> map_of_rest(const Migration& migration) {
 
 /// With the gate closed: what is known of the chunks that are not left behind.
 void begin_digests(Migration& migration) {
-  const bool hydrates =
-      migration.at_rest == nullptr || migration.options.hydrate == Hydrate::kBackground;
-  if (!hydrates || !migration.sync->digests) return;
+  if (!fetches_rest(migration) || !migration.sync->digests) return;
   auto created = HydrationDigests::create(migration.loop, migration.disk);
   if (!created.ok()) return;  // the report will have none
   ChunkDigests known = std::move(*migration.sync->digests);
@@ -83,6 +81,10 @@ void begin_digests(Migration& migration) {
 }
 
 }  // namespace
+
+bool fetches_rest(const Migration& migration) {
+  return migration.at_rest == nullptr || migration.options.hydrate == Hydrate::kBackground;
+}
 
 void begin_pivot(Migration& migration) {
   migration.pivot = std::make_unique<Pivot>();

@@ -17,6 +17,8 @@ namespace blockmig {
 
 /// Decides that the next switchover leaves the rest behind.
 void begin_pivot(Migration& migration);
+/// What it leaves is fetched by this job. What is at rest, and stays there, is no job's.
+bool fetches_rest(const Migration& migration);
 /// With the gate open: the record, and the chunks that are dirty now.
 Task<Status> keep_rest(Migration& migration);
 /// Under the fence: the chunks that are dirty, exactly. False: the copier is still at work.

@@ -88,18 +88,13 @@ DiskRecord record_of_decision(const Migration& migration) {
   return record;
 }
 
-/// What is absent then is fetched by this job. What is at rest, and stays there, is no job's.
-bool goes_on_after_decision(const Migration& migration) {
-  if (!migration.pivot) return false;
-  return migration.at_rest == nullptr || migration.options.hydrate == Hydrate::kBackground;
-}
-
 /// With it the job's end: whoever restarts after the decision finds the job done (I7), or in
 /// hydration.
 JournalBatch batch_of_decision(const Migration& migration) {
   JournalBatch batch;
   batch.disks.push_back(record_of_decision(migration));
-  const JobState state = goes_on_after_decision(migration) ? JobState::kRunning : JobState::kDone;
+  const bool goes_on = migration.pivot && fetches_rest(migration);
+  const JobState state = goes_on ? JobState::kRunning : JobState::kDone;
   batch.jobs.push_back(record_of_job(migration, std::string(to_string(state))));
   batch.removed_sets = records_of(migration.disk.name(), migration.status.id);
   return batch;

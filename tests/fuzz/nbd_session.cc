@@ -43,7 +43,7 @@ void run_session(std::uint8_t seed, std::uint8_t segment, ConstBytes script) {
   Random random(seed);
   SimLoop loop(random);
   FuzzDirectory directory;
-  ServerLoops loops(loop, {}, 4 << 20);
+  ServerLoops loops(loop, {}, loop, 4 << 20);
   NbdServerLimits limits;
   limits.max_in_flight_requests = 8;
   limits.max_in_flight_bytes = 1 << 20;

@@ -130,7 +130,7 @@ void run_session(const Script& script) {
   Random random(script.seed);
   SimLoop loop(random);
   FuzzDirectory directory;
-  ServerLoops loops(loop, {}, 4 << 20);
+  ServerLoops loops(loop, {}, loop, 4 << 20);
   NbdServerLimits limits;
   limits.max_in_flight_requests = 8;
   limits.max_in_flight_bytes = 1 << 20;

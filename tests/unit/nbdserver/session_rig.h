@@ -236,7 +236,7 @@ class SessionRig {
   SimLoop loop;
   MemoryDevice memory;
   SpyDevice spy;
-  ServerLoops loops{loop, {}, 8 << 20};
+  ServerLoops loops{loop, {}, loop, 8 << 20};
   NbdServerLimits limits;
   FakeDirectory directory;
   std::shared_ptr<FakeExport> disk;

@@ -8,6 +8,7 @@
 
 #include "blockmig/base/random.h"
 #include "blockmig/block/fault_device.h"
+#include "blockmig/block/forwarding_device.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/sim_loop.h"
 #include "sharedfs/image_scan.h"
@@ -20,30 +21,10 @@ namespace {
 constexpr std::uint64_t kChunk = ChunkDigests::kChunkBytes;
 
 /// Lets go of a device that the test keeps.
-class Lent final : public BlockDevice {
+class Lent final : public ForwardingDevice {
  public:
-  explicit Lent(FaultDevice& device) : device_(device) {}
-  const DeviceInfo& info() const override { return device_.info(); }
-  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
-    return device_.read(offset, into);
-  }
-  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
-    return device_.write(offset, from, flags);
-  }
-  Task<Status> flush() override { return device_.flush(); }
-  Task<Status> trim(std::uint64_t offset, std::uint64_t length, WriteFlags flags) override {
-    return device_.trim(offset, length, flags);
-  }
-  Task<Status> write_zeroes(std::uint64_t offset, std::uint64_t length, ZeroFlags flags) override {
-    return device_.write_zeroes(offset, length, flags);
-  }
-  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
-    return device_.extents(offset, length);
-  }
+  explicit Lent(FaultDevice& device) : ForwardingDevice(device) {}
   Task<Status> close() override { co_return Status(); }
-
- private:
-  FaultDevice& device_;
 };
 
 class TestSource final : public ImageSource {
