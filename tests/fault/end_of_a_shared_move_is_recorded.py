@@ -53,7 +53,7 @@ def main(folder):
             image.seek(AT)
             image.write(b"\xee" * 4096)
         server.start()
-        server.cli("set", "vm1", "bwlimit=0")
+        server.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: job(server)["state"] == "done", "the move", seconds=60)
         with open(target, "rb") as image:
             image.seek(AT)

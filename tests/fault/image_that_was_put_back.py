@@ -20,10 +20,15 @@ class PutBack:
         self.copy = os.path.join(folder, "copy.img")
         self.server = StateFolder(os.path.join(folder, "state"))
 
-    def keep(self):
+    def begin(self):
+        """A first life, which ends; what is kept is of then. The second one has written something since."""
+        self.server.start()
+        self.server.ok("serve", "vm1", "--source", self.image)
         self.server.kill()
         for path in self.files:
             shutil.copyfile(path, path + ".kept")
+        self.server.start()
+        self.write(0x99, moves.MIB)
 
     def put_back(self):
         """In place: the same inodes."""
@@ -44,11 +49,7 @@ class PutBack:
 def bitmaps_are_not_believed(folder):
     disk = PutBack(folder)
     with disk.server as server:
-        server.start()
-        server.ok("serve", "vm1", "--source", disk.image)
-        disk.keep()
-        server.start()
-        disk.write(0x99, moves.MIB)
+        disk.begin()
         server.ok("backup", "vm1", disk.copy, "--bitmap", "inc")
         disk.write(0x55, 5 * moves.MIB)
         disk.put_back()
@@ -67,11 +68,7 @@ def moves_are_not_believed(folder):
     disk = PutBack(folder)
     target = os.path.join(folder, "target.img")
     with disk.server as server:
-        server.start()
-        server.ok("serve", "vm1", "--source", disk.image)
-        disk.keep()
-        server.start()
-        disk.write(0x99, moves.MIB)
+        disk.begin()
         server.ok("migrate", "vm1", "--to", target, "--mode", "dbt", "--detach", "--bwlimit", "2MiB/s",
                   "--checkpoint-interval", "100ms")
         daemon.until(lambda: server.shown("status", "vm1")["bytes_copied"] > 3 * moves.MIB, "a part", seconds=60)
@@ -79,7 +76,7 @@ def moves_are_not_believed(folder):
         daemon.until(lambda: server.shown("status", "vm1")["checkpoints"] >= before + 2, "its record", seconds=60)
         disk.put_back()
         server.start()
-        server.cli("set", "vm1", "bwlimit=0")
+        server.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: server.shown("status", "vm1")["state"] == "done", "the move", seconds=60)
         assert not server.shown("status", "vm1")["resumed"], server.shown("status", "vm1")
         server.stop()

@@ -147,7 +147,7 @@ class World:
             self._replace()
             return
         if how == "kill":
-            time.sleep(0.1)
+            time.sleep(0.5)
             self.server.kill()
         else:
             self.server.stop()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A move to a filesystem that is not mounted yet when its daemon starts again: the job waits for its target, makes no
 other file in its place, and goes on when it is there. An unfinished copy is never served as the disk."""
+import contextlib
 import os
 
 import moves
@@ -29,12 +30,18 @@ class MountedTarget:
         os.rename(self.path + ".away", self.path)
 
 
-def begin(server, source, target, *options):
-    server.start()
-    server.ok("serve", "vm1", "--source", source)
-    server.ok("migrate", "vm1", "--to", target.image, "--mode", "dbt", "--detach", "--bwlimit", "4MiB/s",
-              *(options or ("--checkpoint-interval", "200ms")))
-    daemon.until(lambda: server.shown("status", "vm1")["bytes_copied"] > COPIED, "a part of the copy", seconds=60)
+@contextlib.contextmanager
+def begun(folder, *options):
+    """A daemon with a move under way, and its target."""
+    source = daemon.make_image(os.path.join(folder, "source.img"), SIZE, holes=False)
+    target = MountedTarget(folder)
+    with StateFolder(os.path.join(folder, "state")) as server:
+        server.start()
+        server.ok("serve", "vm1", "--source", source)
+        server.ok("migrate", "vm1", "--to", target.image, "--mode", "dbt", "--detach", "--bwlimit", "4MiB/s",
+                  *(options or ("--checkpoint-interval", "200ms")))
+        daemon.until(lambda: server.shown("status", "vm1")["bytes_copied"] > COPIED, "a part of the copy", seconds=60)
+        yield server, target
 
 
 def says_what_it_waits_for(server):
@@ -56,10 +63,7 @@ def check(server, pattern):
 
 
 def goes_on_when_it_is_there(folder, last_life_ends):
-    source = daemon.make_image(os.path.join(folder, "source.img"), SIZE, holes=False)
-    target = MountedTarget(folder)
-    with StateFolder(os.path.join(folder, "state")) as server:
-        begin(server, source, target)
+    with begun(folder) as (server, target):
         last_life_ends(server)
         target.leave()
         server.start()
@@ -67,7 +71,7 @@ def goes_on_when_it_is_there(folder, last_life_ends):
         assert not os.path.exists(target.image), "another file in the target's place"
         write(server, 0x77)
         target.come_back()
-        server.cli("set", "vm1", "bwlimit=0")
+        server.ok("set", "vm1", "bwlimit=none")
         daemon.until(lambda: server.shown("status", "vm1")["state"] == "done", "the move", seconds=60)
         assert server.shown("status", "vm1")["resumed"], server.shown("status", "vm1")
         check(server, 0x77)
@@ -75,10 +79,7 @@ def goes_on_when_it_is_there(folder, last_life_ends):
 
 
 def is_begun_anew_after_an_abort(folder):
-    source = daemon.make_image(os.path.join(folder, "source.img"), SIZE, holes=False)
-    target = MountedTarget(folder)
-    with StateFolder(os.path.join(folder, "state")) as server:
-        begin(server, source, target)
+    with begun(folder) as (server, target):
         server.kill()
         target.leave()  # for good
         server.start()
@@ -93,10 +94,7 @@ def is_begun_anew_after_an_abort(folder):
 
 def an_unfinished_copy_is_not_served(folder):
     """Somebody puts the file of an earlier try in the place of the disk's."""
-    source = daemon.make_image(os.path.join(folder, "source.img"), SIZE, holes=False)
-    target = MountedTarget(folder)
-    with StateFolder(os.path.join(folder, "state")) as server:
-        begin(server, source, target, "--on-restart", "abort")
+    with begun(folder, "--on-restart", "abort") as (server, target):
         server.kill()
         target.leave()
         server.start()

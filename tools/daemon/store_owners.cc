@@ -184,11 +184,8 @@ Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
   if (taken.ok()) co_return token;
   if (move.returning || !is_unstampable(taken.error())) co_return taken.error();
   // What cannot be changed must not say of the disk's store that it is none.
-  const std::string& path = move.target.path;
-  const Result<Stamp> left = co_await offload(loop_, [&path] { return read_stamp(path); });
-  if (left.ok() && *left && (*left)->state == StampState::kTarget) {
-    co_return taken.error().with_context("its stamp says that it is an unfinished copy");
-  }
+  const Status said = co_await check_not_target(move.target);
+  if (!said) co_return taken.error().with_context(said.error().message());
   note_unstamped(move.target, taken.error(), move.disk);
   co_return std::uint64_t{0};
 }
@@ -216,6 +213,17 @@ Task<void> StoreOwners::leave_again(const Move& move) {
   co_await change_quietly(move.target, move.disk, std::move(leave));
 }
 
+Task<Status> StoreOwners::check_not_target(const StoreUri& store) {
+  if (!has_stamps(store)) co_return Status();
+  const std::string& path = store.path;
+  const Result<Stamp> left = co_await offload(loop_, [&path] { return read_stamp(path); });
+  if (!left || !*left || (*left)->state != StampState::kTarget) co_return Status();
+  co_return Error(ErrorCode::kPrecondition,
+                  "the stamp beside " + path +
+                      " says that it is an unfinished copy, and cannot be changed: make its folder "
+                      "and the stamp writable");
+}
+
 Task<Status> StoreOwners::announce(const Move& move) {
   StampChange target = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk)) return stamp;
@@ -226,13 +234,9 @@ Task<Status> StoreOwners::announce(const Move& move) {
   // A decision for what still says `target` would leave the disk on what is not served.
   const Status taken = co_await change_if_stampable(move.target, move.disk, std::move(target));
   if (!taken) co_return taken;
-  const std::string& path = move.target.path;
-  const Result<Stamp> now = co_await offload(loop_, [&path] { return read_stamp(path); });
-  if (now && is_of(*now, id_, move.disk) && (*now)->state == StampState::kTarget) {
-    co_return Error(ErrorCode::kPrecondition,
-                    "the stamp beside " + path +
-                        " cannot be changed any more: make its folder and the stamp writable");
-  }
+  // Nor where that was no error, because nothing can be written there any more.
+  const Status changed = co_await check_not_target(move.target);
+  if (!changed) co_return changed;
   StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kCurrent) return stamp;
     OwnerStamp moving = *stamp;

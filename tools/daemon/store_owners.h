@@ -142,6 +142,8 @@ class StoreOwners final {
   /// condition holds. Trouble is logged.
   Task<void> change_if(const std::string& store_uri, const std::string& disk, Condition applies,
                        Change change);
+  /// kPrecondition: what was to be changed still says `target`.
+  Task<Status> check_not_target(const StoreUri& store);
   /// As change(); a store that has gone or takes no stamp is no error.
   Task<Status> change_if_stampable(const StoreUri& store, const std::string& disk,
                                    StampChange change);

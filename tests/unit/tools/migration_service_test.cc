@@ -96,6 +96,20 @@ class MigrationServiceTest : public testing::Test {
     }
     journal_.free.set();
   }
+  /// A move of disk a is held while its target is looked at, until `overtaking` has ended.
+  void expect_changed_meanwhile(Task<void> overtaking) {
+    std::vector<Result<JobStatus>> answers;
+    journal_.hold_next = true;
+    TaskScope both;
+    auto moving = start(move("a", "file://" + scratch_ / "new.img"), answers);
+    both.spawn(std::move(moving));
+    both.spawn(std::move(overtaking));
+    run_task(*loop_, end_of(both));
+    ASSERT_EQ(answers.size(), 1U);
+    ASSERT_FALSE(answers[0].ok());
+    EXPECT_EQ(answers[0].error().code(), ErrorCode::kBusy);
+    EXPECT_THAT(answers[0].error().message(), HasSubstr("changed meanwhile"));
+  }
 
   Scratch scratch_;
   std::unique_ptr<IoLoop> loop_ = make_loop();
@@ -171,36 +185,12 @@ TEST_F(MigrationServiceTest, StoreThatIsBeingServedIsNoTarget) {
 }
 
 TEST_F(MigrationServiceTest, DiskThatIsAnotherByThenIsNotMoved) {
-  std::vector<Result<JobStatus>> answers;
-  journal_.hold_next = true;
-  TaskScope both;
-  MigrateRequest request = move("a", "file://" + scratch_ / "new.img");
-  auto moving = start(std::move(request), answers);
-  auto replacing = replace_a();
-  both.spawn(std::move(moving));
-  both.spawn(std::move(replacing));
-  run_task(*loop_, end_of(both));
-  ASSERT_EQ(answers.size(), 1U);
-  ASSERT_FALSE(answers[0].ok());
-  EXPECT_EQ(answers[0].error().code(), ErrorCode::kBusy);
-  EXPECT_THAT(answers[0].error().message(), HasSubstr("changed meanwhile"));
+  expect_changed_meanwhile(replace_a());
 }
 
 // Its plan says from where, and what has changed since when.
 TEST_F(MigrationServiceTest, DiskThatHasMovedByThenIsNotMovedFromWhereItWas) {
-  std::vector<Result<JobStatus>> answers;
-  journal_.hold_next = true;
-  TaskScope both;
-  MigrateRequest request = move("a", "file://" + scratch_ / "new.img");
-  auto moving = start(std::move(request), answers);
-  auto overtaking = move_a_elsewhere();
-  both.spawn(std::move(moving));
-  both.spawn(std::move(overtaking));
-  run_task(*loop_, end_of(both));
-  ASSERT_EQ(answers.size(), 1U);
-  ASSERT_FALSE(answers[0].ok());
-  EXPECT_EQ(answers[0].error().code(), ErrorCode::kBusy);
-  EXPECT_THAT(answers[0].error().message(), HasSubstr("changed meanwhile"));
+  expect_changed_meanwhile(move_a_elsewhere());
 }
 
 }  // namespace

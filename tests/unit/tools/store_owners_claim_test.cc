@@ -98,6 +98,21 @@ TEST_F(StoreOwnersClaimTest, WhatComesToNothingIsNotTakenForAnImageThatWasPutBac
   EXPECT_TRUE(mine.claim(source_, 1)->verdict.continued);
 }
 
+// The stamp of a store whose switchover could not be confirmed does not fall behind, or a restart
+// would take it for one that was put back.
+TEST_F(StoreOwnersClaimTest, JobsOfADiskThatIsTakingAreNotedThere) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
+  const std::string disk = "vm1";
+  for (int jobs = 0; jobs < 3; ++jobs) run_task(*loop_, mine.owners.renew(disk, target_));
+  EXPECT_EQ(state_of(target_), "taking 2");
+  const auto claim = mine.claim(target_, 2);
+  ASSERT_TRUE(claim.ok()) << claim.error().message();
+  EXPECT_TRUE(claim->verdict.continued);
+}
+
 TEST_F(StoreOwnersClaimTest, ClaimThatIsCutOffIsRepeated_I7) {
   Folder mine(*loop_, "here");
   Folder yours(*loop_, "there");
