@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/block/range_lock.h"
 
+#include <algorithm>
+
 #include "blockmig/base/check.h"
 
 namespace blockmig {
@@ -8,7 +10,11 @@ namespace blockmig {
 RangeLock::~RangeLock() { BM_CHECK(entries_.empty()); }
 
 RangeLock::Awaiter RangeLock::lock(ByteRange range) {
-  return Awaiter(*this, entries_.insert(entries_.end(), Entry{range, {}}));
+  return Awaiter(*this, entries_.insert(entries_.end(), Entry{range, {}, false}));
+}
+
+RangeLock::Passage RangeLock::passed(ByteRange range) {
+  return Passage(*this, entries_.insert(entries_.end(), Entry{range, {}, true}));
 }
 
 RangeLock::Awaiter RangeLock::Hold::widen(ByteRange outer) {
@@ -31,16 +37,25 @@ RangeLock::Awaiter RangeLock::widen(Place place, ByteRange outer) {
 
 bool RangeLock::touches(ByteRange range) const {
   for (const Entry& entry : entries_) {
-    if (entry.range.overlaps(range)) return true;
+    if (!entry.passes && entry.range.overlaps(range)) return true;
   }
   return false;
+}
+
+ByteRange RangeLock::untouched_part(ByteRange range) const {
+  std::uint64_t end = range.end();
+  for (const Entry& entry : entries_) {
+    if (entry.passes || !entry.range.overlaps(range)) continue;
+    end = std::min(end, std::max(entry.range.offset, range.offset));
+  }
+  return {range.offset, end - range.offset};
 }
 
 /// True if nothing earlier overlaps.
 bool RangeLock::is_first(Place place) const {
   for (auto earlier = entries_.begin(); earlier != entries_.end(); ++earlier) {
     if (&*earlier == &*place) return true;
-    if (earlier->range.overlaps(place->range)) return false;
+    if (!earlier->passes && earlier->range.overlaps(place->range)) return false;
   }
   return true;
 }

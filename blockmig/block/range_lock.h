@@ -27,6 +27,7 @@ class RangeLock final {
   struct Entry {
     ByteRange range;
     std::coroutine_handle<> waiter;  ///< null once granted
+    bool passes = false;             ///< of passed(): nobody waits for it
   };
   using Place = std::list<Entry>::iterator;
 
@@ -75,8 +76,23 @@ class RangeLock final {
   };
   /// co_await it into a named variable, at once: the place in the queue is taken by the call.
   Awaiter lock(ByteRange range);
+  class [[nodiscard]] Passage {
+   public:
+    Passage(RangeLock& lock, Place place) : turn_(lock, place) {}
+    bool await_ready() const { return turn_.await_ready(); }
+    void await_suspend(std::coroutine_handle<> handle) { turn_.await_suspend(handle); }
+    void await_resume() { turn_.await_resume().release(); }
+
+   private:
+    Awaiter turn_;
+  };
+  /// co_await it: everybody who held a byte of the range, or waited for one, has let it go. Later
+  /// ones do not wait for it, as they would for lock().
+  Passage passed(ByteRange range);
   /// Somebody holds, or waits for, a byte of the range.
   bool touches(ByteRange range) const;
+  /// The beginning of the range, up to the first byte that somebody holds or waits for.
+  ByteRange untouched_part(ByteRange range) const;
 
  private:
   bool is_first(Place place) const;

@@ -108,12 +108,16 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
   auto content = std::make_shared<Buffer>(pull.range.length);
   unsigned failures = 0;
   for (unsigned round = 0;;) {
-    // Writes that had begun before this pull was known have ended once the range was ours; those
-    // that come later say so.
-    RangeLock::Hold hold = co_await core_.order.lock(pull.range);
-    if (!core_.map->all_absent(pull.range)) co_return Status();
+    // Writes that had begun before are waited for, and keep nobody else waiting: one that the base
+    // does not answer must not hold up its neighbours (I10). Those that come later say so.
     pull.overtaken = false;
-    if (round < kRoundsBeforeClaim) hold.release();
+    co_await core_.order.passed(pull.range);
+    RangeLock::Hold hold;
+    if (round >= kRoundsBeforeClaim) {
+      hold = co_await core_.order.lock(pull.range);
+      pull.overtaken = false;
+    }
+    if (!core_.map->all_absent(pull.range)) co_return Status();
     Status status = co_await read_base(pull.range, content, deadline);
     if (!status.ok()) {
       hold.release();
@@ -122,7 +126,7 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
       co_await core_.stop.wait_until(next);
       continue;
     }
-    if (round < kRoundsBeforeClaim) hold = co_await core_.order.lock(pull.range);
+    if (round < kRoundsBeforeClaim && !pull.overtaken) hold = co_await core_.order.lock(pull.range);
     if (pull.overtaken) {
       ++core_.stats.overtaken;
       ++round;

@@ -27,8 +27,11 @@ ChunkPuller::Zeros ChunkPuller::push_zeros(ByteRange ahead) {
   ahead.length = std::min(ahead.length, kMaxZeroPulls * core_.options.pull_bytes);
   const auto runs = core_.map->runs(core_.map->outwards(ahead), 1);
   if (runs.empty() || !runs.front().dirty) return Zeros::kNone;
+  // Up to a write that is under way: that one may take as long as the base likes.
+  const ByteRange free = core_.map->inwards(core_.order.untouched_part(runs.front().range));
+  if (free.empty()) return Zeros::kNone;
   zeros_ = std::make_shared<Pull>();
-  zeros_->range = runs.front().range;
+  zeros_->range = free;
   auto task = run_zeros(zeros_);
   scope_.spawn(std::move(task));
   return zeros_ != nullptr ? Zeros::kUnderWay : Zeros::kDone;
@@ -48,14 +51,13 @@ Task<void> ChunkPuller::run_zeros(std::shared_ptr<Pull> pull) {
 Task<Status> ChunkPuller::pull_zeros(Pull& pull) {
   for (unsigned round = 0; round < kRounds; ++round) {
     // A write that is under way now has reached the base before it is asked; later ones say so.
-    RangeLock::Hold hold = co_await core_.order.lock(pull.range);
-    if (!core_.map->all_absent(pull.range)) co_return Status();
     pull.overtaken = false;
-    hold.release();
+    co_await core_.order.passed(pull.range);
+    if (!core_.map->all_absent(pull.range)) co_return Status();
     const ByteRange zeros = co_await zeros_of_base(pull.range);
     if (zeros.empty()) co_return Status();
     pull.range = zeros;
-    hold = co_await core_.order.lock(pull.range);
+    const RangeLock::Hold hold = co_await core_.order.lock(pull.range);
     if (!planted(PlantedBug::kZerosOverwriteNewer)) {
       if (!core_.map->all_absent(pull.range)) co_return Status();
       if (pull.overtaken) {

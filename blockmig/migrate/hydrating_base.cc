@@ -18,7 +18,7 @@ Task<void> HydratingDevice::settle_base() {
   const Visit inside(inside_);
   auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kFlush);
   core_.base->submit(op);
-  const bool flushed = co_await wait_for_base(op, true);
+  const bool flushed = co_await wait_for_base(op, BaseNeed::kOnly);
   if (flushed && base_only == base_only_count_) base_only_unflushed_ = false;
 }
 

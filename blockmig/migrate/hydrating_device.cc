@@ -164,7 +164,8 @@ Task<Status> HydratingDevice::flush_both() {
   auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kFlush);
   core_.base->submit(op);
   const Status local = co_await core_.local->flush();
-  const bool flushed = co_await wait_for_base(op, base_only_unflushed_);
+  const BaseNeed need = base_only_unflushed_ ? BaseNeed::kOnly : BaseNeed::kSpare;
+  const bool flushed = co_await wait_for_base(op, need);
   if (flushed && base_only == base_only_count_) base_only_unflushed_ = false;
   if (!flushed) {
     give_up_mirror("flushing the base failed");

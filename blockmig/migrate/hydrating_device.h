@@ -136,7 +136,12 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   Task<Status> apply_local(const Change& change, ByteRange part, bool stays_present);
   ByteRange part_for_local(ByteRange range) const;
   std::shared_ptr<TargetOp> submit_to_base(const Change& change);
-  Task<bool> wait_for_base(std::shared_ptr<TargetOp> op, bool needed);
+  enum class BaseNeed : unsigned char {
+    kSpare,   ///< the new store has it as well
+    kRemade,  ///< the base alone would have it; without the base it is made on the new store
+    kOnly,    ///< nothing but the base can do it
+  };
+  Task<bool> wait_for_base(std::shared_ptr<TargetOp> op, BaseNeed need);
   void give_up_mirror(const std::string& why);
   /// Brings back a base whose connection was lost, where only what is durable there matters.
   void mend_base();

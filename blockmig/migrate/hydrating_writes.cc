@@ -77,7 +77,7 @@ Task<std::optional<Status>> HydratingDevice::change_both(const Change& change,
   const auto op = submit_to_base(change);
   Status local;
   if (!local_part.empty()) local = co_await apply_local(change, local_part, false);
-  const bool in_base = co_await wait_for_base(op, base_only);
+  const bool in_base = co_await wait_for_base(op, base_only ? BaseNeed::kRemade : BaseNeed::kSpare);
   if (base_only) --base_only_inside_;
   if (in_base) {
     if (base_only && !change.fua) {
@@ -209,18 +209,24 @@ std::shared_ptr<TargetOp> HydratingDevice::submit_to_base(const Change& change) 
   return op;
 }
 
-/// True: the base has done it. A base that is needed is waited for as long as a read would wait for
-/// it; otherwise while it answers anything, but not much longer than one that answers nothing.
-Task<bool> HydratingDevice::wait_for_base(std::shared_ptr<TargetOp> op, bool needed) {
+/// True: the base has done it. A spare change waits while the base answers anything, but not much
+/// longer than for one that answers nothing; one that is made again elsewhere must leave time for
+/// that, which needs the base as well; what only the base can do waits as a read would.
+Task<bool> HydratingDevice::wait_for_base(std::shared_ptr<TargetOp> op, BaseNeed need) {
   const HydrationOptions& options = core_.options;
-  const Duration longest =
-      needed ? options.patience : std::min(options.patience, kBusyBase * options.reverse_deadline);
-  const TimePoint give_up = op->submitted + longest;
-  const TimePoint deadline = needed ? give_up : op->submitted + options.reverse_deadline;
-  bool answered = co_await op->done.wait_until(std::min(deadline, give_up));
-  while (!answered && !core_.base->stuck(options.reverse_deadline) && core_.loop.now() < give_up) {
-    const TimePoint until = std::min(give_up, core_.base->stuck_at(options.reverse_deadline));
-    answered = co_await op->done.wait_until(until);
+  const Duration silence = options.reverse_deadline;
+  const TimePoint busy_end = op->submitted + std::min(options.patience, kBusyBase * silence);
+  TimePoint give_up = busy_end;
+  if (need == BaseNeed::kRemade) give_up = op->submitted + std::max(silence, options.patience / 2);
+  if (need == BaseNeed::kOnly) give_up = op->submitted + options.patience;
+  TimePoint look = std::min(give_up, op->submitted + silence);
+  bool answered = co_await op->done.wait_until(look);
+  while (!answered && core_.loop.now() < give_up) {
+    const bool stuck = core_.base->stuck(silence);
+    if (need == BaseNeed::kSpare && stuck) break;
+    if (need == BaseNeed::kRemade && !stuck && core_.loop.now() >= busy_end) break;
+    look = need == BaseNeed::kSpare ? core_.base->stuck_at(silence) : core_.loop.now() + silence;
+    answered = co_await op->done.wait_until(std::min(look, give_up));
   }
   if (answered && op->status.ok()) co_return true;
   ++core_.stats.base_errors;

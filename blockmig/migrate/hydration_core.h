@@ -25,7 +25,8 @@ struct HydrationOptions {
   Duration patience = std::chrono::seconds(30);
   /// A base that answers nothing for this long costs a mirrored write no more: the reverse mirror
   /// is given up, and the write is acknowledged from the new store. Three times that where the base
-  /// answers others meanwhile.
+  /// answers others meanwhile. Where only the base would have the write, half of `patience` for a
+  /// base that answers nothing.
   Duration reverse_deadline = std::chrono::seconds(1);
   /// A new store that has answered none of our writes for this long is not waited for by readers of
   /// what is absent: they get it from the base.

@@ -67,6 +67,34 @@ TEST(RangeLock, OverlappingRangesWaitInOrderOthersDoNot) {
   EXPECT_FALSE(trace.overlapped);
 }
 
+/// Waits until those before it are through.
+Task<void> pass_range(RangeLock& lock, ByteRange range, int id, Trace& trace) {
+  co_await lock.passed(range);
+  trace.started.push_back(id);
+}
+
+TEST(RangeLock, WhoOnlyPassesWaitsForEarlierOnesAndHoldsUpNobody) {
+  Random random(1);
+  SimLoop loop(random);
+  RangeLock lock(loop);
+  Trace trace;
+  TaskScope scope;
+  const Duration time = std::chrono::milliseconds(1);
+  scope.spawn(hold_range(loop, lock, {0, 10}, 1, time, trace));
+  scope.spawn(pass_range(lock, {0, 100}, 2, trace));
+  EXPECT_TRUE(lock.touches({5, 1}));
+  EXPECT_FALSE(lock.touches({50, 10}));
+  EXPECT_EQ(lock.untouched_part({5, 20}).length, 0U);
+  EXPECT_EQ(lock.untouched_part({10, 20}).length, 20U);
+  scope.spawn(hold_range(loop, lock, {50, 10}, 3, 5 * time, trace));  // later: nobody's matter
+  EXPECT_EQ(lock.untouched_part({10, 100}).length, 40U);
+  scope.spawn(pass_range(lock, {70, 10}, 4, trace));
+  EXPECT_EQ(trace.started, (std::vector<int>{1, 3, 4}));
+  run_task(loop, sleep_for(loop, 2 * time));
+  EXPECT_EQ(trace.started, (std::vector<int>{1, 3, 4, 2}));
+  run_task(loop, join_all(scope));
+}
+
 TEST(RangeLock, WhoWidensKeepsItsPlaceBeforeThoseThatWaitForIt_I2) {
   Random random(1);
   SimLoop loop(random);

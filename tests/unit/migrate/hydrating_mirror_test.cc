@@ -132,6 +132,36 @@ TEST_F(MirrorEnds, AFrozenBaseCostsThePatienceOnce_I10) {
   base->unstall();
 }
 
+TEST_F(MirrorEnds, AWriteThatTheBaseHoldsIsMadeOnTheNewStore_I10) {
+  open(true);
+  base->plan().slow_ppm = 1'000'000;
+  base->plan().slow_delay = 4 * options.patience;
+  TaskScope writers;
+  unsigned failed = 0;
+  const std::vector<std::byte> held(512, std::byte{9});
+  const TimePoint begun = loop.now();
+  writers.spawn(write_one(*device, 5 * kChunk + 512, held, failed));
+  run_task(loop, sleep_for(loop, milliseconds(1)));
+  base->plan().slow_ppm = 0;
+
+  // Neither its neighbours nor the background wait for it.
+  std::uint64_t cursor = 0;
+  while (device->push(cursor, options.pull_bytes) > 0) continue;
+  ASSERT_TRUE(write(5 * kChunk + 4096, 512, 8).ok());
+  ASSERT_TRUE(write(6 * kChunk, 512, 7).ok());
+  run_task(loop, sleep_for(loop, milliseconds(100)));
+  EXPECT_LT(loop.now() - begun, milliseconds(200));
+  EXPECT_LE(device->map().absent_bytes(), kSize / 2);
+
+  run_task(loop, [](TaskScope* all) -> Task<void> { co_await all->join(); }(&writers));
+  EXPECT_EQ(failed, 0U);
+  EXPECT_LE(loop.now() - begun, options.patience / 2 + seconds(1));
+  std::copy(held.begin(), held.end(), content.begin() + 5 * kChunk + 512);
+  push_until_whole();
+  expect_content(0, kSize);
+  ASSERT_TRUE(flush().ok());
+}
+
 TEST_F(MirrorEnds, ItsEndIsRecordedBeforeAWriteCountsWithoutIt_I1) {
   open_with_full_base({{0, kChunk}});
   local->preload(0, ConstBytes(content).first(kChunk));
