@@ -35,6 +35,11 @@ class Scene:
             self._ended = True
             self.final = self.client.finish()
 
+    def give_up_client(self):
+        """Nothing is asked of it any more."""
+        self._ended = True
+        self.client.kill()
+
     def path(self, name):
         return os.path.join(self.folder, name)
 
