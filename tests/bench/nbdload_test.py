@@ -32,6 +32,8 @@ class Programs(unittest.TestCase):
         self.addCleanup(server.stop)
         return server
 
+    SOME = ("--count", "100", "--seconds", "30", "--warmup", "0")  # however slow the machine is
+
     def load(self, address, *arguments, code=0):
         """What nbdload printed; on failure its complaint."""
         run = subprocess.run([os.path.join(BINARIES, "nbdload"), "--connect", address, "--export",
@@ -45,7 +47,7 @@ class Programs(unittest.TestCase):
         for transport in ("unix", "tcp"):
             server = self.serve("null_server", transport=transport)
             for op in ("read", "write", "mix", "seqread", "seqwrite"):
-                out = self.load(server.address, "--op", op)
+                out = self.load(server.address, "--op", op, *self.SOME)
                 self.assertGreater(out["requests"], 0)
                 self.assertEqual(out["errors"], 0)
 
@@ -87,7 +89,7 @@ class Programs(unittest.TestCase):
         for block, connections in (("4k", "1"), ("1M", "1"), ("64k", "4")):
             verify = ("--verify", "--range", "32M") if connections == "1" else ()
             out = self.load(server.address, "--tls-psk", keys, "--op", "mix", "--block", block,
-                            "--connections", connections, *verify)
+                            "--connections", connections, *verify, *self.SOME)
             self.assertIn("TLS1.3", out["tls"])
             self.assertGreater(out["requests"], 0)
         self.assertIn("refused", self.load(server.address, code=1))

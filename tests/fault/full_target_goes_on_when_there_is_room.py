@@ -7,7 +7,7 @@ import moves
 with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) as scene:
     with moves.small_filesystem(scene) as mount:
         for mode in ("cold", "mirror", "dbt"):
-            job = scene.disk.start_migration(f"{mount}/{mode}.img", mode, "--bwlimit", "8MiB/s")
+            job = scene.disk.start_migration(f"{mount}/{mode}.img", mode, "--bwlimit", "1MiB/s")
             hog = moves.fill_while_copying(scene, mount, job)
             held = scene.disk.wait_job(job, "paused", "done", "failed", seconds=60)
             assert held["state"] == "paused", held
@@ -18,6 +18,7 @@ with moves.scene("--rate", "500", size=16 * moves.MIB + moves.ODD, holes=False) 
             scene.control_answers()
             scene.guest_is_on_source()
             scene.guest_goes_on()
+            assert scene.disk.cli("set", job, "bwlimit=none").returncode == 0
             os.unlink(hog)
             # Asked to, it looks at once; without, it looks within ten seconds.
             if mode == "mirror":
