@@ -104,7 +104,7 @@ Task<void> ChunkPuller::run(std::shared_ptr<Pull> pull) {
 /// Success also where a write has filled some of the chunks meanwhile: then there is nothing to do,
 /// or somebody asks again for the rest.
 Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
-  const TimePoint deadline = core_.loop.now() + core_.options.patience;
+  std::optional<TimePoint> deadline;
   auto content = std::make_shared<Buffer>(pull.range.length);
   unsigned failures = 0;
   for (unsigned round = 0;;) {
@@ -118,15 +118,23 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
       pull.overtaken = false;
     }
     if (!core_.map->all_absent(pull.range)) co_return Status();
-    Status status = co_await read_base(pull.range, content, deadline);
+    if (!deadline) deadline = core_.loop.now() + core_.options.patience;
+    Status status = co_await read_base(pull.range, content, *deadline);
     if (!status.ok()) {
       hold.release();
-      if (core_.stop.is_set() || core_.loop.now() >= deadline) co_return status;
-      const TimePoint next = std::min(deadline, core_.loop.now() + kStoreBackOff.after(failures++));
+      if (core_.stop.is_set() || core_.loop.now() >= *deadline) co_return status;
+      const TimePoint next =
+          std::min(*deadline, core_.loop.now() + kStoreBackOff.after(failures++));
       co_await core_.stop.wait_until(next);
       continue;
     }
-    if (round < kRoundsBeforeClaim && !pull.overtaken) hold = co_await core_.order.lock(pull.range);
+    if (round < kRoundsBeforeClaim) {
+      // Claimed when it is free, for the same reason.
+      while (!pull.overtaken && core_.order.touches(pull.range)) {
+        co_await core_.order.passed(pull.range);
+      }
+      if (!pull.overtaken) hold = co_await core_.order.lock(pull.range);
+    }
     if (pull.overtaken) {
       ++core_.stats.overtaken;
       ++round;

@@ -80,6 +80,7 @@ class ChunkPuller final {
   Task<Status> read_back(ByteRange range, ConstBytes content);
   Task<void> run_zeros(std::shared_ptr<Pull> pull);
   Task<Status> pull_zeros(Pull& pull);
+  ByteRange free_part(ByteRange range) const;
   Task<ByteRange> zeros_of_base(ByteRange range);
   Task<Status> zero_local(ByteRange range);
 

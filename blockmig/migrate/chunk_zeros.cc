@@ -27,8 +27,7 @@ ChunkPuller::Zeros ChunkPuller::push_zeros(ByteRange ahead) {
   ahead.length = std::min(ahead.length, kMaxZeroPulls * core_.options.pull_bytes);
   const auto runs = core_.map->runs(core_.map->outwards(ahead), 1);
   if (runs.empty() || !runs.front().dirty) return Zeros::kNone;
-  // Up to a write that is under way: that one may take as long as the base likes.
-  const ByteRange free = core_.map->inwards(core_.order.untouched_part(runs.front().range));
+  const ByteRange free = free_part(runs.front().range);
   if (free.empty()) return Zeros::kNone;
   zeros_ = std::make_shared<Pull>();
   zeros_->range = free;
@@ -46,25 +45,30 @@ Task<void> ChunkPuller::run_zeros(std::shared_ptr<Pull> pull) {
   core_.changed.pulse();
 }
 
+/// Up to a write that is under way: that one may take as long as the base likes.
+ByteRange ChunkPuller::free_part(ByteRange range) const {
+  return core_.map->inwards(core_.order.untouched_part(range));
+}
+
 /// As pull_chunks(), with the base's word that there are zeros in place of what it holds. Others
-/// may pull some of these chunks meanwhile: whoever comes first fills them.
+/// may pull some of these chunks meanwhile: whoever comes first fills them. It waits for nobody's
+/// write: of so long a range, a part is given up instead.
 Task<Status> ChunkPuller::pull_zeros(Pull& pull) {
   for (unsigned round = 0; round < kRounds; ++round) {
-    // A write that is under way now has reached the base before it is asked; later ones say so.
-    pull.overtaken = false;
-    co_await core_.order.passed(pull.range);
-    if (!core_.map->all_absent(pull.range)) co_return Status();
+    pull.range = free_part(pull.range);
+    if (pull.range.empty() || !core_.map->all_absent(pull.range)) co_return Status();
+    pull.overtaken = false;  // later writes say so
     const ByteRange zeros = co_await zeros_of_base(pull.range);
     if (zeros.empty()) co_return Status();
     pull.range = zeros;
-    const RangeLock::Hold hold = co_await core_.order.lock(pull.range);
     if (!planted(PlantedBug::kZerosOverwriteNewer)) {
-      if (!core_.map->all_absent(pull.range)) co_return Status();
-      if (pull.overtaken) {
+      if (pull.overtaken || !core_.map->all_absent(pull.range)) {
         ++core_.stats.overtaken;
         continue;
       }
+      if (core_.order.touches(pull.range)) continue;
     }
+    const RangeLock::Hold hold = co_await core_.order.lock(pull.range);  // at once
     const Status filled = co_await zero_local(pull.range);
     if (!filled.ok()) co_return filled;
     overtaken(pull.range);
@@ -86,7 +90,8 @@ Task<ByteRange> ChunkPuller::zeros_of_base(ByteRange range) {
   for (bool known = true; end < range.end() && known;) {
     const std::uint64_t length = range.end() - end;
     if (core_.base->disconnected()) co_return ByteRange();  // it may be being connected again
-    const auto extents = co_await core_.base->extents(end, length);
+    const TimePoint deadline = core_.loop.now() + core_.options.patience;
+    const auto extents = co_await core_.base->extents(end, length, deadline);
     known = extents.ok() && !extents->empty();
     if (!known) break;
     for (const Extent& extent : *extents) {

@@ -73,13 +73,21 @@ Task<Status> Replica::perform(std::shared_ptr<TargetOp> op, TimePoint deadline) 
   co_return op->status;
 }
 
-Task<Result<std::vector<Extent>>> Replica::extents(std::uint64_t offset, std::uint64_t length) {
+Task<Result<std::vector<Extent>>> Replica::extents(std::uint64_t offset, std::uint64_t length,
+                                                   std::optional<TimePoint> deadline) {
   auto question = std::make_shared<Question>(loop_);
   if (abandoned_) co_return std::move(question->found);
   idle_.reset();
   questions_.push_back(question);
   scope_.spawn(ask(question, offset, length));
-  co_await question->done.wait();
+  bool answered = true;
+  if (deadline) {
+    answered = co_await question->done.wait_until(*deadline);
+  } else {
+    co_await question->done.wait();
+  }
+  if (!answered)
+    co_return Error(ErrorCode::kTimedOut, "target " + info().name + " does not answer");
   co_return std::move(question->found);
 }
 

@@ -73,9 +73,10 @@ class Replica final {
 
   /// Starts the request; the op may be answered before submit() returns.
   void submit(const std::shared_ptr<TargetOp>& op);
-  /// What the target says of the range (BlockDevice::extents), without limit but abandon(); in
-  /// flight until it has answered.
-  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length);
+  /// What the target says of the range (BlockDevice::extents), until the deadline, then kTimedOut,
+  /// or abandon(); in flight until it has answered.
+  Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length,
+                                            std::optional<TimePoint> deadline = {});
   /// Submits, and waits until the answer or the deadline. kTimedOut leaves the op running.
   Task<Status> perform(std::shared_ptr<TargetOp> op, TimePoint deadline);
 

@@ -162,6 +162,30 @@ TEST_F(MirrorEnds, AWriteThatTheBaseHoldsIsMadeOnTheNewStore_I10) {
   ASSERT_TRUE(flush().ok());
 }
 
+TEST_F(MirrorEnds, AWriteHeldWhileTheBaseIsAskedForZerosHoldsUpNoNeighbour_I10) {
+  options.pull_bytes = kChunk;
+  open(true);
+  make_hole({0, 16 * kChunk});
+  base->plan().min_delay = base->plan().max_delay = milliseconds(20);
+  std::uint64_t cursor = 0;
+  EXPECT_EQ(device->push(cursor, options.pull_bytes), 0U) << "the base is being asked";
+  base->plan().slow_ppm = 1'000'000;
+  base->plan().slow_delay = 4 * options.patience;
+  TaskScope writers;
+  unsigned failed = 0;
+  const std::vector<std::byte> held(512, std::byte{9});
+  writers.spawn(write_one(*device, 5 * kChunk + 512, held, failed));
+  run_task(loop, sleep_for(loop, milliseconds(30)));  // it has answered, and does not again
+  base->plan() = FaultPlan();
+  const TimePoint begun = loop.now();
+  ASSERT_TRUE(write(9 * kChunk, 512, 7).ok());
+  EXPECT_LT(loop.now() - begun, milliseconds(100));
+  push_until_whole();
+  expect_content(0, 5 * kChunk);
+  run_task(loop, [](TaskScope* all) -> Task<void> { co_await all->join(); }(&writers));
+  EXPECT_EQ(failed, 0U);
+}
+
 TEST_F(MirrorEnds, ItsEndIsRecordedBeforeAWriteCountsWithoutIt_I1) {
   open_with_full_base({{0, kChunk}});
   local->preload(0, ConstBytes(content).first(kChunk));
