@@ -91,8 +91,28 @@ def layer_left_and_not_told(folder):
         server.ok("migrate", "vm1", "--to", a, "--mode", "dbt")
 
 
+def hydration_of_a_restart(folder):
+    """A hydration that a restart has gone on with, and nobody asked for."""
+    old, new = (os.path.join(folder, name) for name in ("old.img", "new.img"))
+    daemon.make_image(old, SIZE, holes=False)
+    with StateFolder(os.path.join(folder, "state")) as server:
+        server.start()
+        server.ok("serve", "vm1", "--source", old)
+        server.ok("migrate", "vm1", "--to", new, "--mode", "postcopy", "--detach", "--bwlimit", "1MiB/s")
+        daemon.until(lambda: job(server)["phase"] == "hydrating", "the switchover")
+        server.kill()
+        server.start()
+        daemon.until(lambda: server.shown("ls", "disks")["disks"], "the disk", pause=0.05)
+        server.ok("set", "vm1", "bwlimit=none")
+        daemon.until(lambda: job(server)["state"] == "done", "the end of the move")
+        move = ("migrate", "vm1", "--to", old, "--mode", "dbt")
+        daemon.until(lambda: server.cli(*move).returncode == 0, "the old store to be let go")
+
+
 for how in (StateFolder.kill, StateFolder.stop):
     with daemon.scratch() as scratch:
         whole_and_not_told(scratch, how)
 with daemon.scratch() as scratch:
     layer_left_and_not_told(scratch)
+with daemon.scratch() as scratch:
+    hydration_of_a_restart(scratch)

@@ -50,6 +50,8 @@ class BackupTarget final : public TargetOpener {
 
   const std::string& uri() const override { return target_.uri(); }
   std::string identity() const override { return target_.identity(); }
+  bool as_left() const override { return target_.as_left(); }
+  Task<Status> compared() override { return target_.compared(); }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t size_bytes) override;
   void generation_begins(std::uint64_t number) override;
   Task<Status> generation_complete(std::uint64_t number) override;

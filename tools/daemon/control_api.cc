@@ -97,13 +97,11 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
     if (!wanted) co_return error_response(wanted.error());
     ServeRequest moved = *std::move(wanted);
     const Result<DiskView> served = co_await disks_.serve(std::move(moved));
-    if (served.ok() && !served->job.empty()) jobs_.follow(served->job);
     co_return respond(served);
   }
   if (path.size() == 4 && path[3] == "settle" && request.method == "POST") {
     const Result<std::string> id = co_await disks_.settle(path[2]);
     if (!id) co_return error_response(id.error());
-    jobs_.follow(*id);
     co_return respond(jobs_.find(*id));
   }
   if (path.size() >= 4 && path[3] == "bitmaps") {

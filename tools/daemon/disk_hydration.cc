@@ -251,7 +251,10 @@ Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> di
   if (*still != disk || &disk->disk().store() != hydrating) {
     co_return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile");
   }
-  co_return jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request), paused);
+  Result<std::string> id =
+      jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request), paused);
+  if (id.ok() && follow_) follow_(*id);
+  co_return id;
 }
 
 }  // namespace blockmig

@@ -3,6 +3,7 @@
 // Thread rule: the loop. What it refers to outlives it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -77,6 +78,10 @@ class DiskService final {
   void note_restored(const std::string& disk) { restored_.insert(disk); }
   /// Told of every disk before its first client and after; null: nobody is.
   void set_restarts(RestartService* restarts) { restarts_ = restarts; }
+  /// Told of every job that fetches the rest of a disk, whoever began it; none: nobody is.
+  void set_follower(std::function<void(const std::string& job)> follow) {
+    follow_ = std::move(follow);
+  }
   /// Whose stamps the stores of disks get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
 
@@ -182,6 +187,7 @@ class DiskService final {
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
   StoreOwners* owners_ = nullptr;
+  std::function<void(const std::string& job)> follow_;
   std::set<std::string> restored_;
   std::set<std::string> arriving_;  ///< published, and not all of it taken up yet
   StoreReservations reserved_;

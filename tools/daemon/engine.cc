@@ -94,6 +94,7 @@ Task<Status> Engine::open() {
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
+  disk_service_.set_follower([this](const std::string& job) { migrations_.follow(job); });
   const ListenProtection protection = protection_of(options_.security.get(), options_.peers);
   disk_service_.set_listening({protection, options_.unix_sockets}, options_.listen_besides);
   warn_of_descriptors();
