@@ -10,6 +10,7 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_identity.h"
 #include "blockmig/io/event_loop.h"
 
 namespace blockmig {
@@ -34,6 +35,9 @@ class Export {
     (void)max_runs;
     return {{range, false}};
   }
+  /// What this disk is, whatever it is called here (store_identity.h): its own identity, and those
+  /// of the NBD stores it is kept on.
+  virtual Identities identities() const { return {}; }
   /// The same device for the connections of another loop than the export's, which may share it;
   /// made and destroyed on the export's loop. Null: it cannot be reached from elsewhere, they must
   /// stay.

@@ -128,6 +128,7 @@ class Handshake final {
 
   void continue_listing();
   void answer_meta_context(Option option, ConstBytes data);
+  void reply_meta_context(Option option, std::uint32_t id, std::string_view name);
   void enter_transmission(std::shared_ptr<Export> disk, const std::string& name);
 
   void reply(Option option, OptionReply type, ConstBytes data);

@@ -256,18 +256,26 @@ void Handshake::answer_meta_context(Option option, ConstBytes data) {
   if (setting && matched.size() > kMaxSelectedContexts) {
     return reply_error(option, OptionReply::kErrTooBig, "too many metadata contexts");
   }
-  std::vector<std::byte> entry;
   for (const MetaContext& context : matched) {
-    entry.clear();
-    append_be(entry, setting ? context.id : 0u);
-    append(entry, context.name);
-    reply(option, OptionReply::kMetaContext, entry);
+    reply_meta_context(option, setting ? context.id : 0u, context.name);
+  }
+  if (!setting) {
+    for (const std::string& name : match_identities(*disk, query->queries)) {
+      reply_meta_context(option, 0, name);
+    }
   }
   reply(option, OptionReply::kAck, {});
   if (setting) {
     context_export_ = std::move(query->export_name);
     contexts_ = std::move(matched);
   }
+}
+
+void Handshake::reply_meta_context(Option option, std::uint32_t id, std::string_view name) {
+  std::vector<std::byte> entry;
+  append_be(entry, id);
+  append(entry, name);
+  reply(option, OptionReply::kMetaContext, entry);
 }
 
 bool Handshake::contexts_apply_to(const std::string& name) const {

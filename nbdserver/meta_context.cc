@@ -95,4 +95,21 @@ std::vector<MetaContext> match_contexts(const std::vector<MetaContext>& availabl
   return matched;
 }
 
+std::vector<std::string> match_identities(const Export& disk,
+                                          const std::vector<std::string>& queries) {
+  std::vector<std::string> matched;
+  const auto asked = [&queries](std::string_view text) {
+    return std::find(queries.begin(), queries.end(), text) != queries.end();
+  };
+  const bool any = std::any_of(queries.begin(), queries.end(), [](const std::string& query) {
+    return query.starts_with(kIdentityQuery);
+  });
+  if (!any) return matched;
+  for (const std::string& identity : disk.identities()) {
+    std::string name = std::string(kIdentityQuery) + identity;
+    if (asked(kIdentityQuery) || asked(name)) matched.push_back(std::move(name));
+  }
+  return matched;
+}
+
 }  // namespace blockmig::nbd

@@ -41,8 +41,14 @@ std::optional<MetaQuery> parse_meta_query(ConstBytes data);
 /// LIST: all of them without queries; "NAMESPACE:" and "qemu:dirty-bitmap:" are wildcards.
 /// SET: exact names only; wildcards select nothing. Unknown queries are left out, duplicates count
 /// once.
+/// Identities are beside these: match_identities().
 enum class MetaMatch { kList, kSet };
 std::vector<MetaContext> match_contexts(const std::vector<MetaContext>& available,
                                         const std::vector<std::string>& queries, MetaMatch how);
+/// LIST only: the names "blockmig:identity:DIGITS" of the export, for "blockmig:identity:" or a
+/// name itself. They have no status, so they cannot be selected, and nothing else shows them:
+/// without queries LIST means what can be.
+std::vector<std::string> match_identities(const Export& disk,
+                                          const std::vector<std::string>& queries);
 
 }  // namespace blockmig::nbd

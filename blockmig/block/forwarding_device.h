@@ -41,6 +41,7 @@ class ForwardingDevice : public BlockDevice, public StoreHealth {
   void withdraw() override { below_.withdraw(); }
   std::optional<Error> lost() const override { return lost_of(below_); }
   std::string trouble() const override { return trouble_of(below_); }
+  Identities identities() const override { return identities_of(below_); }
   Task<Status> revive() override { return below_.revive(); }
   Task<Status> close() override { return below_.close(); }
 

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 #include <string_view>
+#include <utility>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/uri.h"
@@ -71,23 +72,30 @@ Status poll_until(nbd_handle* handle, const std::string& uri, TimePoint deadline
   return {};
 }
 
-/// Asks for the export (NBD_OPT_GO); what the server refuses here is about the export.
-Status enter_export(nbd_handle* handle, const std::string& uri, TimePoint deadline) {
-  struct Answer {
-    bool done = false;
-    int os_errno = 0;
-    std::string text;
-  } answer;
+/// What came of an option; outlives the handle's interest in it.
+struct OptionAnswer {
+  bool done = false;
+  int os_errno = 0;
+  std::string text;
+};
+
+nbd_completion_callback note_in(OptionAnswer& answer) {
   nbd_completion_callback completion{};
   completion.user_data = &answer;
   completion.callback = [](void* user, int* error) {
-    auto& to = *static_cast<Answer*>(user);
+    auto& to = *static_cast<OptionAnswer*>(user);
     to.done = true;
     to.os_errno = *error;
     if (*error != 0) to.text = last_text();
     return 1;
   };
-  if (nbd_aio_opt_go(handle, completion) != 0) return connect_error(uri);
+  return completion;
+}
+
+/// Asks for the export (NBD_OPT_GO); what the server refuses here is about the export.
+Status enter_export(nbd_handle* handle, const std::string& uri, TimePoint deadline) {
+  OptionAnswer answer;
+  if (nbd_aio_opt_go(handle, note_in(answer)) != 0) return connect_error(uri);
   const Status polled = poll_until(handle, uri, deadline, [&](nbd_handle*) { return answer.done; });
   if (!polled && !answer.done) return polled;
   if (answer.os_errno == 0) return poll_until(handle, uri, deadline, nbd_aio_is_ready);
@@ -96,9 +104,36 @@ Status enter_export(nbd_handle* handle, const std::string& uri, TimePoint deadli
                answer.os_errno);
 }
 
-}  // namespace
+/// Asks what the export is (NBD_OPT_LIST_META_CONTEXT). A server that refuses to answer has no more
+/// to say about it than one that knows nothing of the question.
+Status ask_identities(nbd_handle* handle, const std::string& uri, TimePoint deadline,
+                      Identities& identities) {
+  const std::string query(kIdentityQuery);
+  if (nbd_add_meta_context(handle, query.c_str()) != 0) return connect_error(uri);
+  nbd_context_callback heard{};
+  heard.user_data = &identities;
+  heard.callback = [](void* user, const char* name) {
+    std::string_view text(name);
+    if (!text.starts_with(kIdentityQuery)) return 0;
+    text.remove_prefix(kIdentityQuery.size());
+    add_identity(*static_cast<Identities*>(user), text);
+    return 0;
+  };
+  OptionAnswer answer;
+  Status polled;
+  // It is not sent at all without structured replies.
+  if (nbd_aio_opt_list_meta_context(handle, heard, note_in(answer)) == 0) {
+    polled = poll_until(handle, uri, deadline, [&](nbd_handle* h) {
+      return answer.done && nbd_aio_is_negotiating(h) != 0;
+    });
+  }
+  if (!polled || answer.os_errno != 0) identities.clear();
+  if (polled && nbd_clear_meta_contexts(handle) != 0) return connect_error(uri);
+  return polled;
+}
 
-Result<NbdHandle> connect_nbd(const std::string& uri, TimePoint deadline) {
+/// Until the options, or ready where an oldstyle server has none.
+Result<NbdHandle> begin_connecting(const std::string& uri, TimePoint deadline) {
   NbdHandle handle(nbd_create());
   if (!handle) return Error(ErrorCode::kNoMemory, uri + ": " + last_text());
   const Result<StoreUri> store = parse_store_uri(uri);
@@ -107,8 +142,7 @@ Result<NbdHandle> connect_nbd(const std::string& uri, TimePoint deadline) {
   if (!verified) return verified.error();
   // The URI comes from the user, who may name files of keys; the buffers of reads are checked to be
   // covered, so libnbd need not clear them.
-  if (nbd_add_meta_context(handle.get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0 ||
-      nbd_set_uri_allow_local_file(handle.get(), true) != 0 ||
+  if (nbd_set_uri_allow_local_file(handle.get(), true) != 0 ||
       nbd_set_pread_initialize(handle.get(), false) != 0 ||
       nbd_set_opt_mode(handle.get(), true) != 0) {
     return connect_error(uri);
@@ -118,13 +152,33 @@ Result<NbdHandle> connect_nbd(const std::string& uri, TimePoint deadline) {
     return nbd_aio_is_negotiating(h) != 0 || nbd_aio_is_ready(h) != 0;
   });
   if (!connected) return connected.error();
-  if (nbd_aio_is_ready(handle.get())) return handle;  // an oldstyle server: nothing to ask
-  const Status entered = enter_export(handle.get(), uri, deadline);
+  return handle;
+}
+
+/// Ready. The server is asked what the export is, unless `identities` is null.
+Result<NbdHandle> connect_one(const std::string& uri, TimePoint deadline, Identities* identities) {
+  Result<NbdHandle> handle = begin_connecting(uri, deadline);
+  if (!handle) return handle;
+  if (nbd_aio_is_ready(handle->get())) return handle;  // an oldstyle server: nothing to ask
+  if (identities != nullptr) {
+    const Status asked = ask_identities(handle->get(), uri, deadline, *identities);
+    const bool hung_up = !asked && asked.error().code() == ErrorCode::kDisconnected;
+    if (!asked && !hung_up) return asked.error();
+    // On a question that it did not know; any other reason is met again.
+    if (hung_up) handle = begin_connecting(uri, deadline);
+    if (!handle) return handle;
+    if (nbd_aio_is_ready(handle->get())) return handle;
+  }
+  if (nbd_add_meta_context(handle->get(), LIBNBD_CONTEXT_BASE_ALLOCATION) != 0) {
+    return connect_error(uri);
+  }
+  const Status entered = enter_export(handle->get(), uri, deadline);
   if (!entered) return entered.error();
   return handle;
 }
 
-Result<NbdFacts> ask_nbd_facts(nbd_handle* handle, const std::string& uri) {
+/// kProtocol: the server contradicts itself (a size that is no multiple of its block size).
+Result<NbdFacts> ask_facts(nbd_handle* handle, const std::string& uri) {
   const std::int64_t size = nbd_get_size(handle);
   if (size < 0) return Error(ErrorCode::kProtocol, uri + ": " + last_text());
   NbdFacts facts;
@@ -153,6 +207,31 @@ Result<NbdFacts> ask_nbd_facts(nbd_handle* handle, const std::string& uri) {
   facts.can_multi_conn = nbd_can_multi_conn(handle) == 1;
   facts.has_allocation = nbd_can_meta_context(handle, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
   return facts;
+}
+
+}  // namespace
+
+/// Further connections are a bonus: one that fails is done without.
+Result<NbdOpened> connect_nbd(const std::string& uri, const NbdDeviceOptions& options) {
+  const TimePoint deadline = TimePoint(std::chrono::steady_clock::now()) + options.connect_timeout;
+  NbdOpened opened;
+  auto first = connect_one(uri, deadline, &opened.identities);
+  if (!first) return first.error();
+  const auto facts = ask_facts(first->get(), uri);
+  if (!facts) return facts.error();
+  opened.facts = *facts;
+  opened.handles.push_back(std::move(*first));
+  if (facts->read_only && !options.read_only) {
+    return Error(ErrorCode::kReadOnly, uri + ": the server exports it read-only");
+  }
+  while (facts->can_multi_conn && opened.handles.size() < options.connections) {
+    auto next = connect_one(uri, deadline, nullptr);
+    if (!next) break;
+    const auto same = ask_facts(next->get(), uri);
+    if (!same || *same != *facts) break;
+    opened.handles.push_back(std::move(*next));
+  }
+  return opened;
 }
 
 }  // namespace blockmig

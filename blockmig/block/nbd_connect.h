@@ -7,9 +7,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "blockmig/base/error.h"
 #include "blockmig/block/nbd_device.h"
+#include "blockmig/block/store_identity.h"
 
 struct nbd_handle;
 
@@ -38,9 +40,13 @@ struct NbdFacts {
   friend bool operator==(const NbdFacts&, const NbdFacts&) = default;
 };
 
-/// A handle in the ready state. Errors as open_nbd_device().
-Result<NbdHandle> connect_nbd(const std::string& uri, TimePoint deadline);
-/// kProtocol: the server contradicts itself (a size that is no multiple of its block size).
-Result<NbdFacts> ask_nbd_facts(nbd_handle* handle, const std::string& uri);
+/// Handles in the ready state: one, or more where the server lets them be one.
+struct NbdOpened {
+  std::vector<NbdHandle> handles;
+  NbdFacts facts;
+  Identities identities;
+};
+/// Errors as open_nbd_device().
+Result<NbdOpened> connect_nbd(const std::string& uri, const NbdDeviceOptions& options);
 
 }  // namespace blockmig

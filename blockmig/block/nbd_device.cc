@@ -26,18 +26,14 @@ constexpr std::uint64_t kMaxStatusBytes = kGiB;
 constexpr std::uint32_t kPiecesAtOnce = 16;
 constexpr std::uint64_t kZeroPieceBytes = kMiB;
 
-struct Opened {
-  std::vector<NbdHandle> handles;
-  NbdFacts facts;
-};
-Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& options);
-
 class NbdDevice final : public BlockDevice, public StoreHealth {
  public:
-  NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts, const NbdDeviceOptions& options)
+  NbdDevice(IoLoop& loop, DeviceInfo info, const NbdFacts& facts, Identities identities,
+            const NbdDeviceOptions& options)
       : loop_(loop),
         info_(std::move(info)),
         facts_(facts),
+        identities_(std::move(identities)),
         options_(options),
         syncs_(loop, lost_writes_, [this] { return flush_server(); }),
         durable_(loop, lost_writes_) {}
@@ -56,6 +52,7 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   void abandon() override;
   void withdraw() override;
   std::optional<Error> lost() const override;
+  Identities identities() const override { return identities_; }
   Task<Status> revive() override;
   Task<Status> close() override;
 
@@ -79,6 +76,7 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   IoLoop& loop_;
   DeviceInfo info_;
   NbdFacts facts_;
+  Identities identities_;
   NbdDeviceOptions options_;
   std::vector<std::unique_ptr<NbdConnection>> connections_;
   StickyError lost_writes_;
@@ -331,8 +329,8 @@ Task<Status> NbdDevice::close() {
 Task<Status> NbdDevice::revive() {
   if (!lost_) lost_ = Error(ErrorCode::kDisconnected, info_.name + ": is being connected again");
   co_await close_connections();
-  Result<Opened> opened =
-      co_await offload(loop_, [this] { return connect_all(info_.name, options_); });
+  Result<NbdOpened> opened =
+      co_await offload(loop_, [this] { return connect_nbd(info_.name, options_); });
   if (abandoned_) co_return *lost_;
   if (!opened) {
     lost_ = opened.error();
@@ -347,39 +345,17 @@ Task<Status> NbdDevice::revive() {
             (opened->facts.size_bytes == facts_.size_bytes ? "; what it offers is another" : ""));
   }
   for (NbdHandle& handle : opened->handles) add(std::move(handle));
+  identities_ = std::move(opened->identities);
   lost_writes_.forget();
   lost_.reset();
   co_return Status();
-}
-
-/// On a blocking thread. Further connections are a bonus: one that fails is done without.
-Result<Opened> connect_all(const std::string& uri, const NbdDeviceOptions& options) {
-  const TimePoint deadline = TimePoint(std::chrono::steady_clock::now()) + options.connect_timeout;
-  Opened opened;
-  auto first = connect_nbd(uri, deadline);
-  if (!first) return first.error();
-  const auto facts = ask_nbd_facts(first->get(), uri);
-  if (!facts) return facts.error();
-  opened.facts = *facts;
-  opened.handles.push_back(std::move(*first));
-  if (facts->read_only && !options.read_only) {
-    return Error(ErrorCode::kReadOnly, uri + ": the server exports it read-only");
-  }
-  while (facts->can_multi_conn && opened.handles.size() < options.connections) {
-    auto next = connect_nbd(uri, deadline);
-    if (!next) break;
-    const auto same = ask_nbd_facts(next->get(), uri);
-    if (!same || *same != *facts) break;
-    opened.handles.push_back(std::move(*next));
-  }
-  return opened;
 }
 
 }  // namespace
 
 Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const std::string& uri,
                                                            const NbdDeviceOptions& options) {
-  Result<Opened> opened = co_await offload(loop, [&] { return connect_all(uri, options); });
+  Result<NbdOpened> opened = co_await offload(loop, [&] { return connect_nbd(uri, options); });
   if (!opened) co_return opened.error();
   const NbdFacts& facts = opened->facts;
   DeviceInfo info;
@@ -391,7 +367,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const s
   info.read_only = options.read_only || facts.read_only;
   info.can_trim = facts.can_trim && !info.read_only;
   info.can_fast_zero = facts.can_fast_zero && !info.read_only;
-  auto device = std::make_unique<NbdDevice>(loop, std::move(info), facts, options);
+  auto device = std::make_unique<NbdDevice>(loop, std::move(info), facts,
+                                            std::move(opened->identities), options);
   for (NbdHandle& handle : opened->handles) device->add(std::move(handle));
   std::unique_ptr<BlockDevice> result = std::move(device);
   co_return result;

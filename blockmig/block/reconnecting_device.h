@@ -56,6 +56,7 @@ class ReconnectingDevice final : public BlockDevice, public StoreHealth {
   void withdraw() override;
   std::optional<Error> lost() const override { return lost_of(*device_); }
   std::string trouble() const override;
+  Identities identities() const override { return identities_of(*device_); }
   Task<Status> revive() override;
   Task<Status> close() override;
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_identity.h"
 
 namespace blockmig {
 
@@ -18,6 +19,8 @@ class StoreHealth {
   virtual std::optional<Error> lost() const { return std::nullopt; }
   /// For people: why requests wait for the medium, or fail for good. Empty: they do not.
   virtual std::string trouble() const { return {}; }
+  /// Of the NBD stores below, as their servers said when they were connected last.
+  virtual Identities identities() const { return {}; }
 };
 
 /// Empty also for devices that never say.
@@ -28,6 +31,10 @@ inline std::optional<Error> lost_of(const BlockDevice& device) {
 inline std::string trouble_of(const BlockDevice& device) {
   const auto* const health = dynamic_cast<const StoreHealth*>(&device);
   return health == nullptr ? std::string() : health->trouble();
+}
+inline Identities identities_of(const BlockDevice& device) {
+  const auto* const health = dynamic_cast<const StoreHealth*>(&device);
+  return health == nullptr ? Identities() : health->identities();
 }
 
 }  // namespace blockmig

@@ -22,6 +22,12 @@ Task<void> HydratingDevice::settle_base() {
   if (flushed && base_only == base_only_count_) base_only_unflushed_ = false;
 }
 
+Identities HydratingDevice::identities() const {
+  Identities all = identities_of(*core_.local);
+  if (core_.base) add_identities(all, identities_of(core_.base->target()));
+  return all;
+}
+
 std::string HydratingDevice::trouble() const {
   if (core_.base && core_.base->disconnected()) {
     const std::string what = "the old store is away: " + core_.stats.last_error;

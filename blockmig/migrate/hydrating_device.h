@@ -102,6 +102,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   /// Makes durable what the base has from before; then its connection may be made anew.
   Task<void> settle_base();
   std::string trouble() const override;
+  Identities identities() const override;
   /// Pulsed when a chunk became present or a pull ended.
   Event& changed() { return core_.changed; }
   /// Makes durable what is present now.

@@ -17,6 +17,7 @@ class Noting final : public ForwardingDevice {
   void withdraw() override { told += "withdraw "; }
   std::optional<Error> lost() const override { return Error(ErrorCode::kDisconnected, "gone"); }
   std::string trouble() const override { return "slow"; }
+  Identities identities() const override { return {"one"}; }
   std::string told;
 };
 
@@ -35,6 +36,7 @@ TEST(ForwardingDevice, TellsTheDeviceBelowWhatItIsTold) {
   EXPECT_EQ(noting.told, "no-latency withdraw abandon ");
   EXPECT_EQ(plain.lost()->message(), "gone");
   EXPECT_EQ(plain.trouble(), "slow");
+  EXPECT_EQ(identities_of(plain), Identities{"one"});
   EXPECT_EQ(&plain.info(), &memory.info());
 }
 

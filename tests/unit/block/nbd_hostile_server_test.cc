@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "blockmig/block/nbd_device.h"
+#include "blockmig/block/store_health.h"
 #include "blockmig/io/task_scope.h"
 #include "tests/unit/block/scripted_nbd_server.h"
 
@@ -20,8 +21,8 @@ constexpr std::uint16_t kErrorOffset = 0x8002;
 
 class HostileServer : public testing::Test {
  protected:
-  void serve(ScriptedNbdServer::Answer answer) {
-    server_ = std::make_unique<ScriptedNbdServer>(folder_, std::move(answer));
+  void serve(ScriptedNbdServer::Answer answer, NbdListing listing = {}) {
+    server_ = std::make_unique<ScriptedNbdServer>(folder_, std::move(answer), std::move(listing));
     auto opened = run_task(*loop_, open_nbd_device(*loop_, server_->uri(), {}));
     ASSERT_TRUE(opened.ok()) << opened.error().message();
     device_ = std::move(*opened);
@@ -140,6 +141,59 @@ TEST_F(HostileServer, ExtentsBehindTheAskedRangeAreCut) {
   const auto found = sync_->extents(4096, 1024);
   ASSERT_TRUE(found.ok()) << found.error().message();
   EXPECT_EQ(*found, (std::vector<Extent>{{4096, 512, false, false}, {4608, 512, true, true}}));
+}
+
+/// Any identity, as digits.
+std::string identity(char digit) { return std::string(32, digit); }
+
+/// What the server says that it is, with a device that works.
+class HostileIdentities : public HostileServer {
+ protected:
+  Identities heard(NbdListing listing) {
+    serve([](const NbdRequest& request) { return reply_chunk(request, kDone, kNone, {}); },
+          std::move(listing));
+    EXPECT_TRUE(sync_->flush().ok());
+    return identities_of(*device_);
+  }
+};
+
+TEST_F(HostileIdentities, AreWhatIsOneAndTheRestIsNothing) {
+  std::vector<std::string> names{"blockmig:identity:" + identity('a'),
+                                 "base:allocation",
+                                 identity('b'),
+                                 "blockmig:identity:",
+                                 "blockmig:identity:" + identity('x'),
+                                 "blockmig:identity:" + identity('a'),
+                                 "blockmig:identity:" + identity('c')};
+  const Identities found = heard({names, NbdListing::End::kAck});
+  EXPECT_EQ(found, (Identities{identity('a'), identity('c')}));
+}
+
+TEST_F(HostileIdentities, AreFewHoweverManyAreSaid) {
+  std::vector<std::string> names;
+  for (int i = 0; i < 1000; ++i) {
+    names.push_back("blockmig:identity:" + disk_identity("owner", std::to_string(i)));
+  }
+  EXPECT_EQ(heard({names, NbdListing::End::kAck}).size(), kMaxIdentities);
+}
+
+TEST_F(HostileIdentities, OfAListThatFailsAreNone) {
+  EXPECT_TRUE(heard({{"blockmig:identity:" + identity('a')}, NbdListing::End::kError}).empty());
+}
+
+TEST_F(HostileIdentities, OfAServerThatHangsUpOnTheQuestionAreNone) {
+  EXPECT_TRUE(heard({{"blockmig:identity:" + identity('a')}, NbdListing::End::kHangUp}).empty());
+}
+
+TEST_F(HostileIdentities, AreNotWaitedForForEver) {
+  const NbdListing silent{{}, NbdListing::End::kSilence};
+  ScriptedNbdServer server(
+      folder_, [](const NbdRequest&) { return Bytes(); }, silent);
+  NbdDeviceOptions options;
+  options.connect_timeout = std::chrono::milliseconds(50);
+  const auto opened = run_task(*loop_, open_nbd_device(*loop_, server.uri(), options));
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code(), ErrorCode::kTimedOut);
 }
 
 }  // namespace

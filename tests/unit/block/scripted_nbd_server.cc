@@ -16,15 +16,16 @@ namespace {
 
 constexpr std::uint32_t kOptGo = 7;
 constexpr std::uint32_t kOptStructuredReply = 8;
+constexpr std::uint32_t kOptListMetaContext = 9;
 constexpr std::uint32_t kOptSetMetaContext = 10;
 constexpr std::uint32_t kAck = 1;
 constexpr std::uint32_t kInfo = 3;
 constexpr std::uint32_t kMetaContext = 4;
 constexpr std::uint32_t kUnsupported = 0x80000001;
 
-Bytes text(const char* characters) {
-  const auto* data = reinterpret_cast<const std::byte*>(characters);
-  return Bytes(data, data + std::strlen(characters));
+Bytes text(const std::string& characters) {
+  const auto* data = reinterpret_cast<const std::byte*>(characters.data());
+  return Bytes(data, data + characters.size());
 }
 
 bool receive(int fd, void* into, std::size_t size) {
@@ -62,8 +63,9 @@ Bytes reply_chunk(const NbdRequest& request, std::uint16_t flags, std::uint16_t 
                  big_endian(request.cookie, 8), big_endian(payload.size(), 4), payload});
 }
 
-ScriptedNbdServer::ScriptedNbdServer(const TemporaryFolder& folder, Answer answer)
-    : path_(folder / "scripted.sock"), answer_(std::move(answer)) {
+ScriptedNbdServer::ScriptedNbdServer(const TemporaryFolder& folder, Answer answer,
+                                     NbdListing listing)
+    : path_(folder / "scripted.sock"), answer_(std::move(answer)), listing_(std::move(listing)) {
   listener_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
@@ -71,10 +73,13 @@ ScriptedNbdServer::ScriptedNbdServer(const TemporaryFolder& folder, Answer answe
   BM_CHECK(::bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   BM_CHECK(::listen(listener_, 1) == 0);
   thread_ = std::thread([this] {
-    const int fd = ::accept(listener_, nullptr, nullptr);
-    if (fd < 0) return;
-    serve(fd);
-    ::close(fd);
+    const int connections = listing_.end == NbdListing::End::kHangUp ? 2 : 1;
+    for (int i = 0; i < connections; ++i) {
+      const int fd = ::accept(listener_, nullptr, nullptr);
+      if (fd < 0) return;
+      serve(fd);
+      ::close(fd);
+    }
   });
 }
 
@@ -94,6 +99,11 @@ bool ScriptedNbdServer::shake_hands(int fd) const {
     const auto option = load_be<std::uint32_t>(header + 8);
     Bytes payload(load_be<std::uint32_t>(header + 12));
     if (!receive(fd, payload.data(), payload.size())) return false;
+    if (option == kOptListMetaContext) {
+      list(fd);
+      if (listing_.end == NbdListing::End::kHangUp) return false;
+      continue;
+    }
     if (option == kOptSetMetaContext) {
       send_all(fd, option_reply(option, kMetaContext,
                                 joined({big_endian(1, 4), text("base:allocation")})));
@@ -108,6 +118,17 @@ bool ScriptedNbdServer::shake_hands(int fd) const {
     }
     send_all(fd, option_reply(option, kAck, {}));
     if (option == kOptGo) return true;
+  }
+}
+
+void ScriptedNbdServer::list(int fd) const {
+  for (const std::string& name : listing_.names) {
+    send_all(fd, option_reply(kOptListMetaContext, kMetaContext,
+                              joined({big_endian(0, 4), text(name)})));
+  }
+  const bool acknowledged = listing_.end == NbdListing::End::kAck;
+  if (acknowledged || listing_.end == NbdListing::End::kError) {
+    send_all(fd, option_reply(kOptListMetaContext, acknowledged ? kAck : kUnsupported, {}));
   }
 }
 

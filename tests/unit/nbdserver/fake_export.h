@@ -41,11 +41,13 @@ class FakeExport final : public Export {
   std::vector<DirtyBitmap::Run> absent_runs(ByteRange range, std::size_t max_runs) const override {
     return absent_.empty() ? Export::absent_runs(range, max_runs) : absent_;
   }
+  Identities identities() const override { return identities_; }
   std::shared_ptr<BlockDevice> open_lane(EventLoop& other) override {
     return open_lane_ ? open_lane_(other) : nullptr;
   }
 
   std::string description_;
+  Identities identities_;
   bool read_only_ = false;
   std::vector<DirtyBitmap::Run> absent_;  ///< from offset 0 on; empty: all is here
   std::function<std::shared_ptr<BlockDevice>(EventLoop&)> open_lane_;

@@ -63,6 +63,24 @@ TEST_F(MetaTest, ListTakesWildcards) {
   EXPECT_EQ(names(kOptListMeta, {"qemu:dirty-bitmap:b1"}), (Names{"qemu:dirty-bitmap:b1"}));
 }
 
+TEST_F(MetaTest, IdentitiesAreShownToWhoAsksForThemAlone) {
+  disk_->identities_ = {"11", "22"};
+  const std::string first = "blockmig:identity:11";
+  EXPECT_EQ(names(kOptListMeta, {"blockmig:identity:"}), (Names{first, "blockmig:identity:22"}));
+  for (const auto id : ids_) EXPECT_EQ(id, 0u);
+  EXPECT_EQ(names(kOptListMeta, {"blockmig:identity:22", "blockmig:identity:33"}),
+            (Names{"blockmig:identity:22"}));
+  EXPECT_EQ(names(kOptListMeta, {"base:", "blockmig:identity:"}).front(), "base:allocation");
+  for (const Names& others : {Names{}, Names{"base:"}, Names{"qemu:"}, Names{"blockmig:"},
+                              Names{"blockmig:ident"}, Names{"identity:"}}) {
+    for (const std::string& name : names(kOptListMeta, others)) EXPECT_NE(name, first);
+  }
+  EXPECT_EQ(names(kOptSetMeta, {first, "blockmig:identity:"}), Names{});
+  EXPECT_EQ(last_type_, kRepAck);
+  EXPECT_EQ(names(kOptListMeta, {"blockmig:identity:"}, "nope"), Names{});
+  EXPECT_EQ(last_type_, kErrUnknown);
+}
+
 TEST_F(MetaTest, SetTakesNoWildcards) {
   EXPECT_EQ(names(kOptSetMeta, {"base:", "qemu:", "qemu:dirty-bitmap:"}), Names{});
   EXPECT_EQ(last_type_, kRepAck);
