@@ -10,6 +10,18 @@ import tls_credentials
 daemon.need("nbdinfo", "qemu-img")
 MISSING = "No such file or directory for export"
 
+
+def identities(uri, *before):
+    """What LIST_META_CONTEXT answers, or why it does not."""
+    return daemon.nbdsh(*(word for line in before for word in ("-c", line)), "-c", f"""
+h.connect_uri({uri!r})
+try:
+    h.opt_list_meta_context(print)
+except nbd.Error as error:
+    print(error)
+h.opt_abort()""")
+
+
 with daemon.scratch() as pki_folder:
     pki = tls_credentials.Pki(pki_folder)
     one, two = pki.client("vm1"), pki.client("other")
@@ -30,6 +42,10 @@ with daemon.scratch() as pki_folder:
         at = f"nbds://localhost:{tls_credentials.tcp_port(server)}/{daemon.EXPORT}?tls-certificates="
         assert "with TLS" in daemon.ok("nbdinfo", at + one)
         assert MISSING in tls_credentials.refused("nbdinfo", at + two)
+        asked = ("h.set_opt_mode(True)", "h.set_uri_allow_local_file(True)",
+                 'h.add_meta_context("blockmig:identity:")')
+        assert "blockmig:identity:" in identities(alice, *asked)
+        assert "blockmig:identity:" not in identities(bob, *asked), "which disk it is, is hidden too"
         tls_credentials.refused("nbdinfo", server.uri)  # plain, and nobody in particular
     me = os.getuid()
     with served.served_disk(extra=("--allow", f"uid:{me} -> *")) as (_, server, _):

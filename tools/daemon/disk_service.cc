@@ -92,6 +92,7 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   auto served = std::make_shared<ServedDisk>(std::move(disk), journal_, request.description,
                                              request.read_only, choice->previous_uri);
   served->remember(request);
+  if (owners_ != nullptr) served->identify(disk_identity(owners_->id(), request.disk));
   Status published;
   // Whoever has had the image since, or put another one in its place, has not marked anything.
   const bool same = choice->known && (!claimed.judged || claimed.verdict.continued);
@@ -163,6 +164,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_disk_store(request, *uri);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
+  const Status alone = check_alias(*uri, *device, request.disk);
+  if (!alone) {
+    const Status closed = co_await device->close();
+    static_cast<void>(closed);  // nothing was written to it
+    co_return alone.error();
+  }
   Result<std::unique_ptr<BlockDevice>> fitted =
       co_await fit_source(std::move(device), request, choice);
   co_return std::move(fitted);

@@ -111,6 +111,11 @@ class DiskService final {
   /// without. Who takes one that is not among them reserves it, with no await in between.
   std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
   StoreReservations& reserved() { return reserved_; }
+  /// Of an NBD store that has just been opened, to be the store of `disk` or a move's target. By
+  /// what its server says it is: kPrecondition: it is, by another address, that disk itself or its
+  /// store; kBusy: what another disk or job uses. Else that is known from now on: no await since
+  /// uses().
+  Status check_alias(const StoreUri& wanted, const BlockDevice& device, const std::string& disk);
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without.

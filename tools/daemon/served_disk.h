@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "blockmig/block/store_health.h"
 #include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/disk/disk.h"
 #include "blockmig/disk/disk_lane.h"
@@ -53,6 +54,13 @@ class ServedDisk final : public Export {
     return hydrating->map().runs(range, max_runs);
   }
 
+  Identities identities() const override {
+    Identities all;
+    add_identity(all, identity_);
+    add_identities(all, identities_of(disk_->store()));
+    return all;
+  }
+
   /// One per loop, for as long as it has connections.
   std::shared_ptr<BlockDevice> open_lane(EventLoop& other) override {
     std::weak_ptr<DiskLane>& known = lanes_[&other];
@@ -61,6 +69,8 @@ class ServedDisk final : public Export {
     return lane;
   }
 
+  /// What clients are told that it is (disk_identity()).
+  void identify(std::string identity) { identity_ = std::move(identity); }
   /// How it was asked for, to ask for it again.
   void remember(ServeRequest request) { request_ = std::move(request); }
   const ServeRequest& request() const { return request_; }
@@ -90,6 +100,7 @@ class ServedDisk final : public Export {
   BitmapKeeper bitmaps_;
   std::map<const EventLoop*, std::weak_ptr<DiskLane>> lanes_;
   std::string description_;
+  std::string identity_;
   std::string previous_uri_;
   std::string last_store_uri_;
   bool read_only_;

@@ -51,6 +51,14 @@ class StoreReservations final {
     return {*this, uses_.insert(uses_.end(), std::move(use))};
   }
   const std::list<StoreUse>& uses() const { return uses_; }
+  /// What the server of an NBD store said when it was opened to be used.
+  void note(const StoreUri& uri, Identities identities) {
+    identities_[uri.text] = std::move(identities);
+  }
+  Identities find_identities(const StoreUri& uri) const {
+    const auto known = identities_.find(uri.text);
+    return known == identities_.end() ? Identities() : known->second;
+  }
   /// Of a store that is used, if it was found when it came into use.
   std::optional<std::vector<StorePart>> find_parts(const StoreUri& uri) const {
     const auto known = parts_.find(uri.text);
@@ -62,6 +70,7 @@ class StoreReservations final {
  private:
   std::list<StoreUse> uses_;
   std::map<std::string, std::vector<StorePart>> parts_;  ///< by URI
+  std::map<std::string, Identities> identities_;         ///< by URI
 };
 
 }  // namespace blockmig

@@ -66,6 +66,17 @@ Status check_found(const StoreUri& wanted, const std::vector<StorePart>& parts,
   return {};
 }
 
+Status check_identities(const StoreUri& wanted, const Identities& identities,
+                        const std::vector<StoreUse>& uses) {
+  for (const StoreUse& use : uses) {
+    if (use.uri.text == wanted.text || !share_identity(identities, use.identities)) continue;
+    return Error(ErrorCode::kBusy, wanted.text + " is, by another address, in use by " + use.user +
+                                       " (" + use.uri.text +
+                                       "): name another store, or end that use first");
+  }
+  return {};
+}
+
 Status check_not_anothers(const StoreUri& wanted, const std::vector<DiskLife>& lives) {
   struct stat facts {};
   const bool is_file = wanted.kind == StoreUri::Kind::kFile;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "blockmig/base/uri.h"
+#include "blockmig/block/store_identity.h"
 #include "tools/daemon/store_backing.h"
 
 namespace blockmig {
@@ -18,7 +19,8 @@ struct StoreUse {
   StoreUri uri;
   /// Of a file, once somebody has looked: another look may hang, and find another file.
   std::optional<std::vector<StorePart>> parts = std::nullopt;
-  bool coming = false;  ///< somebody is looking at it just now, which may hang
+  bool coming = false;         ///< somebody is looking at it just now, which may hang
+  Identities identities = {};  ///< of an NBD store, and of the disk on it, as far as known
 };
 
 /// Where a disk's content is by the journal, served or not.
@@ -28,8 +30,8 @@ struct DiskLife {
 };
 
 /// True if both name one file (device and inode, through links), or may name one export of one
-/// server (host_names.h). A unix and a TCP address of one server are not seen to be one. Blocks
-/// (stat, name resolution): call it off the loop.
+/// server (host_names.h). A unix and a TCP address of one server are seen to be one once they are
+/// open (check_identities()). Blocks (stat, name resolution): call it off the loop.
 bool same_store(const StoreUri& a, const StoreUri& b);
 
 /// True if a write to one changes the other: the same store, or files and block devices that are
@@ -43,6 +45,11 @@ Status check_unused(const StoreUri& wanted, const std::vector<StoreUse>& uses);
 /// not block.
 Status check_found(const StoreUri& wanted, const std::vector<StorePart>& parts,
                    const std::vector<StoreUse>& uses);
+
+/// The same for an NBD export, by what its server says it is, where that of another address has
+/// said so too. Does not block.
+Status check_identities(const StoreUri& wanted, const Identities& identities,
+                        const std::vector<StoreUse>& uses);
 
 /// kPrecondition naming the disk if `wanted` is, or overlaps, where a disk lives by the journal:
 /// what is there is its only copy, though nothing runs. A file that is missing is nobody's. Blocks.

@@ -46,7 +46,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_target_store(size_bytes);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  Status fits = check_fits(plan_.disk_info, device->info());
+  Status fits = plan_.check_alias ? plan_.check_alias(plan_.target, *device) : Status();
+  if (fits) fits = check_fits(plan_.disk_info, device->info());
   as_left_ = co_await offload(loop_, [this] {
     // Where nothing tells one content from another, nobody knows.
     return !plan_.as_left ||

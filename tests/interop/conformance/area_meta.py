@@ -8,6 +8,7 @@ LISTING, SETTING = wire.LIST_META_CONTEXT, wire.SET_META_CONTEXT
 META = {"list": (LISTING,), "set": (SETTING,)}
 BASE = b"base:allocation"
 QUERY = "Metadata querying"
+IDENTITY = b"blockmig:identity:"
 
 
 def names(c, number, export, *queries):
@@ -80,6 +81,22 @@ def list_finds_bitmaps(server, query):
     server.need_ours()
     with server.haggle_structured() as c:
         check(BITMAP in names(c, LISTING, server.export, query), "the bitmap is missing")
+
+
+@case("NBD_OPT_LIST_META_CONTEXT", OURS)
+def list_shows_identities_to_who_asks_for_them(server):
+    """What the disk is, whatever its address (nbdserver/README.md); no other query, and no selection, finds it."""
+    server.need_ours()
+    with server.haggle_structured() as c:
+        found = names(c, LISTING, server.export, IDENTITY)
+        equal([len(name) for name in found], [len(IDENTITY) + 32], "lengths of the identities")
+        equal(names(c, LISTING, server.export, b"base:", IDENTITY), [BASE] + found, "contexts beside it")
+        for queries in ([], [b"base:"], [b"qemu:"], [b"blockmig:"], [IDENTITY[:-1]]):
+            check(not set(found) & set(names(c, LISTING, server.export, *queries)), f"shown to {queries}")
+        equal(names(c, SETTING, server.export, IDENTITY, *found), [], "selected")
+        status_is_refused(c, server.export)
+    with server.haggle_structured() as c:
+        equal(names(c, LISTING, server.export, IDENTITY), found, "identities on another connection")
 
 
 UNKNOWN = {"namespace": (b"x-nobody:has-this",), "leaf_of_base": (b"base:nothing",), "dirty": (

@@ -60,5 +60,20 @@ TEST(StoreUse, OtherMachinesAreOthers) {
   EXPECT_TRUE(same_store(export_at("192.0.2.77"), export_at("192.0.2.77")));
 }
 
+TEST(StoreUse, OneIdentityAtTwoAddressesIsOneStore) {
+  StoreUse use{"disk 'vm1'", export_at("192.0.2.77")};
+  use.identities = {"1", "2"};
+  const StoreUri other = export_at("192.0.2.78");
+  const Status found = check_identities(other, {"3", "2"}, {use});
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().code(), ErrorCode::kBusy);
+  for (const std::string& name : {other.text, use.uri.text, use.user}) {
+    EXPECT_NE(found.error().message().find(name), std::string::npos) << found.error().message();
+  }
+  EXPECT_TRUE(check_identities(other, {"3"}, {use}).ok());
+  EXPECT_TRUE(check_identities(other, {}, {use}).ok());
+  EXPECT_TRUE(check_identities(use.uri, {"1"}, {use}).ok()) << "its own use, as the address says";
+}
+
 }  // namespace
 }  // namespace blockmig
