@@ -234,4 +234,15 @@ Result<NbdOpened> connect_nbd(const std::string& uri, const NbdDeviceOptions& op
   return opened;
 }
 
+Result<Identities> ask_nbd(const std::string& uri, TimePoint deadline) {
+  const Result<NbdHandle> handle = begin_connecting(uri, deadline);
+  if (!handle) return handle.error();
+  Identities identities;
+  if (nbd_aio_is_ready(handle->get())) return identities;
+  const Status asked = ask_identities(handle->get(), uri, deadline, identities);
+  if (!asked) return asked.error();
+  nbd_aio_opt_abort(handle->get());  // a goodbye; whether it arrives does not matter
+  return identities;
+}
+
 }  // namespace blockmig

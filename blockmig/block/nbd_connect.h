@@ -48,5 +48,7 @@ struct NbdOpened {
 };
 /// Errors as open_nbd_device().
 Result<NbdOpened> connect_nbd(const std::string& uri, const NbdDeviceOptions& options);
+/// Without entering the export.
+Result<Identities> ask_nbd(const std::string& uri, TimePoint deadline);
 
 }  // namespace blockmig

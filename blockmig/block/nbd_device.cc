@@ -374,4 +374,12 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const s
   co_return result;
 }
 
+Task<Result<Identities>> ask_nbd_identities(IoLoop& loop, const std::string& uri,
+                                            Duration timeout) {
+  // From here on: those that wait for a thread meanwhile do not add up.
+  const TimePoint deadline = TimePoint(std::chrono::steady_clock::now()) + timeout;
+  Result<Identities> said = co_await offload(loop, [&] { return ask_nbd(uri, deadline); });
+  co_return said;
+}
+
 }  // namespace blockmig

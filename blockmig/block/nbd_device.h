@@ -12,6 +12,7 @@
 #include <string>
 
 #include "blockmig/block/block_device.h"
+#include "blockmig/block/store_identity.h"
 #include "blockmig/io/io_loop.h"
 
 namespace blockmig {
@@ -30,5 +31,8 @@ struct NbdDeviceOptions {
 /// flush() on a server that offers none is kNotSupported.
 Task<Result<std::unique_ptr<BlockDevice>>> open_nbd_device(IoLoop& loop, const std::string& uri,
                                                            const NbdDeviceOptions& options);
+
+/// What the export says it is now; none where there is no such export. Errors as above.
+Task<Result<Identities>> ask_nbd_identities(IoLoop& loop, const std::string& uri, Duration timeout);
 
 }  // namespace blockmig

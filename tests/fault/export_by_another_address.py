@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An NBD export of a blockmig is one store by all its addresses: a unix socket and TCP, a forwarded socket, through
-another blockmig, before and after its server's restart. Never a target, or a second disk, beside itself."""
+another blockmig, after its server's restart or its disk's move. Never a target, or a second disk, beside itself."""
 import contextlib
 import os
 import socket
@@ -117,6 +117,8 @@ def store_of_a_disk(here, there):
         here.refuses_move("remote", target, PRECONDITION, there.unix("store"))
         here.refuses_move("mover", target, BUSY, "'remote'", there.unix("store"))
         here.refuses_disk(target, "'remote'")
+    here.ok("detach", "remote")
+    here.refuses_move("mover", there.tcp("store"), PRECONDITION, "'remote'", there.unix("store"))
     assert content(*images) == before
     here.ok("detach", "remote", "--forget")
     here.ok("migrate", "mover", "--to", there.tcp("store"))
@@ -133,6 +135,19 @@ def through_another(here, there):
         here.refuses_disk(target, "'base'")
     refused(there.cli("migrate", "layer", "--to", here.tcp("base")), PRECONDITION, here.unix("base"))
     assert content(image) == before
+
+
+def store_has_moved_on(here, there, further):
+    """The disk below a disk's store has moved, unseen by the one above, and then back."""
+    image = further.add("last")
+    there.add("middle")
+    here.take("top", there.unix("middle"))
+    there.ok("migrate", "middle", "--to", further.unix("last"))
+    before = content(image)
+    here.refuses_move("top", further.tcp("last"), PRECONDITION, there.unix("middle"))
+    assert content(image) == before
+    there.ok("migrate", "middle", "--to", os.path.join(os.path.dirname(here.state), "back.img"))
+    here.ok("migrate", "top", "--to", further.tcp("last"))
 
 
 def two_moves_at_once(here, there):
@@ -152,14 +167,17 @@ def two_moves_at_once(here, there):
 
 
 def main():
-    with daemon.scratch() as folder, Server(folder, "d") as here, Server(folder, "e") as there:
-        here.start()
-        there.start()
-        for story in (lambda: own_export(here, folder), lambda: store_of_a_disk(here, there),
-                      lambda: through_another(here, there), lambda: two_moves_at_once(here, there)):
-            story()
-        here.stop()
-        there.stop()
+    with daemon.scratch() as folder, Server(folder, "d") as here, Server(folder, "e") as there, \
+            Server(folder, "f") as further:
+        for server in (here, there, further):
+            server.start()
+        own_export(here, folder)
+        store_of_a_disk(here, there)
+        through_another(here, there)
+        store_has_moved_on(here, there, further)
+        two_moves_at_once(here, there)
+        for server in (here, there, further):
+            server.stop()
 
 
 main()

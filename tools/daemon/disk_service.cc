@@ -164,7 +164,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_disk_store(request, *uri);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  const Status alone = check_alias(*uri, *device, request.disk);
+  const std::vector<DiskLife> nobodys;  // who serves by another name says so
+  const Status alone = co_await check_alias(*uri, *device, request.disk, nobodys);
   if (!alone) {
     const Status closed = co_await device->close();
     static_cast<void>(closed);  // nothing was written to it

@@ -113,9 +113,10 @@ class DiskService final {
   StoreReservations& reserved() { return reserved_; }
   /// Of an NBD store that has just been opened, to be the store of `disk` or a move's target. By
   /// what its server says it is: kPrecondition: it is, by another address, that disk itself or its
-  /// store; kBusy: what another disk or job uses. Else that is known from now on: no await since
-  /// uses().
-  Status check_alias(const StoreUri& wanted, const BlockDevice& device, const std::string& disk);
+  /// store, or where one of `lives` is; kBusy: what another disk or job uses. Else it is known as
+  /// in use. The arguments stay until the task has finished.
+  Task<Status> check_alias(const StoreUri& wanted, const BlockDevice& device,
+                           const std::string& disk, const std::vector<DiskLife>& lives);
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without.
@@ -123,6 +124,10 @@ class DiskService final {
   Task<Result<std::vector<DiskLife>>> lives_of_others(const std::string& disk);
 
  private:
+  Task<void> ask_again(const StoreUri& wanted, const std::vector<DiskLife>& lives);
+  Task<void> ask(StoreUri store);
+  Status compare(const StoreUri& wanted, const Identities& identities, const std::string& disk,
+                 const std::vector<DiskLife>& lives) const;
   Task<Result<SourceChoice>> choose(const ServeRequest& request);
   using Holds = std::vector<StoreReservations::Hold>;
   /// What it opens is reserved in `holds`.

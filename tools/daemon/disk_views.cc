@@ -146,18 +146,19 @@ std::vector<std::string> DiskService::addresses() const {
 std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base_too) const {
   std::vector<StoreUse> uses;
   const auto add = [this, &uses](std::string user, const std::string& text,
-                                 std::optional<Identities> identities = std::nullopt) {
+                                 const std::string& identity = {}) {
     Result<StoreUri> uri = parse_store_uri(text);
     if (!uri.ok()) return;
     auto parts = reserved_.find_parts(*uri);
-    if (!identities) identities = reserved_.find_identities(*uri);
-    uses.push_back(
-        {std::move(user), *std::move(uri), std::move(parts), false, *std::move(identities)});
+    Identities identities;
+    add_identity(identities, identity);
+    add_identities(identities, reserved_.find_identities(*uri));
+    uses.push_back({std::move(user), *std::move(uri), std::move(parts), false, identities});
   };
   for (const auto& disk : disks_.disks()) {
     const std::string user = "disk '" + disk->name() + "'";
     const bool counts = disk->name() != except;
-    if (counts) add(user, disk->disk().store_uri(), disk->identities());
+    if (counts) add(user, disk->disk().store_uri(), disk->identity());
     const auto* const layer = hydrating_layer(disk->disk());
     if (layer != nullptr && (counts || its_base_too)) {
       add(user + ", which is not whole without it ('blockmig settle')", layer->record().base_uri);
@@ -165,7 +166,7 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
   }
   for (const auto& disk : disks_.closing()) {
     const std::string user = "disk '" + disk->name() + "', which is being closed";
-    add(user, disk->disk().store_uri(), disk->identities());
+    add(user, disk->disk().store_uri(), disk->identity());
     const auto* const layer = hydrating_layer(disk->disk());
     if (layer != nullptr) add(user, layer->record().base_uri);
   }
@@ -187,27 +188,6 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
         place.uri);
   }
   return uses;
-}
-
-Status DiskService::check_alias(const StoreUri& wanted, const BlockDevice& device,
-                                const std::string& disk) {
-  if (wanted.kind != StoreUri::Kind::kNbd) return {};
-  Identities identities = identities_of(device);
-  Identities own;
-  std::string place;
-  if (const auto served = disks_.get(disk); served.ok()) {
-    own = (*served)->identities();
-    place = ", which lives on " + (*served)->disk().store_uri();
-  } else if (owners_ != nullptr) {
-    add_identity(own, disk_identity(owners_->id(), disk));
-  }
-  if (share_identity(identities, own)) {
-    return Error(ErrorCode::kPrecondition, wanted.text + " is, by another address, disk '" + disk +
-                                               "' itself" + place + ": name another store");
-  }
-  const Status unused = check_identities(wanted, identities, uses(disk));
-  if (unused) reserved_.note(wanted, std::move(identities));
-  return unused;
 }
 
 /// In `holds`, when nobody else uses it.

@@ -86,8 +86,8 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   co_await jobs_.wait_answered(target->text, kEarlierAnswers);
   plan.own_addresses = service_.addresses();
   plan.owners = owners_;
-  plan.check_alias = [this, disk = request.disk](const StoreUri& to, const BlockDevice& device) {
-    return service_.check_alias(to, device, disk);
+  plan.check_alias = [this](const TargetPlan& to, const BlockDevice& device) {
+    return service_.check_alias(to.target, device, to.disk, to.lives);
   };
   plan.journal = &journal_;
   plan.bitmaps = &(*disk)->bitmaps();

@@ -71,6 +71,7 @@ class ServedDisk final : public Export {
 
   /// What clients are told that it is (disk_identity()).
   void identify(std::string identity) { identity_ = std::move(identity); }
+  const std::string& identity() const { return identity_; }
   /// How it was asked for, to ask for it again.
   void remember(ServeRequest request) { request_ = std::move(request); }
   const ServeRequest& request() const { return request_; }

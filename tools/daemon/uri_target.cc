@@ -46,7 +46,11 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   Result<std::unique_ptr<BlockDevice>> opened = co_await open_target_store(size_bytes);
   if (!opened) co_return opened.error();
   std::unique_ptr<BlockDevice> device = *std::move(opened);
-  Status fits = plan_.check_alias ? plan_.check_alias(plan_.target, *device) : Status();
+  Status fits;
+  if (plan_.check_alias) {
+    const Status alone = co_await plan_.check_alias(plan_, *device);
+    fits = alone;
+  }
   if (fits) fits = check_fits(plan_.disk_info, device->info());
   as_left_ = co_await offload(loop_, [this] {
     // Where nothing tells one content from another, nobody knows.

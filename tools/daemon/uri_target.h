@@ -46,7 +46,7 @@ struct TargetPlan {
   Journal* journal = nullptr;    ///< that has the notes of the move; null: there are none
   bool begun_elsewhere = false;  ///< by an earlier daemon: the file is not made anew here
   /// As DiskService::check_alias(), of the target when it is open; empty: nobody knows.
-  std::function<Status(const StoreUri& target, const BlockDevice& device)> check_alias = {};
+  std::function<Task<Status>(const TargetPlan& plan, const BlockDevice& device)> check_alias = {};
 };
 
 StoreOwners::Move move_of(const TargetPlan& plan);

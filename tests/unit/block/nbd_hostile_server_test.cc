@@ -185,6 +185,16 @@ TEST_F(HostileIdentities, OfAServerThatHangsUpOnTheQuestionAreNone) {
   EXPECT_TRUE(heard({{"blockmig:identity:" + identity('a')}, NbdListing::End::kHangUp}).empty());
 }
 
+TEST_F(HostileIdentities, AreToldWithoutEnteringTheExport) {
+  const NbdListing one{{"blockmig:identity:" + identity('a')}, NbdListing::End::kAck};
+  ScriptedNbdServer server(
+      folder_, [](const NbdRequest&) { return Bytes(); }, one);
+  const std::string uri = server.uri();
+  const auto said = run_task(*loop_, ask_nbd_identities(*loop_, uri, std::chrono::seconds(10)));
+  ASSERT_TRUE(said.ok()) << said.error().message();
+  EXPECT_EQ(*said, Identities{identity('a')});
+}
+
 TEST_F(HostileIdentities, AreNotWaitedForForEver) {
   const NbdListing silent{{}, NbdListing::End::kSilence};
   ScriptedNbdServer server(
