@@ -160,7 +160,7 @@ def replacement_that_fails_leaves_the_listeners(folder):
             assert "in the middle of a request" in refused(folder, "busy")
             host.serves()
         Doomed(folder).die()
-        daemon.until(lambda: "everything was taken back" in host.server.log(), "the old daemon to say so")
+        daemon.until(lambda: "handed over was taken back" in host.server.log(), "the old daemon to say so")
         host.serves()
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """blockmigd --replace where one disk could not be opened again: refused, by its name, and no client notices.
 
-Where a store goes while the handover is under way, and that fails, only its own clients are cut.
+Where a store goes while the handover is under way, only its own clients wait: for as long as it is away, or until
+the disk is detached.
 """
 import os
 import types
@@ -10,6 +11,10 @@ import daemon
 from successor import Doomed, control, ready, refused, start
 
 SIZE = 8 << 20
+
+
+def late(folder):
+    return daemon.last_json(control(folder, "status", "-o", "json"))["daemon"]["late_disks"]
 
 
 class Host:
@@ -28,7 +33,7 @@ class Host:
 
     def connect(self, path, export, name):
         place = types.SimpleNamespace(socket_path=path, export=export)
-        return daemon.Client(self.folder, place, "--connections", "2", name=name)
+        return daemon.Client(self.folder, place, "--connections", "2", "--renew", "0", name=name)
 
     def __enter__(self):
         return self
@@ -68,14 +73,15 @@ def image_that_moves(folder):
         doomed = Doomed(folder)
         os.rename(image, image + ".away")
         doomed.die()
-        daemon.until(lambda: "not everything was taken back" in host.server.log(), "the old daemon to say so")
+        daemon.until(lambda: "handed over was taken back" in host.server.log(), "the old daemon to say so")
+        assert late(folder) == ["other"] and '"disk":"other"' in host.server.log(), host.server.log()
         host.client.clean_report()
-        daemon.until(lambda: host.other.report()["errors"] > 0, "the other disk's client to hear of it")
-        assert "other" not in control(folder, "ls", "disks")
-        host.client.hold()
-        assert host.client.check_file(host.image) == 0
         os.rename(image + ".away", image)
-        control(folder, "serve", "other", "--source", image)
+        daemon.until(lambda: not late(folder), "the late disk")
+        for client, of in ((host.client, host.image), (host.other, image)):
+            client.clean_report()
+            client.hold()
+            assert client.check_file(of) == 0
 
 
 def store_that_is_silent(folder):
@@ -86,6 +92,21 @@ def store_that_is_silent(folder):
         host.is_refused("silent", "does not answer")
         store.thaw()
         host.is_replaced("d1")
+
+        between = Doomed(folder)
+        store.freeze()
+        following = between.hand_on("d2")
+        assert ready(following), following.log()
+        assert host.server.process.wait(20) == 0, host.server.log()
+        host.server = following
+        assert late(folder) == ["other"] and "has not answered" in following.log(), following.log()
+        host.client.clean_report()
+        daemon.until(lambda: host.client.clean_report()["requests"] > 0, "the other disk's requests")
+        host.is_refused("late", "is being added")
+        store.thaw()
+        daemon.until(lambda: not late(folder), "the late disk")
+        host.other.hold()
+        assert host.other.check_file(image) == 0
 
 
 with daemon.scratch() as scratch:

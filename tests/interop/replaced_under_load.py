@@ -39,7 +39,7 @@ def main(folder):
 
             old = servers[-1]
             Doomed(folder).die()
-            daemon.until(lambda: "everything was taken back" in old.log(), "the old daemon to say so")
+            daemon.until(lambda: "handed over was taken back" in old.log(), "the old daemon to say so")
             client.clean_report()
             # Its own wishes come second: it goes on although one of its disks is not there.
             missing = os.path.join(folder, "missing.img")

@@ -39,9 +39,11 @@ def control(folder, *arguments):
 
 
 class Doomed:
-    """Asks the daemon for its place, takes the handover as far as it comes, and goes away without a word."""
+    """Asks the daemon for its place, takes the handover as far as it comes, and goes away without a word, or hands it
+    on to another daemon."""
 
     def __init__(self, folder):
+        self._folder = folder
         self._path = os.path.join(folder, "s", "handover.sock")
         with socket.socket(socket.AF_UNIX) as place:
             place.bind(self._path)
@@ -59,16 +61,47 @@ class Doomed:
         head = self._connection.recv(struct.calcsize(HEAD), socket.MSG_WAITALL)
         magic, length, kind, descriptors = struct.unpack(HEAD, head)
         assert magic == MAGIC and kind == 1, head
-        text = json.loads(self._connection.recv(length, socket.MSG_WAITALL))
+        said = self._connection.recv(length, socket.MSG_WAITALL)
+        text = json.loads(said)
         assert text["version"] == 1 and text["disks"], text
         _, ancillary, _, _ = self._connection.recvmsg(1, socket.CMSG_SPACE(4 * 253))
         passed = array.array("i")
         for _, _, data in ancillary:
             passed.frombytes(data[:len(data) - len(data) % passed.itemsize])
         assert len(passed) == descriptors, (len(passed), descriptors)
-        for fd in passed:
-            os.close(fd)
+        self._message = head + said
+        self._passed = passed
 
     def die(self):
+        for fd in self._passed:
+            os.close(fd)
         self._connection.close()
         os.unlink(self._path)
+
+    def hand_on(self, name, *arguments):
+        """To `blockmigd --replace ARGUMENTS`, which is told nothing else of the daemon before; what it says to that
+        goes back there."""
+        os.unlink(self._path)
+        control_path = os.path.join(self._folder, "s", "control.sock")
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.bind(control_path)
+            asked.listen(8)
+            asked.settimeout(20)
+            following = start(self._folder, name, "--replace", *arguments)
+            request = b""
+            while b"/v1/handover" not in request:  # it looks first whether anybody listens
+                connection, _ = asked.accept()
+                with connection:
+                    request = connection.recv(1 << 16)
+                    if request:
+                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        os.unlink(control_path)
+        with socket.socket(socket.AF_UNIX) as place:
+            place.settimeout(20)
+            place.connect(self._path)
+            place.sendall(self._message)
+            place.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self._passed)])
+            for fd in self._passed:
+                os.close(fd)
+            self._connection.sendall(place.recv(1 << 16))
+        return following

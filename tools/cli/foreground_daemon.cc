@@ -97,6 +97,7 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   if (options.stored != nullptr) {
     const Status resumed = daemon->resume_stored(*options.stored);
     if (!resumed) return resumed.error();
+    options.stored->sockets.clear();  // whoever is cut must see the end of its connection
   }
   const Status servers = daemon->start_servers();
   if (!servers) return servers.error();
@@ -117,7 +118,7 @@ Status ForegroundDaemon::start_engine() {
 }
 
 Status ForegroundDaemon::resume_stored(const Handover& handover) {
-  const Status disks = daemon_->resume_disks(handover, ResumedDisks::kAll);
+  const Status disks = daemon_->resume_disks(handover, ResumedDisks::kOpenable);
   if (!disks) return disks.error().with_context("what was stored by the daemon before");
   const Status clients = daemon_->resume_clients(handover);
   if (!clients) log_.error(clients.error().message());

@@ -201,7 +201,7 @@ Status ForegroundDaemon::take_back(const Handover& handover) {
   const Status clients = daemon_->resume_clients(handover);
   const Status servers = start_servers();
   if (clients.ok() && servers.ok()) {
-    log_.info("everything was taken back");
+    log_.info("what was handed over was taken back");
   } else {
     log_.error("not everything was taken back: " +
                (clients.ok() ? servers : clients).error().message());

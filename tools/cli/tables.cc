@@ -340,6 +340,9 @@ std::string overview_text(const Overview& overview, bool wide) {
     text += "the journal has failed, nothing is recorded until the daemon is restarted: " +
             daemon.journal_error + "\n";
   }
+  for (const std::string& disk : daemon.late_disks) {
+    text += "disk '" + disk + "' is late: its clients wait for its store (see the log)\n";
+  }
   text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);

@@ -127,6 +127,7 @@ Json json_of(const DaemonView& daemon) {
   json["listen"] = daemon.listen;
   json["bwlimit_bytes_per_second"] = daemon.bwlimit_bytes_per_second;
   json["journal_error"] = daemon.journal_error;
+  json["late_disks"] = daemon.late_disks;
   return json;
 }
 
@@ -160,6 +161,7 @@ Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   inner.read("listen", daemon.listen);
   inner.read("bwlimit_bytes_per_second", daemon.bwlimit_bytes_per_second);
   inner.read("journal_error", daemon.journal_error);
+  inner.read("late_disks", daemon.late_disks);
   return inner.status();
 }
 

@@ -160,6 +160,8 @@ struct DaemonView {
   std::uint64_t bwlimit_bytes_per_second = 0;  ///< of all jobs together; 0: none
   /// Why nothing is recorded any more; empty: the journal works.
   std::string journal_error{};
+  /// Served by the daemon before, and not by this one yet: their stores have not answered.
+  std::vector<std::string> late_disks{};
   friend bool operator==(const DaemonView&, const DaemonView&) = default;
 };
 

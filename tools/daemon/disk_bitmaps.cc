@@ -5,6 +5,7 @@
 
 #include "bitmap/bitmap_codec.h"
 #include "blockmig/journal/owner_stamp.h"
+#include "tools/control/handover_state.h"
 #include "tools/daemon/disk_service.h"
 
 namespace blockmig {
@@ -69,6 +70,29 @@ Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& sp
     if (!bitmap) return bitmap.error().with_context("bitmap '" + spec.name + "'");
     const Status added = disk.bitmaps().add_now(std::move(plan), *std::move(bitmap));
     if (!added) return added;
+  }
+  return {};
+}
+
+Status add_handed_over_bitmaps(ServedDisk& disk, const std::vector<HandoverBitmap>& bitmaps,
+                               bool same, Log& log) {
+  if (!same && !bitmaps.empty()) {
+    log.error("its bitmaps that were handed over are gone: somebody else has had its image since",
+              {disk.name(), "", 0});
+    return {};
+  }
+  for (const HandoverBitmap& bitmap : bitmaps) {
+    const auto frame = std::as_bytes(std::span(bitmap.frame.data(), bitmap.frame.size()));
+    auto decoded = decode_bitmap(frame);
+    if (!decoded.ok()) return decoded.error().with_context("bitmap '" + bitmap.name + "'");
+    BitmapPlan plan;
+    plan.name = bitmap.name;
+    plan.granularity_bytes = (*decoded)->granularity_bytes();
+    plan.persistent = false;
+    plan.recording = bitmap.recording;
+    plan.id = bitmap.id;
+    const Status added = disk.bitmaps().add_now(std::move(plan), *std::move(decoded));
+    if (!added.ok()) return added;
   }
   return {};
 }

@@ -75,6 +75,14 @@ Task<Status> DiskService::forget_unserved(const std::string& name) {
   co_return forgotten;
 }
 
+Task<Status> DiskService::forget_serving(const std::string& name) {
+  JournalBatch batch;
+  batch.removed_notes.push_back({"serve", name, ""});
+  batch.removed_notes.push_back({kListenTopic, name, ""});
+  const Status recorded = co_await journal_.commit(batch);
+  co_return recorded;
+}
+
 Task<Status> DiskService::forget_records(const std::string& name, const std::string& store_uri) {
   Result<JournalBatch> batch = co_await removal_of_bitmaps(journal_, name);
   if (!batch) co_return batch.error();

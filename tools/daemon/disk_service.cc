@@ -21,6 +21,7 @@
 #include "tools/daemon/image_format.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/restart_service.h"
+#include "tools/daemon/takeover.h"
 
 namespace blockmig {
 namespace {
@@ -60,10 +61,16 @@ Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const Serve
   co_return *disk;
 }
 
-Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listening) {
+Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listening,
+                                          const std::vector<HandoverBitmap>* handed_over) {
   const auto restored = co_await find_restored(request);
   if (restored) co_return view(**restored);
   if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
+  if (handed_over == nullptr && takeover_ != nullptr && takeover_->is_late(request.disk)) {
+    co_return Error(ErrorCode::kBusy, "disk '" + request.disk +
+                                          "' is being added already: its clients wait for its "
+                                          "store, or for you to detach it");
+  }
   // Before a file is created.
   const Status bitmaps = check_new_bitmaps(request.bitmaps, request.create_size_bytes);
   if (!bitmaps) co_return bitmaps.error();
@@ -98,6 +105,9 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   const bool same = choice->known && (!claimed.judged || claimed.verdict.continued);
   if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), same);
   if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
+  if (published && handed_over != nullptr) {
+    published = add_handed_over_bitmaps(*served, *handed_over, same, log_);
+  }
   if (published) published = co_await publish(request, *choice, served, listening);
   if (!published) {
     if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
@@ -333,6 +343,10 @@ Status DiskService::listen(const std::vector<std::string>& wanted,
 
 Task<Status> DiskService::detach(std::string name, bool forget) {
   const auto disk = disks_.get(name);
+  if (!disk && takeover_ != nullptr && takeover_->give_up(name)) {
+    const Status left = co_await forget_serving(name);
+    if (!left.ok() || !forget) co_return left;
+  }
   if (!disk && forget) {
     const Status forgotten = co_await forget_unserved(name);
     const bool unknown = !forgotten && forgotten.error().code() == ErrorCode::kNotFound;
@@ -377,10 +391,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   if (forgets) {
     recorded = co_await forget_records(name, store_uri);
   } else {
-    JournalBatch batch;
-    batch.removed_notes.push_back({"serve", name, ""});
-    batch.removed_notes.push_back({kListenTopic, name, ""});
-    recorded = co_await journal_.commit(batch);
+    recorded = co_await forget_serving(name);
   }
   if (!removed) {
     co_return removed.error().with_context("disk '" + name + "' is detached" +

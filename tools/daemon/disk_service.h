@@ -28,6 +28,8 @@
 namespace blockmig {
 
 class RestartService;
+class Takeover;
+struct HandoverBitmap;
 
 /// Where clients of a disk come from.
 struct Listening {
@@ -56,10 +58,13 @@ class DiskService final {
   /// export, and only then listens on the request's addresses: a client that gets through finds it.
   /// After an error there is no lock and no disk of that name, and its record is what it was;
   /// an address that was opened on the way stays open, for the other disks.
-  Task<Result<DiskView>> serve(ServeRequest request, Listening listening = {});
-  /// Cuts the disk's clients, flushes and closes its store. kBusy while it is being migrated. Its
-  /// record stays: a later serve() finds the content where it is. With `forget`, the record goes
-  /// too, also that of a disk that is not served.
+  /// `handed_over`: not a request of somebody's, but a disk of a Takeover, with its bitmaps that
+  /// are not recorded; they stay until the task has finished.
+  Task<Result<DiskView>> serve(ServeRequest request, Listening listening = {},
+                               const std::vector<HandoverBitmap>* handed_over = nullptr);
+  /// Cuts the disk's clients, flushes and closes its store; one that is late is not waited for any
+  /// more. kBusy while it is being migrated. Its record stays: a later serve() finds the content
+  /// where it is. With `forget`, the record goes too, also that of a disk that is not served.
   Task<Status> detach(std::string name, bool forget);
   /// On those that are not listened on yet; with none at all, or if
   /// it is wanted, on the default.
@@ -82,6 +87,8 @@ class DiskService final {
   void set_follower(std::function<void(const std::string& job)> follow) {
     follow_ = std::move(follow);
   }
+  /// Whose disks are on their way still; null: nobody's.
+  void set_takeover(Takeover* takeover) { takeover_ = takeover; }
   /// Whose stamps the stores of disks get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
 
@@ -180,6 +187,8 @@ class DiskService final {
   Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
   Task<Status> forget_unserved(const std::string& name);
+  /// A restart does not serve it.
+  Task<Status> forget_serving(const std::string& name);
   /// Its record and all that belongs to it, and its stamp, if it has ended in order there.
   Task<Status> forget_records(const std::string& name, const std::string& store_uri);
   Task<Status> restore_record(const std::string& disk, const std::optional<DiskRecord>& before);
@@ -196,6 +205,7 @@ class DiskService final {
   std::vector<std::string> wanted_addresses_;
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
+  Takeover* takeover_ = nullptr;
   StoreOwners* owners_ = nullptr;
   std::function<void(const std::string& job)> follow_;
   std::set<std::string> restored_;
@@ -206,6 +216,9 @@ class DiskService final {
 std::vector<BitmapView> bitmap_views(const ServedDisk& disk);
 /// kInvalid: no disk of that size could have them; 0 where the size is not known yet.
 Status check_new_bitmaps(const std::vector<BitmapSpec>& specs, std::uint64_t size_bytes);
+/// Before its first client. Not `same`: what they missed is not known, and they are left out.
+Status add_handed_over_bitmaps(ServedDisk& disk, const std::vector<HandoverBitmap>& bitmaps,
+                               bool same, Log& log);
 /// In memory only, whatever the specifications say. kBusy: there is one of that name.
 Status add_transient_bitmaps(ServedDisk& disk, const std::vector<BitmapSpec>& specs);
 

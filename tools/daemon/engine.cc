@@ -72,6 +72,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
                     requires_tls(options)),
       migrations_(loop, *journal_, disks_, disk_service_, jobs_, log),
       restarts_(loop, *journal_, disks_, migrations_, log),
+      takeover_(loop, disk_service_, *server_, log),
       api_(
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
           on_stop_request, options.on_handover_request),
@@ -95,6 +96,7 @@ Task<Status> Engine::open() {
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
   disk_service_.set_follower([this](const std::string& job) { migrations_.follow(job); });
+  disk_service_.set_takeover(&takeover_);
   const ListenProtection protection = protection_of(options_.security.get(), options_.peers);
   disk_service_.set_listening({protection, options_.unix_sockets}, options_.listen_besides);
   warn_of_descriptors();
@@ -218,6 +220,7 @@ DaemonView Engine::describe() const {
   view.uptime_seconds = std::chrono::duration<double>(loop_.now() - started_).count();
   view.listen = disk_service_.addresses();
   view.bwlimit_bytes_per_second = jobs_.bandwidth().rate();
+  for (const HandoverDisk& disk : late_disks()) view.late_disks.push_back(disk.request.disk);
   if (const Status journal = journal_->health(); !journal) {
     view.journal_error = journal.error().message();
   }

@@ -25,6 +25,7 @@
 #include "tools/daemon/restart_service.h"
 #include "tools/daemon/stamped_journal.h"
 #include "tools/daemon/store_owners.h"
+#include "tools/daemon/takeover.h"
 
 namespace blockmig {
 
@@ -54,14 +55,15 @@ class Engine final {
   /// Whether another daemon could open what is open here, asked before anything is given up for it:
   /// the journal, and as check_reopening().
   Task<Status> check_successor(Duration patience);
-  /// Opens the disks that another engine has parked. The first error, after which nothing is to be
-  /// served, or kOpenable: what cannot be opened is logged and left out.
+  /// Opens the disks that another engine has parked, as Takeover::open_disks(). After an error
+  /// nothing is to be served.
   Task<Status> resume_disks(const Handover& handover, ResumedDisks which);
-  /// Goes on with its clients: from here on there is no way back.
+  /// Goes on with its clients, once their disks are there: from here on there is no way back.
   Status resume_clients(const Handover& handover);
 
  private:
-  Task<Status> resume_disk(const HandoverDisk& disk);
+  /// Of the daemon before, and not here yet.
+  std::vector<HandoverDisk> late_disks() const;
   void warn_of_descriptors();
   Task<Status> distrust_by_stamps();
   Task<Status> distrust_by_targets(const ServedDisk& served);
@@ -95,6 +97,7 @@ class Engine final {
   DiskService disk_service_;
   MigrationService migrations_;
   RestartService restarts_;
+  Takeover takeover_;
   ControlApi api_;
   std::function<void()> on_stop_request_;
   EventReport report_;

@@ -57,7 +57,11 @@ Task<Status> Engine::shut_down() {
   for (const std::string& request : asked_) given_up_.push_back(request);
   co_await end_by(limit, ending_moves_, "the end of moves");
   co_await end_by(limit, restarts_.restoring(), "disks that were served before");
-  for (const std::string& disk : restarts_.arriving()) given_up_.push_back("disk '" + disk + "'");
+  co_await end_by(limit, takeover_.opening(), "disks that were handed over");
+  const bool opens = restarts_.restoring().running() + takeover_.opening().running() != 0;
+  for (const HandoverDisk& disk : late_disks()) {
+    if (opens) given_up_.push_back("disk '" + disk.request.disk + "'");
+  }
   for (const JobStatus& job : jobs_.list()) {
     const auto disk = disks_.get(job.disk);
     if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
@@ -109,6 +113,7 @@ Task<void> Engine::close_disk(std::string name) {
 }
 
 Task<void> Engine::end_moves() {
+  takeover_.finish();
   co_await restarts_.finish();
   // What a memory remembers no restart finds.
   co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort

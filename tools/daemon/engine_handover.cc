@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a daemon's engine leaves its place to another one, or takes it.
+#include <iterator>
 #include <utility>
 
 #include "bitmap/bitmap_codec.h"
@@ -9,14 +10,19 @@
 namespace blockmig {
 namespace {
 
-HandoverDisk disk_to_hand_over(ServedDisk& served) {
+HandoverDisk disk_to_hand_over(const ServeRequest& request) {
   HandoverDisk disk;
-  disk.request = served.request();
+  disk.request = request;
   disk.request.source.clear();  // the journal knows; it may have moved
   disk.request.listen.clear();  // the listeners come along
   disk.request.bitmaps.clear();
   disk.request.create_size_bytes = 0;
   disk.request.force_source = false;
+  return disk;
+}
+
+HandoverDisk disk_to_hand_over(ServedDisk& served) {
+  HandoverDisk disk = disk_to_hand_over(served.request());
   for (const BitmapFacts& facts : served.bitmaps().bitmaps()) {
     if (facts.persistent) continue;  // the journal has those
     const std::vector<std::byte> frame = encode_bitmap(*facts.bitmap);
@@ -27,33 +33,46 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
   return disk;
 }
 
-bool is_busy(const Status& status) {
-  return !status.ok() && status.error().code() == ErrorCode::kBusy;
-}
-
 }  // namespace
 
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   if (!asked_.empty()) {
     co_return Error(ErrorCode::kBusy, "a control request has not ended: " + asked_.front());
   }
-  if (!restarts_.arriving().empty()) {
-    co_return Error(ErrorCode::kBusy, "disk '" + *restarts_.arriving().begin() +
+  const auto late = late_disks();
+  if (stragglers == Stragglers::kRefuse && !late.empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + late.front().request.disk +
                                           "' is being added: its store has not answered");
   }
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
     if (!job.empty()) co_return busy_with(served->name(), job);
   }
+  ParkedServer waiting;
+  waiting.clients = takeover_.take_clients();
   Result<ParkedServer> parked = co_await server_->park(patience, stragglers);
-  if (!parked.ok()) co_return parked.error();
+  if (!parked.ok()) {
+    const Status back = takeover_.resume_clients(std::move(waiting));
+    if (!back.ok()) log_.error(back.error().message());
+    co_return parked.error();
+  }
+  std::move(waiting.clients.begin(), waiting.clients.end(), std::back_inserter(parked->clients));
   Handover handover = handover_of(*std::move(parked));
+  handover.state.disks = late_disks();
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     handover.state.disks.push_back(disk_to_hand_over(*served));
   }
   log_.info("handing over " + std::to_string(handover.state.clients.size()) + " clients and " +
             std::to_string(handover.state.disks.size()) + " disks");
   co_return std::move(handover);
+}
+
+std::vector<HandoverDisk> Engine::late_disks() const {
+  std::vector<HandoverDisk> disks = takeover_.late();
+  for (const auto& [name, request] : restarts_.arriving()) {
+    disks.push_back(disk_to_hand_over(request));
+  }
+  return disks;
 }
 
 Task<Status> Engine::check_successor(Duration patience) {
@@ -65,56 +84,21 @@ Task<Status> Engine::check_successor(Duration patience) {
 }
 
 Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) {
-  for (const HandoverDisk& disk : handover.state.disks) {
-    Status resumed = co_await resume_disk(disk);
-    const TimePoint until = loop_.now() + kReleasePatience;
-    while (which == ResumedDisks::kOpenable && is_busy(resumed) && loop_.now() < until) {
-      co_await sleep_for(loop_, kReleasePoll);
-      resumed = co_await resume_disk(disk);
-    }
-    if (resumed.ok()) continue;
-    if (which == ResumedDisks::kAll) co_return resumed;
-    log_.error("is not served any more, and its clients are cut: " + resumed.error().message(),
-               {disk.request.disk, "", 0});
-  }
-  co_return Status();
+  const Status opened = co_await takeover_.open_disks(handover.state.disks, which);
+  co_return opened;
 }
 
 Status Engine::resume_clients(const Handover& handover) {
   Result<ParkedServer> parked = parked_of(handover);
   if (!parked.ok()) return parked.error();
   const std::size_t clients = parked->clients.size();
-  const Status served = server_->resume(*std::move(parked));
-  if (served.ok()) log_.info("going on with " + std::to_string(clients) + " clients");
+  const Status served = takeover_.resume_clients(*std::move(parked));
+  const std::size_t waiting = takeover_.waiting_clients();
+  if (served.ok()) log_.info("going on with " + std::to_string(clients - waiting) + " clients");
   const bool more = !options_.listen_besides.empty();
   const Status listening = more ? disk_service_.listen(options_.listen_besides) : Status();
   if (!listening.ok()) log_.error("not listening: " + listening.error().message());
   return served;
-}
-
-Task<Status> Engine::resume_disk(const HandoverDisk& disk) {
-  ServeRequest request = disk.request;
-  const std::string name = request.disk;
-  Listening listening;
-  listening.wanted = false;
-  const Result<DiskView> served = co_await disk_service_.serve(std::move(request), listening);
-  if (!served.ok()) co_return served.error().with_context("disk '" + name + "'");
-  const auto found = disks_.get(name);
-  if (!found.ok()) co_return found.error();
-  for (const HandoverBitmap& bitmap : disk.bitmaps) {
-    const auto frame = std::as_bytes(std::span(bitmap.frame.data(), bitmap.frame.size()));
-    auto decoded = decode_bitmap(frame);
-    if (!decoded.ok()) co_return decoded.error().with_context("bitmap '" + bitmap.name + "'");
-    BitmapPlan plan;
-    plan.name = bitmap.name;
-    plan.granularity_bytes = (*decoded)->granularity_bytes();
-    plan.persistent = false;
-    plan.recording = bitmap.recording;
-    plan.id = bitmap.id;
-    const Status added = (*found)->bitmaps().add_now(std::move(plan), *std::move(decoded));
-    if (!added.ok()) co_return added;
-  }
-  co_return Status();
 }
 
 }  // namespace blockmig

@@ -37,7 +37,7 @@ Result<ParkedServer> parked_of(const Handover& handover);
 
 /// Where one of a handover's disks cannot be opened.
 enum class ResumedDisks {
-  kAll,       ///< none is opened: who has sent it takes all of them back
+  kAll,       ///< none is served: who has sent it takes all of them back
   kOpenable,  ///< the others are: there is nobody else to go on with their clients
 };
 

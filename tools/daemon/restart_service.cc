@@ -77,9 +77,10 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     co_return;
   }
   for (const NoteRecord& note : *notes) {
-    if (std::find(except.begin(), except.end(), note.name) == except.end()) {
-      arriving_.insert(note.name);
-    }
+    if (std::find(except.begin(), except.end(), note.name) != except.end()) continue;
+    const Result<ServeRequest> wanted = serve_request_from_json(note.text);
+    arriving_[note.name] = wanted.ok() ? *wanted : ServeRequest();
+    arriving_[note.name].disk = note.name;
   }
   const auto first = std::find_if(notes->begin(), notes->end(), [this](const NoteRecord& each) {
     return arriving_.contains(each.name);
@@ -101,7 +102,7 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
   while (!arriving_.empty() && in_time) {
     in_time = co_await arrived_.wait_until(arrive_by);
   }
-  for (const std::string& late : arriving_) {
+  for (const auto& [late, request] : arriving_) {
     log_.warning("was served before, and is not yet: its store has not answered in " +
                      format_duration(kRestorePatience) + ": it is served as soon as that does",
                  {late, "", 0});
@@ -138,7 +139,7 @@ Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
 
 Task<Status> RestartService::wait_for_earlier(const std::string& disk) {
   bool in_time = arriving_.contains(disk);
-  while (in_time && !leaving_ && *arriving_.begin() != disk) {
+  while (in_time && !leaving_ && arriving_.begin()->first != disk) {
     in_time = co_await arrived_.wait_until(in_order_by_);
   }
   if (leaving_) co_return Error(ErrorCode::kShutdown, "the daemon is stopping");

@@ -16,7 +16,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +25,7 @@
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/job_state.h"
+#include "tools/control/messages.h"
 #include "tools/daemon/closed_move.h"
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
@@ -73,7 +73,7 @@ class RestartService final {
   /// Of disks that are served again; to be joined after finish().
   TaskScope& restoring() { return restoring_; }
   /// What was served before and is about to be served again.
-  const std::set<std::string>& arriving() const { return arriving_; }
+  const std::map<std::string, ServeRequest>& arriving() const { return arriving_; }
   /// A restored disk takes its place after those before it, so that disks and listeners come in one
   /// order; not after those that are late. kShutdown: not any more.
   Task<Status> wait_for_earlier(const std::string& disk);
@@ -108,7 +108,7 @@ class RestartService final {
   /// Of jobs that did not go on, by disk, where their record may still be believed.
   std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
-  std::set<std::string> arriving_;
+  std::map<std::string, ServeRequest> arriving_;
   TimePoint in_order_by_{};        ///< nobody waits for the late any more
   bool default_listener_ = false;  ///< the first of them opens it, though it may be late
   Event arrived_;                  ///< pulsed when one has, or has failed to

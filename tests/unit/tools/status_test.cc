@@ -101,6 +101,13 @@ TEST(StatusTables, TheOverviewSaysThatTheJournalHasFailed) {
   EXPECT_THAT(overview_text(overview, false), HasSubstr("no room"));
 }
 
+TEST(StatusTables, TheOverviewNamesLateDisks) {
+  Overview overview;
+  EXPECT_THAT(overview_text(overview, false), Not(HasSubstr("late")));
+  overview.daemon.late_disks = {"vm2"};
+  EXPECT_THAT(overview_text(overview, false), HasSubstr("disk 'vm2' is late"));
+}
+
 TEST(Status, OverviewShowsWhatRunsAndTheLastMoveOfEachDisk) {
   Overview overview;
   const auto add = [&overview](const std::string& id, const std::string& disk, JobState state) {

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A restart with --fd-store where the store of one disk does not come back: the others go on at once, the late one
+is named, and its clients wait, connected, until it is back, over further restarts too, or until it is detached."""
+import os
+import signal
+import types
+
+import daemon
+import systemd_store
+from successor import control
+
+SIZE = 8 << 20
+
+
+class Host:
+    """A daemon with a disk `vm1` whose client must not notice anything, and another one, which its manager restarts."""
+
+    def __init__(self, folder, other):
+        self.folder = folder
+        self.image = daemon.make_image(os.path.join(folder, "a.img"), SIZE)
+        self.path = os.path.join(folder, "nbd.sock")
+        self.manager = systemd_store.DescriptorStore(os.path.join(folder, "notify"))
+        self.lives = 0
+        self.server = None
+        self.start("--listen", f"unix:{self.path}")
+        control(folder, "serve", "vm1", "--source", self.image)
+        control(folder, "serve", "other", "--source", other)
+        self.client = self.connect("vm1")
+        self.other = self.connect("other")
+
+    def connect(self, export):
+        place = types.SimpleNamespace(socket_path=self.path, export=export)
+        return daemon.Client(self.folder, place, "--connections", "2", "--renew", "0", name=export)
+
+    def end(self):
+        self.server.process.send_signal(signal.SIGTERM)
+        assert self.server.process.wait(60) == 0, self.server.log()
+        assert self.manager.take().stored, self.server.log()
+
+    def start(self, *options):
+        self.lives += 1
+        self.server = self.manager.start(self.folder, f"d{self.lives}", *options)
+        daemon.until(lambda: self.manager.take().ready == self.lives or not self.server.alive(), "READY=1")
+        assert self.server.alive(), self.server.log()
+
+    def late(self):
+        return daemon.last_json(control(self.folder, "status", "-o", "json"))["daemon"]["late_disks"]
+
+    def goes_on_without(self, why):
+        """One disk is late, which is said; the other one's client works."""
+        assert self.late() == ["other"], self.server.log()
+        assert '"disk":"other"' in self.server.log() and why in self.server.log(), self.server.log()
+        assert "'other' is late" in control(self.folder, "status")
+        for client in (self.client, self.other):
+            client.clean_report()
+        daemon.until(lambda: self.client.clean_report()["requests"] > 0, "the other disk's requests")
+        assert self.other.clean_report()["requests"] == 0
+
+    def goes_on(self):
+        daemon.until(lambda: not self.late(), "the late disk")
+        for client in (self.client, self.other):
+            client.clean_report()
+            daemon.until(lambda c=client: c.clean_report()["requests"] > 0, "requests")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.client.stop()
+        self.other.stop()
+        self.server.stop()
+        if kind is not None:
+            print(self.server.log()[-4000:])
+
+
+def store_that_is_silent(folder):
+    daemon.need("qemu-nbd")
+    image = daemon.make_image(os.path.join(folder, "b.img"), SIZE)
+    with daemon.qemu_nbd(folder, image) as store, Host(folder, store.uri) as host:
+        control(folder, "bitmap", "add", "other", "marks")
+        host.end()
+        store.freeze()
+        host.start()
+        host.goes_on_without("not served yet")
+        host.end()
+        host.start()
+        host.goes_on_without("not served yet")
+        store.thaw()
+        host.goes_on()
+        assert "marks" in control(folder, "bitmap", "ls", "other")
+        host.other.hold()
+        assert host.other.check_file(image) == 0
+
+
+def image_that_is_away(folder):
+    image = daemon.make_image(os.path.join(folder, "b.img"), SIZE)
+    with Host(folder, image) as host:
+        host.end()
+        os.rename(image, image + ".away")
+        host.start()
+        host.goes_on_without("No such file")
+        os.rename(image + ".away", image)
+        host.goes_on()
+        host.end()
+        os.rename(image, image + ".away")
+        host.start()
+        host.goes_on_without("No such file")
+        control(folder, "detach", "other")
+        daemon.until(lambda: host.other.report()["errors"] > 0, "its client to hear of it")
+        assert not host.late()
+        os.rename(image + ".away", image)
+        control(folder, "serve", "other", "--source", image)
+        host.client.hold()
+        assert host.client.check_file(host.image) == 0
+
+
+with daemon.scratch() as scratch:
+    for story in (store_that_is_silent, image_that_is_away):
+        place_of_it = os.path.join(scratch, story.__name__)
+        os.mkdir(place_of_it)
+        story(place_of_it)
