@@ -21,6 +21,7 @@ class ForwardingJournal : public Journal {
       : owned_(std::move(inner)), inner_(*owned_) {}
 
   Status health() const override { return inner_.health(); }
+  int running() const override { return inner_.running(); }
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     return inner_.load_disk(disk);
   }

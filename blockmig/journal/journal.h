@@ -156,6 +156,8 @@ class Journal {
   /// An error: what the first save that failed said. Nothing is saved any more, nor loaded, until
   /// the journal is opened again.
   virtual Status health() const = 0;
+  /// Calls under way: while there are any it must not be destroyed.
+  virtual int running() const { return 0; }
 
   virtual Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) = 0;
   virtual Task<Result<std::vector<DiskRecord>>> load_disks() = 0;

@@ -57,6 +57,7 @@ class RocksJournal final : public Journal {
   ~RocksJournal() override { BM_CHECK(running_ == 0); }
 
   Status health() const override { return store_->health(); }
+  int running() const override { return running_; }
 
   Task<Result<std::optional<DiskRecord>>> load_disk(const std::string& disk) override {
     const Visit running(running_);

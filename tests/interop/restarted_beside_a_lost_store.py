@@ -7,6 +7,7 @@ import types
 
 import daemon
 import systemd_store
+from hung_folder import HungFolder
 from successor import control
 
 SIZE = 8 << 20
@@ -92,6 +93,25 @@ def store_that_is_silent(folder):
         assert host.other.check_file(image) == 0
 
 
+def folder_that_hangs(folder):
+    with HungFolder(folder) as hung, Host(folder, hung.disk) as host:
+        host.end()
+        hung.hang()
+        host.start()
+        host.goes_on_without("has not answered")
+        hanging = host.server
+        hanging.signal(signal.SIGTERM)
+        daemon.until(lambda: "clients wait for the next start" in hanging.log(), "the end, though something hangs")
+        assert host.manager.take().stored, hanging.log()
+        host.start()
+        host.goes_on_without("has not answered")
+        hung.let_go()
+        assert hanging.process.wait(60) == 0, hanging.log()
+        host.goes_on()
+        host.other.hold()
+        assert host.other.check_file(hung.disk) == 0
+
+
 def image_that_is_away(folder):
     image = daemon.make_image(os.path.join(folder, "b.img"), SIZE)
     with Host(folder, image) as host:
@@ -115,7 +135,7 @@ def image_that_is_away(folder):
 
 
 with daemon.scratch() as scratch:
-    for story in (store_that_is_silent, image_that_is_away):
+    for story in (store_that_is_silent, folder_that_hangs, image_that_is_away):
         place_of_it = os.path.join(scratch, story.__name__)
         os.mkdir(place_of_it)
         story(place_of_it)

@@ -139,6 +139,7 @@ bool ForegroundDaemon::leave_in_store() {
   const Status stored = store_handover(*handover);
   if (!stored) log_.error("clients are not kept: " + stored.error().message());
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
+  if (daemon_->left_behind()) leave(closed);
   leave_if_given_up(closed);
   return true;
 }
@@ -208,16 +209,20 @@ Status ForegroundDaemon::stop(StopSignals& signals) {
     log_.error("stopped, but not all closed in order: " + closed.error().message());
   }
   leave_if_given_up(closed);
+  if (left_behind_) leave(closed);
   return closed;
+}
+
+void ForegroundDaemon::leave_if_given_up(const Status& closed) {
+  if (daemon_->gave_up()) leave(closed);
 }
 
 /// A thread that the kernel does not let go keeps the process, and with it what is open here: the
 /// next daemon must not wait for the locks of this one.
-void ForegroundDaemon::leave_if_given_up(const Status& closed) {
-  if (!daemon_->gave_up()) return;
+void ForegroundDaemon::leave(const Status& closed) {
   (void)log_.flush();
   ::close_range(STDERR_FILENO + 1, ~0U, 0);
-  _exit(static_cast<int>(exit_code_of(closed.error())));
+  _exit(static_cast<int>(closed.ok() ? ExitCode::kOk : exit_code_of(closed.error())));
 }
 
 }  // namespace blockmig

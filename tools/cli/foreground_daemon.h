@@ -66,10 +66,12 @@ class ForegroundDaemon final {
   Status stop(StopSignals& signals);
   /// Ends the process if its daemon had to give something up, which `closed` says.
   void leave_if_given_up(const Status& closed);
+  [[noreturn]] void leave(const Status& closed);
 
   StateDirLock lock_;
   DaemonOptions options_;
   std::atomic<bool> handover_requested_ = false;
+  bool left_behind_ = false;  ///< an engine that was handed over; its threads may hang still
   Log log_;
   std::unique_ptr<Daemon> daemon_;
   std::unique_ptr<ControlServer> server_;

@@ -162,6 +162,7 @@ bool ForegroundDaemon::hand_over() {
     [[maybe_unused]] const Status told = send_refusal(connection->get(), closed.error());
     leave_if_given_up(closed);
   }
+  left_behind_ = left_behind_ || daemon_->left_behind();
   daemon_.reset();
   Status taken = closed;
   handover->lock = UniqueFd(::dup(lock_.descriptor().get()));
@@ -175,6 +176,7 @@ bool ForegroundDaemon::hand_over() {
   }
   if (taken.ok()) {
     log_.info("handed over");
+    if (left_behind_) leave(Status());
     return true;
   }
   log_.error("the handover failed, taking everything back: " + taken.error().message());

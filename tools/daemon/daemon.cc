@@ -117,8 +117,13 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
   (*loop)->run();
   end_posted_.acquire();
   BM_CHECK(scope.running() == 0);
-  const bool stays = engine.gave_up();
-  gave_up_ = stays;
+  gave_up_ = engine.gave_up();
+  left_behind_ = !gave_up_ && engine.left_behind();
+  if (left_behind_ && !engine.leave_journal()) {
+    closed_ = Error(ErrorCode::kTimedOut, "what the journal was asked has not ended in time");
+    gave_up_ = true;
+  }
+  const bool stays = gave_up_ || left_behind_;
   ended_.release();
   // What hangs may come back at any time, and must find here what it works on. The Daemon itself
   // may have gone by then.
@@ -206,7 +211,7 @@ Status Daemon::stop() {
     loop->post([&scope, loop, engine, closed] { scope.spawn(close_engine(loop, engine, closed)); });
     end_posted_.release();
     ended_.acquire();
-    if (gave_up_) {
+    if (gave_up_ || left_behind_) {
       thread_.detach();
     } else {
       thread_.join();

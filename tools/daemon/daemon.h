@@ -99,6 +99,9 @@ class Daemon final : public ControlHandler {
   /// After stop(), which has said what: something hangs still, in threads that cannot be ended. The
   /// process is to leave by _exit().
   bool gave_up() const { return gave_up_; }
+  /// The same, after a park(), but another daemon can open everything: the journal and the disks
+  /// are let go of, and what hangs is none of theirs.
+  bool left_behind() const { return left_behind_; }
 
  private:
   struct Startup;
@@ -115,6 +118,7 @@ class Daemon final : public ControlHandler {
   std::atomic<bool> stopping_ = false;
   std::binary_semaphore ended_{0};  ///< the loop has
   bool gave_up_ = false;
+  bool left_behind_ = false;
   std::binary_semaphore end_posted_{0};  ///< the loop must outlive the post() that ends it
   IoLoop* loop_ = nullptr;               ///< owned by the thread's frame
   Engine* engine_ = nullptr;             ///< the same; used on the loop only

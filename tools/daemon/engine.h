@@ -49,8 +49,15 @@ class Engine final {
   /// After shut_down(): tasks of what was given up are left. The engine must not be destroyed, nor
   /// its loop run: the process is to leave.
   bool gave_up() const { return !given_up_.empty(); }
-  /// Stops serving without a word to the clients; then only shut_down() is left. kBusy: a disk is
-  /// being migrated. Else as NbdServer::park(): everything is as before.
+  /// After park() and shut_down(), the loop has ended: control requests, or disks on their way in,
+  /// are left that never go on. The engine must not be destroyed; leave_journal() is another's to
+  /// open, unless it says that something is at work in it still.
+  bool left_behind() const;
+  bool leave_journal();
+  /// Stops serving without a word to the clients; then only shut_down() is left. Control requests
+  /// that have not ended are not waited for: whoever asked must have been answered. kBusy: a disk
+  /// is being migrated, or, kRefuse, on its way in or out. Else as NbdServer::park(): everything is
+  /// as before.
   Task<Result<Handover>> park(Duration patience, Stragglers stragglers);
   /// Whether another daemon could open what is open here, asked before anything is given up for it:
   /// the journal, and as check_reopening().
@@ -73,6 +80,9 @@ class Engine final {
   Task<void> close_disk(std::string name);
   /// What is left of `scope` at `limit` is given up.
   Task<void> end_by(TimePoint limit, TaskScope& scope, const char* what);
+  Task<void> end_requests(TimePoint limit);
+  Task<void> leave_requests();
+  Task<void> end_arrivals(TimePoint limit);
   Task<void> give_up_stores(CancelSource& ended);
   /// Nobody writes to it any more: what keeps records of it true goes.
   Task<void> leave_disk(Disk& disk);
@@ -84,7 +94,7 @@ class Engine final {
   Task<void> serve_inherited(std::unique_ptr<Stream> stream, bool last);
 
   IoLoop& loop_;
-  std::unique_ptr<MeasuredJournal> journal_;
+  std::unique_ptr<MeasuredJournal> journal_;  ///< null after leave_journal()
   DaemonOptions options_;
   Log& log_;
   TimePoint started_;
@@ -106,6 +116,7 @@ class Engine final {
   TaskScope inherited_;
   TaskScope requests_;
   std::list<std::string> asked_;  ///< control requests under way
+  bool parked_ = false;           ///< guests wait for another daemon
   TaskScope ending_clients_;
   TaskScope ending_moves_;
   TaskScope ending_disks_;

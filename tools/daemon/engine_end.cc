@@ -53,15 +53,9 @@ Task<Status> Engine::shut_down() {
   auto parting = end_clients();
   ending_clients_.spawn(std::move(parting));
   co_await end_by(limit, ending_clients_, "requests of clients");
-  co_await end_by(limit, requests_, "control requests");
-  for (const std::string& request : asked_) given_up_.push_back(request);
+  co_await end_requests(limit);
   co_await end_by(limit, ending_moves_, "the end of moves");
-  co_await end_by(limit, restarts_.restoring(), "disks that were served before");
-  co_await end_by(limit, takeover_.opening(), "disks that were handed over");
-  const bool opens = restarts_.restoring().running() + takeover_.opening().running() != 0;
-  for (const HandoverDisk& disk : late_disks()) {
-    if (opens) given_up_.push_back("disk '" + disk.request.disk + "'");
-  }
+  if (!parked_) co_await end_arrivals(limit);
   for (const JobStatus& job : jobs_.list()) {
     const auto disk = disks_.get(job.disk);
     if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
@@ -81,6 +75,47 @@ Task<Status> Engine::shut_down() {
   for (const std::string& each : given_up_) what += (what.empty() ? "" : ", ") + each;
   co_return Error(ErrorCode::kTimedOut,
                   "given up, since it had not ended in time (--stop-timeout): " + what);
+}
+
+Task<void> Engine::end_requests(TimePoint limit) {
+  if (parked_) {
+    co_await leave_requests();
+    co_return;
+  }
+  co_await end_by(limit, requests_, "control requests");
+  for (const std::string& request : asked_) given_up_.push_back(request);
+}
+
+/// Guests wait, and the process ends once another one serves them. What a thread hangs in ends with
+/// it, as in a crash; only what is at work in the journal or closes a store is to be done first.
+Task<void> Engine::leave_requests() {
+  const TimePoint until = loop_.now() + kClientGrace;
+  const auto changes = [this] { return journal_->running() != 0 || !disks_.closing().empty(); };
+  while (requests_.running() != 0 && changes() && loop_.now() < until) {
+    co_await sleep_for(loop_, kEndPoll);
+  }
+  for (const std::string& request : asked_) {
+    log_.warning("a control request that has not ended is left behind: " + request);
+  }
+}
+
+Task<void> Engine::end_arrivals(TimePoint limit) {
+  co_await end_by(limit, restarts_.restoring(), "disks that were served before");
+  co_await end_by(limit, takeover_.opening(), "disks that were handed over");
+  if (restarts_.restoring().running() + takeover_.opening().running() == 0) co_return;
+  for (const HandoverDisk& disk : late_disks()) {
+    given_up_.push_back("disk '" + disk.request.disk + "'");
+  }
+}
+
+bool Engine::left_behind() const {
+  return requests_.running() + restarts_.restoring().running() + takeover_.opening().running() != 0;
+}
+
+bool Engine::leave_journal() {
+  if (journal_->running() != 0) return false;
+  journal_.reset();
+  return true;
 }
 
 Task<void> Engine::end_by(TimePoint limit, TaskScope& scope, const char* what) {

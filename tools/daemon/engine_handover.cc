@@ -36,13 +36,14 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
 }  // namespace
 
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
-  if (!asked_.empty()) {
-    co_return Error(ErrorCode::kBusy, "a control request has not ended: " + asked_.front());
-  }
   const auto late = late_disks();
   if (stragglers == Stragglers::kRefuse && !late.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + late.front().request.disk +
                                           "' is being added: its store has not answered");
+  }
+  if (stragglers == Stragglers::kRefuse && !disks_.closing().empty()) {
+    co_return Error(ErrorCode::kBusy, "disk '" + disks_.closing().front()->name() +
+                                          "' is being detached: its store has not answered");
   }
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
@@ -56,6 +57,7 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
     if (!back.ok()) log_.error(back.error().message());
     co_return parked.error();
   }
+  parked_ = true;
   std::move(waiting.clients.begin(), waiting.clients.end(), std::back_inserter(parked->clients));
   Handover handover = handover_of(*std::move(parked));
   handover.state.disks = late_disks();

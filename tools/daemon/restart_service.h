@@ -72,6 +72,7 @@ class RestartService final {
   }
   /// Of disks that are served again; to be joined after finish().
   TaskScope& restoring() { return restoring_; }
+  const TaskScope& restoring() const { return restoring_; }
   /// What was served before and is about to be served again.
   const std::map<std::string, ServeRequest>& arriving() const { return arriving_; }
   /// A restored disk takes its place after those before it, so that disks and listeners come in one

@@ -54,6 +54,7 @@ class Takeover final {
   /// From here on nothing is tried again.
   void finish();
   TaskScope& opening() { return opening_; }
+  const TaskScope& opening() const { return opening_; }
 
  private:
   struct Coming {
