@@ -170,14 +170,17 @@ Status ForegroundDaemon::serve_metrics() {
 }
 
 Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
+  std::optional<int> first;
   for (;;) {
-    const int first = signals.wait();
+    if (!first) first = signals.wait();
     if (!handover_requested_.exchange(false)) {
-      log_.info("stopping (signal " + std::to_string(first) + ")");
-      if (options_.use_fd_store && leave_in_store()) return {};
+      log_.info("stopping (signal " + std::to_string(*first) + ")");
       return stop(signals);
     }
-    if (hand_over()) return {};
+    bool handed_over = false;
+    first =
+        interruptibly(signals, std::nullopt, [this, &handed_over] { handed_over = hand_over(); });
+    if (handed_over) return {};
     if (daemon_ == nullptr) {
       return Error(ErrorCode::kIo,
                    "the daemon could neither be handed over nor go on: see the log");
@@ -185,24 +188,42 @@ Status ForegroundDaemon::run_until_stopped(StopSignals& signals) {
   }
 }
 
-Status ForegroundDaemon::stop(StopSignals& signals) {
+std::optional<int> ForegroundDaemon::interruptibly(
+    StopSignals& signals, std::optional<std::chrono::steady_clock::time_point> asked,
+    const std::function<void()>& work) {
   std::atomic<bool> ended = false;
-  Status closed;
-  std::thread stopper([this, &ended, &closed] {
-    stop_servers();
-    closed = daemon_->stop();
+  std::thread worker([&work, &ended] {
+    work();
     ended.store(true);
   });
-  const auto begun = std::chrono::steady_clock::now();
+  std::optional<int> first;
   while (!ended.load()) {
-    const std::optional<int> again = signals.wait_for(kStopPoll);
-    if (again && std::chrono::steady_clock::now() - begun >= kOneRequest) {
+    const std::optional<int> signal = signals.wait_for(kStopPoll);
+    if (!signal) continue;
+    const auto now = std::chrono::steady_clock::now();
+    if (!asked) {
+      first = signal;
+      if (!handover_requested_.load()) asked = now;
+    } else if (now - *asked >= kOneRequest) {
       log_.warning("stopping at once (second signal)");
       (void)log_.flush();
-      _exit(kSignalExitBase + *again);
+      _exit(kSignalExitBase + *signal);
     }
   }
-  stopper.join();
+  worker.join();
+  return first;
+}
+
+Status ForegroundDaemon::stop(StopSignals& signals) {
+  Status closed;
+  bool kept = false;
+  (void)interruptibly(signals, std::chrono::steady_clock::now(), [this, &kept, &closed] {
+    kept = options_.use_fd_store && leave_in_store();
+    if (kept) return;
+    stop_servers();
+    closed = daemon_->stop();
+  });
+  if (kept) return {};
   if (closed.ok()) {
     log_.info("stopped");
   } else {

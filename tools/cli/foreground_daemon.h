@@ -5,7 +5,10 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "tools/cli/process_options.h"
@@ -40,8 +43,8 @@ class ForegroundDaemon final {
   /// The control interface, without the socket.
   ControlHandler& control() { return *daemon_; }
   /// Waits for a signal, a stop request or a daemon that takes this one's place, then ends in
-  /// order. A second signal, a second or more later, ends the process at once. The first error of
-  /// closing the disks.
+  /// order. A second signal, a second or more later, ends the process at once, also while clients
+  /// are handed over or stored. The first error of closing the disks.
   Status run_until_stopped(StopSignals& signals);
 
  private:
@@ -64,6 +67,11 @@ class ForegroundDaemon final {
   bool leave_in_store();
   Status resume_stored(const Handover& handover);
   Status stop(StopSignals& signals);
+  /// Does it on a thread of its own. The request to stop was made at `asked`, or is made by the
+  /// first signal meanwhile, which is returned; another one ends the process at once.
+  std::optional<int> interruptibly(StopSignals& signals,
+                                   std::optional<std::chrono::steady_clock::time_point> asked,
+                                   const std::function<void()>& work);
   /// Ends the process if its daemon had to give something up, which `closed` says.
   void leave_if_given_up(const Status& closed);
   [[noreturn]] void leave(const Status& closed);
