@@ -72,7 +72,9 @@ def image_that_moves(folder):
 
         doomed = Doomed(folder)
         os.rename(image, image + ".away")
-        doomed.die()
+        refused_too = doomed.hand_on("d2")
+        assert not ready(refused_too), "the old one goes on, and may do better"
+        assert "takes its clients back: disk 'other'" in refused_too.log(), refused_too.log()
         daemon.until(lambda: "handed over was taken back" in host.server.log(), "the old daemon to say so")
         assert late(folder) == ["other"] and '"disk":"other"' in host.server.log(), host.server.log()
         host.client.clean_report()

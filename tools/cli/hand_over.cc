@@ -127,7 +127,11 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const Daemon
   }
   // From an "ok" on the clients are ours: the old one ends on it.
   const Status told = send_verdict(connection->get(), ready);
-  if (!ready.ok()) return ready.error().with_context("the old daemon takes its clients back");
+  if (!ready.ok()) {
+    // Whatever was not found: there is a daemon.
+    return Error(ErrorCode::kPrecondition, ready.error().message())
+        .with_context("the old daemon takes its clients back");
+  }
   if (!told.ok()) daemon->log_.warning("the old daemon is gone: " + told.error().message());
   const Status clients = daemon->daemon_->resume_clients(*handover);
   if (!clients.ok()) daemon->log_.error(clients.error().message());

@@ -33,7 +33,7 @@ Task<Status> Takeover::open_disks(const std::vector<HandoverDisk>& disks, Resume
     return each.second.failure.has_value();
   });
   if (which == ResumedDisks::kAll && in_time && failed != coming_.end()) {
-    co_return *failed->second.failure;
+    co_return failed->second.failure->with_context("disk '" + failed->first + "'");
   }
   for (const auto& [name, coming] : coming_) name_late(name, coming);
   late_are_named_ = true;
