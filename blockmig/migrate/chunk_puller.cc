@@ -162,6 +162,7 @@ Task<Status> ChunkPuller::fill(ByteRange range, TimePoint deadline) {
   co_return stored;
 }
 
+/// For a caller who holds the chunks, so that nobody else can bring them meanwhile.
 Task<Status> ChunkPuller::read_patiently(ByteRange range, std::shared_ptr<Buffer> into,
                                          TimePoint deadline) {
   unsigned failures = 0;

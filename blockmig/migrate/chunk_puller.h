@@ -48,10 +48,9 @@ class ChunkPuller final {
   /// Fills the chunks of `range` (whole chunks, all absent) in place, for a caller who holds them.
   /// kIo when the base does not deliver until the deadline.
   Task<Status> fill(ByteRange range, TimePoint deadline);
-  /// The base's content of `range`, asked for again and again until the deadline; then kIo. Whoever
-  /// needs the base goes through here, or holds a pull that does the same: one failure of it is no
-  /// error of the guest's.
-  Task<Status> read_patiently(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
+  /// The base's content of `range`, asked for once; kIo. Whoever needs the base asks again, or
+  /// holds a pull that does: one failure of it is no error of the guest's.
+  Task<Status> read_base(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
 
   std::uint64_t bytes_in_flight() const { return bytes_in_flight_; }
   std::uint64_t demanded_bytes() const { return demanded_bytes_; }
@@ -74,7 +73,7 @@ class ChunkPuller final {
   void start(ByteRange range, PullKind kind);
   Task<void> run(std::shared_ptr<Pull> pull);
   Task<Status> pull_chunks(Pull& pull);
-  Task<Status> read_base(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
+  Task<Status> read_patiently(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
   Task<Status> store(ByteRange range, std::shared_ptr<Buffer> content);
   Task<Status> write_local(ByteRange range, ConstBytes content);
   Task<Status> read_back(ByteRange range, ConstBytes content);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/disk/disk.h"
@@ -91,29 +92,45 @@ bool HydratingDevice::not_kept(ByteRange range) const {
   return core_.cannot_keep || new_store_silent() || puller_.slow_to_keep(range);
 }
 
-/// Each run from where it is. A chunk that a write fills meanwhile may be read as it was before:
-/// the two are concurrent (I2).
+/// Each run from where it is, looked up before every try of the base: what a write fills while the
+/// base fails is read where it is then. A try that finds its chunks absent has no such write
+/// acknowledged before it, so it may deliver what was before: the two are concurrent (I2); nothing
+/// leads back from present, so no later try is older.
 Task<Status> HydratingDevice::read_through(ByteRange range, MutableBytes into) {
   const TimePoint begun = core_.loop.now();
   const TimePoint deadline = begun + core_.options.patience;
+  auto content = std::make_shared<Buffer>();
+  Status of_base;
+  unsigned failures = 0;
   while (!range.empty()) {
-    const auto runs = core_.map->runs(range, 1);
-    const ByteRange here = runs.front().range;
-    const MutableBytes part = into.first(here.length);
-    Status status;
-    if (runs.front().dirty) {
-      auto content = std::make_shared<Buffer>();
-      status = co_await puller_.read_patiently(here, content, deadline);
-      if (status.ok()) std::memcpy(part.data(), content->bytes().data(), part.size());
+    const DirtyBitmap::Run run = core_.map->runs(range, 1).front();
+    const MutableBytes part = into.first(run.range.length);
+    if (run.dirty) {
+      if (!of_base.ok() && !asks_again(deadline)) co_return of_base;
+      of_base = co_await puller_.read_base(run.range, content, deadline);
+      if (!of_base.ok()) {
+        const Duration pause = kStoreBackOff.after(failures++);
+        co_await absent_until(run.range, std::min(deadline, core_.loop.now() + pause));
+        continue;
+      }
+      std::memcpy(part.data(), content->bytes().data(), part.size());
     } else {
-      status = co_await core_.local->read(here.offset, part);
+      const Status local = co_await core_.local->read(run.range.offset, part);
+      if (!local.ok()) co_return local;
     }
-    if (!status.ok()) co_return status;
-    into = into.subspan(here.length);
-    range = {here.end(), range.end() - here.end()};
+    failures = 0;
+    into = into.subspan(part.size());
+    range = {run.range.end(), range.end() - run.range.end()};
   }
   core_.stats.demand_latency.record(static_cast<std::uint64_t>((core_.loop.now() - begun).count()));
   co_return Status();
+}
+
+/// Sooner where some of the range becomes present, or the device is left.
+Task<void> HydratingDevice::absent_until(ByteRange range, TimePoint time) {
+  while (asks_again(time) && core_.map->all_absent(range)) {
+    co_await core_.changed.wait_until(time);
+  }
 }
 
 Task<Status> HydratingDevice::write(std::uint64_t offset, ConstBytes from, WriteFlags flags) {

@@ -127,6 +127,10 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   bool new_store_silent() const { return core_.silence.lasts() >= core_.options.keep_deadline; }
   bool not_kept(ByteRange range) const;
   Task<Status> read_through(ByteRange range, MutableBytes into);
+  Task<void> absent_until(ByteRange range, TimePoint time);
+  bool asks_again(TimePoint until) const {
+    return !core_.stop.is_set() && core_.loop.now() < until;
+  }
   Task<Status> change(Change change);
   Task<Status> change_held(const Change& change);
   /// Nothing where the base has failed what it alone would have had: the change is still to be

@@ -106,5 +106,83 @@ TEST_F(ReadThrough, WhoWaitsForTheBaseLeavesWithTheDisk) {
   join_later_events();
 }
 
+/// No read of this range succeeds.
+class RottenDevice final : public ForwardingDevice {
+ public:
+  RottenDevice(std::shared_ptr<FaultDevice> device, ByteRange rotten)
+      : ForwardingDevice(*device), device_(std::move(device)), rotten_(rotten) {}
+  Task<Status> read(std::uint64_t offset, MutableBytes into) override {
+    if (rotten_.overlaps({offset, into.size()})) co_return Error(ErrorCode::kMismatch, "rot");
+    const Status status = co_await device_->read(offset, into);
+    co_return status;
+  }
+
+ private:
+  std::shared_ptr<FaultDevice> device_;
+  ByteRange rotten_;
+};
+
+/// A read that the base fails, and in its midst a write of the whole chunk.
+struct Overwritten : ReadThrough {
+  struct Outcome {
+    Status read = Error(ErrorCode::kBusy, "not over yet");
+    std::vector<std::byte> seen;
+  };
+  static Task<void> read_into(HydratingDevice& device, ByteRange range, Outcome& outcome) {
+    outcome.seen.resize(range.length);
+    const MutableBytes into(outcome.seen);
+    const Status status = co_await device.read(range.offset, into);
+    outcome.read = status;
+  }
+  /// The chunk 7 is written when the read of `range` has met the base's failure.
+  Outcome overwrite_during_read(ByteRange range) {
+    Outcome outcome;
+    later.spawn(read_into(*device, range, outcome));
+    run_task(loop, sleep_for(loop, std::chrono::seconds(1)));
+    EXPECT_FALSE(outcome.read.ok());
+    EXPECT_TRUE(write(7 * kChunk, kChunk, 0x77).ok());
+    join_later_events();
+    return outcome;
+  }
+  void expect_written(const Outcome& outcome, ByteRange range) {
+    ASSERT_TRUE(outcome.read.ok()) << outcome.read.error().message();
+    const auto from = content.begin() + static_cast<long>(range.offset);
+    EXPECT_TRUE(std::equal(outcome.seen.begin(), outcome.seen.end(), from));
+  }
+};
+
+TEST_F(Overwritten, WhatAWriteFillsNeedsTheBaseNoMore) {
+  open(false);
+  base->plan().read_error_ppm = 1'000'000;
+  const ByteRange range{7 * kChunk + 512, 4096};
+  expect_written(overwrite_during_read(range), range);
+}
+
+TEST_F(Overwritten, TheBaseIsAskedOnlyForWhatIsStillAbsent) {
+  open(false);
+  device->attach_base(std::make_unique<RottenDevice>(base, ByteRange{7 * kChunk, kChunk}));
+  const ByteRange range{6 * kChunk, 3 * kChunk};
+  expect_written(overwrite_during_read(range), range);
+}
+
+TEST_F(Overwritten, ABaseThatHungIsNoErrorWhereNothingIsAbsentAnyMore) {
+  open(false);
+  base->stall();
+  const ByteRange range{7 * kChunk, kChunk};
+  expect_written(overwrite_during_read(range), range);
+  base->unstall();
+}
+
+TEST_F(Overwritten, WhatTheNewStoreDidNotKeepIsReadThereOnceAWriteHasFilledIt) {
+  options.keep_reads = true;
+  open(false);
+  local->plan().write_error_ppm = 1'000'000;
+  expect_content(3 * kChunk, 512);
+  local->plan().write_error_ppm = 0;
+  base->plan().read_error_ppm = 1'000'000;
+  const ByteRange range{7 * kChunk + 512, 4096};
+  expect_written(overwrite_during_read(range), range);
+}
+
 }  // namespace
 }  // namespace blockmig
