@@ -2,8 +2,9 @@
 // DataAtRest: what mode `shared` leaves behind in a folder, and how it is reached afterwards.
 //
 // Lifecycle: hash() once; before each try of the switchover prepare(), under its fence publish();
-// after the decision take_base() and complete(), without one discard(). Implemented by whoever
-// knows manifests (tools/), or by a simulation. Thread rule: the disk's loop.
+// after the decision take_base() and complete(); without one withdraw(), unless the owner is
+// unknown; discard() in the end. Implemented by whoever knows manifests (tools/), or by a
+// simulation. Thread rule: the disk's loop.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,9 @@ class DataAtRest {
   virtual const ChunkDigests* digests() const = 0;
   /// Once, after the decision.
   virtual std::unique_ptr<BlockDevice> take_base() = 0;
+  /// There was no decision, nor will there be one, and the disk is on its source: what publish()
+  /// has said of it is taken back, durably.
+  virtual Task<Status> withdraw() = 0;
   /// There was no decision, or nothing was taken.
   virtual Task<void> discard() = 0;
   /// After the decision, while nobody writes to the image: describes all of it. `image`: the store

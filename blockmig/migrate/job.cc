@@ -174,12 +174,10 @@ Task<void> Job::clean_up(const Status& result) {
   m.guest_limit = 0;
   m.disk.write_throttle().set_rate(0);
   if (m.disk.write_throttle().held()) m.disk.write_throttle().let_go();
-  if (m.pivot && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
-    const HydrationRecord rest = m.pivot->record;
-    co_await forget_rest(m.journal, rest);
-  }
   // Where the owner is unknown, nothing is to be said about it.
-  if (m.opener && !m.decided && m.disk.gate().state() != Gate::State::kShut) {
+  const bool stays = !m.decided && m.disk.gate().state() != Gate::State::kShut;
+  if (m.pivot && stays) co_await withdraw_pivot(m);
+  if (m.opener && stays) {
     co_await m.opener->withdraw_switch();
     co_await settle_return_record(m);
   }

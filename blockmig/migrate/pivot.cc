@@ -165,4 +165,15 @@ Task<void> forget_rest(Journal& journal, HydrationRecord record) {
   static_cast<void>(removed);
 }
 
+Task<void> withdraw_pivot(Migration& migration) {
+  const HydrationRecord rest = migration.pivot->record;
+  co_await forget_rest(migration.journal, rest);
+  if (migration.at_rest == nullptr) co_return;
+  const Status withdrawn = co_await migration.at_rest->withdraw();
+  if (withdrawn.ok()) co_return;
+  // The next serving of the disk puts it right.
+  note_decision(migration, "the image's manifest says that the disk has left it",
+                withdrawn.error().message());
+}
+
 }  // namespace blockmig

@@ -28,5 +28,7 @@ void swap_to_hydrating(Migration& migration, std::unique_ptr<BlockDevice> target
 /// Removes what a pivot without a decision has left in the journal. It means nothing; nobody waits
 /// for it to work.
 Task<void> forget_rest(Journal& journal, HydrationRecord record);
+/// There was no decision, and will be none: that, and the same of what is at rest.
+Task<void> withdraw_pivot(Migration& migration);
 
 }  // namespace blockmig

@@ -78,6 +78,10 @@ class SimAtRest final : public DataAtRest {
   std::uint64_t generation() const override { return 1; }
   const ChunkDigests* digests() const override { return described_.get(); }
   std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
+  Task<Status> withdraw() override {
+    if (manifest_.changing) manifest_ = {};
+    co_return Status();
+  }
   Task<void> discard() override {
     if (!base_) co_return;
     const Status closed = co_await base_->close();

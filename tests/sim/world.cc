@@ -340,6 +340,7 @@ Task<void> World::see_job_through(std::string job) {
   } else {
     ++result_.jobs_not_done;
     check_outlasted(*status, planned_[job].options.on_target_error);
+    check_withdrawn(*status);
   }
   heal();
 }

@@ -64,6 +64,7 @@ class World final : public SimRun {
   JobOptions draw_options();
   void check_equal(const DiskRecord& record);
   void check_outlasted(const JobStatus& status, OnTargetError action);
+  void check_withdrawn(const JobStatus& status);
   void check_durable(const std::vector<std::byte>& source);
   void check_digests(const JobStatus& status, Verify verify);
   void check_instant();

@@ -75,6 +75,14 @@ void World::check_manifest(const FaultDevice& image, bool complete) {
   }
 }
 
+/// A move that came to nothing has left nothing at rest: nobody shall take the image for a mixture.
+void World::check_withdrawn(const JobStatus& status) {
+  const bool known = status.mode == Mode::kShared && !status.switched && !status.owner_unknown;
+  if (known && manifests_[owner_->info().name].changing) {
+    complain("a move has ended without a decision, and the manifest says that the disk has left");
+  }
+}
+
 /// At a decision the target has been flushed: what its cache shows is what a power loss leaves
 /// (I1, I11).
 void World::check_durable(const std::vector<std::byte>& source) {

@@ -130,6 +130,9 @@ Task<void> World::restart() {
   }
   HydratingDevice* device = nullptr;
   if (hydration_.empty()) {
+    // Whole in its own store: what was published for a decision that never came goes.
+    SimManifest& manifest = manifests_[owner_->info().name];
+    if (manifest.changing) manifest = {};
     open_daemon(record.epoch);
   } else {
     device = co_await open_in_mid_hydration(record);

@@ -27,6 +27,21 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, std::string 
   co_return std::move(device);
 }
 
+Status release_manifest(const std::string& path, const std::string& disk) {
+  Result<Manifest> manifest = load_manifest(path);
+  if (!manifest) return manifest.error();
+  if (manifest->owner != disk) return {};
+  manifest->owner.clear();
+  manifest->owner_epoch = 0;
+  if (manifest->changing) {
+    // What it holds beside what was at rest, nobody has written down.
+    manifest->digests.invalidate(0, manifest->size_bytes());
+    manifest->changing = false;
+    ++manifest->generation;
+  }
+  return save_manifest(path, *manifest);
+}
+
 }  // namespace
 
 Task<Status> FolderAtRest::find_generation() {
@@ -84,6 +99,7 @@ Task<Status> FolderAtRest::prepare(const DirtyBitmap& rest, const std::string&,
 Task<Status> FolderAtRest::publish() {
   const std::string& path = path_;
   RestIdentity& left = left_;
+  published_ = true;
   const Status published = co_await offload(loop_, [&path, &left]() -> Status {
     const Result<ImageFacts> facts = look_at_image(path);
     if (!facts) return facts.error();
@@ -116,6 +132,17 @@ Task<Status> FolderAtRest::complete(BlockDevice& image, const DirtyBitmap& rest)
   co_return saved;
 }
 
+/// The guest goes on in the image, so nothing of it is known any more. A crash before leaves what
+/// finish_manifest() puts right.
+Task<Status> FolderAtRest::withdraw() {
+  if (!published_) co_return Status();
+  const std::string& path = path_;
+  const std::string& disk = disk_;
+  const Status released = co_await offload(loop_, [&] { return release_manifest(path, disk); });
+  if (!released && released.error().code() == ErrorCode::kNotFound) co_return Status();
+  co_return released;
+}
+
 Task<void> FolderAtRest::discard() {
   if (base_) {
     const Status closed = co_await base_->close();
@@ -143,20 +170,7 @@ Task<Status> release_at_rest(IoLoop& loop, std::string uri, std::string disk) {
   const Result<StoreUri> store = parse_store_uri(uri);
   if (!store) co_return store.error();
   const std::string path = store->path;
-  const Status released = co_await offload(loop, [&path, &disk]() -> Status {
-    Result<Manifest> manifest = load_manifest(path);
-    if (!manifest) return manifest.error();
-    if (manifest->owner != disk) return {};
-    manifest->owner.clear();
-    manifest->owner_epoch = 0;
-    if (manifest->changing) {
-      // What it holds beside what was at rest, nobody has written down.
-      manifest->digests.invalidate(0, manifest->size_bytes());
-      manifest->changing = false;
-      ++manifest->generation;
-    }
-    return save_manifest(path, *manifest);
-  });
+  const Status released = co_await offload(loop, [&] { return release_manifest(path, disk); });
   co_return released;
 }
 

@@ -32,6 +32,7 @@ class FolderAtRest final : public DataAtRest {
   std::uint64_t generation() const override { return generation_; }
   const ChunkDigests* digests() const override { return described_.get(); }
   std::unique_ptr<BlockDevice> take_base() override { return std::move(base_); }
+  Task<Status> withdraw() override;
   Task<void> discard() override;
 
  private:
@@ -47,7 +48,8 @@ class FolderAtRest final : public DataAtRest {
   std::optional<RestDigests> digests_;
   std::shared_ptr<ChunkDigests> described_;
   std::uint64_t inode_ = 0;
-  RestIdentity left_;  ///< the image under the fence
+  RestIdentity left_;       ///< the image under the fence
+  bool published_ = false;  ///< or tried to
   std::unique_ptr<BlockDevice> base_;
 };
 

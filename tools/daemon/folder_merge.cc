@@ -19,6 +19,13 @@ constexpr Duration kTimeStep = std::chrono::milliseconds(50);
 /// Of an image about whose content nothing is known.
 void forget_digests(Manifest& manifest) { manifest.digests.invalidate(0, manifest.size_bytes()); }
 
+/// For a decision that never came: the disk is here, and was not left.
+bool is_unused(const std::string& image_path, const Manifest& manifest, std::uint64_t epoch) {
+  const Result<ImageFacts> facts = look_at_image(image_path);
+  return manifest.changing && manifest.owner_epoch == epoch + 1 && facts &&
+         facts->identity.inode == manifest.image.inode;
+}
+
 }  // namespace
 
 Task<Result<RestMerge::Facts>> FolderMerge::look(const HydrationRecord& rest) {
@@ -155,11 +162,12 @@ Result<bool> finish_manifest(const std::string& image_path, const std::string& d
   const Result<ManifestHeader> header = load_manifest_header(image_path);
   // None, or none of ours.
   if (!header) return false;
-  if (header->owner != disk || header->owner_epoch == 0 || header->owner_epoch > epoch) {
-    return false;
-  }
+  if (header->owner != disk || header->owner_epoch == 0) return false;
+  const bool of_later = header->owner_epoch > epoch;
+  if (of_later && !is_its_store) return false;
   Result<Manifest> manifest = load_manifest(image_path);
   if (!manifest) return manifest.error();
+  if (of_later && !is_unused(image_path, *manifest, epoch)) return false;
   if (is_its_store || manifest->changing) forget_digests(*manifest);
   ++manifest->generation;
   manifest->owner.clear();

@@ -45,7 +45,8 @@ Status check_no_mixture(const std::string& image_path);
 Status disown_mixture(const std::string& image_path);
 
 /// Of a disk that is whole in its own store: its name goes off a manifest that a crash has kept
-/// from being told, beside its store or the one before. Blocks. True: something was put right.
+/// from being told, beside its store or the one before; off its store's also what was published for
+/// a decision that never came. Blocks. True: something was put right.
 Result<bool> finish_manifest(const std::string& image_path, const std::string& disk,
                              std::uint64_t epoch, bool is_its_store);
 

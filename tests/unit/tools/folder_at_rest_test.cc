@@ -9,6 +9,7 @@
 #include "blockmig/io/run_task.h"
 #include "sharedfs/manifest_file.h"
 #include "tests/unit/tools/scratch.h"
+#include "tools/daemon/folder_merge.h"
 
 namespace blockmig {
 namespace {
@@ -42,6 +43,11 @@ class FolderAtRestTest : public testing::Test {
     rest_->clear(chunk * kChunk, kChunk);
   }
   Status publish() { return run_task(*loop_, at_rest_->publish()); }
+  Status publish_again() {
+    const std::string disk = "vm1";
+    const Status prepared = run_task(*loop_, at_rest_->prepare(*rest_, disk, 2));
+    return prepared.ok() ? publish() : prepared;
+  }
   Status complete() { return run_task(*loop_, at_rest_->complete(*store_, *rest_)); }
 
   Scratch scratch_;
@@ -74,6 +80,46 @@ TEST_F(FolderAtRestTest, WhatChangedBeforeTheFenceHasNoDigest_I13) {
 TEST_F(FolderAtRestTest, UntilItIsCompleteItSaysSo) {
   ASSERT_TRUE(publish().ok());
   EXPECT_TRUE(load_manifest(path_)->changing);
+}
+
+TEST_F(FolderAtRestTest, WhatIsWithdrawnIsNobodysAndNothingIsKnownOfIt) {
+  EXPECT_TRUE(run_task(*loop_, at_rest_->withdraw()).ok()) << "nothing was published yet";
+  EXPECT_FALSE(load_manifest(path_).ok());
+  ASSERT_TRUE(publish().ok());
+  write(1);
+  ASSERT_TRUE(publish_again().ok());
+  EXPECT_FALSE(check_no_mixture(path_).ok());
+  ASSERT_TRUE(run_task(*loop_, at_rest_->withdraw()).ok());
+  EXPECT_TRUE(check_no_mixture(path_).ok());
+  const auto manifest = load_manifest(path_);
+  EXPECT_EQ(manifest->generation, at_rest_->generation() + 1);
+  EXPECT_EQ(manifest->owner_epoch, 0u);
+  EXPECT_EQ(manifest->owner, "");
+  EXPECT_EQ(manifest->digests.unknown_chunks(), kChunks);
+  // The next move finds no obstacle, and says more than the last one.
+  ASSERT_TRUE(run_task(*loop_, at_rest_->hash(*store_, *rest_, cancel_)).ok());
+  EXPECT_EQ(at_rest_->generation(), manifest->generation + 1);
+}
+
+TEST_F(FolderAtRestTest, ADiskThatDidNotLeaveAfterAllPutsItRight) {
+  ASSERT_TRUE(publish().ok());
+  // By another disk, or one that is not there, or no more, nothing is said.
+  EXPECT_FALSE(*finish_manifest(path_, "vm2", 1, true));
+  EXPECT_FALSE(*finish_manifest(path_, "vm1", 1, false));
+  EXPECT_FALSE(*finish_manifest(path_, "vm1", 0, true));
+  EXPECT_TRUE(load_manifest(path_)->changing);
+  EXPECT_TRUE(*finish_manifest(path_, "vm1", 1, true));
+  const auto manifest = load_manifest(path_);
+  EXPECT_FALSE(manifest->changing);
+  EXPECT_EQ(manifest->owner_epoch, 0u);
+  EXPECT_EQ(manifest->digests.unknown_chunks(), kChunks);
+}
+
+TEST_F(FolderAtRestTest, WhatADiskHasLeftIsNotTakenBackByItsOldEpoch) {
+  ASSERT_TRUE(publish().ok());
+  ASSERT_TRUE(complete().ok());
+  EXPECT_FALSE(*finish_manifest(path_, "vm1", 1, true)) << "there was a decision";
+  EXPECT_EQ(load_manifest(path_)->owner_epoch, 2u);
 }
 
 TEST_F(FolderAtRestTest, AnImageThatIsLetGoIncompleteHasNoDigests) {
