@@ -15,6 +15,27 @@ namespace {
 /// Up to here a range is logged chunk by chunk; a longer one goes to Roaring as a range.
 constexpr std::uint64_t kLoggedRangeChunks = 32;
 
+/// Calls `change` with each run of set bits, as [first, end) from `base` on.
+template <typename Change>
+void for_each_run(const DirtyFilter::Block& words, std::uint64_t base, const Change& change) {
+  std::uint64_t first = 0;
+  std::uint64_t end = 0;
+  for (std::uint64_t i = 0; i < words.size(); ++i) {
+    for (std::uint64_t left = words[i]; left != 0;) {
+      const auto skip = static_cast<unsigned>(std::countr_zero(left));
+      const auto length = static_cast<unsigned>(std::countr_one(left >> skip));
+      const std::uint64_t at = i * 64 + skip;
+      if (at != end) {
+        if (first != end) change(base + first, base + end);
+        first = at;
+      }
+      end = at + length;
+      left = skip + length == 64 ? 0 : left >> (skip + length) << (skip + length);
+    }
+  }
+  if (first != end) change(base + first, base + end);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<DirtyBitmap>> DirtyBitmap::create(std::uint64_t size_bytes,
@@ -154,6 +175,46 @@ void DirtyBitmap::merge(const DirtyBitmap& other) {
     mark_chunks(begin_bytes >> shift_, ((end_bytes - 1) >> shift_) + 1);
     first = other.filter_.next_set(stop, end);
   }
+}
+
+void DirtyBitmap::subtract(const DirtyBitmap& other) {
+  BM_CHECK(other.size_bytes_ == size_bytes_ && &other != this);
+  catch_up();
+  other.catch_up();
+  const std::uint64_t end = other.chunk_count();
+  auto mine = next_dirty(0);
+  while (mine) {
+    const std::uint64_t from = *mine << shift_;
+    const std::uint64_t first = other.filter_.next_set(from >> other.shift_, end);
+    if (first == end) return;
+    const std::uint64_t stop = other.filter_.next_clear(first, end);
+    const std::uint64_t begin_bytes = first << other.shift_;
+    const std::uint64_t end_bytes = std::min(size_bytes_, stop << other.shift_);
+    clear(begin_bytes, end_bytes - begin_bytes);
+    mine = next_dirty(div_up(end_bytes, granularity_bytes()));
+  }
+}
+
+bool DirtyBitmap::copy_block(std::size_t block, const DirtyBitmap& other) {
+  BM_CHECK(other.size_bytes_ == size_bytes_ && other.shift_ == shift_);
+  catch_up();
+  other.catch_up();
+  if (filter_.same_block(other.filter_, block)) return false;
+  Block fresh{};
+  Block gone{};
+  other.filter_.add_block(block, fresh);
+  filter_.add_block(block, gone);
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
+    const std::uint64_t both = fresh[i] & gone[i];
+    fresh[i] ^= both;
+    gone[i] ^= both;
+  }
+  const std::uint64_t base = block * DirtyFilter::kBlockChunks;
+  for_each_run(gone, base,
+               [this](std::uint64_t from, std::uint64_t to) { clear_chunks(from, to); });
+  for_each_run(fresh, base,
+               [this](std::uint64_t from, std::uint64_t to) { mark_chunks(from, to); });
+  return true;
 }
 
 std::vector<DirtyBitmap::Run> DirtyBitmap::runs(std::uint64_t offset, std::uint64_t length,

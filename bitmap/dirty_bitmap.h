@@ -123,6 +123,21 @@ class DirtyBitmap final {
   /// Adds every chunk of `other` (same size; any granularity: finer or coarser rounds outwards).
   void merge(const DirtyBitmap& other);
 
+  /// Clears the chunks that are dirty in `other` (same size), which costs what both have in runs.
+  void subtract(const DirtyBitmap& other);
+
+  /// Blocks of 32,768 chunks, in words: for whom chunk by chunk is too slow.
+  using Block = DirtyFilter::Block;
+  std::size_t block_count() const { return filter_.block_count(); }
+  /// Sets in `into` what is dirty in the block.
+  void add_block(std::size_t block, Block& into) const {
+    catch_up();
+    filter_.add_block(block, into);
+  }
+  /// Makes the block what it is in `other` (same size and granularity); costs what differs. False:
+  /// nothing does.
+  bool copy_block(std::size_t block, const DirtyBitmap& other);
+
   /// Dirty and clean runs that cover [offset, offset+length) without gaps, in bytes, cut to the
   /// range: what qemu:dirty-bitmap:NAME reports. At most `max_runs`, so perhaps not to the range's
   /// end.

@@ -12,7 +12,7 @@
 namespace blockmig {
 namespace {
 
-using Words = std::array<std::uint64_t, DirtyFilter::kBlockWords>;
+using Words = DirtyFilter::Block;
 
 constexpr Words filled(std::uint64_t word) {
   Words words{};
@@ -256,6 +256,33 @@ std::uint64_t DirtyFilter::next_in_block(BlockRef block, std::uint64_t from, std
     from = align_down(from, 64) + 64;
   }
   return end;
+}
+
+bool DirtyFilter::same_block(const DirtyFilter& other, std::size_t block) const {
+  const std::uint32_t count = counts_[block];
+  if (count != other.counts_[block]) return false;
+  if (count == 0 || count == block_capacity(block)) return true;
+  if (is_sparse(block) && other.is_sparse(block)) {
+    return sparse(blocks_[block])->same(*sparse(other.blocks_[block]));
+  }
+  if (!is_sparse(block) && !other.is_sparse(block)) {
+    const Word* const mine = words(blocks_[block]);
+    return std::equal(mine, mine + kBlockWords, words(other.blocks_[block]));
+  }
+  Block mine{};
+  Block theirs{};
+  add_block(block, mine);
+  other.add_block(block, theirs);
+  return mine == theirs;
+}
+
+void DirtyFilter::add_block(std::size_t block, Block& into) const {
+  if (is_sparse(block)) {
+    sparse(blocks_[block])->to_words(into.data());
+    return;
+  }
+  const Word* const held = words(blocks_[block]);
+  for (std::size_t i = 0; i < kBlockWords; ++i) into[i] |= held[i];
 }
 
 std::size_t DirtyFilter::memory_bytes() const {

@@ -17,6 +17,7 @@
 // Exact at every call. A pure value of memory; one thread at a time.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -30,6 +31,8 @@ class DirtyFilter final {
   static constexpr unsigned kBlockShift = 15;
   static constexpr std::uint64_t kBlockChunks = 1ULL << kBlockShift;
   static constexpr std::size_t kBlockWords = kBlockChunks / 64;
+  /// The chunks of a block: bit i % 64 of word i / 64.
+  using Block = std::array<std::uint64_t, kBlockWords>;
   /// So many dense blocks, 128 KiB, are cheap enough whatever they hold.
   static constexpr std::size_t kDenseAnyway = 32;
   /// Well below kMaxChunks: a block at the border does not change its form with every mark.
@@ -60,6 +63,12 @@ class DirtyFilter final {
   /// The first set (clear) chunk in [from, end); `end` if there is none.
   std::uint64_t next_set(std::uint64_t from, std::uint64_t end) const;
   std::uint64_t next_clear(std::uint64_t from, std::uint64_t end) const;
+
+  std::size_t block_count() const { return blocks_.size(); }
+  /// Whether a block holds what it holds in `other`, of as many chunks. Quick where it is uniform.
+  bool same_block(const DirtyFilter& other, std::size_t block) const;
+  /// Sets in `into` what is set in the block.
+  void add_block(std::size_t block, Block& into) const;
 
   std::size_t memory_bytes() const;
 

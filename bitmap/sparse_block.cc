@@ -60,6 +60,10 @@ void SparseBlock::to_words(std::uint64_t* words) const {
   }
 }
 
+bool SparseBlock::same(const SparseBlock& other) const {
+  return starts_ == other.starts_ && std::memcmp(lows(), other.lows(), count()) == 0;
+}
+
 bool SparseBlock::test(unsigned position) const {
   const unsigned bucket = position >> kBucketShift;
   const unsigned begin = starts_[bucket];

@@ -51,7 +51,9 @@ class SparseBlock final {
   /// count() + (end - first) - count_in(first, end) <= capacity().
   unsigned change(unsigned first, unsigned end, bool set);
 
-  /// Sets its bits in `words`, which are all clear.
+  bool same(const SparseBlock& other) const;
+
+  /// Sets its bits in `words`.
   void to_words(std::uint64_t* words) const;
 
   /// Bytes held, allocator's overhead included.

@@ -3,25 +3,18 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/endian.h"
 
 namespace blockmig {
 namespace {
 
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-void add_members(const DirtyBitmap& set, std::uint32_t index, std::vector<std::byte>& bits) {
-  const std::uint64_t first = std::uint64_t{index} * kChunksPerContainer;
-  const std::uint64_t end = first + kChunksPerContainer;
-  for (auto chunk = set.next_dirty(first); chunk && *chunk < end;
-       chunk = set.next_dirty(*chunk + 1)) {
-    const std::uint64_t bit = *chunk - first;
-    if (bits.size() <= bit / 8) bits.resize(bit / 8 + 1);
-    bits[bit / 8] |= std::byte{1} << (bit % 8);
-  }
-}
+static_assert(DirtyFilter::kBlockChunks == kChunksPerContainer);
 
 }  // namespace
 
@@ -42,22 +35,31 @@ Result<std::unique_ptr<PresenceMap>> PresenceMap::load(std::uint64_t size_bytes,
   DirtyBitmap& absent = *(*map)->absent_;
   for (const RegionContainer& container : saved) {
     const std::uint64_t first = std::uint64_t{container.index} * kChunksPerContainer;
-    for (std::uint64_t bit = 0; bit < container.bits.size() * 8; ++bit) {
-      const std::byte here = container.bits[bit / 8];
-      if ((here >> (bit % 8) & std::byte{1}) == std::byte{0}) continue;
-      if (first + bit >= absent.chunk_count()) {
+    const std::uint64_t bits = container.bits.size() * 8;
+    const auto is_set = [&](std::uint64_t bit) {
+      return (container.bits[bit / 8] >> (bit % 8) & std::byte{1}) != std::byte{0};
+    };
+    for (std::uint64_t bit = 0; bit < bits; ++bit) {
+      if (!is_set(bit)) continue;
+      const std::uint64_t begin = first + bit;
+      while (bit < bits && is_set(bit)) ++bit;
+      if (first + bit > absent.chunk_count()) {
         return Error(ErrorCode::kProtocol, "a saved presence map has chunk " +
-                                               std::to_string(first + bit) + ", the disk has " +
+                                               std::to_string(first + bit - 1) + ", the disk has " +
                                                std::to_string(absent.chunk_count()));
       }
-      const ByteRange range = absent.chunk_range(first + bit);
-      absent.mark(range.offset, range.length);
+      const std::uint64_t offset = absent.chunk_range(begin).offset;
+      absent.mark(offset, absent.chunk_range(first + bit - 1).end() - offset);
     }
   }
   return map;
 }
 
 void PresenceMap::set_absent(const DirtyBitmap& absent) { absent_->merge(absent); }
+
+bool PresenceMap::follow(std::uint32_t index, const DirtyBitmap& absent) {
+  return absent_->copy_block(index, absent);
+}
 
 bool PresenceMap::all_absent(ByteRange range) const {
   const auto found = runs(range, 2);
@@ -100,10 +102,18 @@ std::vector<std::uint32_t> PresenceMap::containers_of(const std::vector<std::uin
 }
 
 RegionContainer PresenceMap::durable_form(std::uint32_t index) const {
+  DirtyBitmap::Block members{};
+  absent_->add_block(index, members);
+  fresh_->add_block(index, members);
   RegionContainer container;
   container.index = index;
-  add_members(*absent_, index, container.bits);
-  add_members(*fresh_, index, container.bits);
+  std::size_t words = members.size();
+  while (words > 0 && members[words - 1] == 0) --words;
+  container.bits.resize(words * 8);
+  for (std::size_t i = 0; i < words; ++i) store_le(container.bits.data() + i * 8, members[i]);
+  while (!container.bits.empty() && container.bits.back() == std::byte{0}) {
+    container.bits.pop_back();
+  }
   return container;
 }
 

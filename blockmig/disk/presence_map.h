@@ -34,6 +34,15 @@ class PresenceMap final {
 
   /// Before the first request: the chunks of `absent` (same size) are in the base.
   void set_absent(const DirtyBitmap& absent);
+  /// Before the first request: a container's absent chunks are those of `absent` (same size and
+  /// granularity), no others. Costs what differs; false: nothing does.
+  bool follow(std::uint32_t index, const DirtyBitmap& absent);
+  /// Of the disk, empty ones included.
+  std::uint32_t container_count() const {
+    return static_cast<std::uint32_t>(absent_->block_count());
+  }
+  /// Adds to `set` (same size) what is absent.
+  void add_absent_to(DirtyBitmap& set) const { set.merge(*absent_); }
 
   std::uint32_t granularity_bytes() const { return absent_->granularity_bytes(); }
   std::uint64_t absent_bytes() const { return absent_->dirty_bytes(); }

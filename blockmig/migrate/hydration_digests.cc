@@ -35,9 +35,10 @@ HydrationDigests::~HydrationDigests() { detach(); }
 
 void HydrationDigests::detach() { disk_.tracking().detach_job(unknown_.get()); }
 
-void HydrationDigests::begin_with(ChunkDigests known) {
+void HydrationDigests::begin_with(ChunkDigests known, const PresenceMap& map) {
   BM_CHECK(known.size_bytes() == digests_.size_bytes());
   digests_ = std::move(known);
+  map.add_absent_to(*unknown_);
   for (const ChunkDigests::Run& run : digests_.runs()) {
     if (run.known) continue;
     const ByteRange first = digests_.chunk_range(run.first);

@@ -16,6 +16,7 @@
 #include "blockmig/base/chunk_digests.h"
 #include "blockmig/base/error.h"
 #include "blockmig/disk/disk.h"
+#include "blockmig/disk/presence_map.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task.h"
@@ -31,9 +32,9 @@ class HydrationDigests final {
   static Result<std::unique_ptr<HydrationDigests>> create(EventLoop& loop, Disk& disk);
   ~HydrationDigests();
 
-  /// At the decision, with the gate closed: `known` is of the whole disk; what it does not know has
-  /// to be hashed.
-  void begin_with(ChunkDigests known);
+  /// At the decision, with the gate closed: `known` is of the whole disk, but for what is absent;
+  /// what it does not know has to be hashed.
+  void begin_with(ChunkDigests known, const PresenceMap& map);
   /// The same where nothing is known and the guest is running: everything that is allocated in
   /// `local`, the new store. What becomes present later is told by pulled() and by the tracking.
   Task<void> begin_from(BlockDevice& local);

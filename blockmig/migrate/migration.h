@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -38,8 +39,8 @@ namespace blockmig {
 /// A switchover before everything is copied: what the journal is told about the rest.
 struct Pivot {
   HydrationRecord record;
-  std::vector<RegionContainer> saved;  ///< of the absent chunks, ahead of the fence
-  std::unique_ptr<PresenceMap> map;    ///< from the fence on
+  std::unique_ptr<PresenceMap> map;  ///< as it was looked at last; from the fence on exact
+  std::set<std::uint32_t> unsaved;   ///< its containers of which the journal may say otherwise
 };
 
 /// A disk on its way back into the image that it fetches from.

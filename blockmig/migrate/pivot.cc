@@ -1,67 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/pivot.h"
 
-#include <set>
 #include <string>
 #include <utility>
 
 #include "blockmig/base/planted.h"
+#include "blockmig/io/cancel.h"
 #include "blockmig/migrate/hydration.h"
 
 namespace blockmig {
 namespace {
 
-/// What a failed save leaves: any of these may be there, with any content.
-std::vector<RegionContainer> doubtful(const std::vector<RegionContainer>& saved,
-                                      const std::vector<RegionContainer>& wanted) {
-  std::set<std::uint32_t> indices;
-  for (const auto* const containers : {&saved, &wanted}) {
-    for (const RegionContainer& container : *containers) indices.insert(container.index);
-  }
-  std::vector<RegionContainer> all;
-  for (const std::uint32_t index : indices) all.push_back({index, {}});
-  return all;
+/// Of keep_rest(), between turns of the loop: so many containers that have changed, or others.
+constexpr unsigned kChangesPerTurn = 16;
+constexpr unsigned kLooksPerTurn = 1024;
+constexpr Duration kBetweenTurns = std::chrono::microseconds(1);
+
+const DirtyBitmap& rest_of(const Migration& migration) {
+  const SyncState& sync = *migration.sync;
+  return sync.rest ? *sync.rest : *sync.dirty;
 }
 
-/// Makes the saved containers those of `wanted`, in changes of a bounded size.
-Task<Status> save_difference(Migration& migration, std::vector<RegionContainer> wanted) {
+/// Makes the map what is dirty now, or was while it was looked at: with the gate open, others have
+/// their turns.
+Task<Status> follow_rest(Migration& migration, bool gate_open) {
   Pivot& pivot = *migration.pivot;
-  auto old = pivot.saved.begin();
-  std::vector<RegionContainer> puts;
-  std::vector<std::uint32_t> erased;
-  for (const RegionContainer& container : wanted) {
-    while (old != pivot.saved.end() && old->index < container.index) {
-      erased.push_back((old++)->index);
-    }
-    const bool known = old != pivot.saved.end() && old->index == container.index;
-    if (!known || old->bits != container.bits) puts.push_back(container);
-    if (known) ++old;
+  const DirtyBitmap& rest = rest_of(migration);
+  if (!pivot.map) {
+    auto map = PresenceMap::create(rest.size_bytes(), rest.granularity_bytes());
+    if (!map.ok()) co_return map.error();
+    pivot.map = std::move(*map);
   }
-  for (; old != pivot.saved.end(); ++old) erased.push_back(old->index);
-  for (std::size_t put = 0, erase = 0; put < puts.size() || erase < erased.size();) {
-    RegionChange change{pivot.record.disk, pivot.record.regions, {}, {}};
-    while (put < puts.size() && change.put.size() < kMaxContainersPerChange) {
-      change.put.push_back(std::move(puts[put++]));
-    }
-    while (erase < erased.size() &&
-           change.put.size() + change.erase.size() < kMaxContainersPerChange) {
-      change.erase.push_back(erased[erase++]);
-    }
-    const Status saved = co_await migration.journal.change_regions(std::move(change));
-    if (saved.ok()) continue;
-    pivot.saved = doubtful(pivot.saved, wanted);
-    co_return saved.error().with_context("saving what is left behind");
+  unsigned work = 0;
+  for (std::uint32_t index = 0; index < pivot.map->container_count(); ++index) {
+    const bool changed = pivot.map->follow(index, rest);
+    if (changed) pivot.unsaved.insert(index);
+    work += changed ? kLooksPerTurn / kChangesPerTurn : 1;
+    if (!gate_open || work < kLooksPerTurn) continue;
+    work = 0;
+    co_await sleep_for(migration.loop, kBetweenTurns);
   }
-  pivot.saved = std::move(wanted);
   co_return Status();
 }
 
-Result<std::unique_ptr<PresenceMap>> map_of_rest(const Migration& migration) {
-  const SyncState& sync = *migration.sync;
-  const DirtyBitmap& dirty = sync.rest ? *sync.rest : *sync.dirty;
-  auto map = PresenceMap::create(dirty.size_bytes(), dirty.granularity_bytes());
-  if (map.ok()) (*map)->set_absent(dirty);
-  return map;
+/// Tells the journal what it may have otherwise, in changes of a bounded size. What a failed change
+/// leaves there may be anything.
+Task<Status> save_rest(Migration& migration) {
+  Pivot& pivot = *migration.pivot;
+  while (!pivot.unsaved.empty()) {
+    RegionChange change{pivot.record.disk, pivot.record.regions, {}, {}};
+    auto end = pivot.unsaved.begin();
+    for (std::size_t i = 0; i < kMaxContainersPerChange && end != pivot.unsaved.end(); ++i, ++end) {
+      RegionContainer container = pivot.map->durable_form(*end);
+      if (container.bits.empty()) {
+        change.erase.push_back(*end);
+      } else {
+        change.put.push_back(std::move(container));
+      }
+    }
+    const Status saved = co_await migration.journal.change_regions(std::move(change));
+    if (!saved.ok()) co_return saved.error().with_context("saving what is left behind");
+    pivot.unsaved.erase(pivot.unsaved.begin(), end);
+  }
+  co_return Status();
 }
 
 /// With the gate closed: what is known of the chunks that are not left behind.
@@ -69,14 +70,10 @@ void begin_digests(Migration& migration) {
   if (!fetches_rest(migration) || !migration.sync->digests) return;
   auto created = HydrationDigests::create(migration.loop, migration.disk);
   if (!created.ok()) return;  // the report will have none
-  ChunkDigests known = std::move(*migration.sync->digests);
-  const PresenceMap& map = migration.hydrating->map();
-  for (const DirtyBitmap::Run& run : map.runs({0, known.size_bytes()}, SIZE_MAX)) {
-    if (run.dirty) known.invalidate(run.range.offset, run.range.length);
-  }
-  migration.sync->digests.reset();
   migration.hydration_digests = std::move(*created);
-  migration.hydration_digests->begin_with(std::move(known));
+  migration.hydration_digests->begin_with(std::move(*migration.sync->digests),
+                                          migration.hydrating->map());
+  migration.sync->digests.reset();
   hash_what_is_pulled(migration);
 }
 
@@ -108,32 +105,23 @@ Task<Status> keep_rest(Migration& migration) {
   // First the record, so that whoever finds it without its decision can clean up after it.
   const Status saved = co_await migration.journal.save_hydration(record);
   if (!saved.ok()) co_return saved.error().with_context("saving what is left behind");
-  auto map = map_of_rest(migration);
-  if (!map.ok()) co_return map.error();
-  auto wanted = (*map)->durable_form();
-  const Status kept = co_await save_difference(migration, std::move(wanted));
+  const Status followed = co_await follow_rest(migration, true);
+  if (!followed.ok()) co_return followed;
+  const Status kept = co_await save_rest(migration);
   co_return kept;
 }
 
 Task<Result<bool>> keep_rest_under_fence(Migration& migration) {
   SyncState& sync = *migration.sync;
   if (!sync.ledger.idle()) co_return false;
-  auto map = map_of_rest(migration);
-  if (!map.ok()) co_return map.error();
-  auto wanted = (*map)->durable_form();
+  const Status followed = co_await follow_rest(migration, false);
+  if (!followed.ok()) co_return followed.error();
   if (!planted(PlantedBug::kRestSavedBeforeFence)) {
-    const Status kept = co_await save_difference(migration, std::move(wanted));
+    const Status kept = co_await save_rest(migration);
     if (!kept.ok()) co_return kept.error();
   }
-  migration.pivot->map = std::move(*map);
-  if (sync.unverified && !sync.rest) {
-    // What is left behind is read back when it is pulled.
-    for (auto chunk = sync.dirty->next_dirty(0); chunk;
-         chunk = sync.dirty->next_dirty(*chunk + 1)) {
-      const ByteRange range = sync.dirty->chunk_range(*chunk);
-      sync.unverified->clear(range.offset, range.length);
-    }
-  }
+  // What is left behind is read back when it is pulled.
+  if (sync.unverified && !sync.rest) sync.unverified->subtract(*sync.dirty);
   co_return true;
 }
 

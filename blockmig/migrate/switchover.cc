@@ -204,6 +204,8 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     if (!verified.ok()) co_return verified.error();
     if (!*verified) co_return SwitchOutcome::kPostponed;
   }
+  // The journal was slow, or the map large: that says nothing about the target.
+  if (migration.loop.now() > deadline) co_return SwitchOutcome::kPostponed;
   if (!planted(PlantedBug::kFlushSourceOnly)) {
     const Status flushed = co_await flush_target(migration, deadline);
     if (!flushed.ok() && flushed.error().code() == ErrorCode::kTimedOut) {

@@ -114,6 +114,20 @@ void compare_through_codec(const DirtyBitmap& bitmap, const Oracle& oracle) {
   all.acknowledge_all();
 }
 
+/// Block by block into one that held something else.
+void compare_copied_blocks(const DirtyBitmap& bitmap, const Oracle& oracle, Random& random) {
+  const auto copy = *DirtyBitmap::create(bitmap.size_bytes(), bitmap.granularity_bytes());
+  for (int i = 0; i < 20; ++i) {
+    const std::uint64_t at = random.between(0, oracle.size);
+    copy->mark(at, random.between(0, std::min<std::uint64_t>(oracle.size - at, 1'000'000)));
+  }
+  for (std::size_t block = 0; block < bitmap.block_count(); ++block) {
+    copy->copy_block(block, bitmap);
+    RC_ASSERT(!copy->copy_block(block, bitmap));
+  }
+  compare_through_codec(*copy, oracle);
+}
+
 std::pair<std::uint64_t, std::uint64_t> random_range(Random& random, std::uint64_t size) {
   const std::uint64_t a = random.between(0, size);
   // Short ranges and ranges to the very end are where the bugs are.
@@ -137,6 +151,7 @@ class Machine final {
       if (i % compare_every == 0) compare(*bitmap_, oracle_);
     }
     compare_through_codec(*bitmap_, oracle_);
+    compare_copied_blocks(*bitmap_, oracle_, random_);
     while (!taken_.empty()) finish(taken_.size() - 1);
     compare(*bitmap_, oracle_);
     compare_through_codec(*bitmap_, oracle_);
@@ -234,11 +249,22 @@ class Machine final {
     Oracle other_oracle(oracle_.size, granularity);
     other->mark(from, to - from);
     other_oracle.mark(from, to);
-    bitmap_->merge(*other);
+    const bool subtracts = random_.chance(1, 2);
+    if (subtracts) {
+      bitmap_->subtract(*other);
+    } else {
+      bitmap_->merge(*other);
+    }
     // One range was marked, so what the other one holds is one range too.
     const std::vector<std::uint32_t> held = other_oracle.list();
     if (held.empty()) return;
-    oracle_.mark(other_oracle.begin(held.front()), other_oracle.end(held.back()));
+    const std::uint64_t begin = other_oracle.begin(held.front());
+    const std::uint64_t end = other_oracle.end(held.back());
+    if (subtracts) {
+      oracle_.clear(begin, end);
+    } else {
+      oracle_.mark(begin, end);
+    }
   }
 
   std::unique_ptr<DirtyBitmap> bitmap_;

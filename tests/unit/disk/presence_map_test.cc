@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
+
+#include "blockmig/base/random.h"
 
 namespace blockmig {
 namespace {
@@ -16,6 +19,46 @@ std::unique_ptr<PresenceMap> absent(std::uint64_t size, std::vector<ByteRange> r
   auto map = *PresenceMap::create(size, kChunk);
   map->set_absent(*dirty);
   return map;
+}
+
+/// The members of the container, one by one.
+RegionContainer by_bits(const PresenceMap& map, std::uint64_t chunks, std::uint32_t index) {
+  RegionContainer container{index, {}};
+  const std::uint64_t first = std::uint64_t{index} * kChunksPerContainer;
+  for (std::uint64_t bit = 0; bit < kChunksPerContainer && first + bit < chunks; ++bit) {
+    const ByteRange range = map.chunk_range(first + bit);
+    if (map.is_present(first + bit) && !map.has_fresh(range)) continue;
+    container.bits.resize(bit / 8 + 1);
+    container.bits[bit / 8] |= std::byte{1} << (bit % 8);
+  }
+  return container;
+}
+
+void expect_by_bits(const PresenceMap& map, std::uint64_t chunks) {
+  std::vector<RegionContainer> all;
+  for (std::uint32_t index = 0; index < map.container_count(); ++index) {
+    const RegionContainer expected = by_bits(map, chunks, index);
+    EXPECT_EQ(map.durable_form(index), expected) << index;
+    if (!expected.bits.empty()) all.push_back(expected);
+  }
+  EXPECT_EQ(map.durable_form(), all);
+}
+
+/// Some runs of all lengths, here and there by single chunks.
+void change_at_random(DirtyBitmap& dirty, Random& random) {
+  const std::uint64_t chunks = dirty.chunk_count();
+  for (int i = 0; i < 40; ++i) {
+    const std::uint64_t first = random.below(chunks);
+    const std::uint64_t most = std::uint64_t{1} << random.below(17);
+    const std::uint64_t last = std::min(chunks - 1, first + random.below(most));
+    const std::uint64_t offset = dirty.chunk_range(first).offset;
+    const std::uint64_t length = dirty.chunk_range(last).end() - offset;
+    if (random.below(3) == 0) {
+      dirty.clear(offset, length);
+    } else {
+      dirty.mark(offset, length);
+    }
+  }
 }
 
 TEST(PresenceMap, EverythingIsPresentUntilToldOtherwise) {
@@ -80,6 +123,73 @@ TEST(PresenceMap, LoadsWhatItsDurableFormSays) {
   EXPECT_EQ((*loaded)->absent_bytes(), map->absent_bytes());
   EXPECT_EQ((*loaded)->durable_form(), saved);
   EXPECT_FALSE((*loaded)->has_fresh());
+}
+
+TEST(PresenceMap, TheDurableFormHasEveryAbsentAndFreshChunk) {
+  Random random(1);
+  constexpr std::uint64_t kChunks = 3 * kChunksPerContainer + 4711;
+  constexpr std::uint64_t kSize = (kChunks - 1) * kChunk + 777;
+  for (int round = 0; round < 20; ++round) {
+    auto dirty = *DirtyBitmap::create(kSize, kChunk);
+    if (round == 1) dirty->mark_all();
+    if (round > 1) change_at_random(*dirty, random);
+    const auto map = *PresenceMap::create(kSize, kChunk);
+    map->set_absent(*dirty);
+    for (int i = 0; i < round; ++i) {
+      const std::uint64_t first = random.below(kChunks - 100);
+      map->set_present({first * kChunk, random.below(100) * kChunk});
+    }
+    expect_by_bits(*map, kChunks);
+    const auto loaded = PresenceMap::load(kSize, kChunk, map->durable_form());
+    ASSERT_TRUE(loaded.ok());
+    expect_by_bits(**loaded, kChunks);
+    EXPECT_EQ((*loaded)->durable_form(), map->durable_form());
+  }
+}
+
+TEST(PresenceMap, FollowsABitmapAndTellsWhichContainersHaveChanged) {
+  Random random(2);
+  // Enough blocks for the sparse ones, too.
+  constexpr std::uint64_t kChunks = 40 * kChunksPerContainer - 1;
+  constexpr std::uint64_t kSize = kChunks * kChunk - 5;
+  auto dirty = *DirtyBitmap::create(kSize, kChunk);
+  const auto map = *PresenceMap::create(kSize, kChunk);
+  for (int round = 0; round < 60; ++round) {
+    if (round % 20 == 19) dirty->clear_all();
+    if (round % 20 == 9) dirty->mark_all();
+    if (round % 3 != 0) change_at_random(*dirty, random);
+    auto expected = *PresenceMap::create(kSize, kChunk);
+    expected->set_absent(*dirty);
+    for (std::uint32_t index = 0; index < map->container_count(); ++index) {
+      const RegionContainer was = map->durable_form(index);
+      const bool differs = was != expected->durable_form(index);
+      EXPECT_EQ(map->follow(index, *dirty), differs) << index;
+    }
+    ASSERT_EQ(map->durable_form(), expected->durable_form()) << round;
+    EXPECT_EQ(map->absent_bytes(), dirty->dirty_bytes());
+  }
+}
+
+/// What a fence does with a large disk: nothing for what is as it was.
+TEST(PresenceMap, FollowingADiskOf16TiBTouchesWhatHasChanged) {
+  const std::uint64_t size = std::uint64_t{16} << 40;
+  auto dirty = *DirtyBitmap::create(size, kChunk);
+  dirty->mark_all();
+  const auto map = *PresenceMap::create(size, kChunk);
+  const auto follow = [&] {
+    std::vector<std::uint32_t> changed;
+    for (std::uint32_t index = 0; index < map->container_count(); ++index) {
+      if (map->follow(index, *dirty)) changed.push_back(index);
+    }
+    return changed;
+  };
+  EXPECT_EQ(follow().size(), 8192U);
+  EXPECT_TRUE(follow().empty());
+  dirty->clear(std::uint64_t{5} << 31, kChunk);
+  dirty->clear(size - kChunk, kChunk);
+  EXPECT_EQ(follow(), (std::vector<std::uint32_t>{5, 8191}));
+  EXPECT_EQ(map->absent_bytes(), size - 2 * kChunk);
+  EXPECT_LT(map->memory_bytes(), 1U << 20);
 }
 
 TEST(PresenceMap, ChunksBeyondTheDiskAreRefused) {
