@@ -222,6 +222,15 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
   co_return decision;
 }
 
+/// What held the guest's writes back served the copy. What is still to be done after the decision
+/// may take as long as the old store likes.
+void free_writers(Migration& migration) {
+  TokenBucket& writers = migration.disk.write_throttle();
+  migration.guest_limit = 0;
+  writers.set_rate(0);
+  if (writers.held()) writers.let_go();
+}
+
 void hand_over(Migration& migration) {
   Disk& disk = migration.disk;
   migration.decided = true;
@@ -237,6 +246,7 @@ void hand_over(Migration& migration) {
         disk.swap_store(std::move(target), migration.status.target_uri, disk.epoch() + 1);
   }
   migration.status.epoch = disk.epoch();
+  free_writers(migration);
 }
 
 /// Closes the gate, and opens it again on whoever owns the disk then.
