@@ -120,10 +120,11 @@ std::uint64_t CopyEngine::window_bytes() const {
 }
 
 /// Until the next run may go; it is charged when its length is known. A guest waits behind a fence:
-/// what is copied there is not held up by other jobs.
+/// what is copied there is held up by no other job, nor by a rate. What follows pays for it.
 Task<void> CopyEngine::wait_for_rate(std::optional<TimePoint> deadline, std::uint64_t& cursor) {
+  if (deadline) co_return;
   if (!rate_limit_.unlimited() && next_in_pass(cursor)) co_await rate_limit_.take(0);
-  if (deadline || !bandwidth_.limited() || pass_over(deadline)) co_return;
+  if (!bandwidth_.limited() || pass_over(deadline)) co_return;
   if (next_in_pass(cursor)) co_await bandwidth_.wait_turn();
 }
 
