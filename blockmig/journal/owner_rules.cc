@@ -233,6 +233,14 @@ Status judge_return(const std::optional<OwnerStamp>& stamp, const Claimant& clai
     return refuse_return(describe_stamp(*stamp) + ", and has moved on since, to " +
                          epoch_text(claimant.epoch - 1));
   }
+  // Epochs begin again where a disk was forgotten.
+  if (stamp->token == 0 || stamp->token != claimant.record) {
+    return refuse_return(describe_stamp(*stamp) +
+                         (stamp->token == 0
+                              ? ", but does not say since which record: there was none, or an "
+                                "older program left it"
+                              : ", but not with what is recorded of the changes since"));
+  }
   if (!stamp->rest_uri.empty()) {
     return refuse_return("was not whole when the disk left it: the rest was at " + stamp->rest_uri);
   }

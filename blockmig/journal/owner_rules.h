@@ -24,6 +24,8 @@ struct Claimant {
   bool replaced = false;          ///< what he had there was another file of that name
   bool force = false;             ///< gives up what is newer, where that is his own
   bool read_only = false;
+  /// Of a return: what the record of the changes since is about (OwnerStamp::token of `left`).
+  std::uint64_t record = 0;
 };
 
 struct ServeVerdict {

@@ -56,7 +56,9 @@ struct OwnerStamp {
   /// Of the disk: of `target` and `taking` the one it will have here, of `base` and `left` the one
   /// that it has at `other_uri`.
   std::uint64_t epoch = 0;
-  std::uint64_t token = 0;  ///< drawn when a store becomes a target: tells one use from the next
+  /// Drawn when a store becomes a target: tells one use from the next. Of `left`: drawn for the
+  /// record of what has changed since; 0: there is none, or an older program wrote this.
+  std::uint64_t token = 0;
   std::string other_uri;
   ImageIdentity image;
   /// Of `left`: the image when it was left. Later changes are somebody else's.

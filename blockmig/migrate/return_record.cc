@@ -35,7 +35,7 @@ bool is_return_record(std::string_view bitmap_name) { return bitmap_name.starts_
 std::optional<WayBack> find_way_back(const BitmapKeeper& bitmaps, std::uint64_t epoch) {
   const std::string name = return_record_name(epoch);
   for (const BitmapFacts& facts : bitmaps.bitmaps()) {
-    if (facts.name == name) return WayBack{facts.inconsistent, facts.bitmap};
+    if (facts.name == name) return WayBack{facts.inconsistent, facts.bitmap, facts.id};
   }
   return std::nullopt;
 }
@@ -73,6 +73,7 @@ Task<void> begin_return_record(Migration& migration, std::uint64_t epoch) {
   BitmapPlan plan;
   plan.name = return_record_name(epoch);
   plan.granularity_bytes = migration.options.granularity_bytes;
+  plan.id = migration.opener->new_record_id();
   const Status begun = co_await bitmaps->add(std::move(plan));
   if (!begun.ok()) {
     note_decision(migration, "the way back is not recorded", begun.error().message());

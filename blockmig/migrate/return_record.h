@@ -34,6 +34,7 @@ bool is_return_record(std::string_view bitmap_name);
 struct WayBack {
   std::string inconsistent;              ///< why it cannot be trusted; empty if it can
   const DirtyBitmap* changed = nullptr;  ///< null if it is inconsistent
+  std::string id{};                      ///< TargetOpener::new_record_id() of its beginning
 };
 /// Of a disk that came to where it is at `epoch`; nothing: not recorded.
 std::optional<WayBack> find_way_back(const BitmapKeeper& bitmaps, std::uint64_t epoch);

@@ -63,6 +63,8 @@ class TargetOpener {
   virtual Task<void> keep() { co_return; }
   /// The disk's bitmaps, which keep the record for mode `return`; null: nothing is recorded.
   virtual BitmapKeeper* bitmaps() { return nullptr; }
+  /// What such a record is to have as its id; confirm_switch() says the same of the old store.
+  virtual std::string new_record_id() { return {}; }
   /// For mode `shared`: the folder that the disk's image lies in; null where there is none. The
   /// opener's.
   virtual DataAtRest* data_at_rest() { return nullptr; }

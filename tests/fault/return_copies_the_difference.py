@@ -110,6 +110,28 @@ def check(server, folder):
     server.refused(b, "--keep-record")
 
 
+def forgotten(server, folder):
+    """The epochs of a disk that was forgotten begin again: what it left then is not what it has left now."""
+    a, b, c = (os.path.join(folder, name) for name in ("a.img", "b.img", "c.img"))
+    daemon.make_image(a, 8 * moves.MIB)
+    server.start()
+    server.ok("serve", "vm1", "--source", a)
+    server.migrate(b, "--keep-record")
+    server.write([3], 0x5E)
+    server.ok("detach", "vm1", "--forget")
+    server.ok("serve", "vm1", "--source", b)
+    server.migrate(c, "--keep-record")
+    server.refused(a, "not with what is recorded of the changes since")
+    assert server.migrate(b, "--mode", "return")["state"] == "done"
+    assert same(b, c)
+
+
+with daemon.scratch() as scratch:
+    again = Server(os.path.join(scratch, "state"))
+    try:
+        forgotten(again, scratch)
+    finally:
+        again.end()
 with daemon.scratch() as scratch:
     daemons = Server(os.path.join(scratch, "state"))
     try:

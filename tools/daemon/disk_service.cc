@@ -99,7 +99,8 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   }
   if (owners_ != nullptr) {
     const bool needed = !choice->hydration.empty();
-    co_await owners_->settle_previous(request.disk, *choice, needed);
+    const std::uint64_t record = record_token(served->bitmaps(), choice->epoch);
+    co_await owners_->settle_previous(request.disk, *choice, needed, record);
   }
   co_await trust(request.disk, *choice, claimed);
   log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});

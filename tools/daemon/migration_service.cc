@@ -97,6 +97,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   if (plan.returning) {
     const Status known = check_way_back(plan.bitmaps, request.disk, plan.epoch - 1);
     if (!known) co_return known.error();
+    plan.record = record_token(*plan.bitmaps, plan.epoch - 1);
   }
   if (!resumed) {
     plan.target = co_await offload(loop_, [&plan] { return resolve_target(plan); });

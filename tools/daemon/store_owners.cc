@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <utility>
 
 #include "blockmig/io/offload.h"
 #include "blockmig/io/unique_fd.h"
+#include "blockmig/migrate/return_record.h"
 
 namespace blockmig {
 namespace {
@@ -42,6 +44,14 @@ bool StoreOwners::is_unstampable(const Error& error) {
 
 bool StoreOwners::is_of(const Stamp& stamp, const std::string& owner, const std::string& disk) {
   return stamp && stamp->owner == owner && stamp->disk == disk;
+}
+
+std::uint64_t record_token(const BitmapKeeper& bitmaps, std::uint64_t epoch) {
+  const auto found = find_way_back(bitmaps, epoch);
+  const std::string id = found ? found->id : std::string();
+  std::uint64_t token = 0;
+  const auto read = std::from_chars(id.data(), id.data() + id.size(), token);
+  return read.ec == std::errc() && read.ptr == id.data() + id.size() ? token : 0;
 }
 
 std::string place_of(const std::string& state_dir) {
@@ -127,14 +137,16 @@ Task<void> StoreOwners::change_if(const std::string& store_uri, const std::strin
 }
 
 Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
-                                        bool needed) {
+                                        bool needed, std::uint64_t record) {
   Condition behind = [&now](const OwnerStamp& stamp) {
     return stamp.epoch < now.epoch &&
            (stamp.state == StampState::kCurrent || stamp.state == StampState::kMoving);
   };
-  Change settle = [this, &disk, &now, needed](const OwnerStamp& stamp, const std::string& path) {
+  Change settle = [this, &disk, &now, needed, record](const OwnerStamp& stamp,
+                                                      const std::string& path) {
     const StampState state = needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, disk, now.epoch, now.uri);
+    if (!needed) left.token = record;
     left.rest_uri = stamp.rest_uri;
     note_left(left, path);
     return Stamp(std::move(left));
@@ -167,7 +179,8 @@ Task<void> StoreOwners::forget(const std::string& disk, const std::string& store
 Task<Result<std::uint64_t>> StoreOwners::claim_target(const Move& move) {
   std::uint64_t token = 0;
   if (!has_stamps(move.target)) co_return token;
-  const Claimant who = claimant(move.disk, move.target, move.epoch);
+  Claimant who = claimant(move.disk, move.target, move.epoch);
+  who.record = move.record;
   StampChange take = [this, &who, &move, &token](const Stamp& stamp) -> Result<Stamp> {
     if (move.settling) return claim_base(stamp, move);
     const auto known = judge_target(stamp, who);
@@ -198,7 +211,9 @@ Status StoreOwners::check_return(const Move& move) const {
   }
   const Result<Stamp> stamp = read_stamp(move.target.path);
   if (!stamp) return stamp.error();
-  return judge_return_now(*stamp, claimant(move.disk, move.target, move.epoch), move.resumed);
+  Claimant who = claimant(move.disk, move.target, move.epoch);
+  who.record = move.record;
+  return judge_return_now(*stamp, who, move.resumed);
 }
 
 Task<void> StoreOwners::leave_again(const Move& move) {
@@ -207,6 +222,7 @@ Task<void> StoreOwners::leave_again(const Move& move) {
                       stamp->epoch == move.epoch;
     if (!ours) return stamp;
     OwnerStamp left = make_stamp(StampState::kLeft, move.disk, move.epoch - 1, move.source.text);
+    left.token = move.record;
     note_left(left, move.target.path);
     return Stamp(std::move(left));
   };
@@ -248,7 +264,7 @@ Task<Status> StoreOwners::announce(const Move& move) {
   co_return Status();
 }
 
-Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {
+Task<void> StoreOwners::confirm(const Move& move, bool source_needed, std::uint64_t record) {
   StampChange target = [this, &move, source_needed](const Stamp& stamp) -> Result<Stamp> {
     if (!is_of(stamp, id_, move.disk)) return stamp;
     OwnerStamp current = make_stamp(StampState::kCurrent, move.disk, move.epoch, "");
@@ -257,12 +273,13 @@ Task<void> StoreOwners::confirm(const Move& move, bool source_needed) {
     return Stamp(std::move(current));
   };
   co_await change_quietly(move.target, move.disk, std::move(target));
-  StampChange source = [this, &move, source_needed](const Stamp& stamp) -> Result<Stamp> {
+  StampChange source = [this, &move, source_needed, record](const Stamp& stamp) -> Result<Stamp> {
     const bool ours = is_of(stamp, id_, move.disk) &&
                       (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving);
     if (!ours) return stamp;
     const StampState state = source_needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, move.disk, move.epoch, move.target.text);
+    if (!source_needed) left.token = record;
     left.rest_uri = stamp->rest_uri;
     note_left(left, move.source.path);
     return Stamp(std::move(left));

@@ -29,6 +29,8 @@
 
 namespace blockmig {
 
+class BitmapKeeper;
+
 class StoreOwners final {
  public:
   /// `place`: where this daemon's state is, for others' messages. `keeps_state`: false for a
@@ -71,7 +73,9 @@ class StoreOwners final {
   Task<void> give_back(const StoreUri& store, Claim claim);
   /// What the disk lived on before its journal said otherwise, if a crash has kept it from being
   /// told. `needed`: the disk still fetches from there.
-  Task<void> settle_previous(const std::string& disk, const SourceChoice& now, bool needed);
+  /// `record`: record_token() of what has changed since it is where it is.
+  Task<void> settle_previous(const std::string& disk, const SourceChoice& now, bool needed,
+                             std::uint64_t record);
   /// The base of a disk's hydration, before it is opened. As judge_base(); one `at_rest` has
   /// digests that say whether it is what it was.
   Task<Status> check_base(const std::string& disk, const StoreUri& base, std::uint64_t epoch,
@@ -84,10 +88,11 @@ class StoreOwners final {
     std::string disk;
     StoreUri source;
     StoreUri target;
-    std::uint64_t epoch = 0;  ///< of the disk at its target
-    bool returning = false;   ///< to the store that it has left, which must be as it was left
-    bool resumed = false;     ///< after a restart
-    bool settling = false;    ///< into the image that the disk fetches from
+    std::uint64_t epoch = 0;   ///< of the disk at its target
+    bool returning = false;    ///< to the store that it has left, which must be as it was left
+    bool resumed = false;      ///< after a restart
+    bool settling = false;     ///< into the image that the disk fetches from
+    std::uint64_t record = 0;  ///< of a return: record_token() of what has changed since
   };
   /// The target is open. The token of this use of it; 0: it has no stamp.
   Task<Result<std::uint64_t>> claim_target(const Move& move);
@@ -104,7 +109,8 @@ class StoreOwners final {
   Task<bool> is_another_ones(const std::string& disk, const StoreUri& store) const;
   /// An error: the target has a stamp, which cannot be made to say that the disk may live there.
   Task<Status> announce(const Move& move);
-  Task<void> confirm(const Move& move, bool source_needed);
+  /// `record`: record_token() of what changes after it.
+  Task<void> confirm(const Move& move, bool source_needed, std::uint64_t record);
   Task<void> withdraw(const Move& move);
   /// The target's stamp goes: the target has gone, or is a copy that belongs to nobody.
   Task<void> drop_target(const Move& move);
@@ -164,6 +170,10 @@ class StoreOwners final {
 
 /// The journal's, of how often a disk was served or a job of it begun.
 NoteRecord incarnation_note(const std::string& disk, std::uint64_t incarnation);
+
+/// The token that the record of changes since `epoch` shares with the stamp of the store that was
+/// left then. 0: there is no record, or it is of an older program.
+std::uint64_t record_token(const BitmapKeeper& bitmaps, std::uint64_t epoch);
 
 /// "HOST:FOLDER".
 std::string place_of(const std::string& state_dir);

@@ -124,8 +124,8 @@ Status check_owner(const TargetPlan& plan) {
 }  // namespace
 
 StoreOwners::Move move_of(const TargetPlan& plan) {
-  return {plan.disk,      plan.source,  plan.target,  plan.epoch,
-          plan.returning, plan.resumed, plan.settling};
+  return {plan.disk,      plan.source,  plan.target,   plan.epoch,
+          plan.returning, plan.resumed, plan.settling, plan.record};
 }
 
 StoreUri resolve_target(const TargetPlan& plan) {

@@ -197,7 +197,9 @@ Task<void> UriTarget::confirm_switch(bool source_needed) {
   }
   if (plan_.owners == nullptr) co_return;
   const StoreOwners::Move moving = move();
-  co_await plan_.owners->confirm(moving, source_needed);
+  const std::uint64_t record =
+      plan_.bitmaps == nullptr ? 0 : record_token(*plan_.bitmaps, plan_.epoch);
+  co_await plan_.owners->confirm(moving, source_needed, record);
 }
 
 Task<void> UriTarget::withdraw_switch() {

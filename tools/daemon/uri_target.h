@@ -39,6 +39,7 @@ struct TargetPlan {
   std::uint64_t epoch = 0;                 ///< of the disk, once it is at the target
   BitmapKeeper* bitmaps = nullptr;         ///< the disk's
   bool returning = false;                  ///< mode `return`
+  std::uint64_t record = 0;                ///< of it: record_token() of what has changed since
   bool resumed = false;                    ///< after a restart
   bool settling = false;                   ///< mode `settle`
   /// image_identity() of the target when the daemon before ended in order with this move.
@@ -79,6 +80,7 @@ class UriTarget final : public TargetOpener {
   bool as_left() const override { return as_left_; }
   Task<Status> compared() override;
   BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
+  std::string new_record_id() override { return std::to_string(make_stamp_token()); }
   DataAtRest* data_at_rest() override;
   RestMerge* rest_merge() override;
 

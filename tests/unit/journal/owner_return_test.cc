@@ -13,7 +13,9 @@ using testing::HasSubstr;
 /// Disk vm1 of "me" wants to go back to what it left with epoch 5, when it became 5.
 Status judge_way_back(const std::optional<OwnerStamp>& stamp, bool resumed = false,
                       std::uint64_t size = 100, std::int64_t modified = 7) {
-  return judge_return(stamp, knowing(6), size, modified, resumed);
+  Claimant claimant = knowing(6);
+  claimant.record = 99;
+  return judge_return(stamp, claimant, size, modified, resumed);
 }
 
 OwnerStamp left_stamp() {
@@ -47,6 +49,19 @@ TEST(OwnerRules, NothingElseIsReturnedTo_I5) {
     older.epoch = epoch;
     EXPECT_THAT(judge_way_back(older).error().message(), HasSubstr("moved on since, to epoch 5"));
   }
+}
+
+TEST(OwnerRules, EpochsOfADiskThatWasForgottenAreNotTakenForItsOwn_I5) {
+  OwnerStamp earlier = left_stamp();
+  earlier.token = 98;
+  EXPECT_THAT(judge_way_back(earlier).error().message(), HasSubstr("not with what is recorded"));
+  EXPECT_FALSE(judge_way_back(earlier, true).ok());
+  // Of an older program, on both sides.
+  OwnerStamp older = left_stamp();
+  older.token = 0;
+  EXPECT_THAT(judge_way_back(older).error().message(), HasSubstr("older program"));
+  EXPECT_FALSE(judge_return(older, knowing(6), 100, 7, false).ok());
+  EXPECT_FALSE(judge_return(left_stamp(), knowing(6), 100, 7, false).ok());
 }
 
 TEST(OwnerRules, ImageThatWasChangedIsNotReturnedTo_I5) {

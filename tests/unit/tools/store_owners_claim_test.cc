@@ -31,7 +31,7 @@ TEST_F(StoreOwnersClaimTest, EveryServeAndEveryJobIsANewIncarnation_I3) {
   EXPECT_EQ(stamped(source_), 2U);
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
-  run_task(*loop_, mine.owners.confirm(move(2), true));
+  run_task(*loop_, mine.owners.confirm(move(2), true, 0));
   EXPECT_EQ(stamped(target_), 2U);
   EXPECT_EQ((*read_stamp(target_.path))->rest_uri, source_.text);
   run_task(*loop_, mine.owners.note_whole(disk, target_.text));

@@ -49,7 +49,7 @@ TEST_F(StoreOwnersTest, AtNoStepOfAMoveMayAnybodyElseHaveEither_I3) {
                             return who;
                           }())
                   .ok());
-  run_task(*loop_, mine.owners.confirm(move(2), false));
+  run_task(*loop_, mine.owners.confirm(move(2), false, 0));
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "left 2, current 2");
   EXPECT_TRUE(closed_to_you());
   EXPECT_FALSE(mine.claim(source_, 1).ok()) << "a journal from before the move";
@@ -134,9 +134,13 @@ TEST_F(StoreOwnersTest, DiskReturnsOnlyToWhatIsStillAsItWasLeft_I5) {
   ASSERT_TRUE(mine.claim(source_, 1, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
-  run_task(*loop_, mine.owners.confirm(move(2), false));
-  const StoreOwners::Move back{"vm1", target_, source_, 3, true, false};
+  run_task(*loop_, mine.owners.confirm(move(2), false, 77));
+  const StoreOwners::Move back{"vm1", target_, source_, 3, true, false, false, 77};
   ASSERT_TRUE(mine.owners.check_return(back).ok());
+  StoreOwners::Move another = back;
+  another.record = 78;
+  EXPECT_FALSE(mine.owners.check_return(another).ok()) << "of a disk that was forgotten since";
+  EXPECT_FALSE(run_task(*loop_, mine.owners.claim_target(another)).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(back)).ok());
   EXPECT_EQ(state_of(source_), "target 3");
   EXPECT_FALSE(mine.owners.check_return(back).ok());
@@ -156,7 +160,7 @@ TEST_F(StoreOwnersTest, DiskReturnsOnlyToWhatIsStillAsItWasLeft_I5) {
   const auto refused = run_task(*loop_, mine.owners.claim_target(back));
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(state_of(source_), "left 2");
-  const StoreOwners::Move remote{"vm1", target_, *parse_store_uri("nbd://h/x"), 3, true, false};
+  const StoreOwners::Move remote{"vm1", target_, *parse_store_uri("nbd://h/x"), 3, true};
   EXPECT_FALSE(mine.owners.check_return(remote).ok());
 }
 
@@ -172,7 +176,7 @@ TEST_F(StoreOwnersTest, CrashAfterTheDecisionIsMadeUpFor_I7) {
   for (const bool needed : {true, false}) {
     ASSERT_TRUE(mine.claim(target_, 2).ok());
     const std::string disk = "vm1";
-    run_task(*loop_, mine.owners.settle_previous(disk, choice, needed));
+    run_task(*loop_, mine.owners.settle_previous(disk, choice, needed, 0));
     EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "base 2, current 2");
   }
   const std::string disk = "vm1";
@@ -186,7 +190,7 @@ TEST_F(StoreOwnersTest, ABaseThatWasReplacedIsNotFetchedFrom) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 1, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
-  run_task(*loop_, mine.owners.confirm(move(2), true));
+  run_task(*loop_, mine.owners.confirm(move(2), true, 0));
   std::filesystem::rename(source_.path, source_.path + ".away");
   scratch_.image("source.img", kSize);
   const std::string disk = "vm1";
@@ -227,7 +231,7 @@ TEST_F(StoreOwnersTest, WhatWasRecordedOfATargetIsVoidOnceItIsDistrusted_I5) {
   EXPECT_NE(*first, *later);
   ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
   EXPECT_TRUE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok());
-  run_task(*loop_, mine.owners.confirm(move(2), false));
+  run_task(*loop_, mine.owners.confirm(move(2), false, 0));
   EXPECT_FALSE(run_task(*loop_, mine.owners.distrust_target(disk, target_)).ok()) << "the disk's";
 }
 
@@ -237,7 +241,7 @@ TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_
   ASSERT_TRUE(mine.claim(source_, 1, false).ok());
   // Away: the target is the overlay, the source its base.
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
-  run_task(*loop_, mine.owners.confirm(move(2), true));
+  run_task(*loop_, mine.owners.confirm(move(2), true, 0));
   ASSERT_EQ(state_of(source_), "base 2");
   const std::string disk = "vm1";
   const auto left = look_at_owned_image(source_.path);
@@ -265,7 +269,7 @@ TEST_F(StoreOwnersTest, ADiskGoesBackIntoItsBaseWhichNobodyElseMayHaveMeanwhile_
   EXPECT_EQ(state_of(source_), "base 2");
   EXPECT_EQ(state_of(target_), "current 2");
   ASSERT_TRUE(run_task(*loop_, mine.owners.announce(back)).ok());
-  run_task(*loop_, mine.owners.confirm(back, false));
+  run_task(*loop_, mine.owners.confirm(back, false, 0));
   EXPECT_EQ(state_of(source_), "current 3");
   EXPECT_EQ(state_of(target_), "left 3");
 }
@@ -312,7 +316,7 @@ TEST_F(StoreOwnersTest, OneShotCopyLeavesNoStamps) {
   ASSERT_TRUE(run_task(*loop_, copier.owners.claim_target(move(2))).ok());
   ASSERT_TRUE(run_task(*loop_, copier.owners.announce(move(2))).ok());
   EXPECT_EQ(state_of(source_), "none") << "the source was only read";
-  run_task(*loop_, copier.owners.confirm(move(2), false));
+  run_task(*loop_, copier.owners.confirm(move(2), false, 0));
   copier.release(target_);
   EXPECT_EQ(state_of(target_), "none");
   EXPECT_EQ(state_of(source_), "none");
