@@ -100,9 +100,12 @@ Error refuse_unfinished(const OwnerStamp& stamp, const Claimant& claimant) {
                    "over it?); or use what is there as it is, with --force-source");
 }
 
-/// A crash between the journal and the stamp leaves the stamp behind by one. 0: an older program.
+/// A crash between the journal and the stamp leaves the stamp behind what nobody has stamped yet,
+/// which an older program cannot tell: by one, then. 0: an older program.
 bool is_rolled_back(const OwnerStamp& stamp, const Claimant& claimant) {
-  return stamp.incarnation != 0 && stamp.incarnation + 1 < claimant.incarnation;
+  if (stamp.incarnation == 0) return false;
+  if (claimant.stamped != 0) return stamp.incarnation < claimant.stamped;
+  return stamp.incarnation + 1 < claimant.incarnation;
 }
 
 /// The disk's own stamp, on the store that its journal names.

@@ -19,10 +19,12 @@ struct Claimant {
   std::string image;        ///< path, for messages
   std::uint64_t epoch = 1;  ///< of the disk, by his journal; of a target, the one it will have
   std::uint64_t incarnation = 0;  ///< of the disk, by his journal: grows with every serve and job
-  bool known = false;             ///< his journal says that the disk lives here
-  bool partial = false;           ///< and that the rest of it is in its base
-  bool replaced = false;          ///< what he had there was another file of that name
-  bool force = false;             ///< gives up what is newer, where that is his own
+  /// The latest of them that is known to have come into a stamp; 0: an older program did not say.
+  std::uint64_t stamped = 0;
+  bool known = false;     ///< his journal says that the disk lives here
+  bool partial = false;   ///< and that the rest of it is in its base
+  bool replaced = false;  ///< what he had there was another file of that name
+  bool force = false;     ///< gives up what is newer, where that is his own
   bool read_only = false;
   /// Of a return: what the record of the changes since is about (OwnerStamp::token of `left`).
   std::uint64_t record = 0;

@@ -20,14 +20,16 @@ class PutBack:
         self.copy = os.path.join(folder, "copy.img")
         self.server = StateFolder(os.path.join(folder, "state"))
 
-    def begin(self):
-        """A first life, which ends; what is kept is of then. The second one has written something since."""
+    def begin(self, lives):
+        """What is kept is of the first life, of one or two; the last one has written something since."""
         self.server.start()
         self.server.ok("serve", "vm1", "--source", self.image)
-        self.server.kill()
+        if lives == 2:
+            self.server.kill()
         for path in self.files:
             shutil.copyfile(path, path + ".kept")
-        self.server.start()
+        if lives == 2:
+            self.server.start()
         self.write(0x99, moves.MIB)
 
     def put_back(self):
@@ -46,10 +48,10 @@ class PutBack:
             return log.read()
 
 
-def bitmaps_are_not_believed(folder):
+def bitmaps_are_not_believed(folder, lives):
     disk = PutBack(folder)
     with disk.server as server:
-        disk.begin()
+        disk.begin(lives)
         server.ok("backup", "vm1", disk.copy, "--bitmap", "inc")
         disk.write(0x55, 5 * moves.MIB)
         disk.put_back()
@@ -64,11 +66,11 @@ def bitmaps_are_not_believed(folder):
         server.stop()
 
 
-def moves_are_not_believed(folder):
+def moves_are_not_believed(folder, lives):
     disk = PutBack(folder)
     target = os.path.join(folder, "target.img")
     with disk.server as server:
-        disk.begin()
+        disk.begin(lives)
         server.ok("migrate", "vm1", "--to", target, "--mode", "dbt", "--detach", "--bwlimit", "2MiB/s",
                   "--checkpoint-interval", "100ms")
         daemon.until(lambda: server.shown("status", "vm1")["bytes_copied"] > 3 * moves.MIB, "a part", seconds=60)
@@ -85,5 +87,6 @@ def moves_are_not_believed(folder):
 
 daemon.need("qemu-io")
 for story in (bitmaps_are_not_believed, moves_are_not_believed):
-    with daemon.scratch() as here:
-        story(here)
+    for steps in (1, 2):  # a job, or a life and a job
+        with daemon.scratch() as here:
+            story(here, steps)

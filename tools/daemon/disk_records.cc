@@ -89,6 +89,7 @@ Task<Status> DiskService::forget_records(const std::string& name, const std::str
   batch->removed_notes.push_back({"serve", name, ""});
   batch->removed_notes.push_back({kListenTopic, name, ""});
   batch->removed_notes.push_back(incarnation_note(name, 0));
+  batch->removed_notes.push_back(stamped_note(name, 0));
   batch->removed_notes.push_back(begun_target_note(name));
   batch->removed_disks.push_back(name);
   const Status recorded = co_await journal_.commit(*batch);

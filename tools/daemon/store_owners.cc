@@ -68,6 +68,8 @@ Claimant StoreOwners::claimant(const std::string& disk, const StoreUri& store,
   claimant.image = store.path;
   claimant.epoch = epoch;
   claimant.incarnation = incarnation(disk);
+  const auto stamped = stamped_.find(disk);
+  if (stamped != stamped_.end()) claimant.stamped = stamped->second;
   return claimant;
 }
 

@@ -128,6 +128,8 @@ class StoreOwners final {
   std::uint64_t incarnation(const std::string& disk) const;
   /// The disk's next incarnation, also after `beyond`, is in the journal.
   Task<Status> advance(const std::string& disk, std::uint64_t beyond);
+  /// The disk's stamp has come as far as its incarnation: the journal says so. Trouble is logged.
+  Task<void> note_stamped(const std::string& disk);
   /// There is no stamp, but one of another file of that name, which was the disk's.
   Task<bool> is_replaced(const std::string& disk, const std::string& path) const;
   /// Judges again, and stamps. As change_stamp().
@@ -166,10 +168,13 @@ class StoreOwners final {
   std::string id_;
   std::map<std::string, std::string> unstamped_;       ///< why, by path
   std::map<std::string, std::uint64_t> incarnations_;  ///< of disks, as in the journal
+  std::map<std::string, std::uint64_t> stamped_;       ///< likewise: those that stamps have had
 };
 
 /// The journal's, of how often a disk was served or a job of it begun.
 NoteRecord incarnation_note(const std::string& disk, std::uint64_t incarnation);
+/// The journal's, of the latest of them that a stamp has had.
+NoteRecord stamped_note(const std::string& disk, std::uint64_t incarnation);
 
 /// The token that the record of changes since `epoch` shares with the stamp of the store that was
 /// left then. 0: there is no record, or it is of an older program.

@@ -16,6 +16,22 @@ using Stamp = std::optional<OwnerStamp>;
 constexpr const char* kTopic = "owner";
 constexpr const char* kName = "identity";
 constexpr const char* kIncarnationTopic = "incarnation";
+constexpr const char* kStampedTopic = "stamped";
+
+/// Numbers by disk.
+Task<Status> load_numbers(Journal& journal, const char* topic,
+                          std::map<std::string, std::uint64_t>& numbers) {
+  const auto notes = co_await journal.load_notes(topic);
+  if (!notes) co_return notes.error();
+  for (const NoteRecord& note : *notes) {
+    const char* const end = note.text.data() + note.text.size();
+    const auto read = std::from_chars(note.text.data(), end, numbers[note.name]);
+    if (read.ec == std::errc() && read.ptr == end) continue;
+    co_return Error(ErrorCode::kProtocol, "journal: the note '" + std::string(topic) +
+                                              "' of disk '" + note.name + "' is no number");
+  }
+  co_return Status();
+}
 
 }  // namespace
 
@@ -23,16 +39,15 @@ NoteRecord incarnation_note(const std::string& disk, std::uint64_t incarnation) 
   return {kIncarnationTopic, disk, std::to_string(incarnation)};
 }
 
+NoteRecord stamped_note(const std::string& disk, std::uint64_t incarnation) {
+  return {kStampedTopic, disk, std::to_string(incarnation)};
+}
+
 Task<Status> StoreOwners::open() {
-  const auto incarnations = co_await journal_.load_notes(kIncarnationTopic);
-  if (!incarnations) co_return incarnations.error();
-  for (const NoteRecord& note : *incarnations) {
-    const char* const end = note.text.data() + note.text.size();
-    const auto read = std::from_chars(note.text.data(), end, incarnations_[note.name]);
-    if (read.ec == std::errc() && read.ptr == end) continue;
-    co_return Error(ErrorCode::kProtocol,
-                    "journal: the incarnation of disk '" + note.name + "' is no number");
-  }
+  const Status counted = co_await load_numbers(journal_, kIncarnationTopic, incarnations_);
+  if (!counted) co_return counted;
+  const Status stamped = co_await load_numbers(journal_, kStampedTopic, stamped_);
+  if (!stamped) co_return stamped;
   const auto notes = co_await journal_.load_notes(kTopic);
   if (!notes) co_return notes.error();
   for (const NoteRecord& note : *notes) {
@@ -60,6 +75,20 @@ Task<Status> StoreOwners::advance(const std::string& disk, std::uint64_t beyond)
   co_return saved;
 }
 
+Task<void> StoreOwners::note_stamped(const std::string& disk) {
+  const std::uint64_t now = incarnation(disk);
+  JournalBatch batch;
+  batch.notes.push_back(stamped_note(disk, now));
+  const Status saved = co_await journal_.commit(batch);
+  if (saved) {
+    stamped_[disk] = now;
+    co_return;
+  }
+  log_.warning("an image that is put back to an earlier state may not be known as one: " +
+                   saved.error().message(),
+               {disk, "", 0});
+}
+
 Task<void> StoreOwners::renew(const std::string& disk, const StoreUri& store) {
   if (!has_stamps(store)) co_return;
   const Status advanced = co_await advance(disk, 0);
@@ -69,18 +98,29 @@ Task<void> StoreOwners::renew(const std::string& disk, const StoreUri& store) {
         {disk, "", 0});
     co_return;
   }
-  StampChange renew = [this, &disk](const Stamp& stamp) -> Result<Stamp> {
+  bool written = false;
+  StampChange renew = [this, &disk, &written](const Stamp& stamp) -> Result<Stamp> {
     // `taking`: the switchover to it could not be confirmed.
     const bool lives =
         is_of(stamp, id_, disk) &&
         (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving ||
          stamp->state == StampState::kTaking || stamp->state == StampState::kReleased);
+    written = lives;
     if (!lives) return stamp;
     OwnerStamp newer = *stamp;
     newer.incarnation = incarnation(disk);
     return Stamp(std::move(newer));
   };
-  co_await change_quietly(store, disk, std::move(renew));
+  // Synced when it returns; unstampable is no error.
+  const Result<Stamp> changed = co_await change(store, std::move(renew));
+  if (changed.ok() && written) co_await note_stamped(disk);
+  if (changed.ok() || changed.error().code() == ErrorCode::kNotFound) co_return;
+  if (is_unstampable(changed.error())) {
+    note_unstamped(store, changed.error(), disk);
+  } else {
+    log_.warning("the stamp beside an image is behind: " + changed.error().message(),
+                 {disk, "", 0});
+  }
 }
 
 Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
@@ -122,10 +162,9 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
     if (rest->has_value()) rest_uri = (*rest)->base_uri;
   }
   const Status taken = co_await take(std::move(who), store, std::move(rest_uri), claim);
-  if (taken.ok() || !is_unstampable(taken.error())) {
-    if (taken.ok()) co_return claim;
-    co_return taken.error();
-  }
+  if (taken.ok()) co_await note_stamped(request.disk);
+  if (taken.ok()) co_return claim;
+  if (!is_unstampable(taken.error())) co_return taken.error();
   note_unstamped(store, taken.error(), request.disk);
   co_return claim;
 }

@@ -119,6 +119,22 @@ TEST(OwnerRules, WhatIsRecordedOfAnImageThatWasPutBackIsNotBelieved_I5) {
   }
 }
 
+TEST(OwnerRules, OneStepBackIsKnownWhereTheJournalSaysWhatWasStamped_I5) {
+  Claimant claimant = knowing();
+  claimant.incarnation = 8;
+  claimant.stamped = 8;
+  EXPECT_TRUE(judge_serve(incarnation(StampState::kCurrent, 8), claimant)->continued);
+  const auto back = judge_serve(incarnation(StampState::kCurrent, 7), claimant);
+  ASSERT_TRUE(back.ok());
+  EXPECT_TRUE(back->rolled_back);
+  EXPECT_FALSE(back->continued);
+  // Crashes between the journal and the stamp, however many: it has nothing to be behind of.
+  claimant.stamped = 5;
+  EXPECT_TRUE(judge_serve(incarnation(StampState::kCurrent, 5), claimant)->continued);
+  EXPECT_TRUE(judge_serve(incarnation(StampState::kCurrent, 6), claimant)->continued);
+  EXPECT_FALSE(judge_serve(incarnation(StampState::kCurrent, 4), claimant)->continued);
+}
+
 TEST(OwnerRules, JournalFromBeforeTheFirstServeIsRefused_I3) {
   Claimant again = knowing(1);
   again.known = false;
