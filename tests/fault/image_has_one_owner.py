@@ -116,6 +116,25 @@ def test_of_the_move(folder, image, mine, yours):
     yours.end()
 
 
+def test_of_the_read_only(folder, mine, yours):
+    """What a disk that was served read-only has left is nobody's, as what any other has left."""
+    mine.start()
+    yours.start()
+    for name, before in (("released", True), ("unstamped", False)):
+        image, target = (os.path.join(folder, f"{name}-{part}.img") for part in ("source", "target"))
+        daemon.make_image(image, 8 * moves.MIB)
+        if before:
+            assert mine.serve(image, name).returncode == 0
+            mine.ok("detach", name)
+        assert mine.serve(image, name, "--read-only").returncode == 0
+        mine.ok("migrate", name, "--to", target)
+        mine.ok("detach", name)
+        assert mine.cli("serve", name).returncode == 0
+        yours.refused(image, f"was left by disk '{name}'", target, disk=name)
+    mine.end()
+    yours.end()
+
+
 def test_of_the_copy(folder, image, mine):
     """A copy without a daemon leaves no stamps."""
     copy = os.path.join(folder, "copy.img")
@@ -132,6 +151,7 @@ def main():
             test_of_the_copy(folder, image, mine)
             test_of_the_crash(folder, image, mine, yours)
             test_of_the_move(folder, image, mine, yours)
+            test_of_the_read_only(folder, mine, yours)
         finally:
             for each in (mine, yours):
                 each.kill()

@@ -28,6 +28,11 @@ void note_left(OwnerStamp& stamp, const std::string& path) {
   stamp.left_modified_ns = state->modified_ns;
 }
 
+bool is_lived_on(StampState state) {
+  return state == StampState::kCurrent || state == StampState::kMoving ||
+         state == StampState::kReleased;
+}
+
 Status judge_return_now(const Stamp& stamp, const Claimant& who, bool resumed) {
   const auto state = look_at_owned_image(who.image);
   if (!state) return state.error();
@@ -52,6 +57,12 @@ std::uint64_t record_token(const BitmapKeeper& bitmaps, std::uint64_t epoch) {
   std::uint64_t token = 0;
   const auto read = std::from_chars(id.data(), id.data() + id.size(), token);
   return read.ec == std::errc() && read.ptr == id.data() + id.size() ? token : 0;
+}
+
+bool StoreOwners::is_source_of(const Stamp& stamp, const Move& move) const {
+  const bool ours = is_of(stamp, id_, move.disk);
+  if (stamp) return ours && stamp->epoch < move.epoch && is_lived_on(stamp->state);
+  return keeps_state_;
 }
 
 std::string place_of(const std::string& state_dir) {
@@ -141,8 +152,7 @@ Task<void> StoreOwners::change_if(const std::string& store_uri, const std::strin
 Task<void> StoreOwners::settle_previous(const std::string& disk, const SourceChoice& now,
                                         bool needed, std::uint64_t record) {
   Condition behind = [&now](const OwnerStamp& stamp) {
-    return stamp.epoch < now.epoch &&
-           (stamp.state == StampState::kCurrent || stamp.state == StampState::kMoving);
+    return stamp.epoch < now.epoch && is_lived_on(stamp.state);
   };
   Change settle = [this, &disk, &now, needed, record](const OwnerStamp& stamp,
                                                       const std::string& path) {
@@ -255,9 +265,12 @@ Task<Status> StoreOwners::announce(const Move& move) {
   // Nor where that was no error, because nothing can be written there any more.
   const Status changed = co_await check_not_target(move.target);
   if (!changed) co_return changed;
+  const bool replaced = co_await is_replaced(move.disk, move.source.path);
+  if (replaced) co_return Status();  // what is there is not the disk
   StampChange source = [this, &move](const Stamp& stamp) -> Result<Stamp> {
-    if (!is_of(stamp, id_, move.disk) || stamp->state != StampState::kCurrent) return stamp;
-    OwnerStamp moving = *stamp;
+    if (!is_source_of(stamp, move)) return stamp;
+    OwnerStamp moving =
+        stamp ? *stamp : make_stamp(StampState::kMoving, move.disk, move.epoch - 1, "");
     moving.state = StampState::kMoving;
     moving.other_uri = move.target.text;
     return Stamp(std::move(moving));
@@ -275,14 +288,14 @@ Task<void> StoreOwners::confirm(const Move& move, bool source_needed, std::uint6
     return Stamp(std::move(current));
   };
   co_await change_quietly(move.target, move.disk, std::move(target));
+  const bool replaced = co_await is_replaced(move.disk, move.source.path);
+  if (replaced) co_return;
   StampChange source = [this, &move, source_needed, record](const Stamp& stamp) -> Result<Stamp> {
-    const bool ours = is_of(stamp, id_, move.disk) &&
-                      (stamp->state == StampState::kCurrent || stamp->state == StampState::kMoving);
-    if (!ours) return stamp;
+    if (!is_source_of(stamp, move)) return stamp;
     const StampState state = source_needed ? StampState::kBase : StampState::kLeft;
     OwnerStamp left = make_stamp(state, move.disk, move.epoch, move.target.text);
     if (!source_needed) left.token = record;
-    left.rest_uri = stamp->rest_uri;
+    if (stamp) left.rest_uri = stamp->rest_uri;
     note_left(left, move.source.path);
     return Stamp(std::move(left));
   };

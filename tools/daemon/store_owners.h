@@ -143,6 +143,9 @@ class StoreOwners final {
   static bool is_unstampable(const Error& error);
   static bool is_of(const std::optional<OwnerStamp>& stamp, const std::string& owner,
                     const std::string& disk);
+  /// The disk lives there before that move: also where it is served read-only, which leaves its
+  /// stamp `released`, or none.
+  bool is_source_of(const std::optional<OwnerStamp>& stamp, const Move& move) const;
   using Condition = std::function<bool(const OwnerStamp& stamp)>;
   using Change =
       std::function<std::optional<OwnerStamp>(const OwnerStamp& stamp, const std::string& path)>;

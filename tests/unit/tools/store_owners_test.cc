@@ -61,6 +61,52 @@ TEST_F(StoreOwnersTest, AtNoStepOfAMoveMayAnybodyElseHaveEither_I3) {
   EXPECT_FALSE(mine.claim(target_, 2).ok()) << "somebody else's by now";
 }
 
+TEST_F(StoreOwnersTest, WhatAReadOnlyDiskHasLeftIsNobodysEither_I3) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  // First without a stamp, then with one that says `released`.
+  for (const bool released : {false, true}) {
+    std::filesystem::remove(owner_file_of(source_.path));
+    std::filesystem::remove(owner_file_of(target_.path));
+    if (released) {
+      ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+      mine.release(source_);
+    }
+    ASSERT_TRUE(mine.claim(source_, 1, true, true).ok());
+    EXPECT_EQ(state_of(source_), released ? "released 1" : "none");
+    ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+    ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
+    EXPECT_EQ(state_of(source_), "moving 1");
+    run_task(*loop_, mine.owners.confirm(move(2), false, 0));
+    EXPECT_EQ(state_of(source_), "left 2");
+    EXPECT_FALSE(yours.claim(source_, 1, false).ok());
+  }
+}
+
+TEST_F(StoreOwnersTest, WhatWasReleasedBeforeTheDecisionIsLeftAfterACrash_I3) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  mine.release(source_);
+  SourceChoice choice;
+  choice.uri = target_.text;
+  choice.previous_uri = source_.text;
+  choice.epoch = 2;
+  const std::string disk = "vm1";
+  run_task(*loop_, mine.owners.settle_previous(disk, choice, false, 0));
+  EXPECT_EQ(state_of(source_), "left 2");
+}
+
+TEST_F(StoreOwnersTest, AnotherFileInTheSourcesPlaceIsNotTheDisk) {
+  Folder mine(*loop_, "here");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  std::filesystem::rename(source_.path, source_.path + ".away");
+  scratch_.image("source.img", kSize);
+  ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(2))).ok());
+  ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(2))).ok());
+  run_task(*loop_, mine.owners.confirm(move(2), false, 0));
+  EXPECT_EQ(state_of(source_), "none");
+}
+
 TEST_F(StoreOwnersTest, MoveWithoutADecisionLeavesTheSourceItsDisk_I8) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 4, false).ok());
