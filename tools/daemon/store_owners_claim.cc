@@ -145,8 +145,9 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
   if (found) {
     const auto verdict = judge_serve(*found, who);
     if (!verdict) co_return verdict.error();
-    if (request.read_only) claim.verdict = *verdict;
-    claim.judged = request.read_only;
+    claim.verdict = *verdict;
+    // Also where it cannot be changed any more. No stamp, and none to be had, says nothing.
+    claim.judged = request.read_only || found->has_value();
   }
   if (request.read_only) co_return claim;
   if (found) {

@@ -174,6 +174,32 @@ TEST_F(StoreOwnersClaimTest, FolderThatTakesNoStampIsServedAndSaysSo) {
   EXPECT_THAT(mine.owners.describe("nbd://h/x"), HasSubstr("only files are"));
 }
 
+TEST_F(StoreOwnersClaimTest, WhatAStampSaysCountsAlsoWhereItCannotBeChanged_I5) {
+  Folder mine(*loop_, "here");
+  Folder yours(*loop_, "there");
+  ASSERT_TRUE(mine.claim(source_, 1, false).ok());
+  mine.release(source_);
+  ASSERT_TRUE(yours.claim(source_, 1, false).ok());
+  yours.release(source_);
+  ASSERT_EQ(state_of(source_), "released 2");
+  ASSERT_EQ(::chmod(owner_file_of(source_.path).c_str(), 0444), 0);
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0555), 0);
+  const bool root = ::geteuid() == 0;
+  if (root) {
+    ASSERT_EQ(::seteuid(65534), 0);  // root may write anywhere
+  }
+  const auto claimed = mine.claim(source_, 1);
+  if (root) {
+    ASSERT_EQ(::seteuid(0), 0);
+  }
+  ASSERT_EQ(::chmod(scratch_.path().c_str(), 0755), 0);
+  ASSERT_TRUE(claimed.ok()) << claimed.error().message();
+  EXPECT_FALSE(claimed->stamped);
+  EXPECT_TRUE(claimed->judged);
+  EXPECT_FALSE(claimed->verdict.continued) << "somebody else has had it";
+  EXPECT_EQ(claimed->verdict.epoch, 3U);
+}
+
 TEST_F(StoreOwnersClaimTest, StampThatCannotBeReadIsAnErrorNotNobody_I11) {
   Folder mine(*loop_, "here");
   std::ofstream(source_.path + owner_format::kSuffix) << std::string(40000, 'z');
