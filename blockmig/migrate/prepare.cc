@@ -269,7 +269,8 @@ Task<Status> compare_target(Migration& migration) {
                         " while no daemon had it: move the disk there with another mode");
   }
   RecoveredTracking& found = migration.recovered;
-  const bool same = opener.as_left() && found.target_identity == opener.identity();
+  const bool same =
+      opener.as_left() && opener.guarded() && found.target_identity == opener.identity();
   if (!found.empty() && !same) {
     const Status forgotten =
         co_await forget(migration.journal, migration.status.disk, migration.status.id);

@@ -33,6 +33,8 @@ class TargetOpener {
   virtual std::string identity() const { return {}; }
   /// Likewise. False: somebody may have changed it since an earlier daemon had it.
   virtual bool as_left() const { return true; }
+  /// Likewise. False: nothing there would say that somebody else has used it since a crash.
+  virtual bool guarded() const { return true; }
   /// What was recorded about another target is void now, and this one is about to be written to. An
   /// error: it must not be.
   virtual Task<Status> compared() { co_return Status(); }

@@ -84,7 +84,8 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   Status published;
   // Whoever has had the image since, or put another one in its place, has not marked anything.
   const bool same = choice->known && (!claimed.judged || claimed.verdict.continued);
-  if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), same);
+  const bool told = same && claimed.guarded;
+  if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), told);
   if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
   if (published && handed_over != nullptr) {
     published = add_handed_over_bitmaps(*served, *handed_over, same, log_);

@@ -203,8 +203,9 @@ Task<Status> RestartService::take_up(Unfinished& job, Disk& disk, bool same_stor
   }
   if (!same_store || !as_left) {
     const Status ended = co_await make_void(
-        job, same_store ? "somebody may have changed its image while it was not served"
-                        : "somebody else has had its image, or put another in its place");
+        job, same_store
+                 ? "somebody may have changed its image while it was not served"
+                 : "somebody else has had its image, or may have, or put another in its place");
     co_return ended;
   }
   Result<RecoveredTracking> tracking = co_await recover(journal_, disk, id, loop_);

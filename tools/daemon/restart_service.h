@@ -57,7 +57,7 @@ class RestartService final {
   /// Waits for those that arrive within kRestorePatience.
   Task<void> serve_recorded(DiskService& service, std::vector<std::string> except);
 
-  /// `same_store`: nobody else has had it since this journal last did.
+  /// `same_store`: nobody else has had it since this journal last did, and its place would say so.
   Task<Status> prepare(Disk& disk, bool same_store);
   void published(const std::string& disk);
   /// The disk of prepare() will not have clients after all. Its job's record stays.

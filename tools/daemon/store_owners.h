@@ -50,6 +50,7 @@ class StoreOwners final {
   struct Claim {
     ServeVerdict verdict;
     bool judged = false;   ///< by the stamp, or because there is none; else nothing is known
+    bool guarded = true;   ///< false: nothing there would say that somebody else has used it
     bool stamped = false;  ///< to be given back
     std::optional<OwnerStamp> before;
   };

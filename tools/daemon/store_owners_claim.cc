@@ -167,6 +167,7 @@ Task<Result<StoreOwners::Claim>> StoreOwners::claim(const ServeRequest& request,
   if (taken.ok()) co_return claim;
   if (!is_unstampable(taken.error())) co_return taken.error();
   note_unstamped(store, taken.error(), request.disk);
+  claim.guarded = claim.judged;
   co_return claim;
 }
 

@@ -167,6 +167,8 @@ Task<Status> UriTarget::claim() {
   claimed_ = true;
   // What was recorded about it before somebody else had it is not believed.
   if (*token != 0) identity_ += ", use " + std::to_string(*token);
+  // A disk's own base keeps its stamp.
+  guarded_ = *token != 0 || plan_.settling;
   co_return Status();
 }
 

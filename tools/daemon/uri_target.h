@@ -78,6 +78,7 @@ class UriTarget final : public TargetOpener {
   Task<void> keep() override;
   std::string identity() const override { return identity_; }
   bool as_left() const override { return as_left_; }
+  bool guarded() const override { return guarded_; }
   Task<Status> compared() override;
   BitmapKeeper* bitmaps() override { return plan_.bitmaps; }
   std::string new_record_id() override { return std::to_string(make_stamp_token()); }
@@ -101,6 +102,7 @@ class UriTarget final : public TargetOpener {
   TargetPlan plan_;
   std::string identity_;
   bool as_left_ = true;
+  bool guarded_ = true;
   std::unique_ptr<DataAtRest> at_rest_;
   std::unique_ptr<RestMerge> merge_;
   ReconnectingDevice* reconnecting_ = nullptr;  ///< the disk's store, after the switchover
