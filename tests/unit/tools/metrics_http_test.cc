@@ -46,8 +46,9 @@ TEST_F(DaemonMetricsTest, TheControlSocketHasThePage) {
   EXPECT_THAT(page.body, HasSubstr(R"(blockmig_disk_size_bytes{disk="vm1"} 1048576)"));
   EXPECT_THAT(page.body, HasSubstr(R"(blockmig_disk_dirty_chunks{disk="vm1",bitmap="daily"} 0)"));
   EXPECT_THAT(page.body, HasSubstr("blockmig_metrics_stale 0"));
-  EXPECT_THAT(page.body, HasSubstr("blockmig_journal_sync_duration_seconds_count 4\n"))
-      << "who the owner is, the disk's incarnation, its record, and how it is served";
+  EXPECT_THAT(page.body, HasSubstr("blockmig_journal_sync_duration_seconds_count 5\n"))
+      << "who the owner is, the disk's incarnation, that it is stamped, its record, how it is "
+         "served";
   EXPECT_FALSE(client.handle({"POST", kMetricsPath, ""}).ok());
 }
 
