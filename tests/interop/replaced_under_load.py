@@ -28,6 +28,9 @@ def main(folder):
         control(folder, "serve", daemon.EXPORT, "--source", image, "--bitmap", "kept")
         place = types.SimpleNamespace(socket_path=path, export=daemon.EXPORT)
         with daemon.Client(folder, place, "--connections", "4") as client:
+            Doomed(folder).die()
+            daemon.until(lambda: "handed over was taken back" in first.log() or not first.alive(), "the first daemon")
+            assert first.alive(), first.log()
             for i in range(ROUNDS):
                 client.clean_report()
                 following = start(folder, f"d{i + 1}", "--replace")

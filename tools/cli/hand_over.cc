@@ -193,6 +193,8 @@ bool ForegroundDaemon::hand_over() {
 }
 
 Status ForegroundDaemon::take_back(const Handover& handover) {
+  options_.listen.clear();  // the listeners come back, and so do the disks
+  options_.restore = false;
   const auto until = std::chrono::steady_clock::now() + kReleasePatience;
   Status engine = start_engine();
   while (!engine.ok() && engine.error().code() == ErrorCode::kBusy &&
