@@ -74,5 +74,27 @@ def main(folder):
             server.stop()
 
 
-with daemon.scratch() as scratch:
-    main(scratch)
+def addresses_are_recorded(folder):
+    """What `serve --listen` has opened is opened again after a crash of the successor."""
+    path = os.path.join(folder, "its_own.sock")
+    servers = [start(folder, "d0")]
+    try:
+        assert ready(servers[0]), servers[0].log()
+        image = daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)
+        control(folder, "serve", daemon.EXPORT, "--source", image, "--listen", f"unix:{path}")
+        servers.append(start(folder, "d1", "--replace"))
+        assert ready(servers[1]), servers[1].log()
+        assert daemon.greets(path), servers[1].log()
+        daemon.until(lambda: not servers[0].alive(), "the old daemon's end")
+        servers[1].kill()
+        servers.append(start(folder, "d2"))
+        assert ready(servers[2]), servers[2].log()
+        assert daemon.greets(path), servers[2].log()
+    finally:
+        for server in servers:
+            server.stop()
+
+
+for story in (main, addresses_are_recorded):
+    with daemon.scratch() as scratch:
+        story(scratch)

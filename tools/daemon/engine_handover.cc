@@ -14,7 +14,6 @@ HandoverDisk disk_to_hand_over(const ServeRequest& request) {
   HandoverDisk disk;
   disk.request = request;
   disk.request.source.clear();  // the journal knows; it may have moved
-  disk.request.listen.clear();  // the listeners come along
   disk.request.bitmaps.clear();
   disk.request.create_size_bytes = 0;
   disk.request.force_source = false;
