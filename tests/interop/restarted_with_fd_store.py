@@ -9,6 +9,7 @@ import types
 
 import daemon
 import systemd_store
+from successor import control
 
 SIZE = 16 << 20
 
@@ -39,5 +40,56 @@ def main(folder):
         server.stop()
 
 
-with daemon.scratch() as scratch:
-    main(scratch)
+class Host:
+    """A daemon with a disk, and the manager that restarts it."""
+
+    def __init__(self, folder, source):
+        self.folder = folder
+        self.path = os.path.join(folder, "nbd.sock")
+        self.manager = systemd_store.DescriptorStore(os.path.join(folder, "notify"))
+        self.lives = 0
+        self.server = None
+        self.start()
+        control(folder, "serve", daemon.EXPORT, "--source", source)
+
+    def start(self):
+        self.lives += 1
+        self.server = self.manager.start(self.folder, f"d{self.lives}", "--listen", f"unix:{self.path}")
+        daemon.until(lambda: self.manager.take().ready == self.lives or not self.server.alive(), "READY=1")
+        assert self.server.alive(), self.server.log()
+
+    def end(self):
+        self.server.process.send_signal(signal.SIGTERM)
+        assert self.server.process.wait(60) == 0, self.server.log()
+        assert self.manager.take().stored, self.server.log()
+
+    def serves(self, disk):
+        return disk in control(self.folder, "ls", "disks")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.server.stop()
+
+
+def image_that_was_away(folder):
+    """A disk that the stored state does not name is recorded still, and served."""
+    image = daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)
+    other = daemon.make_image(os.path.join(folder, "b.img"), 1 << 20)
+    with Host(folder, image) as host:
+        control(folder, "serve", "other", "--source", other)
+        host.server.kill()
+        os.rename(other, other + ".away")
+        host.start()
+        assert not host.serves("other"), host.server.log()
+        os.rename(other + ".away", other)
+        host.end()
+        host.start()
+        daemon.until(lambda: host.serves("other"), "the disk that was away")
+
+
+STORIES = [main, image_that_was_away]
+for story in STORIES:
+    with daemon.scratch() as scratch:
+        story(scratch)

@@ -99,6 +99,10 @@ Status Engine::resume_clients(const Handover& handover) {
   const bool more = !options_.listen_besides.empty();
   const Status listening = more ? disk_service_.listen(options_.listen_besides) : Status();
   if (!listening.ok()) log_.error("not listening: " + listening.error().message());
+  // What it did not serve either is recorded still; clients do not wait for that.
+  std::vector<std::string> except = options_.restore_except;
+  for (const HandoverDisk& disk : handover.state.disks) except.push_back(disk.request.disk);
+  restarts_.restoring().spawn(restarts_.serve_recorded(disk_service_, std::move(except)));
   return served;
 }
 

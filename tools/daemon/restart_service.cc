@@ -76,6 +76,7 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     log_.error("cannot read how disks were listened on: " + listened.error().message());
     co_return;
   }
+  if (leaving_) co_return;
   for (const NoteRecord& note : *notes) {
     if (std::find(except.begin(), except.end(), note.name) != except.end()) continue;
     const Result<ServeRequest> wanted = serve_request_from_json(note.text);
@@ -99,9 +100,10 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     restoring_.spawn(std::move(serving));
   }
   bool in_time = true;
-  while (!arriving_.empty() && in_time) {
+  while (!arriving_.empty() && in_time && !leaving_) {
     in_time = co_await arrived_.wait_until(arrive_by);
   }
+  if (leaving_) co_return;
   for (const auto& [late, request] : arriving_) {
     log_.warning("was served before, and is not yet: its store has not answered in " +
                      format_duration(kRestorePatience) + ": it is served as soon as that does",
