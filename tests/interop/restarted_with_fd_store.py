@@ -12,6 +12,7 @@ import systemd_store
 from successor import control
 
 SIZE = 16 << 20
+nbd = daemon.import_nbd(__file__)
 
 
 def main(folder):
@@ -89,7 +90,32 @@ def image_that_was_away(folder):
         daemon.until(lambda: host.serves("other"), "the disk that was away")
 
 
-STORIES = [main, image_that_was_away]
+def store_that_lost_a_write(folder):
+    """Its last flush fails: its client hears of it, and is told nothing of a flush on that connection."""
+    store = daemon.nbdkit(folder, "memory", "8M")
+    try:
+        with Host(folder, store.uri) as host:
+            client = nbd.NBD()
+            client.set_export_name(daemon.EXPORT)
+            client.connect_unix(host.path)
+            client.pwrite(b"B" * 4096, 4096)
+            store.kill()
+            os.unlink(store.socket_path)
+            store = daemon.nbdkit(folder, "memory", "8M")
+            host.end()
+            host.start()
+            try:
+                client.flush()
+            except nbd.Error:
+                pass
+            else:
+                raise AssertionError("a flush was acknowledged, and the write is lost")
+            daemon.until(lambda: host.serves(daemon.EXPORT), "the disk to be served again")
+    finally:
+        store.kill()
+
+
+STORIES = [main, image_that_was_away, store_that_lost_a_write]
 for story in STORIES:
     with daemon.scratch() as scratch:
         story(scratch)

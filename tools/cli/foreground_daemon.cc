@@ -129,19 +129,29 @@ Status ForegroundDaemon::resume_stored(const Handover& handover) {
 
 bool ForegroundDaemon::leave_in_store() {
   stop_servers();  // before guests wait; an end that keeps nobody goes on without them too
-  const Result<Handover> handover = daemon_->park(kParkPatience, Stragglers::kCut);
+  Result<Handover> handover = daemon_->park(kParkPatience, Stragglers::kCut);
   if (!handover) {
     log_.warning("clients are not kept: " + handover.error().message());
     return false;
   }
   const Status closed = daemon_->stop();
   if (!closed) log_.error("not all closed in order: " + closed.error().message());
+  leave_out_unclosed(*handover);
   const Status stored = store_handover(*handover);
   if (!stored) log_.error("clients are not kept: " + stored.error().message());
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
   if (daemon_->left_behind()) leave(closed);
   leave_if_given_up(closed);
   return true;
+}
+
+/// A flush on a connection that goes on would be told that all is durable.
+void ForegroundDaemon::leave_out_unclosed(Handover& handover) {
+  leave_out(handover, daemon_->unclosed());
+  for (const std::string& disk : daemon_->unclosed()) {
+    log_.error("its store did not close in order, and its clients are cut: they must hear of it",
+               {disk, "", 0});
+  }
 }
 
 Status ForegroundDaemon::start_servers() {

@@ -65,6 +65,8 @@ class ForegroundDaemon final {
   Status take_back(const Handover& handover);
   /// True: everything has ended, and what could be kept is kept.
   bool leave_in_store();
+  /// After the engine's end: disks whose close failed do not go on, nor do their clients.
+  void leave_out_unclosed(Handover& handover);
   Status resume_stored(const Handover& handover);
   Status stop(StopSignals& signals);
   /// Does it on a thread of its own. The request to stop was made at `asked`, or is made by the

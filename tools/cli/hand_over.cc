@@ -167,6 +167,7 @@ bool ForegroundDaemon::hand_over() {
     leave_if_given_up(closed);
   }
   left_behind_ = left_behind_ || daemon_->left_behind();
+  leave_out_unclosed(*handover);
   daemon_.reset();
   Status taken = closed;
   handover->lock = UniqueFd(::dup(lock_.descriptor().get()));

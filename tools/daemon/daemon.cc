@@ -118,6 +118,7 @@ void Daemon::run(const DaemonOptions& options, Log& log, std::function<void()> o
   end_posted_.acquire();
   BM_CHECK(scope.running() == 0);
   gave_up_ = engine.gave_up();
+  unclosed_ = engine.unclosed();
   left_behind_ = !gave_up_ && engine.left_behind();
   if (left_behind_ && !engine.leave_journal()) {
     closed_ = Error(ErrorCode::kTimedOut, "what the journal was asked has not ended in time");

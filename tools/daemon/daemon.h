@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <semaphore>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -99,8 +100,10 @@ class Daemon final : public ControlHandler {
   /// After stop(), which has said what: something hangs still, in threads that cannot be ended. The
   /// process is to leave by _exit().
   bool gave_up() const { return gave_up_; }
-  /// The same, after a park(), but another daemon can open everything: the journal and the disks
-  /// are let go of, and what hangs is none of theirs.
+  /// After stop(), as Engine's.
+  const std::set<std::string>& unclosed() const { return unclosed_; }
+  /// As gave_up(), after a park(), but another daemon can open everything: the journal and the
+  /// disks are let go of, and what hangs is none of theirs.
   bool left_behind() const { return left_behind_; }
 
  private:
@@ -124,6 +127,7 @@ class Daemon final : public ControlHandler {
   Engine* engine_ = nullptr;             ///< the same; used on the loop only
   std::unique_ptr<MetricsPage> metrics_;
   Status closed_;
+  std::set<std::string> unclosed_;
 };
 
 }  // namespace blockmig

@@ -49,6 +49,9 @@ class Engine final {
   /// After shut_down(): tasks of what was given up are left. The engine must not be destroyed, nor
   /// its loop run: the process is to leave.
   bool gave_up() const { return !given_up_.empty(); }
+  /// After shut_down(): disks whose end failed, or has not come. What their clients were
+  /// acknowledged may be lost, and they must hear of it.
+  const std::set<std::string>& unclosed() const { return unclosed_; }
   /// After park() and shut_down(), the loop has ended: control requests, or disks on their way in,
   /// are left that never go on. The engine must not be destroyed; leave_journal() is another's to
   /// open, unless it says that something is at work in it still.
@@ -121,6 +124,7 @@ class Engine final {
   TaskScope ending_moves_;
   TaskScope ending_disks_;
   Status closed_;
+  std::set<std::string> unclosed_;
   std::vector<std::string> given_up_;
 };
 

@@ -143,7 +143,10 @@ void Engine::close_disks() {
 }
 
 Task<void> Engine::close_disk(std::string name) {
-  const Status closed = co_await disks_.remove(std::move(name));
+  unclosed_.insert(name);
+  std::string its_name = name;
+  const Status closed = co_await disks_.remove(std::move(its_name));
+  if (closed.ok()) unclosed_.erase(name);
   if (!closed.ok() && closed_.ok()) closed_ = closed;
 }
 

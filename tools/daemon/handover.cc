@@ -2,6 +2,7 @@
 #include "tools/daemon/handover.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 
 #include <array>
 #include <cerrno>
@@ -131,6 +132,24 @@ Result<ParkedServer> parked_of(const Handover& handover) {
     parked.clients.push_back(*std::move(client));
   }
   return parked;
+}
+
+void leave_out(Handover& handover, const std::set<std::string>& disks) {
+  HandoverState& state = handover.state;
+  std::erase_if(state.disks, [&](const auto& disk) { return disks.contains(disk.request.disk); });
+  std::vector<HandoverClient> clients;
+  auto socket =
+      handover.sockets.begin() + static_cast<std::ptrdiff_t>(state.owned_listeners.size());
+  for (HandoverClient& client : state.clients) {
+    if (disks.contains(client.disk)) {
+      (void)::shutdown(socket->get(), SHUT_RDWR);  // others may have copies of it
+      socket = handover.sockets.erase(socket);
+    } else {
+      clients.push_back(std::move(client));
+      ++socket;
+    }
+  }
+  state.clients = std::move(clients);
 }
 
 }  // namespace blockmig

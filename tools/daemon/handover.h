@@ -12,6 +12,7 @@
 // kHandoverPatience at most; not on a loop.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ Handover handover_of(ParkedServer parked);
 /// kInvalid: what the state says does not fit the descriptors, or no client can be like that. The
 /// handover keeps its own descriptors: these are copies.
 Result<ParkedServer> parked_of(const Handover& handover);
+/// Without these disks; their clients are cut.
+void leave_out(Handover& handover, const std::set<std::string>& disks);
 
 /// Where one of a handover's disks cannot be opened.
 enum class ResumedDisks {
