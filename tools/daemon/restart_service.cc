@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "blockmig/base/units.h"
+#include "blockmig/io/cancel.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
 #include "tools/control/json.h"
 #include "tools/daemon/begun_target.h"
 #include "tools/daemon/disk_service.h"
+#include "tools/daemon/handover.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/store_owners.h"
@@ -124,24 +126,48 @@ Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
     request.create_size_bytes = 0;
     request.force_source = false;
     request.bitmaps.clear();  // they were memory: what they missed is not known
-    const Result<DiskView> view = co_await service.serve(std::move(request), listening);
-    if (view) {
-      service.note_restored(note.name);
-    } else {
-      served = view.error();
-    }
+    served = co_await serve_once_free(service, std::move(request), listening);
   }
   if (!served) {
     log_.error("was served before, and is not now: " + served.error().message(),
                {note.name, "", 0});
   }
   arriving_.erase(note.name);
+  held_.erase(note.name);
   arrived_.pulse();
 }
 
+/// The process before lets go of its images a moment after it is gone, if it was killed.
+Task<Status> RestartService::serve_once_free(DiskService& service, ServeRequest request,
+                                             Listening listening) {
+  const std::string name = request.disk;
+  const TimePoint until = loop_.now() + kReleasePatience;
+  for (;;) {
+    ServeRequest asked = request;
+    const Result<DiskView> view = co_await service.serve(std::move(asked), listening);
+    if (view.ok()) {
+      service.note_restored(name);
+      co_return Status();
+    }
+    const Error failure = view.error();
+    if (failure.code() != ErrorCode::kBusy || loop_.now() >= until) co_return failure;
+    held_.insert(name);
+    arrived_.pulse();
+    co_await sleep_for(loop_, kReleasePoll);
+    if (leaving_) co_return failure;
+    if (disks_.get(name).ok()) co_return Status();  // asked for meanwhile
+  }
+}
+
 Task<Status> RestartService::wait_for_earlier(const std::string& disk) {
+  const auto is_next = [this, &disk] {
+    const auto next = std::find_if(arriving_.begin(), arriving_.end(), [&](const auto& each) {
+      return each.first == disk || !held_.contains(each.first);
+    });
+    return next == arriving_.end() || next->first == disk;
+  };
   bool in_time = arriving_.contains(disk);
-  while (in_time && !leaving_ && arriving_.begin()->first != disk) {
+  while (in_time && !leaving_ && !is_next()) {
     in_time = co_await arrived_.wait_until(in_order_by_);
   }
   if (leaving_) co_return Error(ErrorCode::kShutdown, "the daemon is stopping");

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,6 +34,7 @@
 namespace blockmig {
 
 class DiskService;
+struct Listening;
 class MigrationService;
 class StoreOwners;
 
@@ -92,6 +94,8 @@ class RestartService final {
     bool prepared = false;
   };
   Task<void> serve_again(DiskService& service, NoteRecord note, std::vector<NoteRecord> listened);
+  /// `request`'s disk, whose image somebody may have for a moment still.
+  Task<Status> serve_once_free(DiskService& service, ServeRequest request, Listening listening);
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
   Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> take_up_again(Unfinished job);
@@ -110,6 +114,7 @@ class RestartService final {
   std::vector<std::pair<std::string, RecoveredTracking>> kept_;
   TaskScope resuming_;
   std::map<std::string, ServeRequest> arriving_;
+  std::set<std::string> held_;     ///< of those: nobody waits for them
   TimePoint in_order_by_{};        ///< nobody waits for the late any more
   bool default_listener_ = false;  ///< the first of them opens it, though it may be late
   Event arrived_;                  ///< pulsed when one has, or has failed to
