@@ -35,8 +35,10 @@ Task<void> Guest::work() {
       co_await zero_once(false);
     } else if (dice < 92) {
       co_await zero_once(true);
-    } else {
+    } else if (dice < 92 + plan_.flush_percent) {
       co_await flush_once();
+    } else {
+      co_await read_once();
     }
     ++requests_;
     // A closed disk refuses at once: it must not be asked again in the same instant for ever.

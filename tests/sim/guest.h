@@ -19,6 +19,7 @@ struct GuestPlan {
   std::uint64_t max_request_sectors = 64;
   Duration max_think{};           ///< pause between requests of one worker
   std::uint32_t hot_percent = 0;  ///< share of requests that go to the first sixteenth of the disk
+  std::uint32_t flush_percent = 8;  ///< share of requests, at most 8; the rest of the 8 are reads
 };
 
 class Guest final {

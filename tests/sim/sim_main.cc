@@ -56,7 +56,7 @@ constexpr const char* kHelp =
     "  --seed S               this seed; with --verbose it tells its story\n"
     "  --first S, --seeds N   N seeds from S on (each 1 by default), until one fails\n"
     "  --mode M               any (default), a mode of migrate, or a world: bitmaps, return,\n"
-    "                         journal, hydration, settle\n"
+    "                         journal, restarts, hydration, settle\n"
     "  --verify V             none, digest or full (default: as the seed draws it)\n"
     "  --twice                each seed twice, with equal traces\n"
     "  --bug B                plants this bug; with --expect-found it must be found\n"
@@ -99,8 +99,10 @@ Arguments parse(int count, char** words) {
       arguments.run.bitmaps = arguments.mode == "bitmaps";
       arguments.run.returns = arguments.mode == "return";
       arguments.run.journal_fails = arguments.mode == "journal";
+      arguments.run.restarts = arguments.mode == "restarts";
       const bool special = arguments.hydration || arguments.settling || arguments.run.bitmaps ||
-                           arguments.run.returns || arguments.run.journal_fails;
+                           arguments.run.returns || arguments.run.journal_fails ||
+                           arguments.run.restarts;
       if (arguments.mode != "any" && !special) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());

@@ -23,6 +23,7 @@ struct RunOptions {
   bool bitmaps = false;          ///< a persistent bitmap records, in any mode
   bool returns = false;          ///< moves record the way back, and some take it
   bool journal_fails = false;    ///< for good, in every life of the daemon until the last
+  bool restarts = false;         ///< a guest in no hurry, and moves that are killed several times
   bool verbose = false;
 };
 

@@ -75,7 +75,7 @@ JobOptions World::draw_options() {
   static constexpr Mode kModes[] = {Mode::kCold,     Mode::kSnapshot, Mode::kDbt,    Mode::kMirror,
                                     Mode::kPostcopy, Mode::kHybrid,   Mode::kShared, Mode::kAuto};
   // A way back is kept of the first four alone.
-  const bool only_moves = options_.returns || options_.journal_fails;
+  const bool only_moves = options_.returns || options_.journal_fails || options_.restarts;
   const std::size_t modes = only_moves ? 4 : std::size(kModes);
   options.mode = options_.mode.value_or(kModes[random_.below(modes)]);
   static constexpr OnStall kActions[] = {OnStall::kMirror, OnStall::kThrottle, OnStall::kFail,
@@ -114,6 +114,7 @@ JobOptions World::draw_options() {
     options.keep_record = !options.point_in_time;
   }
   if (only_moves && options.on_stall == OnStall::kPostcopy) options.on_stall = OnStall::kThrottle;
+  if (options_.restarts) plan_restarts(options);
   return options;
 }
 
@@ -221,6 +222,7 @@ Task<void> World::story() {
     guest_plan_.max_request_sectors = 16;
     guest_plan_.max_think = std::chrono::microseconds(300);
   }
+  if (options_.restarts) calm_guest();
   start_guest();
   TaskScope crashes;
   if (options_.bitmaps) {
@@ -235,13 +237,13 @@ Task<void> World::story() {
   for (std::uint64_t i = 0; i < migrations; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
-    if (random_.chance(1, 2)) {
+    if (options_.restarts || random_.chance(1, 2)) {
       auto falls = crash_later(kCrashWithin);
       crashes.spawn(std::move(falls));
     }
     if (!crashed_) co_await migrate_once();
     while (crashed_) {
-      if (random_.chance(1, 4)) {
+      if (random_.chance(options_.restarts ? 2 : 1, 4)) {
         auto falls = crash_later(kCrashWithin);
         crashes.spawn(std::move(falls));
       }

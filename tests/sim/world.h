@@ -62,6 +62,8 @@ class World final : public SimRun {
   void plan_faults(FaultDevice& target);
   void heal();
   JobOptions draw_options();
+  void plan_restarts(JobOptions& options);
+  void calm_guest();
   void check_equal(const DiskRecord& record);
   void check_outlasted(const JobStatus& status, OnTargetError action);
   void check_withdrawn(const JobStatus& status);
