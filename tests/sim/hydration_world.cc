@@ -42,7 +42,7 @@ void HydrationWorld::prepare() {
   // Whole chunks of zeros, which are filled in without being read.
   const std::uint64_t hole_at = random_.below(size_bytes_ / 2);
   const std::uint64_t hole_bytes = size_bytes_ / 4 + random_.below(size_bytes_ / 2);
-  const ByteRange hole{hole_at, random_.chance(1, 2) ? hole_bytes : 0};
+  const ByteRange hole{hole_at, random_.chance(3, 4) ? hole_bytes : 0};
   for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
     const ByteRange range = history_->sector_range(sector);
     if (random_.chance(1, 3) || hole.overlaps(range)) continue;
@@ -80,6 +80,10 @@ void HydrationWorld::plan_faults(bool power_loss) {
     FaultPlan& plan = store->plan();
     plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
     if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 60));
+    if (random_.chance(1, 3)) {
+      plan.slow_ppm = static_cast<std::uint32_t>(random_.between(10'000, 500'000));
+      plan.slow_delay = std::chrono::milliseconds(random_.between(5, 100));
+    }
     if (random_.chance(1, 4)) {
       plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(30'000));
     }
