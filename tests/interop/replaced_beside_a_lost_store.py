@@ -42,6 +42,8 @@ class Host:
         self.client.stop()
         self.other.stop()
         self.server.stop()
+        if kind is not None:
+            print(self.server.log()[-4000:])
 
     def is_refused(self, name, why):
         """Nobody notices; the running daemon goes on."""

@@ -105,5 +105,7 @@ class Doomed:
             place.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self._passed)])
             for fd in self._passed:
                 os.close(fd)
-            self._connection.sendall(place.recv(1 << 16))
+            head = place.recv(struct.calcsize(HEAD), socket.MSG_WAITALL)
+            said = place.recv(struct.unpack(HEAD, head)[1], socket.MSG_WAITALL)
+            self._connection.sendall(head + said)
         return following
