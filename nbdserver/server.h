@@ -91,9 +91,10 @@ class NbdServer {
   /// for a server that goes on with them. Who negotiates gets a second, before anybody waits, and
   /// is cut then; TLS has no place there. Who waits for a store gets `patience`; stragglers get a
   /// second of it, for everybody else waits meanwhile. Clients that cannot change hands (TLS,
-  /// pipes) are stragglers too. Errors, after which everybody else is served as before:
-  /// kPrecondition, there are such; kTimedOut, naming one that is not ready in time. After success
-  /// only stop() is left.
+  /// pipes) are stragglers too. With kCut whoever is left after that is cut, and what they have
+  /// asked a store for may hang in it still. Errors, after which everybody else is served as
+  /// before: kPrecondition, there are such; kTimedOut, naming one that is not ready in time:
+  /// kRefuse alone. After success only stop() is left.
   virtual Task<Result<ParkedServer>> park(Duration patience, Stragglers stragglers) {
     (void)patience, (void)stragglers;
     co_return Error(ErrorCode::kNotSupported, "this server cannot be handed over");

@@ -79,6 +79,7 @@ class NbdServerImpl final : public NbdServer {
   Task<void> end_negotiations(TimePoint deadline);
   bool is_negotiating() const;
   void cut_negotiating();
+  void cut_all();
   bool refuse(const Stream& stream, const StreamPeer& peer);
   void count_end(const nbd::Session& session);
   void sweep();

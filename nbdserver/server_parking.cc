@@ -87,8 +87,10 @@ Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience, Stragglers str
     if (stragglers == Stragglers::kRefuse && !late.empty()) deadline = loop_.now();
     all = co_await all_ended(deadline);
   }
+  // Their requests hang in a store, and would cost everybody else theirs.
+  if (stragglers == Stragglers::kCut) cut_all();
   ParkedServer parked = std::exchange(parked_, {});
-  if (sessions_.empty()) co_return std::move(parked);
+  if (sessions_.empty() || stragglers == Stragglers::kCut) co_return std::move(parked);
   // Whoever is parked later is resumed by take_parked().
   parking_ = false;
   const auto& [late, session] = *sessions_.begin();
@@ -125,6 +127,13 @@ void NbdServerImpl::cut_negotiating() {
   const auto sessions = sessions_;
   for (const auto& [id, session] : sessions) {
     if (sessions_.contains(id) && !session->served()) session->cut();
+  }
+}
+
+void NbdServerImpl::cut_all() {
+  const auto sessions = sessions_;
+  for (const auto& [id, session] : sessions) {
+    if (sessions_.contains(id)) session->cut();
   }
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A restart with --fd-store where the store of one disk does not come back: the others go on at once, the late one
-is named, and its clients wait, connected, until it is back, over further restarts too, or until it is detached."""
+is named, and its clients wait, connected, until it is back, over further restarts too, or until it is detached. One
+that hangs in a request at the end loses its own clients, and a disk that is migrated none."""
 import os
 import signal
 import types
@@ -16,11 +17,12 @@ SIZE = 8 << 20
 class Host:
     """A daemon with a disk `vm1` whose client must not notice anything, and another one, which its manager restarts."""
 
-    def __init__(self, folder, other):
+    def __init__(self, folder, other, *options):
         self.folder = folder
         self.image = daemon.make_image(os.path.join(folder, "a.img"), SIZE)
         self.path = os.path.join(folder, "nbd.sock")
         self.manager = systemd_store.DescriptorStore(os.path.join(folder, "notify"))
+        self.options = options
         self.lives = 0
         self.server = None
         self.start("--listen", f"unix:{self.path}")
@@ -40,7 +42,7 @@ class Host:
 
     def start(self, *options):
         self.lives += 1
-        self.server = self.manager.start(self.folder, f"d{self.lives}", *options)
+        self.server = self.manager.start(self.folder, f"d{self.lives}", *self.options, *options)
         daemon.until(lambda: self.manager.take().ready == self.lives or not self.server.alive(), "READY=1")
         assert self.server.alive(), self.server.log()
 
@@ -134,8 +136,43 @@ def image_that_is_away(folder):
         assert host.client.check_file(host.image) == 0
 
 
+def store_that_hangs_at_the_end(folder):
+    daemon.need("qemu-nbd")
+    image = daemon.make_image(os.path.join(folder, "b.img"), SIZE)
+    with daemon.qemu_nbd(folder, image) as store, Host(folder, store.uri, "--stop-timeout", "2s") as host:
+        store.freeze()
+        daemon.until(lambda: host.other.clean_report()["requests"] == 0, "its client to wait", pause=0.5)
+        host.end()
+        host.start()
+        host.client.clean_report()
+        daemon.until(lambda: host.client.clean_report()["requests"] > 0, "the other disk's requests")
+        daemon.until(lambda: host.other.report()["errors"] > 0, "its own client to hear of it")
+        store.thaw()
+        daemon.until(lambda: not host.late(), "the late disk")
+        host.client.hold()
+        assert host.client.check_file(host.image) == 0
+
+
+def disk_that_is_migrated(folder):
+    image, target = (os.path.join(folder, name) for name in ("b.img", "c.img"))
+    daemon.make_image(image, SIZE)
+    with Host(folder, image) as host:
+        control(folder, "migrate", "other", "--to", target, "--mode", "mirror", "--bwlimit", "1MiB/s", "--detach")
+        host.end()
+        host.start()
+        host.goes_on()
+        assert '"job":"job-1"' in host.server.log(), host.server.log()  # it goes on
+        control(folder, "set", "other", "bwlimit=none")
+        daemon.until(lambda: "c.img" in control(folder, "ls", "disks"), "the end of the move")
+        host.goes_on()
+        for client, file in ((host.client, host.image), (host.other, target)):
+            client.hold()
+            assert client.check_file(file) == 0
+
+
 with daemon.scratch() as scratch:
-    for story in (store_that_is_silent, folder_that_hangs, image_that_is_away):
+    for story in (store_that_is_silent, folder_that_hangs, image_that_is_away, store_that_hangs_at_the_end,
+                  disk_that_is_migrated):
         place_of_it = os.path.join(scratch, story.__name__)
         os.mkdir(place_of_it)
         story(place_of_it)

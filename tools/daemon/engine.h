@@ -58,9 +58,9 @@ class Engine final {
   bool left_behind() const;
   bool leave_journal();
   /// Stops serving without a word to the clients; then only shut_down() is left. Control requests
-  /// that have not ended are not waited for: whoever asked must have been answered. kBusy: a disk
-  /// is being migrated, or, kRefuse, on its way in or out. Else as NbdServer::park(): everything is
-  /// as before.
+  /// that have not ended are not waited for: whoever asked must have been answered. kBusy, of
+  /// kRefuse alone: a disk is being migrated, or on its way in or out. Else as NbdServer::park():
+  /// everything is as before.
   Task<Result<Handover>> park(Duration patience, Stragglers stragglers);
   /// Whether another daemon could open what is open here, asked before anything is given up for it:
   /// the journal, and as check_reopening().

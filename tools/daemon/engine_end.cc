@@ -137,6 +137,7 @@ void Engine::close_disks() {
       auto closing = close_disk(served->name());
       ending_disks_.spawn(std::move(closing));
     } else {
+      unclosed_.insert(served->name());
       given_up_.push_back(job + " of disk '" + served->name() + "'");
     }
   }

@@ -46,7 +46,8 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   }
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     const std::string job = jobs_.job_of(served->name());
-    if (!job.empty()) co_return busy_with(served->name(), job);
+    // Where nobody is left to go back to, it is suspended with the disk, as at any other end.
+    if (!job.empty() && stragglers == Stragglers::kRefuse) co_return busy_with(served->name(), job);
   }
   ParkedServer waiting;
   waiting.clients = takeover_.take_clients();

@@ -318,6 +318,25 @@ TEST_P(ParkingTest, WhoWaitsForItsStoreIsNoStraggler) {
   ASSERT_TRUE(second_->resume(**std::move(parked)).ok());
 }
 
+TEST_P(ParkingTest, WhoHangsInAStoreIsCutWhereOthersWouldBeLostWithHim) {
+  Stream& hung = transmitting();
+  Event answered(*loop_);
+  spy_.flush_after = &answered;
+  send(hung, request(0, kFlush, 1, 0, 0));
+  Stream& good = transmitting();
+  settle();
+  Result<ParkedServer> parked = park(1200ms, Stragglers::kCut);
+  ASSERT_TRUE(parked.ok()) << parked.error().message();
+  EXPECT_EQ(parked->clients.size(), 1u);
+  EXPECT_TRUE(is_cut(hung));
+  ASSERT_TRUE(second_->resume(*std::move(parked)).ok());
+  send(good, request(0, kRead, 9, 0, 512));
+  EXPECT_EQ(receive(good, 16 + 512), simple_reply(0, 9, peek(0, 512)));
+  answered.set();
+  settle();
+  EXPECT_TRUE(first_->clients().empty());
+}
+
 TEST_P(ParkingTest, ClientsAreServedByTheRulesOfWhoGoesOnWithThem) {
   for (const bool by_user : {true, false}) {
     Stream& client = transmitting();
