@@ -23,7 +23,7 @@ struct PassRecord {
 
 struct ConvergenceLimits {
   Duration max_downtime = std::chrono::milliseconds(100);
-  /// What the switchover costs besides the last copy: drain, flush, journal.
+  /// What the switchover costs besides the last copy: drain, flush, journal, the crowd behind it.
   Duration fixed_cost{};
   /// Passes that must fail to make headway before the verdict.
   unsigned hopeless_passes = 3;

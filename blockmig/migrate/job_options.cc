@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/job_options.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <utility>
@@ -238,6 +239,13 @@ Status check_options(const JobOptions& options) {
         "--checkpoint-interval must be longer than zero, --retry-for not less");
   }
   return {};
+}
+
+Duration longest_fence(const JobOptions& options) {
+  // Enough for thousands of requests from the page cache, and not most of a short downtime.
+  constexpr Duration kLongestCrowd = std::chrono::milliseconds(2);
+  constexpr int kCrowdsPerDowntime = 5;
+  return options.max_downtime - std::min(options.max_downtime / kCrowdsPerDowntime, kLongestCrowd);
 }
 
 }  // namespace blockmig

@@ -111,7 +111,8 @@ struct JobOptions {
   bool keep_record = false;
   /// Mode auto: how long the move should take; 0 = no matter. A goal, not a timeout.
   Duration deadline{};
-  /// The fence of the switchover; exceeded, the gate opens on the source and it is tried later.
+  /// The longest that a guest's request may wait for the switchover: its fence, and whatever is
+  /// ahead of the request when the gate opens. Exceeded, it opens on the source, to try later.
   Duration max_downtime = std::chrono::milliseconds(100);
   /// postcopy, hybrid: every acknowledged write reaches the old store too until hydration ends.
   bool reverse_mirror = true;
@@ -149,5 +150,9 @@ bool may_stall(const JobOptions& options);
 
 /// kInvalid naming the field: zero sizes, granularity out of range.
 Status check_options(const JobOptions& options);
+
+/// How long the gate may stay closed: not for all of max_downtime, since the last of the requests
+/// that wait has all others ahead of it when the gate opens.
+Duration longest_fence(const JobOptions& options);
 
 }  // namespace blockmig

@@ -134,7 +134,8 @@ Task<Status> copy_pass(Migration& migration) {
 Judgement judge(Migration& migration, Duration fixed_cost) {
   ConvergenceLimits limits;
   limits.max_downtime = migration.options.max_downtime;
-  limits.fixed_cost = fixed_cost;
+  limits.fixed_cost =
+      fixed_cost + migration.options.max_downtime - longest_fence(migration.options);
   // Once the guest is held back, every pass without headway calls for the next step.
   if (migration.guest_rate_before_throttle != 0) limits.hopeless_passes = 1;
   limits.postponed = migration.postponed;

@@ -252,7 +252,7 @@ void hand_over(Migration& migration) {
 /// Closes the gate, and opens it again on whoever owns the disk then.
 Task<Result<SwitchOutcome>> pass_fence(Migration& migration) {
   Gate& gate = migration.disk.gate();
-  const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
+  const TimePoint deadline = migration.loop.now() + longest_fence(migration.options);
   if (migration.mirror) migration.mirror->turn_away(true);
   const bool drained = co_await gate.close_until(deadline);
   Result<SwitchOutcome> outcome = SwitchOutcome::kPostponed;

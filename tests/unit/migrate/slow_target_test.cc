@@ -90,5 +90,35 @@ TEST(SlowMirror, TheCopyTakesItsPartOfTheTargetAndTheGuestsWritesAreInTime) {
   EXPECT_LE(status.longest_mirror_wait_ms, 50.0);
 }
 
+/// A write that meets a closed gate, and freezes the target behind it.
+Task<void> freeze_under_fence(Rig& rig, Duration& waited) {
+  static const std::vector<std::byte> bytes(4096, std::byte{0x5a});
+  const ConstBytes from(bytes);
+  const WriteFlags flags{};
+  while (rig.disk.gate().state() == Gate::State::kOpen) {
+    co_await sleep_for(rig.loop, std::chrono::microseconds(50));
+  }
+  rig.target->stall();
+  const TimePoint begun = rig.loop.now();
+  const Status status = co_await rig.disk.write(0, from, flags);
+  EXPECT_TRUE(status.ok());
+  waited = rig.loop.now() - begun;
+  rig.target->unstall();
+}
+
+TEST(FrozenTarget, AFenceInVainLeavesTheDowntimeTimeForTheCrowdBehindIt) {
+  Rig rig;
+  rig.target->plan().min_delay = rig.target->plan().max_delay = milliseconds(1);
+  const JobOptions options = options_for(Mode::kDbt, milliseconds(10));
+  Duration waited{};
+  TaskScope guest;
+  guest.spawn(freeze_under_fence(rig, waited));
+  const JobStatus status = rig.wait(rig.start(options));
+  EXPECT_EQ(status.state, JobState::kDone);
+  EXPECT_EQ(status.switchovers_postponed, 1u);
+  EXPECT_GT(waited, milliseconds(7));
+  EXPECT_LE(waited, milliseconds(8));
+}
+
 }  // namespace
 }  // namespace blockmig
