@@ -260,7 +260,10 @@ Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length
   if (plan_.max_delay > plan_.min_delay) {
     needed += Duration(static_cast<Duration::rep>(random_.below(spread + 1)));
   }
-  if (plan_.slow_ppm != 0 && random_.chance(plan_.slow_ppm, 1'000'000)) needed += plan_.slow_delay;
+  const bool may_be_slow = request.change_ != nullptr || !plan_.slow_writes_only;
+  if (may_be_slow && plan_.slow_ppm != 0 && random_.chance(plan_.slow_ppm, 1'000'000)) {
+    needed += plan_.slow_delay;
+  }
   TimePoint deadline = loop_.now() + needed;
   if (plan_.bytes_per_second != 0) {
     const std::uint64_t transfer_ns = length * 1'000'000'000 / plan_.bytes_per_second;

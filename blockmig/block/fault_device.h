@@ -32,6 +32,7 @@ struct FaultPlan {
   Duration max_delay{};
   std::uint32_t slow_ppm = 0;  ///< requests that take `slow_delay` longer: others overtake them
   Duration slow_delay{};
+  bool slow_writes_only = false;       ///< reads, flushes and questions are not slow
   std::uint64_t bytes_per_second = 0;  ///< 0 = unlimited; requests then queue behind each other
   std::uint32_t read_error_ppm = 0;    ///< EIO
   std::uint32_t write_error_ppm = 0;   ///< EIO; a drawn part of the write may have happened

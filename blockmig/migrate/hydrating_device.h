@@ -146,6 +146,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
     kRemade,  ///< the base alone would have it; without the base it is made on the new store
     kOnly,    ///< nothing but the base can do it
   };
+  std::shared_ptr<TargetOp> ask_base(std::uint64_t offset);
   Task<bool> wait_for_base(std::shared_ptr<TargetOp> op, BaseNeed need);
   void give_up_mirror(const std::string& why);
   /// Brings back a base whose connection was lost, where only what is durable there matters.

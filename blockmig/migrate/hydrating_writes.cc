@@ -209,6 +209,18 @@ std::shared_ptr<TargetOp> HydratingDevice::submit_to_base(const Change& change) 
   return op;
 }
 
+/// Something that it can answer at once: nobody else may have asked it anything meanwhile.
+std::shared_ptr<TargetOp> HydratingDevice::ask_base(std::uint64_t offset) {
+  const std::uint64_t block = core_.base->info().min_io_bytes;
+  auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kRead);
+  op->offset = offset / block * block;
+  op->length = block;
+  op->memory = std::make_shared<Buffer>(block);
+  op->bytes = op->memory->bytes();
+  core_.base->submit(op);
+  return op;
+}
+
 /// True: the base has done it. A spare change waits while the base answers anything, but not much
 /// longer than for one that answers nothing; one that is made again elsewhere must leave time for
 /// that, which needs the base as well; what only the base can do waits as a read would.
@@ -220,11 +232,15 @@ Task<bool> HydratingDevice::wait_for_base(std::shared_ptr<TargetOp> op, BaseNeed
   if (need == BaseNeed::kRemade) give_up = op->submitted + std::max(silence, options.patience / 2);
   if (need == BaseNeed::kOnly) give_up = op->submitted + options.patience;
   TimePoint look = std::min(give_up, op->submitted + silence);
+  std::shared_ptr<TargetOp> probe;
   bool answered = co_await op->done.wait_until(look);
   while (!answered && core_.loop.now() < give_up) {
-    const bool stuck = core_.base->stuck(silence);
+    const bool replied = probe != nullptr && probe->done.is_set();
+    const bool stuck = !replied && core_.base->stuck(silence);
     if (need == BaseNeed::kSpare && stuck) break;
     if (need == BaseNeed::kRemade && !stuck && core_.loop.now() >= busy_end) break;
+    const bool asks = need == BaseNeed::kRemade && (stuck || replied);
+    if (asks && (probe == nullptr || replied)) probe = ask_base(op->offset);
     look = need == BaseNeed::kSpare ? core_.base->stuck_at(silence) : core_.loop.now() + silence;
     answered = co_await op->done.wait_until(std::min(look, give_up));
   }

@@ -41,6 +41,7 @@ Task<void> Guest::work() {
       co_await read_once();
     }
     ++requests_;
+    if (!cut_) longest_ = std::max(longest_, loop_.now() - begun);
     // A closed disk refuses at once: it must not be asked again in the same instant for ever.
     const bool refused = errors_ > errors && loop_.now() == begun;
     if (refused) co_await sleep_for(loop_, std::chrono::milliseconds(1));

@@ -37,6 +37,8 @@ class Guest final {
   const std::string& violation() const { return violation_; }
   std::uint64_t requests() const { return requests_; }
   std::uint64_t errors() const { return errors_; }
+  /// Of the requests that were answered.
+  Duration longest() const { return longest_; }
 
  private:
   struct Range {
@@ -63,6 +65,7 @@ class Guest final {
   std::string violation_;
   std::uint64_t requests_ = 0;
   std::uint64_t errors_ = 0;
+  Duration longest_{};
   bool stopped_ = false;
   bool cut_ = false;
 };

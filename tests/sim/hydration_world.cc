@@ -4,15 +4,14 @@
 #include <algorithm>
 #include <utility>
 
-#include "blockmig/base/chunk_digests.h"
 #include "blockmig/migrate/hydration.h"
 
 namespace blockmig::sim {
 namespace {
 
-const std::string kDisk = "disk";
 const std::string kRegions = "absent.job-1.2";
 constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
+constexpr Duration kHoldingLife = std::chrono::seconds(4);
 
 std::uint64_t draw_size(Random& random) {
   return random.between(4, 48) * 16 * kKiB + random.below(4) * 3 * kSectorBytes;
@@ -76,6 +75,14 @@ void HydrationWorld::plan_faults(bool power_loss) {
     base_->plan().write_error_ppm = 1'000'000;
     return;
   }
+  base_holds_writes_ = random_.chance(1, 6);
+  if (base_holds_writes_) {
+    // Some, for longer than anybody waits; it answers everything else.
+    base_->plan().slow_ppm = 100'000;
+    base_->plan().slow_delay = std::chrono::seconds(40);
+    base_->plan().slow_writes_only = true;
+    return;
+  }
   for (FaultDevice* const store : {local_.get(), base_.get()}) {
     FaultPlan& plan = store->plan();
     plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
@@ -106,7 +113,7 @@ void HydrationWorld::heal() {
     store->plan().max_delay = std::chrono::milliseconds(1);
   }
   journal_.save_error_ppm = 0;
-  base_is_full_ = false;
+  base_is_full_ = base_holds_writes_ = false;
 }
 
 Task<void> HydrationWorld::disturb(std::shared_ptr<Life> life) {
@@ -150,7 +157,7 @@ JobOptions HydrationWorld::draw_options() {
   JobOptions options;
   options.mode = Mode::kPostcopy;
   options.base_patience = std::chrono::milliseconds(random_.between(50, 2000));
-  if (base_is_full_) options.base_patience = std::chrono::seconds(30);
+  if (base_is_full_ || base_holds_writes_) options.base_patience = std::chrono::seconds(30);
   options.mirror_deadline = std::chrono::milliseconds(random_.between(2, 40));
   options.copy_request_bytes = 4096u << random_.below(7);
   options.copy_window_bytes = options.copy_request_bytes * random_.between(1, 8);
@@ -198,26 +205,6 @@ void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
   base_->unstall();
 }
 
-/// A restart that finds the mirror recorded relies on the base for all that was acknowledged, at
-/// any instant. Not where an earlier death came between the two stores' parts of one write.
-void HydrationWorld::check_base() {
-  const DiskRecord& record = journal_.disk_record(kDisk);
-  if (record.hydration.empty() || !journal_.hydration(kDisk).reverse_mirror) return;
-  History now = *history_;
-  now.acknowledge_flush(now.tick());
-  for (std::uint64_t sector = 0; sector < now.sectors(); ++sector) {
-    if (apart_.contains(sector)) continue;
-    const ByteRange range = now.sector_range(sector);
-    std::byte bytes[kSectorBytes];
-    const MutableBytes content(bytes, range.length);
-    base_->peek(range.offset, content);
-    const auto value = now.decode(sector, content);
-    const auto problem =
-        value ? now.check_survivor(sector, *value) : std::optional<std::string>("is garbage");
-    if (problem) return complain("the base, which is recorded as a copy: " + *problem + " (I1)");
-  }
-}
-
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
 Task<void> HydrationWorld::live(Death death) {
   auto life = std::make_shared<Life>();
@@ -252,13 +239,14 @@ Task<void> HydrationWorld::live(Death death) {
     auto worker = guest.work();
     workers.spawn(std::move(worker));
   }
-  if (death != Death::kNone && !base_is_full_) {
+  if (death != Death::kNone && !base_is_full_ && !base_holds_writes_) {
     auto disturbance = disturb(life);
     disturbances_.spawn(std::move(disturbance));
   }
   const Duration span = death == Death::kNone
                             ? kPatienceForEnd
-                            : Duration(std::chrono::microseconds(random_.between(1, 150'000)));
+                            : Duration(std::chrono::microseconds(random_.between(1, 150'000))) +
+                                  (base_holds_writes_ ? kHoldingLife : Duration());
   if (death == Death::kNone && random_.chance(1, 2)) {
     const Duration active = std::chrono::microseconds(random_.between(1, 50'000));
     co_await pass_time(active, board, guest);
@@ -274,6 +262,7 @@ Task<void> HydrationWorld::live(Death death) {
   if (death == Death::kKill && !mirrored && !hydrated) death = Death::kPowerLoss;
   strike(death, *life, guest);
   co_await workers.join();
+  if (base_holds_writes_) check_patience(guest, options);
   if (!guest.violation().empty()) complain(guest.violation());
   result_.guest_requests += guest.requests();
   result_.guest_errors += guest.errors();
@@ -288,20 +277,6 @@ Task<void> HydrationWorld::live(Death death) {
   }
   co_await disturbances_.join();
   co_await die(death);
-}
-
-/// Of a job that has ended with nobody writing any more (I13).
-void HydrationWorld::check_digest(const JobStatus& status, Verify verify) {
-  if (status.state != JobState::kDone || verify == Verify::kNone) return;
-  std::vector<std::byte> whole(size_bytes_);
-  local_->peek(0, whole);
-  ImageDigest digest;
-  digest.append(whole);
-  const std::string is = digest.finish().hex();
-  if (status.target_digest != is || status.source_digest != is) {
-    complain("the report's digest is " + status.target_digest + ", the store's is " + is +
-             " (I13)");
-  }
 }
 
 Task<void> HydrationWorld::die(Death death) {
@@ -331,59 +306,6 @@ Task<void> HydrationWorld::die(Death death) {
     case Death::kNone:
       break;
   }
-}
-
-const FaultDevice& HydrationWorld::holder(std::uint64_t offset) const {
-  const DiskRecord& record = journal_.disk_record(kDisk);
-  if (record.hydration.empty()) return *local_;
-  const std::uint64_t chunk = offset / journal_.hydration(kDisk).granularity_bytes;
-  for (const RegionContainer& container : journal_.regions(kDisk, record.hydration)) {
-    if (container.index != chunk / kChunksPerContainer) continue;
-    const std::uint64_t bit = chunk % kChunksPerContainer;
-    if (bit / 8 >= container.bits.size()) return *local_;
-    const std::byte here = container.bits[bit / 8] >> (bit % 8) & std::byte{1};
-    return here == std::byte{1} ? *base_ : *local_;
-  }
-  return *local_;
-}
-
-void HydrationWorld::check_survivors(const char* after) {
-  auto next = std::make_unique<History>(size_bytes_);
-  SectorValue highest = 0;
-  std::vector<SectorValue> values;
-  apart_.clear();
-  for (std::uint64_t sector = 0; sector < history_->sectors(); ++sector) {
-    const ByteRange range = history_->sector_range(sector);
-    std::byte bytes[kSectorBytes];
-    const MutableBytes content(bytes, range.length);
-    const FaultDevice& store = holder(range.offset);
-    store.peek(range.offset, content);
-    const auto value = history_->decode(sector, content);
-    if (!value) {
-      complain("after " + std::string(after) + " sector " + std::to_string(sector) + " on " +
-               store.info().name + " is no value ever written (I1)");
-      return;
-    }
-    const auto problem = history_->check_survivor(sector, *value);
-    if (problem) {
-      complain("after " + std::string(after) + " on " + store.info().name + ": " + *problem +
-               " (I1, I12)");
-      return;
-    }
-    std::byte in_base[kSectorBytes];
-    const MutableBytes other(in_base, range.length);
-    base_->peek(range.offset, other);
-    if (!std::equal(content.begin(), content.end(), other.begin())) apart_.insert(sector);
-    values.push_back(*value);
-    highest = std::max(highest, *value);
-  }
-  while (next->next_value() < highest) {
-  }
-  for (std::uint64_t sector = 0; sector < values.size(); ++sector) {
-    next->end_write(next->begin_write(sector, {values[sector]}), true);
-  }
-  next->acknowledge_flush(next->tick());
-  history_ = std::move(next);
 }
 
 }  // namespace blockmig::sim

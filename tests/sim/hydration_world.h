@@ -9,6 +9,7 @@
 //   mirror    while the journal says that the base mirrors, it has all that was acknowledged
 //   errors    an old store that fails its writes, and only them, ends the mirror and is no guest's
 //             error
+//   patience  one that holds some of its writes holds up nobody for more than the engine's patience
 //   liveness  with all faults healed, hydration ends, and the new store alone is the disk
 #pragma once
 
@@ -42,6 +43,7 @@ class HydrationWorld final : public SimRun {
   Task<void> live(Death death);
   Task<void> end_quietly(Duration span, JobBoard& board, Guest& guest, Disk& disk, Verify verify);
   void strike(Death death, Life& life, Guest& guest);
+  void check_patience(const Guest& guest, const JobOptions& options);
   void check_digest(const JobStatus& status, Verify verify);
   Task<void> die(Death death);
   Task<void> disturb(std::shared_ptr<Life> life);
@@ -53,6 +55,7 @@ class HydrationWorld final : public SimRun {
   void check_survivors(const char* after);
   void check_base();
 
+  static constexpr const char* kDisk = "disk";
   std::unique_ptr<History> history_;
   std::shared_ptr<FaultDevice> local_;
   std::shared_ptr<FaultDevice> base_;
@@ -61,6 +64,8 @@ class HydrationWorld final : public SimRun {
   bool whole_ = false;
   /// In this life the base fails every write, and nothing else fails: no guest may see an error.
   bool base_is_full_ = false;
+  /// In this life the base holds one write in ten, and answers the rest: nobody waits for long.
+  bool base_holds_writes_ = false;
 };
 
 }  // namespace blockmig::sim
