@@ -151,6 +151,8 @@ Task<Status> JobCheckpoint::settle() {
     if (!source.ok()) co_return source.error().with_context("flushing the source");
   }
   if (planted(PlantedBug::kCleanBeforeTargetFlush)) co_return Status();
+  // It may have failed meanwhile, and is left alone until it has been revived.
+  if (migration_.replica->trouble()) co_return *migration_.replica->trouble();
   auto op = std::make_shared<TargetOp>(migration_.loop, TargetOpKind::kFlush);
   const TimePoint deadline = migration_.loop.now() + migration_.options.target_timeout;
   const Status target = co_await migration_.replica->perform(op, deadline);

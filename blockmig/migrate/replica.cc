@@ -213,7 +213,9 @@ Task<Status> Replica::revive() {
 }
 
 Task<bool> Replica::idle_until(TimePoint deadline) {
-  const bool idle = co_await idle_.wait_until(deadline);
+  bool idle = co_await idle_.wait_until(deadline);
+  // Between the last answer and this task's turn something new may have been submitted.
+  while (idle && in_flight() != 0) idle = co_await idle_.wait_until(deadline);
   co_return idle;
 }
 
