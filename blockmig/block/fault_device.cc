@@ -81,7 +81,7 @@ Task<Status> FaultDevice::read_from(Image image, std::uint64_t offset, MutableBy
   if (early) peek_at(image, offset, snapshot);
   const Status timed = co_await take_time(request, into.size());
   if (!timed) co_return timed.error().with_context("read");
-  if (draw(plan_.read_error_ppm)) {
+  if (draw(plan_.read_error_ppm) || plan_.bad.overlaps({offset, into.size()})) {
     // What a failed read leaves in the buffer must not be used: make it recognisable, never zeros.
     std::memset(into.data(), 0xEE, into.size());
     co_return Error::from_errno(EIO, info().name + ": read at " + std::to_string(offset));
@@ -163,8 +163,7 @@ Task<Status> FaultDevice::flush() {
 
 Task<Result<std::vector<Extent>>> FaultDevice::extents(std::uint64_t offset, std::uint64_t length) {
   Request request(*this, nullptr);
-  const Status timed = co_await take_time(request, 0);
-  if (!timed) co_return timed.error().with_context("extents");
+  if (const Status timed = co_await take_time(request, 0); !timed) co_return timed.error();
   if (draw(plan_.read_error_ppm)) co_return Error::from_errno(EIO, info().name + ": extents");
   co_return visible_.peek_extents(offset, length);
 }
@@ -260,10 +259,8 @@ Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length
   if (plan_.max_delay > plan_.min_delay) {
     needed += Duration(static_cast<Duration::rep>(random_.below(spread + 1)));
   }
-  const bool may_be_slow = request.change_ != nullptr || !plan_.slow_writes_only;
-  if (may_be_slow && plan_.slow_ppm != 0 && random_.chance(plan_.slow_ppm, 1'000'000)) {
-    needed += plan_.slow_delay;
-  }
+  const bool slow = request.change_ != nullptr || !plan_.slow_writes_only;
+  if (slow && draw(plan_.slow_ppm)) needed += plan_.slow_delay;
   TimePoint deadline = loop_.now() + needed;
   if (plan_.bytes_per_second != 0) {
     const std::uint64_t transfer_ns = length * 1'000'000'000 / plan_.bytes_per_second;

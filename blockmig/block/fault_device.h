@@ -35,6 +35,7 @@ struct FaultPlan {
   bool slow_writes_only = false;       ///< reads, flushes and questions are not slow
   std::uint64_t bytes_per_second = 0;  ///< 0 = unlimited; requests then queue behind each other
   std::uint32_t read_error_ppm = 0;    ///< EIO
+  ByteRange bad;                       ///< reads that touch it: EIO
   std::uint32_t write_error_ppm = 0;   ///< EIO; a drawn part of the write may have happened
   std::uint32_t flush_error_ppm = 0;   ///< EIO; sticky, and the cache is lost
   std::uint32_t lost_write_ppm = 0;    ///< reports success, does nothing

@@ -15,6 +15,7 @@ namespace {
 
 constexpr std::size_t kMaxRunsPerWant = 256;
 constexpr unsigned kRoundsBeforeClaim = 3;
+constexpr std::size_t kMaxRefused = 4096;
 
 std::size_t index_of(PullKind kind) { return static_cast<std::size_t>(kind); }
 
@@ -90,15 +91,35 @@ void ChunkPuller::overtaken(ByteRange range) {
 
 Task<void> ChunkPuller::run(std::shared_ptr<Pull> pull) {
   const Status status = co_await pull_chunks(*pull);
+  const bool splits = !status.ok() && pull->refused && !is_one_chunk(pull->range);
   if (status.ok()) {
     failures_ = 0;
-  } else {
+  } else if (!splits) {
     ++failures_;
   }
   std::erase(pulls_, pull);
   bytes_in_flight_ -= pull->range.length;
   if (pull->kind == PullKind::kDemand) demanded_bytes_ -= pull->range.length;
+  if (splits) start_each(pull->range, pull->kind);
   core_.changed.pulse();
+}
+
+bool ChunkPuller::is_one_chunk(ByteRange range) const {
+  return core_.map->outwards({range.offset, 1}).length >= range.length;
+}
+
+/// One bad sector is not to keep its neighbours from being pulled.
+void ChunkPuller::start_each(ByteRange range, PullKind kind) {
+  for (std::uint64_t at = range.offset; at < range.end() && !core_.stop.is_set();) {
+    const ByteRange chunk = core_.map->outwards({at, 1});
+    at = chunk.end();
+    if (core_.map->all_absent(chunk) && find(chunk) == nullptr) start(chunk, kind);
+  }
+}
+
+bool ChunkPuller::refused(ByteRange range) const {
+  const auto first = refused_.lower_bound(core_.map->outwards({range.offset, 1}).offset);
+  return first != refused_.end() && *first < range.end();
 }
 
 /// Success also where a write has filled some of the chunks meanwhile: then there is nothing to do,
@@ -123,6 +144,9 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
     if (!status.ok()) {
       hold.release();
       if (core_.stop.is_set() || core_.loop.now() >= *deadline) co_return status;
+      pull.refused = !core_.base->disconnected();
+      if (pull.refused && !is_one_chunk(pull.range)) co_return status;
+      if (pull.refused && refused_.size() < kMaxRefused) refused_.insert(pull.range.offset);
       const TimePoint next =
           std::min(*deadline, core_.loop.now() + kStoreBackOff.after(failures++));
       co_await core_.stop.wait_until(next);
@@ -174,14 +198,36 @@ Task<Status> ChunkPuller::read_patiently(ByteRange range, std::shared_ptr<Buffer
   }
 }
 
+/// A base that answers nothing must not cost a buffer for every try (I10).
+Task<Status> ChunkPuller::wait_for_late_reads(TimePoint deadline) {
+  while (core_.late_read_bytes >= core_.options.window_bytes) {
+    if (core_.stop.is_set() || core_.loop.now() >= deadline) {
+      co_return Error(ErrorCode::kTimedOut, core_.base->info().name + " does not answer");
+    }
+    co_await core_.changed.wait_until(deadline);
+  }
+  co_return Status();
+}
+
+void ChunkPuller::leave_late(TargetOp& op) {
+  core_.late_read_bytes += op.length;
+  op.on_answer = [&core = core_](TargetOp& late) {
+    core.late_read_bytes -= late.length;
+    core.changed.pulse();
+  };
+}
+
 Task<Status> ChunkPuller::read_base(ByteRange range, std::shared_ptr<Buffer> into,
                                     TimePoint deadline) {
+  Status read = co_await wait_for_late_reads(deadline);
+  if (!read.ok()) co_return read;
   auto op = std::make_shared<TargetOp>(core_.loop, TargetOpKind::kRead);
   op->offset = range.offset;
   op->length = range.length;
   op->memory = std::make_shared<Buffer>(range.length);
   op->bytes = op->memory->bytes();
-  const Status read = co_await core_.base->perform(op, deadline);
+  read = co_await core_.base->perform(op, deadline);
+  if (!op->done.is_set()) leave_late(*op);
   if (read.ok()) {
     // The op's own memory: a late answer of an earlier try must not change what was read.
     *into = std::move(*op->memory);
@@ -221,6 +267,7 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
     if (!compared.ok()) co_return compared;
   }
   core_.map->set_present(range);
+  refused_.erase(refused_.lower_bound(range.offset), refused_.lower_bound(range.end()));
   if (core_.on_pulled) core_.on_pulled(range, content->bytes());
   core_.changed.pulse();
   co_return Status();

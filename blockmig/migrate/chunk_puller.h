@@ -20,6 +20,7 @@
 #include <list>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
@@ -56,6 +57,8 @@ class ChunkPuller final {
   std::uint64_t demanded_bytes() const { return demanded_bytes_; }
   /// A pull of some of the range has its content for longer than the new store may take to keep it.
   bool slow_to_keep(ByteRange range) const;
+  /// The base has refused a chunk of the range, which may be readable in part.
+  bool refused(ByteRange range) const;
   /// Pulls that ended without filling anything, since the last one that did.
   unsigned failures() const { return failures_; }
 
@@ -66,13 +69,18 @@ class ChunkPuller final {
     ByteRange range;
     PullKind kind = PullKind::kPush;
     bool overtaken = false;
+    bool refused = false;              ///< the base has answered with an error
     std::optional<TimePoint> fetched;  ///< and being stored since
   };
   const Pull* find(ByteRange range) const;
   bool has_room(PullKind kind, std::uint64_t bytes) const;
   void start(ByteRange range, PullKind kind);
+  bool is_one_chunk(ByteRange range) const;
+  void start_each(ByteRange range, PullKind kind);
   Task<void> run(std::shared_ptr<Pull> pull);
   Task<Status> pull_chunks(Pull& pull);
+  Task<Status> wait_for_late_reads(TimePoint deadline);
+  void leave_late(TargetOp& op);
   Task<Status> read_patiently(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
   Task<Status> store(ByteRange range, std::shared_ptr<Buffer> content);
   Task<Status> write_local(ByteRange range, ConstBytes content);
@@ -89,8 +97,9 @@ class ChunkPuller final {
   std::uint64_t bytes_in_flight_ = 0;
   std::uint64_t demanded_bytes_ = 0;
   unsigned failures_ = 0;
-  std::shared_ptr<Pull> zeros_;  ///< under way; claims nothing
-  ByteRange no_zeros_;           ///< what the base was last asked about, in vain
+  std::set<std::uint64_t> refused_;  ///< chunks, by offset, not all of them
+  std::shared_ptr<Pull> zeros_;      ///< under way; claims nothing
+  ByteRange no_zeros_;               ///< what the base was last asked about, in vain
 };
 
 }  // namespace blockmig

@@ -23,6 +23,7 @@ ChunkPuller::Zeros ChunkPuller::push_zeros(ByteRange ahead) {
   if (core_.options.read_back || core_.stop.is_set()) return Zeros::kNone;
   if (core_.base->disconnected()) return Zeros::kNone;
   if (zeros_ != nullptr) return Zeros::kUnderWay;
+  if (core_.base->is_asked()) return Zeros::kNone;  // it has not answered the last question yet
   if (no_zeros_.overlaps({ahead.offset, 1})) return Zeros::kNone;
   ahead.length = std::min(ahead.length, kMaxZeroPulls * core_.options.pull_bytes);
   const auto runs = core_.map->runs(core_.map->outwards(ahead), 1);

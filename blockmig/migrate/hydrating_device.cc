@@ -87,9 +87,11 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
                       (core_.stats.last_error.empty() ? "" : ": " + core_.stats.last_error));
 }
 
-/// The base may deliver what is absent, and the new store does not take it, or not in time.
+/// The base may deliver what is absent, or the part of a chunk that is asked for, and the new store
+/// does not take it, or not in time.
 bool HydratingDevice::not_kept(ByteRange range) const {
-  return core_.cannot_keep || new_store_silent() || puller_.slow_to_keep(range);
+  const bool kept_in_time = !new_store_silent() && !puller_.slow_to_keep(range);
+  return core_.cannot_keep || !kept_in_time || puller_.refused(range);
 }
 
 /// Each run from where it is, looked up before every try of the base: what a write fills while the
@@ -215,7 +217,8 @@ bool HydratingDevice::read_now(std::uint64_t offset, MutableBytes into) {
 }
 
 bool HydratingDevice::write_now(std::uint64_t offset, ConstBytes from) {
-  return local_alone() && served_alone(offset, from.size()) && core_.local->write_now(offset, from);
+  // First whether this may be another thread, which must not look at the rest.
+  return served_alone(offset, from.size()) && local_alone() && core_.local->write_now(offset, from);
 }
 
 bool HydratingDevice::lend_now(std::uint64_t offset, std::size_t length,

@@ -111,6 +111,12 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   bool needs_save(ByteRange range) const { return keeper_.needs_save(range); }
   /// The disk does not live here any more: what is present is not recorded when it is closed.
   void retire() { retired_ = true; }
+  /// The journal says that the new store alone is the disk: the base gets nothing any more.
+  void leave_base() {
+    left_ = true;
+    reverse_ = base_only_unflushed_ = false;
+  }
+  bool base_left() const { return left_; }
   /// Requires whole(), a save() after that, and no request inside: the new store alone is the disk.
   std::unique_ptr<BlockDevice> release_local();
 
@@ -171,6 +177,7 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   unsigned remaking_ = 0;
   bool shared_ = true;
   bool retired_ = false;
+  bool left_ = false;
   /// The base alone has something acknowledged that was not flushed there: at first, what the guest
   /// wrote before the switchover, or a life before this one.
   bool base_only_unflushed_ = true;

@@ -18,6 +18,10 @@ namespace {
 constexpr std::uint64_t kSaveEveryBytes = 64 * kMiB;
 constexpr Duration kLookAgain = std::chrono::milliseconds(100);
 constexpr BackOff kSaveBackOff{kLookAgain, std::chrono::seconds(1)};
+/// Between closed gates behind which a request stays.
+constexpr BackOff kUnwrapBackOff{kLookAgain, std::chrono::seconds(5)};
+/// Readers that wait come first; but for a base that fails them they wait in vain.
+constexpr Duration kHeldForReaders = std::chrono::milliseconds(200);
 /// Passes over what was written meanwhile that left more than half of it.
 constexpr unsigned kIdlePasses = 3;
 /// Fences at the end, and what they may take for what was written last.
@@ -56,10 +60,14 @@ Task<void> push_all(Migration& migration) {
   std::uint64_t cursor = 0;
   std::uint64_t absent_at_save = device.map().absent_bytes();
   unsigned failures = 0;
+  TimePoint held_until{};
   while (!device.whole() && !interrupted(migration)) {
-    const bool held = migration.status.state == JobState::kPaused || device.guest_waits();
+    if (!device.guest_waits()) held_until = migration.loop.now() + kHeldForReaders;
+    const bool for_readers = device.guest_waits() && migration.loop.now() < held_until;
+    const bool held = migration.status.state == JobState::kPaused || for_readers;
     std::uint64_t started = 0;
     if (!held) {
+      held_until = migration.loop.now() + kHeldForReaders;
       TokenBucket& rate = *migration.push_rate;
       std::uint64_t most = migration.options.copy_request_bytes;
       if (!rate.unlimited()) most = std::min(most, rate.rate() / 10);
@@ -149,7 +157,10 @@ Task<bool> know_all(Migration& migration, unsigned tries) {
 /// last chunks to be hashed.
 Task<Status> unwrap(Migration& migration) {
   Disk& disk = migration.disk;
+  // Or a slow one keeps requests inside, and its guest before a closed gate again and again.
+  migration.hydrating->leave_base();
   bool over = false;
+  unsigned in_vain = 0;
   for (unsigned tries = 0; !over && !interrupted(migration);) {
     if (migration.hydration_digests) co_await hash_rest(migration);
     const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
@@ -162,7 +173,8 @@ Task<Status> unwrap(Migration& migration) {
     }
     disk.gate().open();
     if (over) break;
-    const TimePoint until = migration.loop.now() + kLookAgain;
+    const Duration wait = drained ? kLookAgain : kUnwrapBackOff.after(in_vain++);
+    const TimePoint until = migration.loop.now() + wait;
     co_await migration.interrupt.wait_until(until);
   }
   if (!over) co_return interruption();
@@ -326,7 +338,7 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   status.demand_p99_ms = demand.p99_ms;
   status.reverse_mirror = device.mirrors_back();
   // While the layer is there the journal says that the rest is in the base, whether any is or not.
-  const bool alone = device.mirrors_back();
+  const bool alone = device.mirrors_back() || device.base_left();
   status.depends_on = alone ? "" : device.at_rest() ? "the folder" : "both stores";
 }
 

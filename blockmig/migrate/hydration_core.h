@@ -82,7 +82,9 @@ struct HydrationCore {
   RangeLock order;
   /// What was fetched last could not be kept, as in a full store: readers get it from the base.
   bool cannot_keep = false;
-  Event changed;  ///< pulsed when a chunk became present or a pull ended
+  /// Of reads that nobody waits for any more, whose buffers are kept until the base answers (I9).
+  std::uint64_t late_read_bytes = 0;
+  Event changed;  ///< pulsed when a chunk became present, a pull ended, or a late read did
   Event stop;     ///< set when the device is closed: nobody waits for the base any more
   HydrationStats stats;
   /// A pull has put `content`, or zeros where that is empty, into the new store. May be empty.

@@ -82,6 +82,8 @@ class Replica final {
 
   const DeviceInfo& info() const { return target_->info(); }
   BlockDevice& target() { return *target_; }
+  /// An extents() has not been answered, whether anybody waits for it or not.
+  bool is_asked() const { return !questions_.empty(); }
   std::uint64_t in_flight() const { return ops_.size() + questions_.size(); }
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.

@@ -205,6 +205,13 @@ void HydrationWorld::strike(Death death, Life& life, Guest& guest) {
   base_->unstall();
 }
 
+GuestPlan HydrationWorld::draw_guest() {
+  GuestPlan plan;
+  plan.max_request_sectors = random_.between(1, 300);
+  plan.max_think = std::chrono::microseconds(random_.between(0, 3000));
+  return plan;
+}
+
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
 Task<void> HydrationWorld::live(Death death) {
   auto life = std::make_shared<Life>();
@@ -229,9 +236,7 @@ Task<void> HydrationWorld::live(Death death) {
   JobBoard board(loop_, journal);
   const auto job = board.hydrate(disk, *hydrating, options);
   if (!job.ok()) complain("hydration does not go on: " + job.error().message());
-  GuestPlan plan;
-  plan.max_request_sectors = random_.between(1, 300);
-  plan.max_think = std::chrono::microseconds(random_.between(0, 3000));
+  const GuestPlan plan = draw_guest();
   Guest guest(loop_, random_, disk, *history_, plan);
   TaskScope workers;
   const std::uint64_t count = random_.between(1, 6);

@@ -39,6 +39,7 @@ class HydrationWorld final : public SimRun {
   Task<void> story() override;
   void prepare();
   JobOptions draw_options();
+  GuestPlan draw_guest();
   Task<void> pass_time(Duration span, JobBoard& board, Guest& guest);
   Task<void> live(Death death);
   Task<void> end_quietly(Duration span, JobBoard& board, Guest& guest, Disk& disk, Verify verify);
