@@ -163,14 +163,13 @@ Task<Status> FaultDevice::flush() {
 
 Task<Result<std::vector<Extent>>> FaultDevice::extents(std::uint64_t offset, std::uint64_t length) {
   Request request(*this, nullptr);
-  if (const Status timed = co_await take_time(request, 0); !timed) co_return timed.error();
+  const Status timed = co_await take_time(request, 0);
+  if (!timed) co_return timed.error();
   if (draw(plan_.read_error_ppm)) co_return Error::from_errno(EIO, info().name + ": extents");
   co_return visible_.peek_extents(offset, length);
 }
 
 Task<Status> FaultDevice::close() { co_return Status(); }
-
-void FaultDevice::stall() { stalled_ = true; }
 
 void FaultDevice::unstall() {
   stalled_ = false;
@@ -254,9 +253,9 @@ void FaultDevice::fill(std::byte value) {
 /// The time that a request of `length` payload bytes takes; kDisconnected if the device went away.
 Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length) {
   if (withdrawn_) co_return disconnected("given up");
-  const auto spread = static_cast<std::uint64_t>((plan_.max_delay - plan_.min_delay).count());
   Duration needed = plan_.min_delay;
   if (plan_.max_delay > plan_.min_delay) {
+    const auto spread = static_cast<std::uint64_t>((plan_.max_delay - plan_.min_delay).count());
     needed += Duration(static_cast<Duration::rep>(random_.below(spread + 1)));
   }
   const bool slow = request.change_ != nullptr || !plan_.slow_writes_only;

@@ -66,7 +66,7 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
 
   FaultPlan& plan() { return plan_; }
   /// Requests that arrive or are under way wait until unstall(): a frozen store.
-  void stall();
+  void stall() { stalled_ = true; }
   void unstall();
   bool stalled() const { return stalled_; }
   /// Power loss and restart, as described above. What is under way fails with kDisconnected; the
