@@ -8,6 +8,7 @@ import shutil
 import lives
 import moves
 from moves import daemon
+from state_folder import StateFolder
 
 WRITTEN_PART = 8  # of the disk, so that most of it is what has been recorded
 AT = 8 * moves.MIB  # copied in the first life, and not written to by the guest
@@ -184,11 +185,25 @@ def is_aborted_where_asked(folder):
         assert move.server.job()["state"] == "aborted", move.server.job()
 
 
+def is_unfinished_where_it_was_killed(folder):
+    """What an aborted move has left is no disk, whoever finds it."""
+    with SuspendedMove(folder, "dbt", "--on-restart", "abort") as move:
+        move.kill()
+        move.server.start()
+        daemon.until(lambda: move.server.job()["state"] in ("aborted", "failed"), "the end of the move")
+        with StateFolder(os.path.join(folder, "another")) as stranger:
+            stranger.start()
+            refused = stranger.cli("serve", "vm2", "--source", move.target)
+            assert refused.returncode == 9 and "unfinished" in refused.stderr, refused
+        move.server.ok("migrate", "vm1", "--to", move.target, "--mode", "dbt")
+
+
 for mode_ in ("dbt", "mirror", "auto"):
     with daemon.scratch() as here:
         goes_on(here, mode_)
 for story in (source_is_changed, target_is_changed,
               target_is_changed_and_a_life_is_short, store_to_return_to_is_changed, read_only_image_is_replaced,
-              image_is_replaced_after_a_kill, waits_where_asked, is_aborted_where_asked):
+              image_is_replaced_after_a_kill, waits_where_asked, is_aborted_where_asked,
+              is_unfinished_where_it_was_killed):
     with daemon.scratch() as here:
         story(here)

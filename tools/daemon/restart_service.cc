@@ -212,7 +212,7 @@ Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
   const bool needs_target =
       record.mode == to_string(Mode::kReturn) || record.mode == to_string(Mode::kSettle);
   if (ended && owners_ != nullptr && !needs_target) {
-    co_await owners_->forget_target(record.disk, record.target_uri);
+    co_await owners_->leave_unfinished(record.disk, record.target_uri);
   }
   if (ended) unfinished_.erase(disk.name());
   co_return ended;

@@ -331,12 +331,14 @@ Task<void> StoreOwners::drop_target(const Move& move) {
   co_await change_quietly(move.target, move.disk, std::move(drop));
 }
 
-Task<void> StoreOwners::forget_target(const std::string& disk, const std::string& target_uri) {
-  Condition unfinished = [](const OwnerStamp& stamp) {
-    return stamp.state == StampState::kTarget || stamp.state == StampState::kTaking;
+Task<void> StoreOwners::leave_unfinished(const std::string& disk, const std::string& target_uri) {
+  Condition taking = [](const OwnerStamp& stamp) { return stamp.state == StampState::kTaking; };
+  Change leave = [](const OwnerStamp& stamp, const std::string&) {
+    OwnerStamp unfinished = stamp;
+    unfinished.state = StampState::kTarget;
+    return Stamp(std::move(unfinished));
   };
-  Change forget = [](const OwnerStamp&, const std::string&) { return Stamp(); };
-  co_await change_if(target_uri, disk, std::move(unfinished), std::move(forget));
+  co_await change_if(target_uri, disk, std::move(taking), std::move(leave));
 }
 
 Task<void> StoreOwners::leave_base(const std::string& disk, const std::string& base_uri) {

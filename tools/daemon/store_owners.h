@@ -115,9 +115,9 @@ class StoreOwners final {
   Task<void> withdraw(const Move& move);
   /// The target's stamp goes: the target has gone, or is a copy that belongs to nobody.
   Task<void> drop_target(const Move& move);
-  /// A move to `target_uri` ended with its daemon, before its decision, and will not go on: its
-  /// stamp goes too, also where it was about to become the owner.
-  Task<void> forget_target(const std::string& disk, const std::string& target_uri);
+  /// A move to `target_uri` ended with its daemon, before its decision, and will not go on: what is
+  /// there is an unfinished copy, also where it was about to become the owner.
+  Task<void> leave_unfinished(const std::string& disk, const std::string& target_uri);
   /// The disk, which is at `store_uri`, does not fetch from its old store any more.
   Task<void> leave_base(const std::string& disk, const std::string& base_uri);
   Task<void> note_whole(const std::string& disk, const std::string& store_uri);

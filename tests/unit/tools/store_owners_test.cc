@@ -157,19 +157,19 @@ TEST_F(StoreOwnersTest, ATargetThatIsGivenUpWhileItOpensIsNotClaimed_I9) {
   EXPECT_EQ(mine.owners.claimant(disk, source_, 1).incarnation, before);
 }
 
-TEST_F(StoreOwnersTest, AMoveThatDiedOnItsWayAndDoesNotGoOnLeavesNoTargetBehind_I7) {
+TEST_F(StoreOwnersTest, AMoveThatDiedOnItsWayAndDoesNotGoOnLeavesAnUnfinishedCopy_I7) {
   Folder mine(*loop_, "here");
   ASSERT_TRUE(mine.claim(source_, 4, false).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.claim_target(move(5))).ok());
   ASSERT_TRUE(run_task(*loop_, mine.owners.announce(move(5))).ok());
   const std::string disk = "vm1";
   const std::string other = "vm2";
-  run_task(*loop_, mine.owners.forget_target(other, target_.text));
-  run_task(*loop_, mine.owners.forget_target(disk, source_.text));
+  run_task(*loop_, mine.owners.leave_unfinished(other, target_.text));
+  run_task(*loop_, mine.owners.leave_unfinished(disk, source_.text));
   EXPECT_EQ(state_of(source_) + ", " + state_of(target_), "moving 4, taking 5");
-  run_task(*loop_, mine.owners.forget_target(disk, target_.text));
-  EXPECT_EQ(state_of(target_), "none");
-  run_task(*loop_, mine.owners.forget_target(disk, target_.text));
+  run_task(*loop_, mine.owners.leave_unfinished(disk, target_.text));
+  EXPECT_EQ(state_of(target_), "target 5");
+  run_task(*loop_, mine.owners.leave_unfinished(disk, target_.text));
   // The source's is put right when the disk is served again.
   ASSERT_TRUE(mine.claim(source_, 4).ok());
   EXPECT_EQ(state_of(source_), "current 4");
