@@ -16,6 +16,11 @@ namespace {
 /// Looks at I/O between two looks at the clock while spinning.
 constexpr int kLooksPerClock = 16;
 
+/// Between two looks at the clock: this process did not run, or something kept its loop.
+constexpr Duration kPause = std::chrono::milliseconds(50);
+/// Turns that answers of before it get at most to reach who waits for them.
+constexpr int kTurnsToCatchUp = 64;
+
 inline void cpu_relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -104,8 +109,22 @@ void LoopBase::run_posted() {
 void LoopBase::fire_timers() {
   if (timers_.empty()) return;
   const TimePoint time = now();
+  const bool late = time - looked_ > kPause && *timers_.earliest() <= time;
+  looked_ = time;
+  if (late) catch_up();
   std::size_t fired = 0;
   while (fired < kTimersPerTurn && timers_.fire_due(time)) ++fired;
+}
+
+/// After a pause of ours there are answers that were in time, and nobody is to blame for a deadline
+/// that passed in it.
+void LoopBase::catch_up() {
+  for (int turn = 0; turn < kTurnsToCatchUp; ++turn) {
+    look_at_io();
+    if (!has_work()) return;
+    run_posted();
+    resume_ready();
+  }
 }
 
 void LoopBase::resume_ready() {

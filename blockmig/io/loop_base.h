@@ -65,6 +65,7 @@ class LoopBase : public IoLoop {
  private:
   void run_posted();
   void fire_timers();
+  void catch_up();
   void resume_ready();
   bool has_work() const {
     return !ready_.empty() || has_posted_.load(std::memory_order_relaxed) ||
@@ -78,6 +79,7 @@ class LoopBase : public IoLoop {
 
   HandleQueue ready_;
   TimerHeap timers_;
+  TimePoint looked_{};  ///< at the clock, for timers
   SpinPolicy spin_policy_;
   bool running_ = false;
   std::size_t resumed_ = 0;  ///< since the last look at I/O

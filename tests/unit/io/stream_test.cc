@@ -10,6 +10,7 @@
 
 #include <optional>
 #include <set>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -172,6 +173,34 @@ Task<int> ping_pong(Stream& a, Stream& b, int rounds) {
 TEST_P(StreamTest, CarriesSingleBytesBackAndForth) {
   EXPECT_EQ(run(ping_pong(*a_, *b_, 500)), 500);
 }
+
+Task<void> note_read(Stream& stream, Event& done) {
+  Bytes one(1);
+  const auto got = co_await read_once(stream, one);
+  if (got.ok() && *got == 1) done.set();
+}
+
+/// The whole process stands still after the peer has answered, and for longer than anybody waits.
+Task<void> answer_and_pause(Stream& peer, EventLoop& loop) {
+  co_await sleep_for(loop, std::chrono::milliseconds(10));
+  const Bytes one(1);
+  const Status written = co_await write_bytes(peer, one);
+  EXPECT_TRUE(written.ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+}
+
+Task<void> wait_over_a_pause(Stream& stream, Stream& peer, EventLoop& loop) {
+  TaskScope scope;
+  Event done(loop);
+  scope.spawn(note_read(stream, done));
+  scope.spawn(answer_and_pause(peer, loop));
+  const TimePoint deadline = loop.now() + std::chrono::milliseconds(100);
+  const bool in_time = co_await done.wait_until(deadline);
+  EXPECT_TRUE(in_time);
+  co_await scope.join();
+}
+
+TEST_P(StreamTest, AnAnswerOfBeforeAPauseIsNotLate) { run(wait_over_a_pause(*a_, *b_, *loop_)); }
 
 TEST_P(StreamTest, WritingNothingSucceeds) {
   EXPECT_TRUE(run(write_bytes(*a_, {})));
