@@ -26,6 +26,14 @@ bool SimLoop::step() {
   const auto next = timers_.earliest();
   if (!next) return false;
   if (*next > now_) now_ = *next;
+  if (late_ > Duration::zero() && random_.chance(3, 4)) {
+    const auto most = static_cast<std::uint64_t>(late_.count());
+    // Mostly a little; all of it now and then.
+    const std::uint64_t late = random_.below(random_.chance(1, 4) ? most : most / 20 + 1);
+    now_ += Duration(static_cast<Duration::rep>(late));
+    while (timers_.fire_due(now_)) {
+    }
+  }
   trace(static_cast<std::uint64_t>(now_.time_since_epoch().count()));
   timers_.fire_due(now_);
   return true;

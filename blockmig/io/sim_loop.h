@@ -26,6 +26,9 @@ class SimLoop final : public EventLoop {
   void stop() override { stopped_ = true; }
   /// One step: one ready callback, or the jump to the next timer. False if there is nothing to do.
   bool step();
+  /// One look at the clock may be late, by up to `late`, and bring all that is due by then: what
+  /// several stores have answered reaches their waiters in any order.
+  void look_late(Duration late) { late_ = late; }
 
   void defer(std::coroutine_handle<> handle) override;
   void post(std::function<void()> callback) override;
@@ -49,6 +52,7 @@ class SimLoop final : public EventLoop {
 
   Random& random_;
   TimePoint now_{};
+  Duration late_{};
   TimerHeap timers_;
   std::list<BlockingWork> blocking_work_;
   std::vector<std::function<void()>> ready_;

@@ -13,6 +13,7 @@ namespace blockmig::sim {
 /// A restart that finds the mirror recorded relies on the base for all that was acknowledged, at
 /// any instant. Not where an earlier death came between the two stores' parts of one write.
 void HydrationWorld::check_base() {
+  if (base_lost_) return;
   const DiskRecord& record = journal_.disk_record(kDisk);
   if (record.hydration.empty() || !journal_.hydration(kDisk).reverse_mirror) return;
   History now = *history_;

@@ -116,13 +116,39 @@ void HydrationWorld::heal() {
   base_is_full_ = base_holds_writes_ = false;
 }
 
+/// With what was not flushed there.
+Task<void> HydrationWorld::lose_base() {
+  note("the base is lost");
+  base_lost_ = true;
+  base_->disconnect();
+  const Duration gone = std::chrono::milliseconds(random_.between(1, 200));
+  co_await sleep_for(loop_, gone);
+  base_->reconnect();
+}
+
+Task<void> HydrationWorld::leave_no_room(FaultDevice& store) {
+  note("no room on " + store.info().name);
+  store.plan().space_bytes = random_.below(size_bytes_);
+  const Duration full = std::chrono::milliseconds(random_.between(1, 200));
+  co_await sleep_for(loop_, full);
+  store.plan().space_bytes = UINT64_MAX;
+}
+
 Task<void> HydrationWorld::disturb(std::shared_ptr<Life> life) {
   const std::uint64_t count = random_.below(3);
   for (std::uint64_t i = 0; i < count; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
     co_await sleep_for(loop_, wait);
     if (life->over) co_return;
+    if (random_.chance(1, 3)) {
+      co_await lose_base();
+      continue;
+    }
     FaultDevice& store = random_.chance(1, 2) ? *base_ : *local_;
+    if (random_.chance(1, 3)) {
+      co_await leave_no_room(store);
+      continue;
+    }
     note("stall of " + store.info().name);
     store.stall();
     const Duration frozen = std::chrono::milliseconds(random_.between(1, 600));
@@ -212,9 +238,19 @@ GuestPlan HydrationWorld::draw_guest() {
   return plan;
 }
 
+/// A new life opens it anew.
+Task<void> HydrationWorld::find_base_again() {
+  base_lost_ = false;
+  if (base_->connected()) co_return;
+  base_->reconnect();
+  const Status again = co_await base_->revive();
+  if (!again.ok()) complain("the base cannot be opened again: " + again.error().message());
+}
+
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
 Task<void> HydrationWorld::live(Death death) {
   auto life = std::make_shared<Life>();
+  co_await find_base_again();
   MortalJournal journal(journal_, life);
   const DiskRecord record = journal_.disk_record(kDisk);
   std::unique_ptr<BlockDevice> store = std::make_unique<MortalDevice>(local_, life);
@@ -264,7 +300,8 @@ Task<void> HydrationWorld::live(Death death) {
   const bool hydrated = layer == nullptr;
   const bool mirrored = !hydrated && layer->mirrors_back();
   // Without the mirror a kill may lose what was not flushed, as a power loss does.
-  if (death == Death::kKill && !mirrored && !hydrated) death = Death::kPowerLoss;
+  const bool copied = mirrored && !base_lost_;
+  if (death == Death::kKill && !copied && !hydrated) death = Death::kPowerLoss;
   strike(death, *life, guest);
   co_await workers.join();
   if (base_holds_writes_) check_patience(guest, options);

@@ -47,6 +47,9 @@ class HydrationWorld final : public SimRun {
   void check_patience(const Guest& guest, const JobOptions& options);
   void check_digest(const JobStatus& status, Verify verify);
   Task<void> die(Death death);
+  Task<void> lose_base();
+  Task<void> leave_no_room(FaultDevice& store);
+  Task<void> find_base_again();
   Task<void> disturb(std::shared_ptr<Life> life);
   void plan_faults(bool power_loss);
   void heal();
@@ -67,6 +70,7 @@ class HydrationWorld final : public SimRun {
   bool base_is_full_ = false;
   /// In this life the base holds one write in ten, and answers the rest: nobody waits for long.
   bool base_holds_writes_ = false;
+  bool base_lost_ = false;  ///< in this life, and with it what was not flushed there
 };
 
 }  // namespace blockmig::sim

@@ -18,7 +18,7 @@ struct Life {
   bool over = false;
 };
 
-class MortalDevice final : public BlockDevice {
+class MortalDevice final : public BlockDevice, public StoreHealth {
  public:
   MortalDevice(std::shared_ptr<FaultDevice> device, std::shared_ptr<Life> life)
       : device_(std::move(device)), life_(std::move(life)) {}
@@ -58,6 +58,12 @@ class MortalDevice final : public BlockDevice {
     if (life_->over) co_return dead();
     auto extents = co_await device_->extents(offset, length);
     co_return extents;
+  }
+  std::optional<Error> lost() const override { return device_->lost(); }
+  Task<Status> revive() override {
+    if (life_->over) co_return dead();
+    const Status status = co_await device_->revive();
+    co_return status;
   }
   /// The store itself outlives the process that gave up on it.
   Task<Status> close() override { co_return Status(); }

@@ -75,6 +75,7 @@ Task<Status> SimJournal::apply(EncodedBatch batch) {
     const Status refused = co_await take_time();
     co_return refused;
   }
+  if (!alive) co_return Error(ErrorCode::kIo, "the daemon has crashed");
   const bool last = std::exchange(failing_, false);
   failed_ = last;
   const bool fails = last || random_.below(1'000'000) < save_error_ppm;
@@ -85,7 +86,6 @@ Task<Status> SimJournal::apply(EncodedBatch batch) {
     if (happens && on_decision) on_decision(*record);
     if (last && on_unknown) on_unknown();
   }
-  if (!alive) co_return Error(ErrorCode::kIo, "the daemon has crashed");
   const Status turn = co_await take_time();
   static_cast<void>(turn);  // it was admitted before
   if (happens && (alive || random_.chance(1, 2))) {

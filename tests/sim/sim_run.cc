@@ -18,7 +18,9 @@ SimRun::SimRun(const RunOptions& options, DrawSize draw_size)
       random_(options.seed),
       loop_(random_),
       size_bytes_(draw_size(random_)),
-      journal_(loop_, random_, journal_records_) {}
+      journal_(loop_, random_, journal_records_) {
+  if (options.seed % 3 == 1) loop_.look_late(kLateLook);
+}
 
 void SimRun::note(const std::string& text) const {
   if (!options_.verbose) return;

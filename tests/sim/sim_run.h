@@ -62,6 +62,9 @@ class SimRun {
   /// With --verbose.
   void note(const std::string& text) const;
 
+  /// Of a look at the clock, in a third of all worlds.
+  static constexpr Duration kLateLook = std::chrono::milliseconds(2);
+
   RunOptions options_;
   Random random_;
   SimLoop loop_;
