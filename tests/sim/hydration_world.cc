@@ -256,16 +256,10 @@ Task<void> HydrationWorld::live(Death death) {
   std::unique_ptr<BlockDevice> store = std::make_unique<MortalDevice>(local_, life);
   const JobOptions options = draw_options();
   const auto rest = co_await load_rest(journal, record);
-  if (!rest.ok()) {
-    complain(rest.error().message());
-    co_return;
-  }
+  if (!rest.ok()) co_return complain(rest.error().message());
   std::unique_ptr<BlockDevice> base = std::make_unique<MortalDevice>(base_, life);
   auto opened = co_await open_hydrating(loop_, journal, record, *rest, store, base, options);
-  if (!opened.ok()) {
-    complain(opened.error().message());
-    co_return;
-  }
+  if (!opened.ok()) co_return complain(opened.error().message());
   HydratingDevice* const hydrating = opened->get();
   note("a life begins, " + std::to_string(hydrating->map().absent_chunks()) + " chunks absent");
   Disk disk(loop_, kDisk, std::move(*opened), record.store_uri, record.epoch);

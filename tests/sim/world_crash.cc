@@ -157,7 +157,9 @@ Task<void> World::restart() {
 }
 
 std::optional<JobRecord> World::find_unfinished(const std::vector<JobRecord>& jobs) {
-  for (const JobRecord& job : blockmig::find_unfinished(jobs).open) {
+  const std::vector<JobRecord> open = blockmig::find_unfinished(jobs).open;
+  if (open.size() > 1) complain("jobs before the disk's latest one are to go on (I7)");
+  for (const JobRecord& job : open) {
     if (job.target_uri == "sim:" + owner_->info().name) {
       complain(job.id + ", whose target owns the disk, is recorded as " + job.state + " (I7)");
     }
