@@ -232,11 +232,12 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   for (const auto& disk : process.disks) options->restore_except.push_back(disk.name);
   const auto daemon = start_daemon(process, *options);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));
-  const Status offered = offer_disks(process, (*daemon)->control(), options->stored != nullptr);
+  const Status offered =
+      offer_disks(process, (*daemon)->control(), options->stored.handover != nullptr);
   if (!offered) {
     const int failed = static_cast<int>(report_as("blockmigd", offered.error()));
     // With the clients of the daemon before it goes on without that disk.
-    if (!process.replace && options->stored == nullptr) return failed;
+    if (!process.replace && options->stored.handover == nullptr) return failed;
   }
   const Status opened = (*daemon)->open_inherited();
   if (!opened) return static_cast<int>(report_as("blockmigd", opened.error()));

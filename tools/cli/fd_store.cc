@@ -10,9 +10,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <utility>
 
 namespace blockmig {
@@ -94,6 +94,108 @@ Result<std::string> text_of(int file) {
   return text;
 }
 
+/// Of the socket, whoever has copies of it, and of no other one. 0: this kernel has none.
+std::uint64_t cookie_of(int socket) {
+  std::uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  const bool known = ::getsockopt(socket, SOL_SOCKET, SO_COOKIE, &cookie, &length) == 0;
+  return known ? cookie : 0;
+}
+
+/// By name, of which a store may have several alike.
+struct StoredSet {
+  std::multimap<std::string, UniqueFd> states;
+  std::multimap<std::string, UniqueFd> sockets;
+};
+
+Error no_state(std::size_t found) {
+  return Error(ErrorCode::kPrecondition, found == 0 ? "it has no state" : "it has several states");
+}
+
+Result<Handover> read_handover(int state) {
+  const Result<std::string> text = text_of(state);
+  if (!text) return text.error();
+  Result<HandoverState> parsed = handover_from_json(*text);
+  if (!parsed) return parsed.error();
+  Handover handover;
+  handover.state = *std::move(parsed);
+  return handover;
+}
+
+/// Takes the one that the state means out of `stored`; none: it is not there.
+UniqueFd take_socket(StoredSet& stored, std::size_t index, std::uint64_t cookie) {
+  const auto [begin, end] = stored.sockets.equal_range(name_of(index));
+  const auto found = std::find_if(begin, end, [cookie](const auto& each) {
+    return cookie == 0 || cookie_of(each.second.get()) == cookie;
+  });
+  if (found == end) return UniqueFd();
+  UniqueFd socket = std::move(found->second);
+  stored.sockets.erase(found);
+  return socket;
+}
+
+/// What the store had no room for is taken out of the state: how much that is.
+std::size_t give_sockets(Handover& handover, StoredSet& stored) {
+  HandoverState& state = handover.state;
+  const std::vector<std::uint64_t> cookies = std::exchange(state.cookies, {});
+  std::size_t index = 0;
+  const auto is_lost = [&](const auto&) {
+    UniqueFd socket = take_socket(stored, index, index < cookies.size() ? cookies[index] : 0);
+    ++index;
+    const bool lost = !socket;
+    if (!lost) handover.sockets.push_back(std::move(socket));
+    return lost;
+  };
+  std::size_t lost = 0;
+  std::vector<bool> listeners;
+  for (const bool owned : state.owned_listeners) {
+    if (is_lost(owned)) {
+      ++lost;
+    } else {
+      listeners.push_back(owned);
+    }
+  }
+  state.owned_listeners = std::move(listeners);
+  std::vector<HandoverClient> clients;
+  for (HandoverClient& client : state.clients) {
+    if (is_lost(client)) {
+      ++lost;
+    } else {
+      clients.push_back(std::move(client));
+    }
+  }
+  state.clients = std::move(clients);
+  return lost;
+}
+
+/// A socket unit's is its own, and passed at every start.
+bool is_passed_too(const UniqueFd& socket, const std::vector<InheritedSocket>& passed) {
+  const std::uint64_t cookie = cookie_of(socket.get());
+  return std::any_of(passed.begin(), passed.end(), [cookie](const InheritedSocket& each) {
+    return cookie_of(each.fd.get()) == cookie;
+  });
+}
+
+/// That the clients can be gone on with, before their listeners are given up for them.
+Status check_usable(const Handover& handover) {
+  const Result<ParkedServer> parked = parked_of(handover);
+  return parked.ok() ? Status() : Status(parked.error());
+}
+
+std::string complaint_of(const Status& usable, std::size_t lost) {
+  constexpr const char* kRemedy =
+      ": have FileDescriptorStoreMax= above the number of connections and listeners, and "
+      "TimeoutStopSec= above --stop-timeout";
+  if (!usable) {
+    return "what the daemon before left with the service manager cannot be gone on with, and its "
+           "clients are cut (" +
+           usable.error().message() + ")" + kRemedy;
+  }
+  if (lost == 0) return "";
+  return "of what the daemon before left, the service manager has not kept all: " +
+         std::to_string(lost) + " connections or listeners are cut" + kRemedy;
+}
+
 }  // namespace
 
 Status notify_service_manager(const std::string& state) {
@@ -102,48 +204,53 @@ Status notify_service_manager(const std::string& state) {
   return told;
 }
 
-Status store_handover(const Handover& handover) {
+Status store_handover(Handover& handover) {
+  for (const UniqueFd& socket : handover.sockets) {
+    handover.state.cookies.push_back(cookie_of(socket.get()));
+  }
   const Result<UniqueFd> state = memory_file(to_json(handover.state));
   if (!state) return state.error();
-  for (std::size_t i = 0; i < handover.sockets.size(); ++i) {
-    const Status stored = store(name_of(i), handover.sockets[i].get());
-    if (!stored) return stored;
+  Status stored = store(kStateName, state->get());
+  for (std::size_t i = 0; stored && i < handover.sockets.size(); ++i) {
+    stored = store(name_of(i), handover.sockets[i].get());
   }
-  return store(kStateName, state->get());  // last: with it the handover is whole
+  return stored;
 }
 
-Result<std::shared_ptr<Handover>> take_stored_handover(std::vector<InheritedSocket>& sockets) {
-  auto handover = std::make_shared<Handover>();
-  UniqueFd state;
-  std::vector<std::pair<std::size_t, UniqueFd>> numbered;
+StoredHandover take_stored_handover(std::vector<InheritedSocket>& sockets) {
+  StoredHandover taken;
+  StoredSet stored;
   for (InheritedSocket& socket : sockets) {
     if (!is_stored(socket)) continue;
-    if (socket.name == kStateName) {
-      state = std::move(socket.fd);
-      continue;
-    }
-    std::size_t index = 0;
-    const char* const begin = socket.name.data() + kStoredPrefix.size();
-    std::from_chars(begin, socket.name.data() + socket.name.size(), index);
-    numbered.emplace_back(index, std::move(socket.fd));
+    taken.names.insert(socket.name);
+    auto& where = socket.name == kStateName ? stored.states : stored.sockets;
+    where.emplace(socket.name, std::move(socket.fd));
   }
   std::erase_if(sockets, is_stored);
-  if (!state) return std::shared_ptr<Handover>();  // connections without it are of no use
-  std::sort(numbered.begin(), numbered.end(),
-            [](const auto& a, const auto& b) { return a.first < b.first; });
-  for (auto& each : numbered) handover->sockets.push_back(std::move(each.second));
-  const Result<std::string> text = text_of(state.get());
-  if (!text) return text.error();
-  Result<HandoverState> parsed = handover_from_json(*text);
-  if (!parsed) return parsed.error().with_context("the stored handover");
-  handover->state = *std::move(parsed);
-  return handover;
+  if (taken.names.empty()) return taken;
+  Result<Handover> whole = stored.states.size() == 1
+                               ? read_handover(stored.states.begin()->second.get())
+                               : no_state(stored.states.size());
+  std::size_t lost = 0;
+  if (whole.ok()) lost = give_sockets(*whole, stored);
+  const Status usable = whole.ok() ? check_usable(*whole) : Status(whole.error());
+  if (usable) {
+    taken.handover = std::make_shared<Handover>(*std::move(whole));
+  } else if (whole.ok()) {
+    for (UniqueFd& socket : whole->sockets) stored.sockets.emplace("", std::move(socket));
+  }
+  // The service manager's copies would keep addresses, and clients that nobody answers.
+  for (const auto& [name, socket] : stored.sockets) {
+    if (!is_passed_too(socket, sockets)) (void)::shutdown(socket.get(), SHUT_RDWR);
+  }
+  taken.complaint = complaint_of(usable, lost);
+  return taken;
 }
 
-Status forget_stored_handover(const Handover& handover) {
-  Status first = notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + std::string(kStateName));
-  for (std::size_t i = 0; i < handover.sockets.size(); ++i) {
-    const Status removed = notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + name_of(i));
+Status forget_stored_handover(const StoredHandover& stored) {
+  Status first;
+  for (const std::string& name : stored.names) {
+    const Status removed = notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + name);
     if (first.ok()) first = removed;
   }
   return first;

@@ -4,6 +4,11 @@
 // starts. Each descriptor has a name, "blockmig.0" … and "blockmig.state" for a memory file with
 // the state's text (HandoverState).
 //
+// The state goes first, then listeners, then clients: a store that is full drops what comes last,
+// and a process may be killed on the way, so what is lost then are clients, who are cut. A socket
+// is taken for the one that the state means only if it is (SO_COOKIE): names may be left of an
+// earlier life. Without a state nothing can be gone on with, and it is as after a crash.
+//
 // Thread rule: the main thread; blocking, but only on a datagram socket.
 #pragma once
 
@@ -20,10 +25,11 @@ namespace blockmig {
 /// Tells the service manager `state`, as "READY=1"; nothing without one (NOTIFY_SOCKET).
 Status notify_service_manager(const std::string& state);
 /// kPrecondition: there is no service manager.
-Status store_handover(const Handover& handover);
-/// Takes a stored handover out of what the process was started with; null if there is none.
-Result<std::shared_ptr<Handover>> take_stored_handover(std::vector<InheritedSocket>& sockets);
+Status store_handover(Handover& handover);
+/// Takes a stored handover out of what the process was started with. What cannot be gone on with is
+/// shut down, whoever has copies of it: clients hear of it, and addresses are free.
+StoredHandover take_stored_handover(std::vector<InheritedSocket>& sockets);
 /// It is no longer wanted: a later start must not find it.
-Status forget_stored_handover(const Handover& handover);
+Status forget_stored_handover(const StoredHandover& stored);
 
 }  // namespace blockmig

@@ -58,9 +58,7 @@ Result<DaemonOptions> daemon_options(const ProcessSettings& settings,
   options.security = *security;
   auto sockets = take_activated_sockets();
   if (!sockets) return sockets.error();
-  auto stored = take_stored_handover(*sockets);
-  if (!stored) return stored.error();
-  options.stored = *std::move(stored);
+  options.stored = take_stored_handover(*sockets);
   options.use_fd_store = settings.fd_store;
   options.inherited = std::make_shared<InheritedClients>();
   options.inherited->sockets = *std::move(sockets);
@@ -88,16 +86,19 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   Result<StateDirLock> lock = StateDirLock::acquire(options.state_dir);
   if (!lock) return lock.error();
   std::unique_ptr<ForegroundDaemon> daemon(new ForegroundDaemon(*std::move(lock), options, log));
-  if (options.stored != nullptr) {
+  const bool resumes = options.stored.handover != nullptr;
+  if (resumes) {
     daemon->options_.listen.clear();  // the listeners come along
     daemon->options_.restore = false;
+  } else {
+    daemon->forget_stored();
   }
   const Status engine = daemon->start_engine();
   if (!engine) return engine.error();
-  if (options.stored != nullptr) {
-    const Status resumed = daemon->resume_stored(*options.stored);
+  if (resumes) {
+    const Status resumed = daemon->resume_stored(*options.stored.handover);
     if (!resumed) return resumed.error();
-    options.stored->sockets.clear();  // whoever is cut must see the end of its connection
+    options.stored.handover->sockets.clear();  // whoever is cut must see the end of its connection
   }
   const Status servers = daemon->start_servers();
   if (!servers) return servers.error();
@@ -120,11 +121,16 @@ Status ForegroundDaemon::start_engine() {
 Status ForegroundDaemon::resume_stored(const Handover& handover) {
   const Status disks = daemon_->resume_disks(handover, ResumedDisks::kOpenable);
   if (!disks) return disks.error().with_context("what was stored by the daemon before");
+  forget_stored();  // from their next request on they are not what was stored
   const Status clients = daemon_->resume_clients(handover);
   if (!clients) log_.error(clients.error().message());
-  const Status forgotten = forget_stored_handover(handover);
-  if (!forgotten) log_.warning(forgotten.error().message());
   return {};
+}
+
+void ForegroundDaemon::forget_stored() {
+  if (!options_.stored.complaint.empty()) log_.error(options_.stored.complaint);
+  const Status forgotten = forget_stored_handover(options_.stored);
+  if (!forgotten) log_.warning(forgotten.error().message());
 }
 
 bool ForegroundDaemon::leave_in_store() {
@@ -138,7 +144,7 @@ bool ForegroundDaemon::leave_in_store() {
   if (!closed) log_.error("not all closed in order: " + closed.error().message());
   leave_out_unclosed(*handover);
   const Status stored = store_handover(*handover);
-  if (!stored) log_.error("clients are not kept: " + stored.error().message());
+  if (!stored) log_.error("not all clients are kept: " + stored.error().message());
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
   if (daemon_->left_behind()) leave(closed);
   leave_if_given_up(closed);

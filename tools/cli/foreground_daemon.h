@@ -68,6 +68,8 @@ class ForegroundDaemon final {
   /// After the engine's end: disks whose close failed do not go on, nor do their clients.
   void leave_out_unclosed(Handover& handover);
   Status resume_stored(const Handover& handover);
+  /// The next start must not find it; with what there is to say of it.
+  void forget_stored();
   Status stop(StopSignals& signals);
   /// Does it on a thread of its own. The request to stop was made at `asked`, or is made by the
   /// first signal meanwhile, which is returned; another one ends the process at once.

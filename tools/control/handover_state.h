@@ -60,6 +60,8 @@ struct HandoverState {
   ListenProtection protection;  ///< of who hands over
   /// One each; true: the address ends with the listener.
   std::vector<bool> owned_listeners;
+  /// Of listeners and clients, where each descriptor comes by itself: SO_COOKIE; 0: not known.
+  std::vector<std::uint64_t> cookies;
   std::vector<HandoverClient> clients;
   std::vector<HandoverDisk> disks;
 };

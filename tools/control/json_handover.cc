@@ -141,12 +141,22 @@ Status read_disk(const Json& json, HandoverDisk& disk) {
   });
 }
 
+Status read_cookies(FieldReader& fields, HandoverState& state) {
+  if (fields.find("cookies") == nullptr) return {};
+  return for_each_entry(fields, "cookies", [&](const Json& entry) -> Status {
+    if (!entry.is_number_unsigned()) return Error(ErrorCode::kInvalid, "not a number");
+    state.cookies.push_back(entry.get<std::uint64_t>());
+    return {};
+  });
+}
+
 }  // namespace
 
 std::string to_json(const HandoverState& state) {
   Json json;
   json["version"] = kHandoverVersion;
   json["owned_listeners"] = state.owned_listeners;
+  if (!state.cookies.empty()) json["cookies"] = state.cookies;
   json["protection"] = Json{{"tls", state.protection.tls},
                             {"rules", state.protection.rules},
                             {"users", state.protection.users}};
@@ -194,6 +204,8 @@ Result<HandoverState> handover_from_json(const std::string& text) {
     state.owned_listeners.push_back(entry.get<bool>());
     return {};
   });
+  if (!read.ok()) return read.error();
+  read = read_cookies(fields, state);
   if (!read.ok()) return read.error();
   read = for_each_entry(fields, "clients", [&](const Json& entry) {
     return read_client(entry, state.clients.emplace_back());

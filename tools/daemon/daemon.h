@@ -60,8 +60,8 @@ struct DaemonOptions {
   LogLevel log_level = LogLevel::kInfo;  ///< for whoever makes the log
   /// What open_inherited() serves; null: nothing. With it the default socket is not opened.
   std::shared_ptr<InheritedClients> inherited;
-  /// What the daemon before has left with the service manager; null: nothing.
-  std::shared_ptr<Handover> stored;
+  /// What the daemon before has left with the service manager.
+  StoredHandover stored;
   /// Leave everything there at the end, for the next start.
   bool use_fd_store = false;
   /// Another daemon wants to take this one's place, and waits at handover_socket_path(). On the

@@ -97,7 +97,11 @@ Status Engine::resume_clients(const Handover& handover) {
   const Status served = takeover_.resume_clients(*std::move(parked));
   const std::size_t waiting = takeover_.waiting_clients();
   if (served.ok()) log_.info("going on with " + std::to_string(clients - waiting) + " clients");
-  const bool more = !options_.listen_besides.empty();
+  // No listener may have come along: then it is the usual one, if there is somebody to serve.
+  const HandoverState& state = handover.state;
+  const bool none = state.owned_listeners.empty() && !state.disks.empty() &&
+                    disk_service_.check_listening({}, state.protection).ok();
+  const bool more = none || !options_.listen_besides.empty();
   const Status listening = more ? disk_service_.listen(options_.listen_besides) : Status();
   if (!listening.ok()) log_.error("not listening: " + listening.error().message());
   // What it did not serve either is recorded still; clients do not wait for that.

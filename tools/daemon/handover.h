@@ -12,6 +12,7 @@
 // kHandoverPatience at most; not on a loop.
 #pragma once
 
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -28,6 +29,13 @@ struct Handover {
   HandoverState state;
   std::vector<UniqueFd> sockets;  ///< of the listeners, then of the clients, in the state's order
   UniqueFd lock;                  ///< of the state folder (StateDirLock), which is never free
+};
+
+/// A handover that waits with the service manager (tools/cli/fd_store.h).
+struct StoredHandover {
+  std::shared_ptr<Handover> handover;  ///< null: none, or none that can be gone on with
+  std::set<std::string> names;         ///< of all that is stored
+  std::string complaint;               ///< what is lost of it, and what to do; empty: nothing
 };
 
 /// Of the server; the disks are the caller's to add.

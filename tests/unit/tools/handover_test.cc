@@ -19,6 +19,7 @@ namespace {
 HandoverState sample() {
   HandoverState state;
   state.owned_listeners = {true, false};
+  state.cookies = {5, 0, 1ull << 63};
   state.protection = {.tls = true, .users = true};
   HandoverClient client;
   client.disk = "vm";
@@ -46,6 +47,7 @@ TEST(HandoverTextTest, SaysEverything) {
   const auto back = handover_from_json(to_json(state));
   ASSERT_TRUE(back.ok()) << back.error().message();
   EXPECT_EQ(back->owned_listeners, state.owned_listeners);
+  EXPECT_EQ(back->cookies, state.cookies);
   EXPECT_EQ(back->protection, state.protection);
   EXPECT_EQ(back->clients, state.clients);
   ASSERT_EQ(back->disks.size(), 1u);
