@@ -205,6 +205,7 @@ Status notify_service_manager(const std::string& state) {
 }
 
 Status store_handover(Handover& handover) {
+  leave_out_activated(handover);
   for (const UniqueFd& socket : handover.sockets) {
     handover.state.cookies.push_back(cookie_of(socket.get()));
   }

@@ -24,7 +24,8 @@ namespace blockmig {
 
 /// Tells the service manager `state`, as "READY=1"; nothing without one (NOTIFY_SOCKET).
 Status notify_service_manager(const std::string& state);
-/// kPrecondition: there is no service manager.
+/// Without the listeners of a socket unit: the service manager has those. kPrecondition: there is
+/// no service manager.
 Status store_handover(Handover& handover);
 /// Takes a stored handover out of what the process was started with. What cannot be gone on with is
 /// shut down, whoever has copies of it: clients hear of it, and addresses are free.

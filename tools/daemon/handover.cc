@@ -152,4 +152,11 @@ void leave_out(Handover& handover, const std::set<std::string>& disks) {
   state.clients = std::move(clients);
 }
 
+void leave_out_activated(Handover& handover) {
+  std::vector<bool>& owned = handover.state.owned_listeners;
+  auto socket = handover.sockets.begin();
+  for (const bool ours : owned) socket = ours ? socket + 1 : handover.sockets.erase(socket);
+  std::erase(owned, false);
+}
+
 }  // namespace blockmig

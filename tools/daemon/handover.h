@@ -45,6 +45,8 @@ Handover handover_of(ParkedServer parked);
 Result<ParkedServer> parked_of(const Handover& handover);
 /// Without these disks; their clients are cut.
 void leave_out(Handover& handover, const std::set<std::string>& disks);
+/// Without listeners that are somebody else's, who passes them to every daemon.
+void leave_out_activated(Handover& handover);
 
 /// Where one of a handover's disks cannot be opened.
 enum class ResumedDisks {
