@@ -8,10 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "blockmig/io/event_loop.h"
+#include "blockmig/io/stream.h"
 #include "blockmig/io/unique_fd.h"
 #include "nbdserver/listen_protection.h"
 #include "nbdserver/meta_context.h"
@@ -40,7 +42,8 @@ struct ParkedClient {
 
 struct ParkedListener {
   UniqueFd socket;
-  bool owned = false;  ///< the address ends with it
+  bool owned = false;                    ///< the address ends with it
+  std::optional<SocketAddress> asked{};  ///< what it was made for, where that is known
 };
 
 /// Clients that hold up a park(): in the middle of a request that they do not send on, with answers

@@ -25,6 +25,17 @@ std::string describe(const Stream& stream, const StreamPeer& peer) {
          std::to_string(peer.credentials->pid) + ")";
 }
 
+/// "tcp::PORT" is one socket for both families where there are both: as the kernel names it, it is
+/// "tcp:[::]:PORT".
+bool both_on_all_hosts(const SocketAddress& a, const SocketAddress& b) {
+  constexpr auto kTcp = SocketAddress::Family::kTcp;
+  if (a.family != kTcp || b.family != kTcp || a.port != b.port || a.port == 0) return false;
+  const auto is_any = [](const std::string& host) {
+    return host.empty() || host == "::" || host == "0.0.0.0";
+  };
+  return (a.host.empty() && is_any(b.host)) || (b.host.empty() && is_any(a.host));
+}
+
 }  // namespace
 
 ListenProtection NbdServerImpl::protection() const {
@@ -57,6 +68,15 @@ std::vector<SocketAddress> NbdServerImpl::addresses() const {
   std::vector<SocketAddress> addresses;
   for (const auto& listener : listeners_) addresses.push_back(listener->address());
   return addresses;
+}
+
+bool NbdServerImpl::listens_on(const SocketAddress& wanted) const {
+  const std::string text = wanted.to_string();
+  return std::any_of(listeners_.begin(), listeners_.end(), [&](const auto& listener) {
+    const SocketAddress& present = listener->address();
+    return present.to_string() == text || listener->asked().to_string() == text ||
+           both_on_all_hosts(present, wanted);
+  });
 }
 
 Task<void> NbdServerImpl::accept_clients(Listener& listener) {

@@ -80,6 +80,8 @@ class NbdServer {
   virtual Status adopt(int listening_fd) = 0;
   /// With the ports that the kernel picked.
   virtual std::vector<SocketAddress> addresses() const = 0;
+  /// It does already, also where that has another name by now, or a port that the kernel picked.
+  virtual bool listens_on(const SocketAddress& wanted) const = 0;
   /// Serves one client on an open connection (socket activation, --stdio, tests); returns when it
   /// left.
   virtual Task<void> serve_stream(std::unique_ptr<Stream> stream) = 0;

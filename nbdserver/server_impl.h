@@ -42,6 +42,7 @@ class NbdServerImpl final : public NbdServer {
   Status listen(const SocketAddress& address, const UnixSocketOptions& otherwise) override;
   Status adopt(int listening_fd) override;
   std::vector<SocketAddress> addresses() const override;
+  bool listens_on(const SocketAddress& wanted) const override;
   Task<void> serve_stream(std::unique_ptr<Stream> stream) override;
   std::vector<NbdClientInfo> clients() const override;
   NbdServerStats stats() const override;

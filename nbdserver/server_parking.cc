@@ -65,7 +65,8 @@ Task<Result<ParkedServer>> NbdServerImpl::park(Duration patience, Stragglers str
   parking_ = true;
   parked_.protection = protection();
   for (const auto& listener : listeners_) {
-    parked_.listeners.push_back({UniqueFd(listener->release()), listener->owns_address()});
+    parked_.listeners.push_back(
+        {UniqueFd(listener->release()), listener->owns_address(), listener->asked()});
   }
   released_.splice(released_.end(), listeners_);
   const TimePoint negotiated = loop_.now() + std::min(patience, kNegotiationPatience);
@@ -160,7 +161,7 @@ Status NbdServerImpl::check_successor(const ListenProtection& successor) const {
 Status NbdServerImpl::resume(ParkedServer parked) {
   Status first;
   for (ParkedListener& listener : parked.listeners) {
-    auto adopted = adopt_listener(loop_, listener.socket.release(), listener.owned);
+    auto adopted = adopt_listener(loop_, listener.socket.release(), listener.owned, listener.asked);
     Status opened;
     if (adopted.ok()) opened = check_taken(**adopted, parked.protection, protection());
     if (opened.ok()) opened = open(std::move(adopted));

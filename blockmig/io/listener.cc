@@ -24,12 +24,14 @@ constexpr auto kNoDescriptorsPause = std::chrono::milliseconds(50);
 class SocketListener final : public Listener {
  public:
   /// `ours`: nobody else's, so that closing it ends it for everybody and removes its file.
-  SocketListener(IoLoop& loop, UniqueFd socket, SocketAddress address, bool ours)
+  SocketListener(IoLoop& loop, UniqueFd socket, SocketAddress address, SocketAddress asked,
+                 bool ours)
       : loop_(loop),
         socket_(std::move(socket)),
         watch_(loop.watch(socket_.get())),
         closed_(loop),
         address_(std::move(address)),
+        asked_(std::move(asked)),
         ours_(ours) {
     if (is_unix() && ours_) file_ = identify_file(address_.path);
   }
@@ -40,6 +42,7 @@ class SocketListener final : public Listener {
   int release() override;
   bool owns_address() const override { return ours_; }
   const SocketAddress& address() const override { return address_; }
+  const SocketAddress& asked() const override { return asked_; }
 
  private:
   bool is_unix() const { return address_.family == SocketAddress::Family::kUnix; }
@@ -50,6 +53,7 @@ class SocketListener final : public Listener {
   std::unique_ptr<FdWatch> watch_;
   Event closed_;
   SocketAddress address_;
+  SocketAddress asked_;
   const bool ours_;
   FileIdentity file_;
 };
@@ -114,6 +118,12 @@ int SocketListener::release() {
   return ::fcntl(socket_.get(), F_DUPFD_CLOEXEC, 0);
 }
 
+bool may_have_become(const SocketAddress& asked, const SocketAddress& bound) {
+  if (asked.family != bound.family) return false;
+  if (asked.family != SocketAddress::Family::kTcp) return asked.to_string() == bound.to_string();
+  return asked.port == 0 || asked.port == bound.port;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& address,
@@ -130,10 +140,11 @@ Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& a
     actual.vsock_port = with_port.vsock_port;
   }
   return std::unique_ptr<Listener>(
-      std::make_unique<SocketListener>(loop, std::move(socket), std::move(actual), true));
+      std::make_unique<SocketListener>(loop, std::move(socket), std::move(actual), address, true));
 }
 
-Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned) {
+Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned,
+                                                 const std::optional<SocketAddress>& asked) {
   UniqueFd socket(fd);
   const std::string what = "descriptor " + std::to_string(fd);
   const Status prepared = prepare_adopted(fd);
@@ -146,8 +157,11 @@ Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owne
   if (listening == 0) return Error(ErrorCode::kInvalid, what + " is not a listening socket");
   const auto bound = local_address(fd);
   if (!bound) return bound.error().with_context(what);
-  return std::unique_ptr<Listener>(
-      std::make_unique<SocketListener>(loop, std::move(socket), to_socket_address(*bound), owned));
+  SocketAddress address = to_socket_address(*bound);
+  const bool known = asked && may_have_become(*asked, address);
+  if (known && address.family == SocketAddress::Family::kTcp) address.host = asked->host;
+  return std::unique_ptr<Listener>(std::make_unique<SocketListener>(
+      loop, std::move(socket), address, known ? *asked : address, owned));
 }
 
 }  // namespace blockmig

@@ -141,6 +141,8 @@ class Listener {
   virtual bool owns_address() const { return true; }
   /// With the port that the kernel picked.
   virtual const SocketAddress& address() const = 0;
+  /// As it was asked for: a port that the kernel was to pick is 0.
+  virtual const SocketAddress& asked() const { return address(); }
 };
 
 /// A stale unix socket file that nobody listens on is replaced; a live one is kBusy, as is a port
@@ -153,7 +155,9 @@ Result<std::unique_ptr<Listener>> listen_on(IoLoop& loop, const SocketAddress& a
 /// (socket activation), also when it fails: closing the listener leaves its file and its queue
 /// alone.
 /// `owned`: nobody else goes on using it, so closing it ends it as if it had been made here.
-Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned = false);
+/// `asked`: what it was made for, which the kernel does not know ("tcp::80", a host's name).
+Result<std::unique_ptr<Listener>> adopt_listener(IoLoop& loop, int fd, bool owned = false,
+                                                 const std::optional<SocketAddress>& asked = {});
 /// kTimedOut, kDisconnected (nobody listens), kNotFound (no such path or host name); the message
 /// names the address. Tries every address of a host name within the one timeout. For tests.
 Task<Result<std::unique_ptr<Stream>>> connect_to(IoLoop& loop, const SocketAddress& address,

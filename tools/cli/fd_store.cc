@@ -134,12 +134,13 @@ UniqueFd take_socket(StoredSet& stored, std::size_t index, std::uint64_t cookie)
   return socket;
 }
 
-/// What the store had no room for is taken out of the state: how much that is.
-std::size_t give_sockets(Handover& handover, StoredSet& stored) {
+/// What the store had no room for is taken out of the state: how much that is. `listen`: addresses
+/// among it.
+std::size_t give_sockets(Handover& handover, StoredSet& stored, std::vector<std::string>& listen) {
   HandoverState& state = handover.state;
   const std::vector<std::uint64_t> cookies = std::exchange(state.cookies, {});
   std::size_t index = 0;
-  const auto is_lost = [&](const auto&) {
+  const auto is_lost = [&] {
     UniqueFd socket = take_socket(stored, index, index < cookies.size() ? cookies[index] : 0);
     ++index;
     const bool lost = !socket;
@@ -147,18 +148,19 @@ std::size_t give_sockets(Handover& handover, StoredSet& stored) {
     return lost;
   };
   std::size_t lost = 0;
-  std::vector<bool> listeners;
-  for (const bool owned : state.owned_listeners) {
-    if (is_lost(owned)) {
+  std::vector<HandoverListener> listeners;
+  for (HandoverListener& listener : state.listeners) {
+    if (is_lost()) {
       ++lost;
+      if (!listener.asked.empty()) listen.push_back(std::move(listener.asked));
     } else {
-      listeners.push_back(owned);
+      listeners.push_back(std::move(listener));
     }
   }
-  state.owned_listeners = std::move(listeners);
+  state.listeners = std::move(listeners);
   std::vector<HandoverClient> clients;
   for (HandoverClient& client : state.clients) {
-    if (is_lost(client)) {
+    if (is_lost()) {
       ++lost;
     } else {
       clients.push_back(std::move(client));
@@ -233,7 +235,7 @@ StoredHandover take_stored_handover(std::vector<InheritedSocket>& sockets) {
                                ? read_handover(stored.states.begin()->second.get())
                                : no_state(stored.states.size());
   std::size_t lost = 0;
-  if (whole.ok()) lost = give_sockets(*whole, stored);
+  if (whole.ok()) lost = give_sockets(*whole, stored, taken.listen);
   const Status usable = whole.ok() ? check_usable(*whole) : Status(whole.error());
   if (usable) {
     taken.handover = std::make_shared<Handover>(*std::move(whole));

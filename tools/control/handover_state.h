@@ -56,10 +56,15 @@ struct HandoverDisk {
   std::vector<HandoverBitmap> bitmaps;
 };
 
+struct HandoverListener {
+  bool owned = false;   ///< the address ends with the listener
+  std::string asked{};  ///< the address that it was made for; empty: not known
+  friend bool operator==(const HandoverListener&, const HandoverListener&) = default;
+};
+
 struct HandoverState {
   ListenProtection protection;  ///< of who hands over
-  /// One each; true: the address ends with the listener.
-  std::vector<bool> owned_listeners;
+  std::vector<HandoverListener> listeners;
   /// Of listeners and clients, where each descriptor comes by itself: SO_COOKIE; 0: not known.
   std::vector<std::uint64_t> cookies;
   std::vector<HandoverClient> clients;

@@ -141,6 +141,24 @@ Status read_disk(const Json& json, HandoverDisk& disk) {
   });
 }
 
+/// Programs before this one did not say what was asked for.
+Status read_listeners(FieldReader& fields, HandoverState& state) {
+  const Status owned = for_each_entry(fields, "owned_listeners", [&](const Json& entry) -> Status {
+    if (!entry.is_boolean()) return Error(ErrorCode::kInvalid, "not true or false");
+    state.listeners.push_back({entry.get<bool>()});
+    return {};
+  });
+  if (!owned.ok() || fields.find("listeners_asked") == nullptr) return owned;
+  std::size_t index = 0;
+  return for_each_entry(fields, "listeners_asked", [&](const Json& entry) -> Status {
+    if (!entry.is_string() || index == state.listeners.size()) {
+      return Error(ErrorCode::kInvalid, "not one address for each listener");
+    }
+    state.listeners[index++].asked = entry.get<std::string>();
+    return {};
+  });
+}
+
 Status read_cookies(FieldReader& fields, HandoverState& state) {
   if (fields.find("cookies") == nullptr) return {};
   return for_each_entry(fields, "cookies", [&](const Json& entry) -> Status {
@@ -155,7 +173,11 @@ Status read_cookies(FieldReader& fields, HandoverState& state) {
 std::string to_json(const HandoverState& state) {
   Json json;
   json["version"] = kHandoverVersion;
-  json["owned_listeners"] = state.owned_listeners;
+  json["owned_listeners"] = json["listeners_asked"] = Json::array();
+  for (const HandoverListener& listener : state.listeners) {
+    json["owned_listeners"].push_back(listener.owned);
+    json["listeners_asked"].push_back(listener.asked);
+  }
   if (!state.cookies.empty()) json["cookies"] = state.cookies;
   json["protection"] = Json{{"tls", state.protection.tls},
                             {"rules", state.protection.rules},
@@ -199,11 +221,7 @@ Result<HandoverState> handover_from_json(const std::string& text) {
     kept.read("users", state.protection.users);
     if (!kept.status().ok()) return kept.status().error();
   }
-  Status read = for_each_entry(fields, "owned_listeners", [&](const Json& entry) -> Status {
-    if (!entry.is_boolean()) return Error(ErrorCode::kInvalid, "not true or false");
-    state.owned_listeners.push_back(entry.get<bool>());
-    return {};
-  });
+  Status read = read_listeners(fields, state);
   if (!read.ok()) return read.error();
   read = read_cookies(fields, state);
   if (!read.ok()) return read.error();

@@ -223,19 +223,22 @@ Status DiskService::listen(const std::vector<std::string>& wanted,
   for (const std::string& text : wanted) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) return address.error();
-    const std::string canonical = address->to_string();
-    if (std::find(present.begin(), present.end(), canonical) == present.end()) {
-      missing.push_back(canonical);
-    }
+    if (!server_.listens_on(*address)) missing.push_back(address->to_string());
   }
+  Status all;
   for (const std::string& text : missing) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) return address.error();
     const Status listening = server_.listen(*address, recorded);
-    if (!listening) return listening;
-    log_.info("listening on " + server_.addresses().back().to_string());
+    if (listening) {
+      log_.info("listening on " + server_.addresses().back().to_string());
+    } else if (all.ok()) {
+      all = listening;
+    } else {
+      all = Error(all.error().code(), all.error().message() + "; " + listening.error().message());
+    }
   }
-  return {};
+  return all;
 }
 
 Task<Status> DiskService::detach(std::string name, bool forget) {

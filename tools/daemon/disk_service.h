@@ -66,8 +66,8 @@ class DiskService final {
   /// more. kBusy while it is being migrated. Its record stays: a later serve() finds the content
   /// where it is. With `forget`, the record goes too, also that of a disk that is not served.
   Task<Status> detach(std::string name, bool forget);
-  /// On those that are not listened on yet; with none at all, or if
-  /// it is wanted, on the default.
+  /// On those that are not listened on yet; with none at all, or if it is wanted, on the default.
+  /// One that fails keeps no other from being opened; the error names all that did.
   Status listen(const std::vector<std::string>& wanted, const UnixSocketOptions& recorded = {},
                 bool wants_default = false);
   /// How the server listens, to be recorded with each disk, and where the user wants it to.

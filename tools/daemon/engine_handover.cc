@@ -99,10 +99,12 @@ Status Engine::resume_clients(const Handover& handover) {
   if (served.ok()) log_.info("going on with " + std::to_string(clients - waiting) + " clients");
   // No listener may have come along: then it is the usual one, if there is somebody to serve.
   const HandoverState& state = handover.state;
-  const bool none = state.owned_listeners.empty() && !state.disks.empty() &&
+  const bool none = state.listeners.empty() && !state.disks.empty() &&
                     disk_service_.check_listening({}, state.protection).ok();
-  const bool more = none || !options_.listen_besides.empty();
-  const Status listening = more ? disk_service_.listen(options_.listen_besides) : Status();
+  std::vector<std::string> besides = options_.listen_besides;
+  besides.insert(besides.end(), options_.stored.listen.begin(), options_.stored.listen.end());
+  const bool more = none || !besides.empty();
+  const Status listening = more ? disk_service_.listen(besides) : Status();
   if (!listening.ok()) log_.error("not listening: " + listening.error().message());
   // What it did not serve either is recorded still; clients do not wait for that.
   std::vector<std::string> except = options_.restore_except;

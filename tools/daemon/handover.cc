@@ -98,7 +98,8 @@ Handover handover_of(ParkedServer parked) {
   Handover handover;
   handover.state.protection = parked.protection;
   for (ParkedListener& listener : parked.listeners) {
-    handover.state.owned_listeners.push_back(listener.owned);
+    const std::string asked = listener.asked ? listener.asked->to_string() : "";
+    handover.state.listeners.push_back({listener.owned, asked});
     handover.sockets.push_back(std::move(listener.socket));
   }
   for (ParkedClient& client : parked.clients) {
@@ -110,7 +111,7 @@ Handover handover_of(ParkedServer parked) {
 
 Result<ParkedServer> parked_of(const Handover& handover) {
   const HandoverState& state = handover.state;
-  if (handover.sockets.size() != state.owned_listeners.size() + state.clients.size()) {
+  if (handover.sockets.size() != state.listeners.size() + state.clients.size()) {
     return Error(ErrorCode::kInvalid,
                  "the handover has not one descriptor for each listener and "
                  "client");
@@ -118,10 +119,14 @@ Result<ParkedServer> parked_of(const Handover& handover) {
   ParkedServer parked;
   parked.protection = state.protection;
   auto socket = handover.sockets.begin();
-  for (const bool owned : state.owned_listeners) {
+  for (const HandoverListener& told : state.listeners) {
     Result<UniqueFd> copy = copy_of(*socket++);
     if (!copy.ok()) return copy.error();
-    parked.listeners.push_back({*std::move(copy), owned});
+    ParkedListener& listener = parked.listeners.emplace_back();
+    listener.socket = *std::move(copy);
+    listener.owned = told.owned;
+    const Result<SocketAddress> asked = SocketAddress::parse(told.asked);
+    if (asked.ok()) listener.asked = *asked;
   }
   for (const HandoverClient& told : state.clients) {
     Result<ParkedClient> client = restore(told);
@@ -138,8 +143,7 @@ void leave_out(Handover& handover, const std::set<std::string>& disks) {
   HandoverState& state = handover.state;
   std::erase_if(state.disks, [&](const auto& disk) { return disks.contains(disk.request.disk); });
   std::vector<HandoverClient> clients;
-  auto socket =
-      handover.sockets.begin() + static_cast<std::ptrdiff_t>(state.owned_listeners.size());
+  auto socket = handover.sockets.begin() + static_cast<std::ptrdiff_t>(state.listeners.size());
   for (HandoverClient& client : state.clients) {
     if (disks.contains(client.disk)) {
       (void)::shutdown(socket->get(), SHUT_RDWR);  // others may have copies of it
@@ -153,10 +157,12 @@ void leave_out(Handover& handover, const std::set<std::string>& disks) {
 }
 
 void leave_out_activated(Handover& handover) {
-  std::vector<bool>& owned = handover.state.owned_listeners;
+  std::vector<HandoverListener>& listeners = handover.state.listeners;
   auto socket = handover.sockets.begin();
-  for (const bool ours : owned) socket = ours ? socket + 1 : handover.sockets.erase(socket);
-  std::erase(owned, false);
+  for (const HandoverListener& each : listeners) {
+    socket = each.owned ? socket + 1 : handover.sockets.erase(socket);
+  }
+  std::erase_if(listeners, [](const HandoverListener& each) { return !each.owned; });
 }
 
 }  // namespace blockmig

@@ -35,6 +35,7 @@ struct Handover {
 struct StoredHandover {
   std::shared_ptr<Handover> handover;  ///< null: none, or none that can be gone on with
   std::set<std::string> names;         ///< of all that is stored
+  std::vector<std::string> listen;     ///< addresses of which the listener is lost
   std::string complaint;               ///< what is lost of it, and what to do; empty: nothing
 };
 

@@ -18,7 +18,7 @@ namespace {
 
 HandoverState sample() {
   HandoverState state;
-  state.owned_listeners = {true, false};
+  state.listeners = {{true, "tcp::0"}, {false, ""}};
   state.cookies = {5, 0, 1ull << 63};
   state.protection = {.tls = true, .users = true};
   HandoverClient client;
@@ -46,7 +46,7 @@ TEST(HandoverTextTest, SaysEverything) {
   const HandoverState state = sample();
   const auto back = handover_from_json(to_json(state));
   ASSERT_TRUE(back.ok()) << back.error().message();
-  EXPECT_EQ(back->owned_listeners, state.owned_listeners);
+  EXPECT_EQ(back->listeners, state.listeners);
   EXPECT_EQ(back->cookies, state.cookies);
   EXPECT_EQ(back->protection, state.protection);
   EXPECT_EQ(back->clients, state.clients);
@@ -67,6 +67,13 @@ TEST(ListenRecordTest, SaysEverything) {
   for (const char* bad : {"", "[]", "{}", "{\"version\":2}", "{\"version\":1,\"tls\":0}"}) {
     EXPECT_FALSE(listen_record_from_json(bad).ok()) << bad;
   }
+}
+
+TEST(HandoverTextTest, WhoDoesNotSayWhatWasAskedForIsUnderstood) {
+  const auto back =
+      handover_from_json("{\"version\":1,\"owned_listeners\":[true],\"clients\":[],\"disks\":[]}");
+  ASSERT_TRUE(back.ok()) << back.error().message();
+  EXPECT_EQ(back->listeners, (std::vector<HandoverListener>{{true, ""}}));
 }
 
 TEST(HandoverTextTest, AnotherVersionIsRefused) {

@@ -2,6 +2,7 @@
 // NotingServer: an NBD server that only notes what it is asked.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,6 +25,11 @@ class NotingServer final : public NbdServer {
   }
   Status adopt(int) override { return Error(ErrorCode::kNotSupported, "no activation"); }
   std::vector<SocketAddress> addresses() const override { return addresses_; }
+  bool listens_on(const SocketAddress& wanted) const override {
+    return std::any_of(addresses_.begin(), addresses_.end(), [&](const SocketAddress& each) {
+      return each.to_string() == wanted.to_string();
+    });
+  }
   Task<void> serve_stream(std::unique_ptr<Stream>) override { co_return; }
   std::vector<NbdClientInfo> clients() const override { return {}; }
   Status disconnect(std::uint64_t) override { return Error(ErrorCode::kNotFound, "no client"); }
