@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A listener that was handed over is known by the address that it was asked for: with --listen tcp::PORT or a host's
 name the daemon that takes over, or is started with --fd-store, opens what is new, serves new disks, and takes no second
-port where the kernel picks one."""
+port where the kernel picks one. An address that another process has costs no other one."""
 import json
 import os
 import signal
@@ -71,7 +71,28 @@ def restarted(folder, address):
         server.stop()
 
 
+def one_that_another_has(folder):
+    first = start(folder, "d0", "--disk", disk(folder, 1))
+    assert ready(first), first.log()
+    path = os.path.join(folder, "new.sock")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = f"tcp:127.0.0.1:{other.getsockname()[1]}"
+        new = start(folder, "d1", "--replace", "--listen", taken, "--listen", f"unix:{path}", "--disk", disk(folder, 2))
+        try:
+            assert ready(new), new.log()
+            assert disks(folder) == {"vm1", "vm2"}, new.log()
+            assert daemon.greets(path), new.log()
+            assert taken in new.log() and '"error"' in new.log(), new.log()
+        finally:
+            new.stop()
+            first.stop()
+
+
 for story, asked in ((replaced, "tcp::{}"), (replaced, "tcp:localhost:{}"), (replaced, "tcp:127.0.0.1:{}"),
                      (replaced, "tcp::0"), (restarted, "tcp::{}"), (restarted, "tcp:localhost:{}")):
     with daemon.scratch() as scratch:
         story(scratch, asked.format(free_port()))
+with daemon.scratch() as scratch:
+    one_that_another_has(scratch)

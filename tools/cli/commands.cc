@@ -87,13 +87,16 @@ ExitCode run_verb(const CommandLine& command, const CommandContext& context) {
   return ExitCode::kUsage;
 }
 
+/// `alone`: there was no daemon before that has left anything.
 Result<std::unique_ptr<ForegroundDaemon>> start_daemon(const ProcessSettings& process,
-                                                       const DaemonOptions& options) {
+                                                       const DaemonOptions& options, bool& alone) {
+  alone = false;
   if (process.replace) {
     auto replaced = ForegroundDaemon::replace(options, process.log);
     const bool none = !replaced && replaced.error().code() == ErrorCode::kNotFound;
     if (!none) return replaced;
   }
+  alone = options.stored.handover == nullptr;
   return ForegroundDaemon::start(options, process.log);
 }
 
@@ -108,21 +111,20 @@ void warn_of_other_source(const DiskArgument& wanted, ControlHandler& daemon) {
                wanted.name.c_str(), disk->store_uri.c_str(), wanted.source.c_str());
 }
 
-/// Adds the disks of the command line, and listens once the last one is there.
-Status offer_disks(const ProcessSettings& process, ControlHandler& daemon, bool stored) {
+/// Adds the disks of the command line, and listens once they are there.
+Status offer_disks(const ProcessSettings& process, ForegroundDaemon& daemon, bool alone) {
+  std::vector<ServeRequest> disks;
   for (const DiskArgument& disk : process.disks) {
     ServeRequest request;
     request.disk = disk.name;
     request.source = disk.source;
-    if (&disk == &process.disks.back()) request.listen = process.listen;
-    const Result<std::string> added = ask(daemon, "POST", "/v1/disks", to_json(request));
-    // One that came from the daemon before is here already.
-    const bool here =
-        (process.replace || stored) && !added && added.error().code() == ErrorCode::kBusy;
-    if (!added && !here) return added.error();
-    if (here) warn_of_other_source(disk, daemon);
+    if (&disk == &process.disks.back()) request.listen = process.listen;  // as it is recorded
+    Result<ServeRequest> checked = serve_request_from_json(to_json(request));
+    if (!checked) return checked.error();
+    disks.push_back(*std::move(checked));
+    if (!alone) warn_of_other_source(disk, daemon.control());
   }
-  return {};
+  return daemon.serve_wanted(disks, alone);
 }
 
 /// What -o says where the words as a whole were not understood.
@@ -230,14 +232,14 @@ int run_blockmigd(const std::vector<std::string>& arguments) {
   // ForegroundDaemon clears it where the daemon before hands its disks over, or has stored them.
   options->restore = true;
   for (const auto& disk : process.disks) options->restore_except.push_back(disk.name);
-  const auto daemon = start_daemon(process, *options);
+  bool alone = true;
+  const auto daemon = start_daemon(process, *options, alone);
   if (!daemon) return static_cast<int>(report_as("blockmigd", daemon.error()));
-  const Status offered =
-      offer_disks(process, (*daemon)->control(), options->stored.handover != nullptr);
+  const Status offered = offer_disks(process, **daemon, alone);
   if (!offered) {
     const int failed = static_cast<int>(report_as("blockmigd", offered.error()));
     // With the clients of the daemon before it goes on without that disk.
-    if (!process.replace && options->stored.handover == nullptr) return failed;
+    if (alone) return failed;
   }
   const Status opened = (*daemon)->open_inherited();
   if (!opened) return static_cast<int>(report_as("blockmigd", opened.error()));

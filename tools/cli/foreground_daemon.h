@@ -40,6 +40,10 @@ class ForegroundDaemon final {
 
   /// Serves the clients that the process was started with (DaemonOptions::inherited).
   Status open_inherited() { return daemon_->open_inherited(); }
+  /// As Engine's.
+  Status serve_wanted(const std::vector<ServeRequest>& disks, bool alone) {
+    return daemon_->serve_wanted(disks, alone);
+  }
   /// The control interface, without the socket.
   ControlHandler& control() { return *daemon_; }
   /// Waits for a signal, a stop request or a daemon that takes this one's place, then ends in

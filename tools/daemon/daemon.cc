@@ -201,6 +201,11 @@ Status Daemon::resume_clients(const Handover& handover) {
   return ask_on_loop<Status>([&](Engine& engine) { return engine.resume_clients(handover); });
 }
 
+Status Daemon::serve_wanted(const std::vector<ServeRequest>& disks, bool alone) {
+  return await_on_loop<Status>(
+      [&disks, alone](Engine& engine) { return engine.serve_wanted(disks, alone); });
+}
+
 Status Daemon::stop() {
   if (!thread_.joinable()) return closed_;
   stopping_.store(true);

@@ -95,6 +95,7 @@ class Daemon final : public ControlHandler {
   Status check_successor(Duration patience);
   Status resume_disks(const Handover& handover, ResumedDisks which);
   Status resume_clients(const Handover& handover);
+  Status serve_wanted(const std::vector<ServeRequest>& disks, bool alone);
   /// The first error of closing a disk, if any. Ends by --stop-timeout, whatever hangs.
   Status stop();
   /// After stop(), which has said what: something hangs still, in threads that cannot be ended. The

@@ -68,6 +68,9 @@ class Engine final {
   /// Opens the disks that another engine has parked, as Takeover::open_disks(). After an error
   /// nothing is to be served.
   Task<Status> resume_disks(const Handover& handover, ResumedDisks which);
+  /// Serves what the user names at the start, and listens, as Takeover::open_wanted(). What has
+  /// come with a handover is here already. `alone`: there was none.
+  Task<Status> serve_wanted(std::vector<ServeRequest> disks, bool alone);
   /// Goes on with its clients, once their disks are there: from here on there is no way back.
   Status resume_clients(const Handover& handover);
 

@@ -35,7 +35,11 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
 }  // namespace
 
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
-  const auto late = late_disks();
+  auto late = late_disks();
+  // The next one has a command line of its own.
+  std::erase_if(late, [this](const HandoverDisk& disk) {
+    return takeover_.is_wanted(disk.request.disk) && takeover_.has_failed(disk.request.disk);
+  });
   if (stragglers == Stragglers::kRefuse && !late.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + late.front().request.disk +
                                           "' is being added: its store has not answered");
@@ -61,6 +65,9 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   std::move(waiting.clients.begin(), waiting.clients.end(), std::back_inserter(parked->clients));
   Handover handover = handover_of(*std::move(parked));
   handover.state.disks = late_disks();
+  std::erase_if(handover.state.disks, [this](const HandoverDisk& disk) {
+    return takeover_.is_wanted(disk.request.disk);
+  });
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     handover.state.disks.push_back(disk_to_hand_over(*served));
   }
@@ -88,6 +95,19 @@ Task<Status> Engine::check_successor(Duration patience) {
 Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) {
   const Status opened = co_await takeover_.open_disks(handover.state.disks, which);
   co_return opened;
+}
+
+Task<Status> Engine::serve_wanted(std::vector<ServeRequest> disks, bool alone) {
+  std::erase_if(disks, [this](const ServeRequest& request) {
+    return disks_.get(request.disk).ok() || takeover_.is_late(request.disk);
+  });
+  if (disks.empty()) co_return Status();
+  const Status opened = co_await takeover_.open_wanted(std::move(disks), alone);
+  if (!opened) co_return opened;
+  // Beside what was handed over it has been tried.
+  const bool listened = !alone && !options_.listen_besides.empty();
+  const Status listens = listened ? Status() : disk_service_.listen(options_.listen_besides);
+  co_return listens;
 }
 
 Status Engine::resume_clients(const Handover& handover) {

@@ -35,10 +35,62 @@ Task<Status> Takeover::open_disks(const std::vector<HandoverDisk>& disks, Resume
   if (which == ResumedDisks::kAll && in_time && failed != coming_.end()) {
     co_return failed->second.failure->with_context("disk '" + failed->first + "'");
   }
-  for (const auto& [name, coming] : coming_) name_late(name, coming);
-  late_are_named_ = true;
+  for (auto& [name, coming] : coming_) name_late(name, coming);
   going_on_.set();
   co_return Status();
+}
+
+Task<Status> Takeover::open_wanted(std::vector<ServeRequest> disks, bool alone) {
+  if (!alone) going_on_.set();
+  bool in_time = true;
+  for (const ServeRequest& request : disks) {
+    Coming& coming = coming_[request.disk];
+    coming.disk.request = request;
+    coming.wanted = true;
+    std::string name = request.disk;
+    auto bringing = bring(std::move(name));
+    opening_.spawn(std::move(bringing));
+    const TimePoint until = loop_.now() + kPatience;
+    while (in_time && is_under_way(request.disk)) in_time = co_await changed_.wait_until(until);
+  }
+  const TimePoint until = loop_.now() + kPatience;
+  const auto under_way = [&] {
+    return std::any_of(disks.begin(), disks.end(),
+                       [this](const auto& each) { return is_under_way(each.disk); });
+  };
+  in_time = true;
+  while (in_time && under_way()) in_time = co_await changed_.wait_until(until);
+  const Status judged = alone ? judge_wanted(disks) : Status();
+  if (!judged) co_return judged;
+  for (const ServeRequest& request : disks) {
+    const auto late = coming_.find(request.disk);
+    if (late != coming_.end()) name_late(late->first, late->second);
+  }
+  going_on_.set();
+  co_return Status();
+}
+
+/// It has neither arrived nor failed.
+bool Takeover::is_under_way(const std::string& name) const {
+  const auto found = coming_.find(name);
+  return found != coming_.end() && !found->second.failure;
+}
+
+/// What is wrong with all of them is the user's to hear at once, and what no store can cure.
+Status Takeover::judge_wanted(const std::vector<ServeRequest>& disks) const {
+  Status first;
+  bool any = false;
+  for (const ServeRequest& request : disks) {
+    const auto found = coming_.find(request.disk);
+    const std::optional<Error> failure =
+        found != coming_.end() ? found->second.failure : std::nullopt;
+    const bool hangs = failure && failure->code() == ErrorCode::kTimedOut;
+    any = any || !failure || hangs;
+    if (!failure) continue;
+    if (failure->code() == ErrorCode::kInvalid) return *failure;
+    if (first.ok()) first = *failure;
+  }
+  return any ? Status() : first;
 }
 
 /// Where there is a way back an error is final; else only a store that somebody is about to let go
@@ -50,15 +102,19 @@ bool Takeover::is_settled(ResumedDisks which) const {
   });
 }
 
-void Takeover::name_late(const std::string& name, const Coming& coming) const {
-  const std::string what = "was handed over, and is not served yet: ";
+void Takeover::name_late(const std::string& name, Coming& coming) {
+  coming.named = true;
+  const std::string what =
+      std::string(coming.wanted ? "is wanted" : "was handed over") + ", and is not served yet: ";
+  const std::string wait = coming.wanted ? ": " : ": its clients wait, and ";
   if (coming.failure) {
-    log_.error(what + coming.failure->message() +
-                   ": its clients wait, and it is tried again until it is there, or detached",
+    log_.error(what + coming.failure->message() + wait +
+                   "it is tried again until it is there, or detached",
                {name, "", 0});
   } else {
     log_.error(what + "its store has not answered in " + format_duration(kPatience) +
-                   ": its clients wait until it does",
+                   (coming.wanted ? ": it is served as soon as that does"
+                                  : ": its clients wait until it does"),
                {name, "", 0});
   }
 }
@@ -97,9 +153,10 @@ Task<void> Takeover::arrive(const std::string& name) {
   }
   ParkedServer waiting;
   waiting.clients = std::move(found->second.clients);
+  const Coming coming = std::move(found->second);
   coming_.erase(found);
   changed_.pulse();
-  if (!late_are_named_) co_return;
+  if (!coming.named || coming.wanted) co_return;
   log_.info("its store is back: going on with " + std::to_string(waiting.clients.size()) +
                 " clients that waited",
             {name, "", 0});
@@ -112,7 +169,7 @@ void Takeover::fail(const std::string& name, const Error& error) {
   if (found == coming_.end()) return;
   const std::optional<Error> before = std::exchange(found->second.failure, error);
   const bool other = !before || before->message() != error.message();
-  if (late_are_named_ && other && !leaving_.is_set()) name_late(name, found->second);
+  if (found->second.named && other && !leaving_.is_set()) name_late(name, found->second);
   changed_.pulse();
 }
 
@@ -131,6 +188,16 @@ std::vector<HandoverDisk> Takeover::late() const {
   std::vector<HandoverDisk> disks;
   for (const auto& [name, coming] : coming_) disks.push_back(coming.disk);
   return disks;
+}
+
+bool Takeover::is_wanted(const std::string& disk) const {
+  const auto found = coming_.find(disk);
+  return found != coming_.end() && found->second.wanted;
+}
+
+bool Takeover::has_failed(const std::string& disk) const {
+  const auto found = coming_.find(disk);
+  return found != coming_.end() && found->second.failure;
 }
 
 std::size_t Takeover::waiting_clients() const {
