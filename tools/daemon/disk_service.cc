@@ -192,6 +192,7 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   if (listening.wanted) {
     listens = listen(request.listen, listening.unix_sockets, listening.wants_default);
   }
+  if (listening.missing != nullptr) *listening.missing = std::exchange(listens, Status());
   if (listens.ok()) co_return Status();
   disks_.withdraw(request.disk);
   arriving_.erase(request.disk);

@@ -36,6 +36,8 @@ struct Listening {
   bool wanted = true;              ///< false: the listeners are on their way (Handover)
   bool wants_default = false;      ///< whatever others listen on already
   UnixSocketOptions unix_sockets;  ///< as recorded; what this daemon was told counts more
+  /// Where the disk is to be served on what is open, if an address is not: which is not, and why.
+  Status* missing = nullptr;
 };
 
 class DiskService final {

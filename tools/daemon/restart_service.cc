@@ -102,7 +102,7 @@ Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std:
     restoring_.spawn(std::move(serving));
   }
   bool in_time = true;
-  while (!arriving_.empty() && in_time && !leaving_) {
+  while ((!arriving_.empty() || listening_ != 0) && in_time && !leaving_) {
     in_time = co_await arrived_.wait_until(arrive_by);
   }
   if (leaving_) co_return;
@@ -118,15 +118,19 @@ Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
   Result<ServeRequest> wanted = serve_request_from_json(note.text);
   Status served = wanted ? Status() : Status(wanted.error());
   Listening listening;
+  Status listens;
   listening.wants_default = default_listener_;
+  listening.missing = &listens;
+  const TimePoint until = loop_.now() + kReleasePatience;
+  ServeRequest request = wanted ? *wanted : ServeRequest();
   if (wanted) served = judge_listening(service, *wanted, listened, listening);
   if (served) {
-    ServeRequest request = *std::move(wanted);
     request.source.clear();  // the journal knows where it is by now
     request.create_size_bytes = 0;
     request.force_source = false;
     request.bitmaps.clear();  // they were memory: what they missed is not known
-    served = co_await serve_once_free(service, std::move(request), listening);
+    ServeRequest asked = request;
+    served = co_await serve_once_free(service, std::move(asked), listening, until);
   }
   if (!served) {
     log_.error("was served before, and is not now: " + served.error().message(),
@@ -135,13 +139,31 @@ Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
   arriving_.erase(note.name);
   held_.erase(note.name);
   arrived_.pulse();
+  if (!served || listens) co_return;
+  ++listening_;
+  co_await listen_once_free(service, std::move(request), listening, until);
+  --listening_;
+  arrived_.pulse();
+}
+
+Task<void> RestartService::listen_once_free(DiskService& service, ServeRequest request,
+                                            Listening listening, TimePoint until) {
+  const std::string name = request.disk;
+  Status listens = *listening.missing;
+  const auto is_taken = [&] { return !listens && listens.error().code() == ErrorCode::kBusy; };
+  while (is_taken() && loop_.now() < until && !leaving_ && disks_.get(name).ok()) {
+    co_await sleep_for(loop_, kReleasePoll);
+    listens = service.listen(request.listen, listening.unix_sockets, listening.wants_default);
+  }
+  if (listens) co_return;
+  log_.error("is served, but not everywhere where it was before: " + listens.error().message(),
+             {name, "", 0});
 }
 
 /// The process before lets go of its images a moment after it is gone, if it was killed.
 Task<Status> RestartService::serve_once_free(DiskService& service, ServeRequest request,
-                                             Listening listening) {
+                                             Listening listening, TimePoint until) {
   const std::string name = request.disk;
-  const TimePoint until = loop_.now() + kReleasePatience;
   for (;;) {
     ServeRequest asked = request;
     const Result<DiskView> view = co_await service.serve(std::move(asked), listening);

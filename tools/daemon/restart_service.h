@@ -94,8 +94,13 @@ class RestartService final {
     bool prepared = false;
   };
   Task<void> serve_again(DiskService& service, NoteRecord note, std::vector<NoteRecord> listened);
+  /// It is served; until `until` its addresses are tried, which somebody may have for a moment
+  /// still.
+  Task<void> listen_once_free(DiskService& service, ServeRequest request, Listening listening,
+                              TimePoint until);
   /// `request`'s disk, whose image somebody may have for a moment still.
-  Task<Status> serve_once_free(DiskService& service, ServeRequest request, Listening listening);
+  Task<Status> serve_once_free(DiskService& service, ServeRequest request, Listening listening,
+                               TimePoint until);
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
   Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> take_up_again(Unfinished job);
@@ -115,6 +120,7 @@ class RestartService final {
   TaskScope resuming_;
   std::map<std::string, ServeRequest> arriving_;
   std::set<std::string> held_;     ///< of those: nobody waits for them
+  std::size_t listening_ = 0;      ///< are served, and wait for their addresses
   TimePoint in_order_by_{};        ///< nobody waits for the late any more
   bool default_listener_ = false;  ///< the first of them opens it, though it may be late
   Event arrived_;                  ///< pulsed when one has, or has failed to
