@@ -219,7 +219,9 @@ Status DiskService::listen(const std::vector<std::string>& wanted,
   const std::vector<std::string> present = addresses();
   const std::string usual = "unix:" + default_listen_;
   const bool there = std::find(present.begin(), present.end(), usual) != present.end();
-  const bool needed = wanted.empty() && (present.empty() || (wants_default && !there));
+  // Who has said where to listen wants it there alone, once all is there.
+  const bool needed =
+      wanted.empty() && wanted_addresses_.empty() && (present.empty() || (wants_default && !there));
   if (needed && !default_listen_.empty()) missing.push_back(usual);
   for (const std::string& text : wanted) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
