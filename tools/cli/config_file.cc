@@ -9,7 +9,9 @@
 #define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <optional>
 #include <string_view>
 
@@ -38,6 +40,7 @@ class ConfigReader final {
   }
   Error unknown(const std::string& key, const toml::node& node) const;
   Status read_option(const ProcessOption& option, const toml::node& node);
+  Status read_octal(std::string& place, const std::string& key, const toml::node& node);
   Status read_into(std::string& place, const std::string& key, const toml::node& node);
   Status read_into(Texts& place, const std::string& key, const toml::node& node);
   Status read_into(bool& place, const std::string& key, const toml::node& node);
@@ -80,6 +83,10 @@ Status ConfigReader::read(const toml::table& table) {
 }
 
 Status ConfigReader::read_option(const ProcessOption& option, const toml::node& node) {
+  if (option.octal) {
+    return read_octal(daemon_.process.*std::get<std::string RawProcess::*>(option.place),
+                      option.name, node);
+  }
   return std::visit(
       [&](auto place) { return read_into(daemon_.process.*place, option.name, node); },
       option.place);
@@ -90,6 +97,23 @@ Status ConfigReader::read_into(std::string& place, const std::string& key, const
   if (!text) return at(node, "'" + key + "' must be a text or a whole number");
   if (text->empty()) return at(node, "'" + key + "' is empty");
   if (place.empty()) place = *text;
+  return {};
+}
+
+/// A number that does not say that it is octal might be meant in either base.
+Status ConfigReader::read_octal(std::string& place, const std::string& key,
+                                const toml::node& node) {
+  const auto* number = node.as_integer();
+  if (number == nullptr) return read_into(place, key, node);
+  if (number->flags() != toml::value_flags::format_as_octal) {
+    return at(node, "'" + key + "' must be octal, as 0o660 or \"0660\"");
+  }
+  if (!place.empty()) return {};
+  std::array<char, 32> digits{};
+  constexpr int kBase = 8;
+  const auto end =
+      std::to_chars(digits.data(), digits.data() + digits.size(), number->get(), kBase).ptr;
+  place.assign(digits.data(), end);
   return {};
 }
 

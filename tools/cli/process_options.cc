@@ -21,7 +21,7 @@ const std::array kOptions = {
                   "there is a disk)",
                   &RawProcess::listen, false},
     ProcessOption{"socket-mode", "MODE", "permissions of unix sockets, as 0660",
-                  &RawProcess::socket_mode},
+                  &RawProcess::socket_mode, true, false, true},
     ProcessOption{"socket-group", "GROUP", "group of unix sockets, by name or number",
                   &RawProcess::socket_group},
     ProcessOption{"allow-uid", "USER",

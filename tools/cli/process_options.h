@@ -58,6 +58,8 @@ struct ProcessOption {
   bool fixed_at_start = true;
   /// Only blockmigd has it.
   bool daemon_only = false;
+  /// The value is a number in octal; on the command line it does not say so.
+  bool octal = false;
 };
 
 std::span<const ProcessOption> process_options();

@@ -192,6 +192,19 @@ TEST_F(ConfigFileTest, TheCommandLineWinsAndLimitsComeFromBoth) {
   EXPECT_EQ(given.limits.max_options, 7u);
 }
 
+TEST_F(ConfigFileTest, AModeIsOctalAsInToml) {
+  EXPECT_EQ(with("socket-mode = 0o660\n").unix_sockets.mode, 0660u);
+  EXPECT_EQ(with("socket-mode = 0o0\n").unix_sockets.mode, 0u);
+  EXPECT_EQ(with("socket-mode = \"660\"\n").unix_sockets.mode, 0660u);
+  // 432 is 0660, and 0432 something else: neither is guessed.
+  for (const char* number : {"432", "660", "0x1b0", "0b110", "-1"}) {
+    EXPECT_THAT(wrong(std::string("threads = 2\nsocket-mode = ") + number + "\n"),
+                HasSubstr("blockmigd.toml:2: 'socket-mode' must be octal, as 0o660 or \"0660\""))
+        << number;
+  }
+  EXPECT_THAT(wrong("socket-mode = 0o1660\n"), HasSubstr("'1660' is no mode of a socket"));
+}
+
 TEST_F(ConfigFileTest, SaysWhereWhatIsWrong) {
   EXPECT_THAT(wrong("threads = 2\nlistn = \"unix:/x\"\n"),
               HasSubstr("blockmigd.toml:2: unknown key 'listn' (did you mean 'listen'?)"));
