@@ -50,6 +50,8 @@ Handshake::Handshake(ExportDirectory& directory, const NbdServerLimits& limits,
       options_seen_(carried.options_seen),
       bytes_seen_(carried.bytes_seen),
       bytes_skipped_(carried.bytes_skipped),
+      looks_(carried.looks),
+      looks_granted_(carried.looks_granted),
       fixed_newstyle_(carried.fixed_newstyle),
       no_zeroes_(carried.no_zeroes) {}
 
@@ -106,24 +108,36 @@ std::size_t Handshake::feed_option(ConstBytes input) {
 
   if (!is_served(option) ||
       length > std::min<std::size_t>(kMaxOptionBytes, limits_.max_option_bytes)) {
-    bytes_seen_ += kOptionHeaderBytes;
-    if (++options_seen_ > limits_.max_options || bytes_seen_ > limits_.max_handshake_bytes) {
-      close(NbdHandshakeFailure::kLimit);
-    } else {
-      start_skipping(option, length);
-    }
+    if (count(option, kOptionHeaderBytes)) start_skipping(option, length);
     return kOptionHeaderBytes;
   }
   const std::size_t whole = kOptionHeaderBytes + length;
   if (input.size() < whole) return 0;
-  bytes_seen_ += whole;
-  if (++options_seen_ > limits_.max_options || bytes_seen_ > limits_.max_handshake_bytes) {
-    close(NbdHandshakeFailure::kLimit);  // I16
-    return whole;
-  }
+  if (!count(option, whole)) return whole;
   has_bytes_behind_ = input.size() > whole;
+  found_ = false;
   dispatch(option, input.subspan(kOptionHeaderBytes, length));
+  if (found_ && looks_ < looks_granted_) {
+    ++looks_;
+    --options_seen_;
+    bytes_seen_ -= whole;
+  }
   return whole;
+}
+
+bool Handshake::count(Option option, std::size_t bytes) {
+  bytes_seen_ += bytes;
+  ++options_seen_;
+  const bool in_options = options_seen_ <= limits_.max_options;
+  if (in_options && bytes_seen_ <= limits_.max_handshake_bytes) return true;
+  // There is no error reply to EXPORT_NAME, nor to whoever knows no other option.
+  if (fixed_newstyle_ && option != Option::kExportName) {
+    reply_error(option, OptionReply::kErrTooBig,
+                in_options ? "this server takes no more bytes before an export is chosen"
+                           : "this server takes no more options before an export is chosen");
+  }
+  close(NbdHandshakeFailure::kLimit);
+  return false;
 }
 
 void Handshake::start_skipping(Option option, std::uint32_t length) {

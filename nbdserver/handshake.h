@@ -70,12 +70,17 @@ class Handshake final {
     std::uint32_t options_seen = 0;
     std::uint64_t bytes_seen = 0;
     std::uint64_t bytes_skipped = 0;
+    std::uint64_t looks = 0;
+    std::uint64_t looks_granted = 0;
   };
 
   /// The data of an option that we know: two strings of the longest kind with their framing.
   static constexpr std::size_t kMaxOptionBytes = 2 * kMaxStringBytes + 256;
   /// What the caller must be able to hold for feed().
   static constexpr std::size_t kMaxInputBytes = kOptionHeaderBytes + kMaxOptionBytes;
+  /// A client that lists exports looks at each: clients send up to three options for that. As many
+  /// of them as LIST has shown exports for do not count, where they have found one.
+  static constexpr std::uint32_t kLooksPerExport = 4;
   /// Payloads of unknown or oversized options are skipped up to this much per connection.
   static constexpr std::uint64_t kMaxSkippedBytes = 32u << 20;
 
@@ -99,8 +104,11 @@ class Handshake final {
   ConstBytes output() const { return output_; }
   void clear_output() { output_.clear(); }
   Carried carried() const {
-    return {fixed_newstyle_, no_zeroes_, options_seen_, bytes_seen_, bytes_skipped_};
+    return {fixed_newstyle_, no_zeroes_, options_seen_, bytes_seen_,
+            bytes_skipped_,  looks_,     looks_granted_};
   }
+  /// Options that did not count (kLooksPerExport): who is answered needs its time too.
+  std::uint64_t looks() const { return looks_; }
   /// In state kTransmission, once.
   Negotiated take_result();
 
@@ -108,6 +116,8 @@ class Handshake final {
   std::size_t feed_client_flags(ConstBytes input);
   std::size_t feed_option(ConstBytes input);
   std::size_t feed_skipped(ConstBytes input);
+  /// Counts an option. False: it is one too many (I16), and was the last one.
+  bool count(Option option, std::size_t bytes);
   void dispatch(Option option, ConstBytes data);
   void start_skipping(Option option, std::uint32_t length);
   void close(NbdHandshakeFailure failure = NbdHandshakeFailure::kProtocol) {
@@ -150,7 +160,10 @@ class Handshake final {
   std::uint64_t bytes_seen_ = 0;     ///< headers and data of known options
   std::uint64_t bytes_skipped_ = 0;  ///< payloads not looked at
   std::uint64_t skip_left_ = 0;
-  bool has_bytes_behind_ = false;  ///< more had arrived than the option that is being handled
+  std::uint64_t looks_ = 0;
+  std::uint64_t looks_granted_ = 0;  ///< by the longest list
+  bool found_ = false;               ///< the option that is being handled has looked at an export
+  bool has_bytes_behind_ = false;    ///< more had arrived than the option that is being handled
   bool shutting_down_ = false;
   std::optional<NbdHandshakeFailure> failure_;  ///< of the last option, or why we closed
 

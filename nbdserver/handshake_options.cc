@@ -92,6 +92,7 @@ void Handshake::on_list(ConstBytes data) {
     return reply_error(Option::kList, OptionReply::kErrTooBig,
                        "there are too many exports to list them: ask for one by its name");
   }
+  looks_granted_ = std::max(looks_granted_, std::uint64_t{kLooksPerExport} * listed_.size());
   next_listed_ = 0;
   state_ = State::kListing;
   continue_listing();
@@ -176,6 +177,7 @@ void Handshake::on_info_or_go(Option option, ConstBytes data) {
   if (disk == nullptr) {
     return reply_error(option, OptionReply::kErrUnknown, unknown_export(request->name));
   }
+  found_ = option == Option::kInfo;
   const ExportFacts facts = export_facts(*disk, limits_.advertised_max_bytes);
   const bool wants_sizes = request->wants(InfoType::kBlockSize);
   // A client that follows the specification's advice stays at multiples of 512, and at 32 MiB,
@@ -250,6 +252,7 @@ void Handshake::answer_meta_context(Option option, ConstBytes data) {
   if (disk == nullptr) {
     return reply_error(option, OptionReply::kErrUnknown, unknown_export(query->export_name));
   }
+  found_ = true;
   const bool setting = option == Option::kSetMetaContext;
   auto matched = match_contexts(available_contexts(*disk), query->queries,
                                 setting ? MetaMatch::kSet : MetaMatch::kList);

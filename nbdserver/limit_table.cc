@@ -64,7 +64,9 @@ constexpr std::array kTable = {
                                      "until a client has chosen its export"),
     bytes<&Limits::max_handshake_bytes>("handshake-bytes", kKi, 16 * kMi,
                                         "taken from a client before it has chosen its export"),
-    count<&Limits::max_options>("options", 1, 65536, "options of one negotiation"),
+    count<&Limits::max_options>(
+        "options", 1, 65536,
+        "options of one negotiation, beside looks at exports that LIST has shown"),
     bytes<&Limits::max_option_bytes>("option-bytes", 64, 8448, "data of one option"),
     bytes<&Limits::max_name_bytes>("name-bytes", 1, 4096, "name of an export or metadata context"),
     count<&Limits::max_listed_exports>("exports-listed", 1, 10'000'000,

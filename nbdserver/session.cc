@@ -14,6 +14,10 @@
 namespace blockmig::nbd {
 namespace {
 
+/// More for each option of the negotiation that did not count: whoever sees exports could choose
+/// one and stay.
+constexpr Duration kLookTime = std::chrono::milliseconds(100);
+
 bool is_over(Handshake::State state) {
   return state == Handshake::State::kTransmission || state == Handshake::State::kStartTls ||
          state == Handshake::State::kClosed;
@@ -144,12 +148,16 @@ Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
     timed_out = true;
     stream_->shutdown();
   });
-  deadline.arm(loop_.now() + limits_.handshake_timeout);
+  const TimePoint latest = loop_.now() + limits_.handshake_timeout;
+  deadline.arm(latest);
+  const std::function<void(std::uint64_t)> extend = [&deadline, latest](std::uint64_t looks) {
+    deadline.arm(latest + static_cast<Duration::rep>(looks) * kLookTime);
+  };
 
   std::optional<Negotiated> result;
   VisibleExports open_view(directory_, security_->access, known_identities());
   Handshake handshake(open_view, limits_, tls_of(*security_));
-  co_await negotiate_options(handshake, input);
+  co_await negotiate_options(handshake, input, extend);
   if (handshake.state() == Handshake::State::kTransmission) result = handshake.take_result();
   if (!result) failure_ = handshake.failure();
   if (handshake.state() == Handshake::State::kStartTls) {
@@ -157,7 +165,7 @@ Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
     if (secured.ok()) {
       VisibleExports view(directory_, security_->access, known_identities());
       Handshake inside(view, limits_, handshake.carried());
-      co_await negotiate_options(inside, input);
+      co_await negotiate_options(inside, input, extend);
       if (inside.state() == Handshake::State::kTransmission) result = inside.take_result();
       if (!result) failure_ = inside.failure();
     } else {
@@ -172,14 +180,17 @@ Task<std::optional<Negotiated>> Session::negotiate(Input& input) {
   co_return result;
 }
 
-Task<void> Session::negotiate_options(Handshake& handshake, Input& input) {
+Task<void> Session::negotiate_options(Handshake& handshake, Input& input,
+                                      const std::function<void(std::uint64_t)>& extend) {
   if (shutting_down_) handshake.begin_shutdown();
   handshake_ = &handshake;
   for (;;) {
     const Status sent = co_await send_output(handshake);
     if (!sent.ok() || is_over(handshake.state())) break;
+    const std::uint64_t looks = handshake.looks();
     const std::size_t consumed = handshake.feed(input.available());
     input.consume(consumed);
+    if (handshake.looks() != looks) extend(handshake.looks());
     if (consumed != 0 || !handshake.output().empty() || is_over(handshake.state())) continue;
     const Result<std::size_t> got = co_await stream_->read_some(input.room());
     if (!got.ok() || *got == 0) break;

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -75,7 +76,9 @@ class Session final {
   /// What came behind the last option.
   struct Input;
   Task<std::optional<Negotiated>> negotiate(Input& input);
-  Task<void> negotiate_options(Handshake& handshake, Input& input);
+  /// `extend` hears of the looks that are not counted.
+  Task<void> negotiate_options(Handshake& handshake, Input& input,
+                               const std::function<void(std::uint64_t)>& extend);
   Task<Status> start_tls();
   Task<Status> send_output(Handshake& handshake);
   PeerIdentities known_identities() const;

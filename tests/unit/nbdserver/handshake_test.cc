@@ -146,39 +146,6 @@ TEST_F(HandshakeTest, BadOptionMagicClosesBeforeTheHeaderIsWhole) {
   EXPECT_TRUE(closed());
 }
 
-TEST_F(HandshakeTest, TooManyOptionsClose_I16) {
-  limits_.max_options = 5;
-  restart();
-  talk(client_flags(3));
-  for (int i = 0; i < 5; ++i) EXPECT_FALSE(talk(option(kOptList)).empty());
-  EXPECT_TRUE(talk(option(kOptList)).empty());
-  EXPECT_TRUE(closed());
-  restart();
-  talk(client_flags(3));
-  for (int i = 0; i < 5; ++i) EXPECT_FALSE(talk(option(99)).empty());
-  EXPECT_TRUE(talk(option(99)).empty());
-  EXPECT_TRUE(closed());
-}
-
-TEST_F(HandshakeTest, TooManyHandshakeBytesClose_I16) {
-  limits_.max_handshake_bytes = 10000;
-  restart();
-  talk(client_flags(3));
-  EXPECT_FALSE(talk(option(kOptGo, info_data(std::string(4000, 'x'), {}))).empty());
-  EXPECT_FALSE(talk(option(kOptGo, info_data(std::string(4000, 'x'), {}))).empty());
-  EXPECT_TRUE(talk(option(kOptGo, info_data(std::string(4000, 'x'), {}))).empty());
-  EXPECT_TRUE(closed());
-}
-
-TEST_F(HandshakeTest, UnknownOptionsCountAsHandshakeBytesToo_I16) {
-  limits_.max_handshake_bytes = 4 + 3 * 16;
-  restart();
-  talk(client_flags(3));
-  for (int i = 0; i < 3; ++i) EXPECT_FALSE(talk(option(99)).empty());
-  EXPECT_TRUE(talk(option(99)).empty());
-  EXPECT_TRUE(closed());
-}
-
 TEST_F(HandshakeTest, LongListsComeInBoundedPieces_I16) {
   directory_.exports_.clear();
   for (int i = 0; i < 3000; ++i) {
