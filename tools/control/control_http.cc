@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Both ends of the control socket; the only source that sees the HTTP library.
+// The answering end of the control socket.
 #include <httplib.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,7 +20,7 @@
 #include "blockmig/base/error.h"
 #include "blockmig/base/uri.h"
 #include "blockmig/io/unique_fd.h"
-#include "tools/control/control_client.h"
+#include "tools/control/command_queue.h"
 #include "tools/control/control_server.h"
 #include "tools/control/json.h"
 #include "tools/control/messages.h"
@@ -30,10 +29,10 @@
 namespace blockmig {
 namespace {
 
-constexpr int kIgnoredPort = 80;          // the library wants one; a unix socket has none
-constexpr time_t kServerPatience_s = 5;   // for a request as a whole, and again for its answer
-constexpr time_t kClientPatience_s = 15;  // longer than the daemon's own bound
-constexpr std::size_t kThreads = 16;
+constexpr int kIgnoredPort = 80;         // the library wants one; a unix socket has none
+constexpr time_t kServerPatience_s = 5;  // for a request as a whole, and again for its answer
+constexpr std::size_t kThreads = 16;     // for what is only asked; commands have their own
+constexpr int kGrace_ms = 20;            // at the stop, for who has just connected
 constexpr std::size_t kMaxHeadBytes = 64 << 10;
 constexpr int kBacklog = 128;  // the library's 5 turns away a burst of clients
 constexpr const char* kJson = "application/json";
@@ -48,6 +47,8 @@ class BoundedStream final : public httplib::Stream {
   /// `stop` becomes readable when the server stops. Both outlive the stream.
   BoundedStream(int socket, int stop) : socket_(socket), stop_(stop) {}
 
+  /// Waits for the first byte, or the end of the stream. False: as ready().
+  bool begins() const { return ready(POLLIN, read_until_); }
   bool is_readable() const override { return at_ < held_.size() || ready(POLLIN, Clock::now()); }
   bool is_writable() const override { return ready(POLLOUT, Clock::now()); }
   ssize_t read(char* bytes, std::size_t size) override;
@@ -105,9 +106,32 @@ ssize_t BoundedStream::write(const char* bytes, std::size_t size) {
   }
 }
 
-/// The library's server with connections that end: by themselves, and at once when it stops.
+/// False: not within that time.
+bool becomes(int fd, short events, int milliseconds) {
+  pollfd one{fd, events, 0};
+  return ::poll(&one, 1, milliseconds) == 1;
+}
+
+/// Instead of the request, which is not read. What has not been sent by then, nobody waits for.
+void refuse(int socket, CommandQueue::Turn turn) {
+  const bool stopping = turn == CommandQueue::Turn::kStopping;
+  const Error why = stopping ? Error(ErrorCode::kShutdown, "not begun: the daemon is stopping")
+                             : Error(ErrorCode::kBusy,
+                                     "not begun: too many commands wait for what does not answer "
+                                     "in time: see the daemon's log");
+  const std::string body = error_response(why).body;
+  const std::string text = "HTTP/1.1 503 Service Unavailable\r\n" +
+                           std::string(stopping ? "Retry-After: 0\r\n" : "") +
+                           "Connection: close\r\nContent-Type: " + kJson +
+                           "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  (void)!::send(socket, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/// The library's server with connections that end: by themselves, and at once when it stops. What
+/// is only asked (GET) never waits behind commands.
 class BoundedServer final : public httplib::Server {
  public:
+  explicit BoundedServer(const CommandQueue::Limits& limits) : commands_(limits) {}
   /// A server that listens: stops it. Connections that it has not come to yet are closed.
   void stop_now() {
     const std::uint64_t one = 1;
@@ -115,16 +139,43 @@ class BoundedServer final : public httplib::Server {
     stop();
   }
 
+  /// Behind it: once no connection is accepted any more.
+  void stop_commands() { commands_.stop(); }
+
  private:
   bool process_and_close_socket(socket_t accepted) override {
-    const UniqueFd socket(accepted);
-    BoundedStream stream(socket.get(), stop_.get());
+    UniqueFd socket(accepted);
+    char first = 0;
+    if (!begins(socket.get(), first)) return false;
+    if (first == 'G') return serve(socket.get());
+    const auto kept = std::make_shared<UniqueFd>(std::move(socket));
+    commands_.add([this, kept](CommandQueue::Turn turn) {
+      if (turn != CommandQueue::Turn::kBegin) return refuse(kept->get(), turn);
+      const bool given_up = becomes(kept->get(), 0, 0);  // hung up
+      if (!given_up) (void)serve(kept->get());
+    });
+    return true;
+  }
+
+  bool serve(int socket) {
+    BoundedStream stream(socket, stop_.get());
     constexpr bool kOneRequest = true;  // an idle connection must not hold a thread
     bool closed = false;
     return process_request(stream, kOneRequest, closed, nullptr);
   }
 
+  /// Looks at a request's first byte. False: there is none, or the server stops.
+  bool begins(int socket, char& first) const {
+    const BoundedStream stream(socket, stop_.get());
+    const bool running = stream.begins();
+    if (!running && becomes(stop_.get(), POLLIN, 0) && becomes(socket, POLLIN, kGrace_ms)) {
+      refuse(socket, CommandQueue::Turn::kStopping);
+    }
+    return running && ::recv(socket, &first, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+  }
+
   UniqueFd stop_{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  CommandQueue commands_;
 };
 
 void answer(ControlHandler& handler, const httplib::Request& request, httplib::Response& response) {
@@ -157,34 +208,10 @@ void set_up(httplib::Server& server, ControlHandler& handler) {
   });
 }
 
-sockaddr_un address_of(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
-  return address;
-}
-
-/// The library says only that there is no connection.
-std::string why_no_answer(const std::string& path, const std::string& library_text) {
-  if (access(path.c_str(), R_OK | W_OK) != 0) return std::generic_category().message(errno);
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const sockaddr_un address = address_of(path);
-  const auto* const place = reinterpret_cast<const sockaddr*>(&address);
-  if (connect(fd.get(), place, sizeof(address)) != 0) {
-    return std::generic_category().message(errno);
-  }
-  return library_text;
-}
-
-Error unreachable(const std::string& path, const std::string& why) {
-  return Error(ErrorCode::kShutdown,
-               "no daemon answers: " + path + " (" + why +
-                   "): start one with 'blockmigd' or 'blockmig serve', or give its --state-dir");
-}
-
 }  // namespace
 
 struct ControlServer::State {
+  explicit State(const CommandQueue::Limits& limits) : server(limits) {}
   std::string path;
   int fd = -1;  // the library's, to enlarge the backlog
   BoundedServer server;
@@ -194,10 +221,11 @@ struct ControlServer::State {
 ControlServer::ControlServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
 Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& socket_path,
-                                                            ControlHandler& handler) {
+                                                            ControlHandler& handler,
+                                                            const CommandQueue::Limits& limits) {
   const Status path_fits = check_socket_path(socket_path);
   if (!path_fits) return path_fits.error();
-  auto state = std::make_unique<State>();
+  auto state = std::make_unique<State>(limits);
   state->path = socket_path;
   set_up(state->server, handler);
   if (unlink(socket_path.c_str()) != 0 && errno != ENOENT) {
@@ -223,37 +251,13 @@ Result<std::unique_ptr<ControlServer>> ControlServer::start(const std::string& s
 ControlServer::~ControlServer() {
   // First, so that nobody connects to a server that will not answer.
   unlink(state_->path.c_str());
+  // Who connected before is told, or served: it cannot know whether its request was carried out.
+  for (int i = 0; i < kGrace_ms && becomes(state_->fd, POLLIN, 0); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   state_->server.stop_now();
   state_->thread.join();
-}
-
-ControlResponse ControlClient::handle(const ControlRequest& request) {
-  const Status path_fits = check_socket_path(socket_path_);
-  if (!path_fits) return error_response(path_fits.error());
-  httplib::Client client(socket_path_, kIgnoredPort);
-  client.set_address_family(AF_UNIX);
-  client.set_connection_timeout(kServerPatience_s);
-  client.set_read_timeout(kClientPatience_s);
-  client.set_write_timeout(kServerPatience_s);
-  const std::string path = percent_encode_path(request.path);
-  httplib::Result result = request.method == "GET" ? client.Get(path.c_str())
-                           : request.method == "DELETE"
-                               ? client.Delete(path.c_str())
-                               : client.Post(path.c_str(), request.body, kJson);
-  if (!result) {
-    const std::string why = why_no_answer(socket_path_, httplib::to_string(result.error()));
-    return error_response(unreachable(socket_path_, why));
-  }
-  return {result->status, result->body};
-}
-
-bool ControlClient::daemon_listens() const {
-  if (!check_socket_path(socket_path_)) return false;
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return false;
-  const sockaddr_un address = address_of(socket_path_);
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API's own form
-  return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  state_->server.stop_commands();
 }
 
 }  // namespace blockmig
