@@ -4,6 +4,7 @@
 
 #include "tools/cli/commands.h"
 #include "tools/cli/foreground_daemon.h"
+#include "tools/control/state_dir.h"
 
 namespace blockmig {
 namespace {
@@ -21,10 +22,14 @@ Result<DiskView> add_disk(ControlHandler& daemon, const ServeRequest& request) {
 }
 
 /// Until a signal comes: then the disk is detached; or until the disk or its daemon has gone.
-ExitCode stay(const std::string& disk, ControlHandler& daemon, StopSignals& signals) {
+ExitCode stay(const std::string& disk, const CommandContext& context, StopSignals& signals) {
+  ControlHandler& daemon = *context.daemon;
   while (!signals.wait_for(kLookInterval)) {
     const Result<std::string> there = ask(daemon, "GET", disk_path(disk));
     if (there.ok() || there.error().code() == ErrorCode::kTimedOut) continue;  // only slow
+    // A daemon that takes the other's place may wait for stores.
+    const bool nobody = there.error().code() == ErrorCode::kShutdown;
+    if (nobody && state_dir_is_held(context.state_dir)) continue;
     return report(there.error().with_context("disk '" + disk + "' is no longer served"));
   }
   const Result<std::string> detached = ask(daemon, "DELETE", disk_path(disk));
@@ -44,7 +49,7 @@ ExitCode serve_in_running_daemon(const CommandLine& command, const CommandContex
   if (!disk) return report(disk.error());
   announce(*disk, " (by the running daemon of " + context.state_dir + ")");
   if (!command.foreground) return ExitCode::kOk;
-  return stay(disk->name, *context.daemon, signals);
+  return stay(disk->name, context, signals);
 }
 
 }  // namespace

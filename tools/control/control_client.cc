@@ -10,7 +10,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <optional>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "blockmig/base/error.h"
@@ -26,6 +29,10 @@ constexpr int kIgnoredPort = 80;  // the library wants one; a unix socket has no
 constexpr time_t kSendPatience_s = 5;
 constexpr time_t kClientPatience_s = 15;  // longer than the daemon's own bounds
 constexpr const char* kJson = "application/json";
+using Clock = std::chrono::steady_clock;
+/// For who hands over, who waits up to 5 s for its clients' requests, and who takes over.
+constexpr std::chrono::seconds kGapPatience{10};
+constexpr std::chrono::milliseconds kLookInterval{20};
 
 sockaddr_un address_of(const std::string& path) {
   sockaddr_un address{};
@@ -54,9 +61,14 @@ Error unreachable(const std::string& path, const std::string& why) {
 
 }  // namespace
 
-ControlResponse ControlClient::handle(const ControlRequest& request) {
-  const Status path_fits = check_socket_path(socket_path_);
-  if (!path_fits) return error_response(path_fits.error());
+struct ControlClient::Attempt {
+  std::optional<ControlResponse> response;
+  bool again;           ///< it was not carried out, or only asks
+  std::string failure;  ///< the library's word, where there is no response
+  bool connected = true;
+};
+
+ControlClient::Attempt ControlClient::ask_once(const ControlRequest& request) const {
   httplib::Client client(socket_path_, kIgnoredPort);
   client.set_address_family(AF_UNIX);
   client.set_connection_timeout(kSendPatience_s);
@@ -67,20 +79,47 @@ ControlResponse ControlClient::handle(const ControlRequest& request) {
                            : request.method == "DELETE"
                                ? client.Delete(path.c_str())
                                : client.Post(path.c_str(), request.body, kJson);
-  if (!result) {
-    const std::string why = why_no_answer(socket_path_, httplib::to_string(result.error()));
+  if (result) {
+    return {ControlResponse{result->status, result->body}, result->has_header("Retry-After"), {}};
+  }
+  const bool connected = result.error() != httplib::Error::Connection;
+  const bool harmless = request.method == "GET" || !connected;
+  return {std::nullopt, harmless, httplib::to_string(result.error()), connected};
+}
+
+bool ControlClient::may_listen_before(Clock::time_point until) const {
+  const std::string state_dir = std::filesystem::path(socket_path_).parent_path();
+  if (Clock::now() >= until || !state_dir_is_held(state_dir)) return false;
+  std::this_thread::sleep_for(kLookInterval);
+  return true;
+}
+
+ControlResponse ControlClient::handle(const ControlRequest& request) {
+  const Status path_fits = check_socket_path(socket_path_);
+  if (!path_fits) return error_response(path_fits.error());
+  const Clock::time_point until = Clock::now() + kGapPatience;
+  for (;;) {
+    Attempt attempt = ask_once(request);
+    if (attempt.again && may_listen_before(until)) continue;
+    if (attempt.response) return *std::move(attempt.response);
+    const std::string why =
+        attempt.connected ? attempt.failure : why_no_answer(socket_path_, attempt.failure);
     return error_response(unreachable(socket_path_, why));
   }
-  return {result->status, result->body};
 }
 
 bool ControlClient::daemon_listens() const {
   if (!check_socket_path(socket_path_)) return false;
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd) return false;
   const sockaddr_un address = address_of(socket_path_);
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API's own form
-  return connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  const Clock::time_point until = Clock::now() + kGapPatience;
+  do {
+    const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!fd) return false;
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the socket API's own form
+    const auto* const place = reinterpret_cast<const sockaddr*>(&address);
+    if (connect(fd.get(), place, sizeof(address)) == 0) return true;
+  } while (may_listen_before(until));
+  return false;
 }
 
 }  // namespace blockmig

@@ -10,13 +10,19 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace blockmig {
 namespace {
+
+constexpr int kLockAttempts = 20;
+
+std::string lock_path(const std::string& state_dir) { return state_dir + "/lock"; }
 
 std::optional<std::string> variable(const char* name) {
   const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): before threads start
@@ -79,6 +85,11 @@ Status check_socket_path(const std::string& path) {
                    " bytes, at most " + std::to_string(kLongest) + ": choose a shorter folder");
 }
 
+bool state_dir_is_held(const std::string& state_dir) {
+  const UniqueFd fd(open(lock_path(state_dir).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return fd && flock(fd.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 Result<StateDirLock> StateDirLock::acquire(const std::string& state_dir) {
   std::error_code failed;
   const std::filesystem::path parent = std::filesystem::path(state_dir).parent_path();
@@ -89,10 +100,16 @@ Result<StateDirLock> StateDirLock::acquire(const std::string& state_dir) {
   if (mkdir(state_dir.c_str(), 0700) != 0 && errno != EEXIST) {
     return Error::from_errno(errno, "cannot create the state folder '" + state_dir + "'");
   }
-  const std::string path = state_dir + "/lock";
+  const std::string path = lock_path(state_dir);
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return Error::from_errno(errno, "cannot open '" + path + "'");
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+  // Who only looks whether it is held (state_dir_is_held) has it for an instant.
+  int locked = flock(fd.get(), LOCK_EX | LOCK_NB);
+  for (int i = 0; i < kLockAttempts && locked != 0 && errno == EWOULDBLOCK; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    locked = flock(fd.get(), LOCK_EX | LOCK_NB);
+  }
+  if (locked != 0) {
     if (errno != EWOULDBLOCK) return Error::from_errno(errno, "cannot lock '" + path + "'");
     return Error(ErrorCode::kBusy, "the state folder '" + state_dir + "' is in use by " +
                                        holder_of(fd.get()) +

@@ -43,6 +43,9 @@ std::string handover_socket_path(const std::string& state_dir);
 /// kPrecondition if a unix socket cannot have this path (too long), saying how long it may be.
 Status check_socket_path(const std::string& path);
 
+/// Whether a process holds it (StateDirLock): a daemon that runs, starts, ends or hands over.
+bool state_dir_is_held(const std::string& state_dir);
+
 /// Holds a state folder: at most one process does (I3). Released by destruction, and by the kernel
 /// when the process dies.
 class StateDirLock final {
