@@ -159,6 +159,8 @@ bool ForegroundDaemon::hand_over() {
     if (!told) log_.warning(told.error().message());
     return false;
   }
+  // For take_back(): it may have been changed since the start.
+  options_.bwlimit_bytes_per_second = daemon_->bwlimit();
   const Status closed = daemon_->stop();
   if (daemon_->gave_up()) {
     // What it holds can be opened by nobody before this process ends, and not again in it.

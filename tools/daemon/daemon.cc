@@ -183,6 +183,10 @@ Status Daemon::open_inherited() {
   return ask_on_loop<Status>([](Engine& engine) { return engine.open_inherited(); });
 }
 
+std::uint64_t Daemon::bwlimit() {
+  return ask_on_loop<std::uint64_t>([](Engine& engine) { return engine.bwlimit(); });
+}
+
 Result<Handover> Daemon::park(Duration patience, Stragglers stragglers) {
   return await_on_loop<Result<Handover>>(
       [=](Engine& engine) { return engine.park(patience, stragglers); });

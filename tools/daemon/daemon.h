@@ -90,6 +90,8 @@ class Daemon final : public ControlHandler {
   /// Serves what the process was started with; the end of the client on standard input and output
   /// is a request to stop. Once, when the disks are there. The first error.
   Status open_inherited();
+  /// What all jobs may copy together now; 0: no limit. Before stop().
+  std::uint64_t bwlimit();
   /// As Engine's. After a successful park() only stop() is left.
   Result<Handover> park(Duration patience, Stragglers stragglers);
   Status check_successor(Duration patience);

@@ -43,6 +43,8 @@ class Engine final {
   /// For the tasks of control requests; joined by shut_down().
   TaskScope& requests() { return requests_; }
   MetricsSnapshot metrics() const;
+  /// What all jobs may copy together; 0: no limit.
+  std::uint64_t bwlimit() const { return jobs_.bandwidth().rate(); }
   /// Ends everything in order, and what hangs by --stop-timeout. The first error of closing the
   /// disks; kTimedOut, naming it: something was given up.
   Task<Status> shut_down();
