@@ -31,7 +31,8 @@ class ForegroundDaemon final {
   /// kBusy: the state folder belongs to another daemon.
   static Result<std::unique_ptr<ForegroundDaemon>> start(const DaemonOptions& options, LogForm log);
   /// Takes the place of the daemon of the state folder, with its disks and its clients, who notice
-  /// a short pause. kNotFound: there is none. After any other error the old one goes on.
+  /// a short pause. kNotFound: there is none. kBusy: another process does that already. After any
+  /// other error the old one goes on.
   static Result<std::unique_ptr<ForegroundDaemon>> replace(const DaemonOptions& options,
                                                            LogForm log);
   ~ForegroundDaemon();

@@ -96,6 +96,8 @@ Result<UniqueFd> connect_to_successor(const std::string& state_dir) {
 
 Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::replace(const DaemonOptions& options,
                                                                     LogForm log) {
+  const Result<UniqueFd> turn = lock_handover(options.state_dir);
+  if (!turn) return turn.error();
   ControlClient running(control_socket_path(options.state_dir));
   if (!running.daemon_listens()) {
     return Error(ErrorCode::kNotFound, "no daemon runs in " + options.state_dir);

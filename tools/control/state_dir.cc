@@ -77,6 +77,16 @@ std::string handover_socket_path(const std::string& state_dir) {
   return state_dir + "/handover.sock";
 }
 
+Result<UniqueFd> lock_handover(const std::string& state_dir) {
+  const std::string path = state_dir + "/handover.lock";
+  UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd) return Error::from_errno(errno, "cannot open '" + path + "'");
+  if (flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno != EWOULDBLOCK) return Error::from_errno(errno, "cannot lock '" + path + "'");
+  return Error(ErrorCode::kBusy, "another process is taking the place of the daemon of '" +
+                                     state_dir + "' already: try again when it has done so");
+}
+
 Status check_socket_path(const std::string& path) {
   constexpr std::size_t kLongest = sizeof(sockaddr_un{}.sun_path) - 1;
   if (path.size() <= kLongest) return {};

@@ -5,6 +5,7 @@
 //   control.sock   HTTP control socket, mode 0600
 //   nbd.sock       NBD, where nothing else was asked for
 //   handover.sock  while one daemon takes the place of another
+//   handover.lock  held by the one that does
 //   lock           held by the daemon for its whole life; holds its process id
 //
 // Any thread; blocks. For the start and the end of a process.
@@ -39,6 +40,9 @@ std::string nbd_socket_path(const std::string& state_dir);
 std::string journal_path(const std::string& state_dir);
 /// Where a daemon waits for the one whose place it takes.
 std::string handover_socket_path(const std::string& state_dir);
+/// For the one daemon that may wait there, as long as the descriptor is open. kBusy: another does.
+/// kNotFound: there is no such folder.
+Result<UniqueFd> lock_handover(const std::string& state_dir);
 
 /// kPrecondition if a unix socket cannot have this path (too long), saying how long it may be.
 Status check_socket_path(const std::string& path);
