@@ -164,6 +164,8 @@ Status NbdServerImpl::resume(ParkedServer parked) {
     auto adopted = adopt_listener(loop_, listener.socket.release(), listener.owned, listener.asked);
     Status opened;
     if (adopted.ok()) opened = check_taken(**adopted, parked.protection, protection());
+    // What is asked for now holds for it as for one that is opened anew; else it stays as it is.
+    if (opened.ok() && adopted.ok()) opened = (*adopted)->set_access(options_.unix_sockets);
     if (opened.ok()) opened = open(std::move(adopted));
     if (!opened && first.ok()) first = opened;
   }

@@ -41,6 +41,9 @@ class SocketListener final : public Listener {
   void close() override;
   int release() override;
   bool owns_address() const override { return ours_; }
+  Status set_access(const UnixSocketOptions& options) override {
+    return is_unix() && ours_ ? set_socket_access(address_, options, file_) : Status();
+  }
   const SocketAddress& address() const override { return address_; }
   const SocketAddress& asked() const override { return asked_; }
 

@@ -65,33 +65,11 @@ Status start_listening(int fd, const SocketAddress& address) {
   return Error::from_errno(errno, listen_text(address));
 }
 
-/// Group and mode of a socket file that was just bound. Until listen() is called every connection
-/// is refused, so nobody gets in by what the file was before. The file is held by a descriptor:
-/// should somebody swap the path, neither link nor file of his is changed.
-Status set_ownership(const SocketAddress& address, const UnixSocketOptions& options) {
-  if (!options.mode && !options.gid) return {};
-  const UniqueFd file(::open(address.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status {};
-  if (!file || ::fstat(file.get(), &status) != 0) {
-    return Error::from_errno(errno, listen_text(address));
-  }
-  if (!S_ISSOCK(status.st_mode)) {
-    return Error(ErrorCode::kBusy, listen_text(address) + ": the file was replaced meanwhile");
-  }
-  constexpr auto kSameUser = static_cast<uid_t>(-1);
-  if (options.gid && ::fchownat(file.get(), "", kSameUser, *options.gid, AT_EMPTY_PATH) != 0) {
-    return Error::from_errno(errno, listen_text(address) + ": set its group");
-  }
-  // fchmod() refuses such a descriptor; this name of it does not.
-  const std::string by_descriptor = "/proc/self/fd/" + std::to_string(file.get());
-  if (options.mode && ::chmod(by_descriptor.c_str(), *options.mode) != 0) {
-    return Error::from_errno(errno, listen_text(address) + ": set its mode");
-  }
-  return {};
-}
-
-Status prepare_unix(int fd, const SocketAddress& address, const UnixSocketOptions& options) {
-  const Status owned = set_ownership(address, options);
+Status prepare_unix(int fd, const SocketAddress& address, const UnixSocketOptions& options,
+                    const FileIdentity& file) {
+  // Until listen() is called every connection is refused, so nobody gets in by what the file was
+  // before.
+  const Status owned = set_socket_access(address, options, file);
   if (!owned) return owned;
   return start_listening(fd, address);
 }
@@ -107,7 +85,7 @@ Result<UniqueFd> listen_unix(const SocketAddress& address, const UnixSocketOptio
   const Status bound = bind_to(socket->get(), *raw, address);
   if (!bound) return bound.error();
   const FileIdentity file = identify_file(address.path);
-  const Status ready = prepare_unix(socket->get(), address, options);
+  const Status ready = prepare_unix(socket->get(), address, options, file);
   if (ready.ok()) return socket;
   if (identify_file(address.path) == file) (void)::unlink(address.path.c_str());
   return ready.error();
@@ -159,6 +137,37 @@ FileIdentity identify_file(const std::string& path) {
   struct stat status {};
   if (::lstat(path.c_str(), &status) != 0) return {};
   return {status.st_dev, status.st_ino, S_ISSOCK(status.st_mode)};
+}
+
+/// The file is held by a descriptor: should somebody swap the path, neither link nor file of his is
+/// changed.
+Status set_socket_access(const SocketAddress& address, const UnixSocketOptions& options,
+                         const FileIdentity& is) {
+  if (!options.mode && !options.gid) return {};
+  const UniqueFd file(::open(address.path.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat status {};
+  if (!file || ::fstat(file.get(), &status) != 0) {
+    return Error::from_errno(errno, listen_text(address));
+  }
+  const bool same = is == FileIdentity{status.st_dev, status.st_ino, true};
+  if (!same || !S_ISSOCK(status.st_mode)) {
+    return Error(ErrorCode::kBusy, listen_text(address) + ": the file was replaced meanwhile");
+  }
+  // fchmod() refuses such a descriptor; this name of it does not.
+  const std::string by_descriptor = "/proc/self/fd/" + std::to_string(file.get());
+  const mode_t kept = status.st_mode & options.mode.value_or(status.st_mode) & 0777;
+  constexpr auto kSameUser = static_cast<uid_t>(-1);
+  // A new group must not have what only the old one was given.
+  if (options.mode && ::chmod(by_descriptor.c_str(), kept) != 0) {
+    return Error::from_errno(errno, listen_text(address) + ": set its mode");
+  }
+  if (options.gid && ::fchownat(file.get(), "", kSameUser, *options.gid, AT_EMPTY_PATH) != 0) {
+    return Error::from_errno(errno, listen_text(address) + ": set its group");
+  }
+  if (options.mode && ::chmod(by_descriptor.c_str(), *options.mode) != 0) {
+    return Error::from_errno(errno, listen_text(address) + ": set its mode");
+  }
+  return {};
 }
 
 Result<UniqueFd> open_listening_socket(const SocketAddress& address,

@@ -24,6 +24,12 @@ struct FileIdentity {
 /// All zero if there is none.
 FileIdentity identify_file(const std::string& path);
 
+/// Gives the socket file at `address` its group and mode, where they are asked for. At no moment
+/// may anybody connect who may neither before nor afterwards. kBusy: it is not the file `is`, or no
+/// socket; then nothing is changed.
+Status set_socket_access(const SocketAddress& address, const UnixSocketOptions& options,
+                         const FileIdentity& is);
+
 /// Bound, listening, non-blocking, tuned. Errors as listen_on().
 Result<UniqueFd> open_listening_socket(const SocketAddress& address,
                                        const UnixSocketOptions& options);

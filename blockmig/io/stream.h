@@ -139,6 +139,9 @@ class Listener {
   virtual int release() { return -1; }
   /// True if the address, and the file of a unix socket, end with this listener.
   virtual bool owns_address() const { return true; }
+  /// Changes group and mode of a unix socket's file that ends with this listener, where they are
+  /// asked for; of any other nothing. kBusy: the file is another one.
+  virtual Status set_access(const UnixSocketOptions&) { return {}; }
   /// With the port that the kernel picked.
   virtual const SocketAddress& address() const = 0;
   /// As it was asked for: a port that the kernel was to pick is 0.
