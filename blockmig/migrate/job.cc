@@ -335,7 +335,11 @@ Status Job::change(const JobChange& change) {
   if (is_final(migration_.status.state)) {
     return Error(ErrorCode::kPrecondition, id() + " has ended");
   }
+  if (change.max_downtime && *change.max_downtime <= Duration::zero()) {
+    return Error(ErrorCode::kInvalid, "--max-downtime must be longer than zero");
+  }
   change.apply_to(migration_.options);
+  if (change.max_downtime) migration_.wake.pulse();
   migration_.share.set_priority(migration_.options.priority);
   set_pace();
   return {};

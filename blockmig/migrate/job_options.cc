@@ -164,6 +164,7 @@ Result<Verify> parse_verify(const std::string& text) {
 void JobChange::apply_to(JobOptions& options) const {
   if (bwlimit_bytes_per_second) options.bwlimit_bytes_per_second = *bwlimit_bytes_per_second;
   if (priority) options.priority = *priority;
+  if (max_downtime) options.max_downtime = *max_downtime;
 }
 
 namespace {

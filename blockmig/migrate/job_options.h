@@ -113,6 +113,7 @@ struct JobOptions {
   Duration deadline{};
   /// The longest that a guest's request may wait for the switchover: its fence, and whatever is
   /// ahead of the request when the gate opens. Exceeded, it opens on the source, to try later.
+  /// Changeable while running.
   Duration max_downtime = std::chrono::milliseconds(100);
   /// postcopy, hybrid: every acknowledged write reaches the old store too until hydration ends.
   bool reverse_mirror = true;
@@ -137,6 +138,7 @@ struct JobOptions {
 struct JobChange {
   std::optional<std::uint64_t> bwlimit_bytes_per_second;
   std::optional<Priority> priority;
+  std::optional<Duration> max_downtime;  ///< above zero
   void apply_to(JobOptions& options) const;
 };
 

@@ -68,6 +68,7 @@ JobStatus Job::status() const {
   }
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
   status.priority = migration_.options.priority;
+  status.max_downtime_ms = to_milliseconds(migration_.options.max_downtime);
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
   status.elapsed_seconds = std::chrono::duration<double>(until - migration_.begun).count();
   guest_.capture(status);

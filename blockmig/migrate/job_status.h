@@ -62,6 +62,7 @@ struct JobStatus {
   std::uint64_t throttle_bytes_per_second = 0;    ///< guest's limit; 0 = none
   std::uint64_t bwlimit_bytes_per_second = 0;
   Priority priority = Priority::kNormal;
+  double max_downtime_ms = 0;
   std::uint64_t mirror_deadline_misses = 0;
   std::uint64_t mirror_fallbacks = 0;  ///< times that writes were tracked for missing deadlines
   double longest_mirror_wait_ms = 0;   ///< that the mirror added to one write

@@ -6,6 +6,7 @@
 
 #include "blockmig/base/back_off.h"
 #include "blockmig/base/units.h"
+#include "blockmig/migrate/target_flush.h"
 #include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
@@ -144,6 +145,11 @@ Judgement judge(Migration& migration, Duration fixed_cost) {
   const Judgement judgement = judge_convergence(passes, limits);
   migration.status.verdict = judgement.reason;
   migration.status.predicted_downtime_ms = to_milliseconds(judgement.predicted_downtime);
+  // The rest is not what it waits for.
+  if (judgement.verdict == Verdict::kReady && migration.slow_flushes != 0 &&
+      flush_outlasts_fence(migration)) {
+    migration.status.verdict = slow_flush_text(migration);
+  }
   return judgement;
 }
 
@@ -156,7 +162,9 @@ void note_decision(Migration& migration, std::string what, std::string why) {
 
 std::uint64_t target_rate(const Migration& migration) {
   const PassRecord& last = migration.passes.back();
-  return per_second(last.copied_bytes + last.mirrored_bytes, last.took);
+  const std::uint64_t taken = per_second(last.copied_bytes + last.mirrored_bytes, last.took);
+  // A pass with little to do shows little.
+  return std::max(taken, migration.replica->pace().bytes_per_second());
 }
 
 bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& steps) {

@@ -98,13 +98,14 @@ struct Migration {
   std::uint64_t guest_rate_before_throttle = 0;  ///< bytes per second; 0: not throttled
   std::uint64_t guest_limit = 0;                 ///< that it is throttled to while the job copies
   std::uint64_t mirror_pace = 0;                 ///< that the mirror paces its writes to, likewise
-  Duration flush_cost{};                         ///< the target's last flush
-  std::unique_ptr<BlockDevice> old_store;        ///< after the decision
-  std::unique_ptr<Pivot> pivot;                  ///< from the moment a mode asks for one
-  DataAtRest* at_rest = nullptr;                 ///< mode `shared`: the opener's
-  HydratingDevice* hydrating = nullptr;          ///< the disk's store, while there is one
-  Settling settling;                             ///< mode `settle`
-  std::unique_ptr<TokenBucket> push_rate;        ///< of the hydration in the background
+  Duration flush_cost{};      ///< the target's last flush, as it was without a fence's deadline
+  unsigned slow_flushes = 0;  ///< switchovers in a row that this left no time for
+  std::unique_ptr<BlockDevice> old_store;  ///< after the decision
+  std::unique_ptr<Pivot> pivot;            ///< from the moment a mode asks for one
+  DataAtRest* at_rest = nullptr;           ///< mode `shared`: the opener's
+  HydratingDevice* hydrating = nullptr;    ///< the disk's store, while there is one
+  Settling settling;                       ///< mode `settle`
+  std::unique_ptr<TokenBucket> push_rate;  ///< of the hydration in the background
   /// While the disk hydrates, if it is verified.
   std::unique_ptr<HydrationDigests> hydration_digests;
   Event interrupt;  ///< the daemon stops: hydration goes on when the disk is served again

@@ -67,7 +67,6 @@ struct Course {
   Failure dbt_hopeless;
   std::uint64_t fallbacks = 0;
   unsigned pace_steps = 0;
-  unsigned tries = 0;
   bool looked = false;
   bool over = false;  ///< nothing is chosen any more
   std::string unmet;
@@ -282,8 +281,7 @@ Task<Status> copy_until_switched(Migration& migration, Course& course) {
       const auto outcome = co_await try_switchover(migration);
       if (!outcome.ok()) co_return outcome.error();
       if (*outcome == SwitchOutcome::kSwitched) co_return Status();
-      ++migration.postponed;
-      co_await back_off(migration, course.tries++);
+      co_await wait_to_retry(migration, *outcome);
     }
     if (judgement.verdict == Verdict::kNotConverging) {
       const Status failed = fail_mode(migration, course, judgement);

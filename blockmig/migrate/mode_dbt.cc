@@ -19,7 +19,7 @@ Task<Status> run_dbt(Migration& migration) {
         const auto outcome = co_await try_switchover(migration);
         if (!outcome.ok()) co_return outcome.error();
         if (*outcome == SwitchOutcome::kSwitched) co_return Status();
-        co_await back_off(migration, migration.postponed++);
+        co_await wait_to_retry(migration, *outcome);
         break;
       }
       case Verdict::kConverging:

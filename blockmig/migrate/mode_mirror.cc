@@ -30,7 +30,6 @@ Task<Status> run_mirror(Migration& migration) {
   migration.engine->set_mirror(migration.mirror.get());
   migration.disk.set_mirror(migration.mirror.get());
   migration.postponed = 0;
-  unsigned tries = 0;
   unsigned pace_steps = 0;
   for (bool first = true;; first = false) {
     const Status copied = co_await copy_pass(migration);
@@ -43,6 +42,7 @@ Task<Status> run_mirror(Migration& migration) {
         const Status hydrated = co_await run_postcopy(migration);
         co_return hydrated;
       }
+      migration.postponed = 0;
       const Status acted = pace_or_throttle(migration, judgement, pace_steps);
       if (!acted.ok()) co_return acted;
     }
@@ -50,7 +50,7 @@ Task<Status> run_mirror(Migration& migration) {
     const auto outcome = co_await try_switchover(migration);
     if (!outcome.ok()) co_return outcome.error();
     if (*outcome == SwitchOutcome::kSwitched) co_return Status();
-    co_await back_off(migration, tries++);
+    co_await wait_to_retry(migration, *outcome);
   }
 }
 

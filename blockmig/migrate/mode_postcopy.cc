@@ -9,17 +9,28 @@
 
 namespace blockmig {
 
+namespace {
+
+/// What is mirrored would need a flush under the fence. What is not is left behind, and fetched.
+void stop_mirroring(Migration& migration) {
+  migration.disk.set_mirror(nullptr);
+  migration.engine->set_mirror(nullptr);
+}
+
+}  // namespace
+
 Task<Status> run_postcopy(Migration& migration) {
   migration.status.active_mode = Mode::kPostcopy;
   if (migration.status.phase == Phase::kPreparing) {
     enter_phase(migration.status.phase, Phase::kCopying);
   }
   begin_pivot(migration);
-  for (unsigned postponed = 0;; ++postponed) {
+  for (;;) {
     const auto outcome = co_await try_switchover(migration);
     if (!outcome.ok()) co_return outcome.error();
     if (*outcome == SwitchOutcome::kSwitched) break;
-    co_await back_off(migration, postponed);
+    if (*outcome == SwitchOutcome::kFlushTooSlow) stop_mirroring(migration);
+    co_await wait_to_retry(migration, *outcome);
     if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
   }
   const Status hydrated = co_await run_hydration(migration);

@@ -106,6 +106,8 @@ class Replica final {
   /// From now on what is lost is marked in `dirty`, which outlives the replica's requests. Errors
   /// as DirtyBitmap::create().
   Status mark_losses_in(DirtyBitmap& dirty);
+  /// Of those chunks with what no flush has made durable that worked.
+  std::uint64_t unflushed_bytes() const { return unflushed_ ? unflushed_->bytes() : 0; }
   /// Before `dirty` goes.
   void forget_losses() { unflushed_.reset(); }
   /// The first error of the target since the last forget_trouble().

@@ -37,7 +37,7 @@ Task<Status> copy_without_mirror(Migration& migration) {
       const auto outcome = co_await try_switchover(migration);
       if (!outcome.ok()) co_return outcome.error();
       if (*outcome == SwitchOutcome::kSwitched) co_return Status();
-      co_await back_off(migration, migration.postponed++);
+      co_await wait_to_retry(migration, *outcome);
     } else if (judgement.verdict == Verdict::kNotConverging) {
       migration.postponed = 0;
       if (migration.options.on_stall == OnStall::kFail) {

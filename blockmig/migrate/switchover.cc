@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "blockmig/base/back_off.h"
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
@@ -12,68 +13,14 @@
 #include "blockmig/migrate/read_back.h"
 #include "blockmig/migrate/return_record.h"
 #include "blockmig/migrate/settle.h"
+#include "blockmig/migrate/target_flush.h"
 #include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
 
-constexpr int kPreFlushes = 3;
-/// The fence is this many times as long as what is under way at the target when it begins may take,
-/// and as a flush that is called cheap.
-constexpr int kDrainsPerFence = 4;
-constexpr int kCheapFlushesPerFence = 4;
-constexpr int kApproachDeadlines = 2;
-
-Task<Status> flush_target(Migration& migration, TimePoint deadline) {
-  const TimePoint begun = migration.loop.now();
-  auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
-  const Status status = co_await migration.replica->perform(op, deadline);
-  migration.flush_cost = migration.loop.now() - begun;
-  co_return status;
-}
-
-bool flush_is_cheap(const Migration& migration) {
-  return migration.flush_cost * kCheapFlushesPerFence < migration.options.max_downtime;
-}
-
-/// Flushing before the fence takes the cost of the bulk out of it. The last flush is the measure.
-Task<Status> pre_flush(Migration& migration) {
-  for (int i = 0; i < kPreFlushes; ++i) {
-    const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
-    const Status flushed = co_await flush_target(migration, deadline);
-    if (!flushed.ok()) {
-      migration.replica->note_trouble(flushed.error());
-      co_return flushed.error().with_context("flushing the target");
-    }
-    if (flush_is_cheap(migration)) break;
-  }
-  co_return Status();
-}
-
-/// Lets what is under way at the target become so little that the fence has time for it, before the
-/// guest has to wait. False: not soon.
-Task<bool> approach_fence(Migration& migration) {
-  if (!migration.mirror) co_return true;
-  const Duration drain = migration.options.max_downtime / kDrainsPerFence;
-  const TimePoint deadline =
-      migration.loop.now() + kApproachDeadlines * migration.options.mirror_deadline;
-  const bool near = co_await migration.mirror->approach(drain, deadline);
-  if (!near) migration.mirror->turn_away(false);
-  co_return near;
-}
-
-/// A flush that queues behind mirrored writes says nothing about one under the fence, which has
-/// none before it: measured again without them, where it is not cheap.
-Task<Status> measure_quiet_flush(Migration& migration) {
-  if (!migration.mirror || flush_is_cheap(migration)) co_return Status();
-  const bool near = co_await approach_fence(migration);
-  if (!near) co_return Status();
-  const TimePoint deadline = migration.loop.now() + migration.options.max_downtime;
-  const Status flushed = co_await flush_target(migration, deadline);
-  migration.mirror->turn_away(false);
-  const bool late = !flushed.ok() && flushed.error().code() == ErrorCode::kTimedOut;
-  co_return late ? Status() : flushed;
-}
+/// Between tries that the target's flush leaves no time for: each is a flush.
+constexpr BackOff kSlowFlushBackOff{std::chrono::milliseconds(100), std::chrono::seconds(10)};
 
 /// The disk once it is at the target.
 DiskRecord record_of_decision(const Migration& migration) {
@@ -165,10 +112,19 @@ bool equal_now(const Migration& migration) {
   return migration.sync->dirty->dirty_count() == 0 && migration.sync->ledger.idle();
 }
 
-/// Everything between the closed gate and the decision. kPostponed when `deadline` does not
+/// The fence needs no flush, as it is now.
+bool durable_as_far_as_needed(const Migration& migration) {
+  return all_is_durable(migration) && (!copies_all_dirty(migration) || equal_now(migration));
+}
+
+/// Everything between the closed gate and the decision. Not kSwitched when `deadline` does not
 /// suffice.
 Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint deadline) {
   const bool copy_rest = copies_all_dirty(migration);
+  // What is copied now would need a flush.
+  if (flush_outlasts_fence(migration) && !durable_as_far_as_needed(migration)) {
+    co_return SwitchOutcome::kFlushTooSlow;
+  }
   if (copy_rest && !planted(PlantedBug::kDirtyCheckBeforeDrain) &&
       migration.sync->dirty->dirty_count() > 0) {
     const Status copied = co_await migration.engine->run_pass(deadline);
@@ -207,11 +163,8 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
   // The journal was slow, or the map large: that says nothing about the target.
   if (migration.loop.now() > deadline) co_return SwitchOutcome::kPostponed;
   if (!planted(PlantedBug::kFlushSourceOnly)) {
-    const Status flushed = co_await flush_target(migration, deadline);
-    if (!flushed.ok() && flushed.error().code() == ErrorCode::kTimedOut) {
-      co_return SwitchOutcome::kPostponed;
-    }
-    if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
+    const auto flushed = co_await flush_under_fence(migration, deadline);
+    if (!flushed.ok() || *flushed != SwitchOutcome::kSwitched) co_return flushed;
   }
   // What failed meanwhile, by anybody's request, is not decided upon.
   if (migration.replica->trouble()) co_return SwitchOutcome::kPostponed;
@@ -293,11 +246,12 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     const Status read = co_await read_back(migration);
     if (!read.ok()) co_return read.error();
   }
-  const Status flushed = co_await pre_flush(migration);
+  const Status flushed = co_await flush_before_fence(migration);
   if (!flushed.ok()) co_return flushed.error();
-  const Status measured = co_await measure_quiet_flush(migration);
-  if (!measured.ok()) co_return measured.error();
-  const bool too_much_now = judge(migration, migration.flush_cost).verdict != Verdict::kReady;
+  const bool without_flush = flush_outlasts_fence(migration);
+  if (without_flush && !durable_as_far_as_needed(migration)) co_return note_slow_flush(migration);
+  const Duration fixed_cost = without_flush ? Duration::zero() : migration.flush_cost;
+  const bool too_much_now = judge(migration, fixed_cost).verdict != Verdict::kReady;
   if (too_much_now && copies_all_dirty(migration) && migration.status.mode != Mode::kCold)
     co_return SwitchOutcome::kPostponed;
   const Status recordable = co_await try_journal(migration);
@@ -334,6 +288,9 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     migration.status.postponed_ms += fence_ms;
     migration.status.verdict = "switchover postponed after " + std::to_string(fence_ms) + " ms";
     co_await migration.engine->join();
+    if (outcome.ok() && *outcome == SwitchOutcome::kFlushTooSlow) {
+      outcome = note_slow_flush(migration);
+    }
   }
   co_return outcome;
 }
@@ -366,6 +323,19 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
     outcome = co_await postpone_for_trouble(migration);
   }
   co_return outcome;
+}
+
+Task<void> wait_to_retry(Migration& migration, SwitchOutcome outcome) {
+  if (outcome != SwitchOutcome::kFlushTooSlow) {
+    co_await back_off(migration, migration.postponed++);
+    co_return;
+  }
+  const TimePoint until =
+      migration.loop.now() + kSlowFlushBackOff.after(migration.slow_flushes - 1);
+  // What an operator sets or wants may be the way out.
+  const CancelSource::Callback on_cancel(migration.cancel,
+                                         [&migration] { migration.wake.pulse(); });
+  if (!migration.cancel.cancelled()) co_await migration.wake.wait_until(until);
 }
 
 }  // namespace blockmig

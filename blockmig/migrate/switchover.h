@@ -24,12 +24,16 @@ namespace blockmig {
 
 enum class SwitchOutcome : unsigned char {
   kSwitched,
-  kPostponed,  ///< it would have taken too long; the guest is on the source, nothing is lost
+  kPostponed,     ///< it would have taken too long; the guest is on the source, nothing is lost
+  kFlushTooSlow,  ///< likewise, for the target's flush alone: no pass and no slower guest helps
 };
 
 /// Requires that a pass has ended. Waits while an operator has paused the job. Errors: what the
 /// target or the journal said; kCancelled; kMismatch.
 Task<Result<SwitchOutcome>> try_switchover(Migration& migration);
+
+/// After an `outcome` that is not kSwitched, before the next try; counts it as the modes judge by.
+Task<void> wait_to_retry(Migration& migration, SwitchOutcome outcome);
 
 /// Puts the digest of the whole disk into the report, where every chunk's is known or can be read
 /// (report_digests.cc).

@@ -37,7 +37,7 @@ Task<void> World::disturb(std::string job, std::shared_ptr<FaultDevice> target) 
       }
       case 2: {
         const std::uint64_t rate = random_.between(100, 100'000) * kKiB;
-        const JobChange change{rate, rate % 2 == 0 ? Priority::kLow : Priority::kHigh};
+        const JobChange change{rate, rate % 2 == 0 ? Priority::kLow : Priority::kHigh, {}};
         const Status limited = board_->change(job, change);
         // The daemon's own limit comes and goes.
         board_->bandwidth().set_rate(rate % 3 == 0 ? rate / 2 : 0);

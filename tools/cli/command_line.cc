@@ -98,7 +98,7 @@ class Parser final {
     CLI::App* set = command("set", "change a running job, or the daemon", Verb::kSet);
     set->add_option("JOB", raw_.subject, job);
     set->add_option("SETTING", raw_.settings,
-                    "bwlimit=RATE, bwlimit=none, priority=low|normal|high");
+                    "bwlimit=RATE, bwlimit=none, priority=low|normal|high, max-downtime=TIME");
     set->add_flag("--daemon", raw_.for_daemon,
                   "instead of a job: bwlimit=RATE or none, of all jobs together");
     set->footer(kSetFooter);

@@ -18,8 +18,11 @@ std::string effect_text(Verb verb, const JobStatus& job) {
   }
   if (verb == Verb::kSet) {
     const std::uint64_t rate = job.bwlimit_bytes_per_second;
+    const auto downtime = std::chrono::duration_cast<Duration>(
+        std::chrono::duration<double, std::milli>(job.max_downtime_ms));
     return state_text(job) + ", bwlimit " + (rate == 0 ? "none" : format_rate(rate)) +
-           ", priority " + std::string(to_string(job.priority)) + "\n";
+           ", priority " + std::string(to_string(job.priority)) + ", max-downtime " +
+           format_duration(downtime) + "\n";
   }
   return state_text(job) + "\n";
 }

@@ -201,9 +201,19 @@ Status convert_setting(const std::string& setting, CommandLine& command) {
     change.priority = priority;
     return status;
   }
+  if (name == "max-downtime" && !value.empty() && !command.for_daemon) {
+    Duration longest{};
+    take(status, "max-downtime", value, longest, parse_duration);
+    if (status.ok() && longest <= Duration::zero()) {
+      return usage("max-downtime: must be longer than zero");
+    }
+    change.max_downtime = longest;
+    return status;
+  }
   return usage("set: '" + setting + "' is not known: " +
-               (command.for_daemon ? "bwlimit=RATE can be set of the daemon"
-                                   : "bwlimit=RATE and priority=low|normal|high can be set"));
+               (command.for_daemon
+                    ? "bwlimit=RATE can be set of the daemon"
+                    : "bwlimit=RATE, priority=low|normal|high and max-downtime=TIME can be set"));
 }
 
 Status convert_set(const RawOptions& raw, CommandLine& command) {

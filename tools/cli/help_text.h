@@ -9,13 +9,14 @@ inline constexpr const char* kDescription =
     "Clients stay attached by NBD and keep reading and writing while their disk moves.";
 
 inline constexpr const char* kSetFooter = R"(
-Both are remembered over a restart of the daemon, until the job ends.
+What is set is remembered over a restart of the daemon, until the job ends.
 
 With a limit of the daemon, jobs that copy share it by priority, 1:4:16, and what one leaves is
 the others'. Without one, a job has fewer copies in flight while jobs of higher priority copy: a
 quarter of --copy-depth below one step, a sixteenth below two.
 
   blockmig set vm1 bwlimit=50MiB/s priority=low
+  blockmig set vm1 max-downtime=500ms     (its status says when the target's flush needs that)
   blockmig set --daemon bwlimit=200MiB/s
 )";
 
@@ -110,6 +111,10 @@ A guest that is faster than the target: cold, postcopy and hybrid end in any cas
 --on-stall says what they do. By default dbt, mirror, auto, snapshot and return go on as mirror,
 and shared throttles the guest. A snapshot whose buffer is full is given up and begun anew (a
 --point-in-time copy fails), unless --on-stall throttle lets writes wait for room.
+
+A target whose every flush takes longer than --max-downtime (a disk, NFS, Ceph): cold, postcopy and
+hybrid end all the same; the others when the guest writes nothing for as long as a flush takes. The
+status says so; 'blockmig set DISK max-downtime=500ms' helps, --on-stall fail gives up.
 
 Ctrl-C ends the waiting, not the job.)";
 

@@ -154,6 +154,7 @@ Json json_of(const JobStatus& job) {
   json["throttle_bytes_per_second"] = job.throttle_bytes_per_second;
   json["bwlimit_bytes_per_second"] = job.bwlimit_bytes_per_second;
   json["priority"] = to_string(job.priority);
+  json["max_downtime_ms"] = job.max_downtime_ms;
   json["mirror_deadline_misses"] = job.mirror_deadline_misses;
   json["mirror_fallbacks"] = job.mirror_fallbacks;
   json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
@@ -222,6 +223,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("throttle_bytes_per_second", job.throttle_bytes_per_second);
   fields.read("bwlimit_bytes_per_second", job.bwlimit_bytes_per_second);
   fields.read_name("priority", job.priority, parse_priority);
+  fields.read("max_downtime_ms", job.max_downtime_ms);
   fields.read("mirror_deadline_misses", job.mirror_deadline_misses);
   fields.read("mirror_fallbacks", job.mirror_fallbacks);
   fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);

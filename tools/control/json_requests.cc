@@ -278,6 +278,7 @@ std::string to_json(const JobChange& change) {
     json["bwlimit_bytes_per_second"] = *change.bwlimit_bytes_per_second;
   }
   if (change.priority) json["priority"] = to_string(*change.priority);
+  if (change.max_downtime) json["max_downtime_ms"] = milliseconds(*change.max_downtime);
   return dump(json, false);
 }
 
@@ -290,12 +291,19 @@ Result<JobChange> job_change_from_json(const std::string& text) {
   Priority priority = Priority::kNormal;
   fields.read("bwlimit_bytes_per_second", rate);
   fields.read_name("priority", priority, parse_priority);
+  Duration max_downtime{};
+  fields.read("max_downtime_ms", max_downtime);
   fields.refuse_unknown();
   if (!fields.status()) return fields.status().error();
   if (fields.find("bwlimit_bytes_per_second") != nullptr) change.bwlimit_bytes_per_second = rate;
   if (fields.find("priority") != nullptr) change.priority = priority;
-  if (change.bwlimit_bytes_per_second || change.priority) return change;
-  return Error(ErrorCode::kInvalid, "nothing to change: bwlimit_bytes_per_second or priority");
+  if (fields.find("max_downtime_ms") != nullptr) change.max_downtime = max_downtime;
+  if (change.max_downtime && *change.max_downtime <= Duration::zero()) {
+    return Error(ErrorCode::kInvalid, "field 'max_downtime_ms' must be above zero");
+  }
+  if (change.bwlimit_bytes_per_second || change.priority || change.max_downtime) return change;
+  return Error(ErrorCode::kInvalid,
+               "nothing to change: bwlimit_bytes_per_second, priority or max_downtime_ms");
 }
 
 std::string bwlimit_to_json(std::uint64_t bytes_per_second) {

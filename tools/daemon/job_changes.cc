@@ -25,6 +25,8 @@ Task<Status> save_job_change(Journal& journal, const JobStatus& job) {
   JobChange change;
   change.bwlimit_bytes_per_second = job.bwlimit_bytes_per_second;
   change.priority = job.priority;
+  change.max_downtime = std::chrono::duration_cast<Duration>(
+      std::chrono::duration<double, std::milli>(job.max_downtime_ms));
   NoteRecord note{kJobTopic, job.id, to_json(change)};
   const Status saved = co_await save_note(journal, std::move(note));
   co_return saved;

@@ -42,7 +42,9 @@ TEST(Hydration, PostcopySwitchesFirstAndFetchesTheRest) {
   EXPECT_EQ(aborted.error().code(), ErrorCode::kPrecondition);
   EXPECT_NE(aborted.error().message().find("hydrating"), std::string::npos);
   ASSERT_TRUE(rig.write(3 * kMiB + 5, std::vector<std::byte>(70000, std::byte{7})).ok());
-  ASSERT_TRUE(rig.board.change(id, {.bwlimit_bytes_per_second = 0, .priority = {}}).ok());
+  ASSERT_TRUE(
+      rig.board.change(id, {.bwlimit_bytes_per_second = 0, .priority = {}, .max_downtime = {}})
+          .ok());
   const JobStatus ended = rig.wait(id);
   EXPECT_EQ(ended.state, JobState::kDone);
   EXPECT_EQ(ended.remaining_bytes, 0U);
@@ -83,7 +85,9 @@ TEST(Hydration, WithoutTheMirrorTheStatusSaysWhatItDependsOn) {
     rig.advance(std::chrono::milliseconds(1));
   }
   EXPECT_EQ(rig.board.status(id)->depends_on, "both stores");
-  ASSERT_TRUE(rig.board.change(id, {.bwlimit_bytes_per_second = 0, .priority = {}}).ok());
+  ASSERT_TRUE(
+      rig.board.change(id, {.bwlimit_bytes_per_second = 0, .priority = {}, .max_downtime = {}})
+          .ok());
   EXPECT_EQ(rig.wait(id).depends_on, "");
 }
 

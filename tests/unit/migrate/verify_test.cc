@@ -137,21 +137,40 @@ TEST(Verification, ChunksThatWereMirroredInPartHaveDigestsInTheReport) {
   }
 }
 
+/// Somebody always reads for longer than the fence may last.
+Task<void> read_slowly(Rig& rig, unsigned which, const bool& stop) {
+  std::vector<std::byte> bytes(512);
+  const MutableBytes into(bytes);
+  Random random(which + 1);
+  while (!stop) {
+    const Status status = co_await rig.disk.read(0, into);
+    EXPECT_TRUE(status.ok());
+    const std::chrono::milliseconds pause(random.below(30));
+    co_await sleep_for(rig.loop, pause);
+  }
+}
+
 TEST(Verification, WhatIsMirroredAfterItWasReadBackIsReadBackAgain_I13) {
   Rig rig;
   JobOptions options;
   options.mode = Mode::kMirror;
   options.verify = Verify::kFull;
   options.max_downtime = std::chrono::milliseconds(20);
+  rig.source->plan().min_delay = rig.source->plan().max_delay = std::chrono::milliseconds(60);
+  bool stop = false;
+  TaskScope readers;
+  for (unsigned i = 0; i < 40; ++i) readers.spawn(read_slowly(rig, i, stop));
   const std::string id = rig.start(options);
-  rig.target->plan().min_delay = rig.target->plan().max_delay = std::chrono::milliseconds(60);
-  rig.advance(std::chrono::seconds(20));  // read back once; its flushes are too slow to switch
+  rig.advance(std::chrono::seconds(20));  // read back once; the gate never drains in time
   ASSERT_EQ(rig.board.status(id)->state, JobState::kRunning);
-  rig.target->plan().min_delay = rig.target->plan().max_delay = std::chrono::milliseconds(1);
+  ASSERT_GT(rig.board.status(id)->switchover_attempts, 0u);
+  rig.source->plan().min_delay = rig.source->plan().max_delay = std::chrono::milliseconds(1);
   rig.target->plan().lost_write_ppm = 1'000'000;
   ASSERT_TRUE(rig.write(kFlip, std::vector<std::byte>(512, std::byte{9})).ok());
   rig.target->plan().lost_write_ppm = 0;
+  stop = true;
   expect_named(rig.wait(id), kFlip);
+  rig.advance(std::chrono::milliseconds(100));
 }
 
 }  // namespace

@@ -246,6 +246,8 @@ TEST(CommandLine, SetTakesARateOrNone) {
   EXPECT_EQ(both.change.priority, Priority::kHigh);
   EXPECT_EQ(both.change.bwlimit_bytes_per_second, 0u);
   EXPECT_FALSE(parse("set vm1 priority=low").change.bwlimit_bytes_per_second);
+  EXPECT_EQ(parse("set vm1 max-downtime=500ms").change.max_downtime,
+            std::chrono::milliseconds(500));
   const CommandLine daemon = parse("set --daemon bwlimit=3MiB/s");
   EXPECT_TRUE(daemon.for_daemon);
   EXPECT_EQ(daemon.subject, "");
@@ -284,6 +286,8 @@ TEST(CommandLine, UsageErrorsAreOneLineAndExitWithTwo) {
       {"set", "JOB is required"},
       {"set --daemon", "nothing to set"},
       {"set vm1 bwlimit=0", "say none"},
+      {"set vm1 max-downtime=0ms", "max-downtime"},
+      {"set --daemon max-downtime=1s", "bwlimit=RATE can be set of the daemon"},
       {"migrate vm1 --to /b --bwlimit 0", "say none"},
       {"migrate vm1 --to /b --bwlimit 200", "is a unit missing"},
       {"migrate vm1 --to /b --bwlimit 1023B/s", "below 1KiB/s"},

@@ -190,11 +190,13 @@ TEST_F(DaemonTest, AbortByDiskRemovesTheHalfTarget_I8) {
   JobChange change;
   change.bwlimit_bytes_per_second = 128 * kKiB;
   change.priority = Priority::kLow;
+  change.max_downtime = std::chrono::milliseconds(500);
   EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/set", to_json(change)).ok());
   const Result<JobStatus> changed = job_from_json(ask("GET", "/v1/jobs/vm1").body);
   ASSERT_TRUE(changed.ok());
   EXPECT_EQ(changed->bwlimit_bytes_per_second, 128 * kKiB);
   EXPECT_EQ(changed->priority, Priority::kLow);
+  EXPECT_EQ(changed->max_downtime_ms, 500.0);
   EXPECT_EQ(refusal("POST", "/v1/jobs/vm1/set", "{}").code(), ErrorCode::kInvalid);
   EXPECT_TRUE(ask("POST", "/v1/daemon/set", bwlimit_to_json(256 * kKiB)).ok());
   EXPECT_TRUE(ask("POST", "/v1/jobs/vm1/abort").ok());

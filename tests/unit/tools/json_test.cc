@@ -38,6 +38,7 @@ JobStatus sample_job() {
   job.throttle_bytes_per_second = 9;
   job.bwlimit_bytes_per_second = 10;
   job.priority = Priority::kHigh;
+  job.max_downtime_ms = 23.5;
   job.mirror_deadline_misses = 11;
   job.point_in_time = true;
   job.generations_begun = 16;
