@@ -76,7 +76,10 @@ Task<Status> find_written(Migration& migration) {
   const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
   const Status durable = co_await replica.perform(flush, deadline);
   if (!durable.ok() && durable.error().code() == ErrorCode::kCancelled) co_return durable;
-  if (!durable.ok() && durable.error().code() != ErrorCode::kNotSupported) {
+  if (!durable.ok() && durable.error().code() == ErrorCode::kNotSupported) {
+    co_return durable.error().with_context("not a target");  // it would fail at its end
+  }
+  if (!durable.ok()) {
     written.mark_all();
     co_return Status();  // a pass sees to its trouble
   }

@@ -34,10 +34,7 @@ Task<Status> try_target(Migration& migration) {
   auto flush = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
   const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
   const Status flushed = co_await replica.perform(flush, deadline);
-  // A target that offers no flush says so at the switchover.
-  if (!flushed.ok() && flushed.error().code() != ErrorCode::kNotSupported) {
-    co_return flushed.error().with_context("flushing the target");
-  }
+  if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
   const std::uint64_t errors = replica.errors();
   const Status copied = co_await migration.engine->copy_one();
   const bool silent = !copied.ok() && copied.error().code() == ErrorCode::kTimedOut;

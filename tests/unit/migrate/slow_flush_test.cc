@@ -16,12 +16,15 @@ using testing::Field;
 using testing::HasSubstr;
 
 constexpr Duration kFlush = milliseconds(300);
+/// It offers no flush.
+constexpr Duration kNever = Duration::max();
 
 class SlowFlusher final : public ForwardingDevice {
  public:
   SlowFlusher(EventLoop& loop, std::shared_ptr<FaultDevice> device, const Duration& takes)
       : ForwardingDevice(*device), loop_(loop), device_(std::move(device)), takes_(takes) {}
   Task<Status> flush() override {
+    if (takes_ == kNever) co_return Error(ErrorCode::kNotSupported, "the server offers no flush");
     // As FaultDevice: what is written meanwhile is not covered.
     const Status flushed = co_await device_->flush();
     co_await sleep_for(loop_, takes_);
@@ -182,6 +185,18 @@ TEST(SlowFlushAndAGuest, EveryModeThatNeedsNoQuietDiskEnds) {
     rig.advance(seconds(20));
     EXPECT_EQ(rig.status(id).state, JobState::kDone) << to_string(mode);
   }
+}
+
+TEST(NoFlush, IsRefusedBeforeAnythingIsCopied) {
+  SlowFlushRig rig;
+  rig.flush_takes = kNever;
+  rig.target->mutable_info().zero_initialised = false;
+  const JobStatus status = rig.wait(rig.begin(options_for(Mode::kMirror)));
+  EXPECT_EQ(status.state, JobState::kFailed);
+  ASSERT_TRUE(status.error);
+  EXPECT_EQ(status.error->code(), ErrorCode::kNotSupported);
+  EXPECT_THAT(status.error->message(), HasSubstr("offers no flush"));
+  EXPECT_EQ(status.bytes_copied, 0u);
 }
 
 /// A source whose reads take longer than any fence: the gate never drains in time.
