@@ -69,6 +69,11 @@ JobStatus Job::status() const {
   status.bwlimit_bytes_per_second = migration_.options.bwlimit_bytes_per_second;
   status.priority = migration_.options.priority;
   status.max_downtime_ms = to_milliseconds(migration_.options.max_downtime);
+  if (!ended() && !migration_.decided && migration_.cancel.cancelled()) {
+    // Nothing of the target's is waited for, and everything else is quick while it answers.
+    status.verdict = "being aborted: waits until the source has answered what it was asked (" +
+                     status.source_uri + ")";
+  }
   const TimePoint until = ended() ? ended_at_ : migration_.loop.now();
   status.elapsed_seconds = std::chrono::duration<double>(until - migration_.begun).count();
   guest_.capture(status);

@@ -143,6 +143,25 @@ TEST_P(EveryMode, ATargetThatFlushesTooSlowlyIsSwitchedToWhenNothingIsToBeFlushe
   EXPECT_TRUE(rig.equal());
 }
 
+TEST_P(EveryMode, AnAbortedOneSaysWhatItWaitsFor) {
+  Rig rig;
+  rig.target->plan().bytes_per_second = kMiB;
+  const std::string id = rig.start(options_for(GetParam()));
+  rig.advance(milliseconds(500));
+  rig.source->stall();
+  rig.advance(std::chrono::seconds(10));
+  ASSERT_TRUE(rig.board.abort(id).ok());
+  rig.advance(std::chrono::seconds(10));
+  const JobStatus waiting = *rig.board.status(id);
+  EXPECT_EQ(waiting.state, JobState::kRunning);
+  EXPECT_NE(waiting.verdict.find("being aborted: waits until the source"), std::string::npos);
+  EXPECT_NE(waiting.verdict.find("test:source"), std::string::npos) << waiting.verdict;
+  rig.source->unstall();
+  const JobStatus ended = rig.wait(id);
+  EXPECT_EQ(ended.state, JobState::kAborted);
+  EXPECT_EQ(ended.verdict.find("being aborted"), std::string::npos);
+}
+
 TEST_P(EveryMode, PauseStopsTheCopierAndResumeGoesOn) {
   Rig rig;
   rig.target->plan().bytes_per_second = kMiB;
