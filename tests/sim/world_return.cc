@@ -35,7 +35,12 @@ std::shared_ptr<FaultDevice> World::find_way_back() {
   const DiskRecord record = journal_.disk_record("disk");
   const auto left = find_store(record.previous_uri.substr(4));
   check_way_back(*left, *back->changed);
-  return left == held_ ? nullptr : left;
+  // As the daemon: not before it has answered all that an earlier move has sent it.
+  const auto unanswered = board_->unanswered();
+  const bool owes = std::any_of(unanswered.begin(), unanswered.end(), [&](const auto& place) {
+    return place.uri == record.previous_uri;
+  });
+  return left == held_ || owes ? nullptr : left;
 }
 
 /// What a daemon does that serves the disk again.
