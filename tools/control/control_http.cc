@@ -112,7 +112,19 @@ bool becomes(int fd, short events, int milliseconds) {
   return ::poll(&one, 1, milliseconds) == 1;
 }
 
-/// Instead of the request, which is not read. What has not been sent by then, nobody waits for.
+/// What arrives is read and forgotten: who is still sending when the socket closes, or has sent
+/// what nobody has read, never sees the answer. Until the peer has seen it, or for a moment.
+void take_leave(int socket) {
+  (void)::shutdown(socket, SHUT_WR);
+  std::array<char, 4096> rest;
+  const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(kGrace_ms);
+  while (becomes(socket, POLLIN, kGrace_ms) && std::chrono::steady_clock::now() < until) {
+    if (::recv(socket, rest.data(), rest.size(), MSG_DONTWAIT) <= 0) return;
+  }
+}
+
+/// Instead of the request, which is not looked at. What has not been sent by then, nobody waits
+/// for.
 void refuse(int socket, CommandQueue::Turn turn) {
   const bool stopping = turn == CommandQueue::Turn::kStopping;
   const Error why = stopping ? Error(ErrorCode::kShutdown, "not begun: the daemon is stopping")
@@ -125,6 +137,7 @@ void refuse(int socket, CommandQueue::Turn turn) {
                            "Connection: close\r\nContent-Type: " + kJson +
                            "\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
   (void)!::send(socket, text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  take_leave(socket);
 }
 
 /// The library's server with connections that end: by themselves, and at once when it stops. What

@@ -39,12 +39,17 @@ class ControlClientTest : public testing::Test {
       return ControlClient(socket_).handle({method, "/v1/disks", "{}"});
     });
   }
+  /// With the body that ask() sends: who is told before it has sent that is not told at all.
+  static bool is_whole(const std::string& request) {
+    const std::size_t end = request.find("\r\n\r\n");
+    return end != request.npos && (!request.starts_with("POST") || request.ends_with("{}"));
+  }
   /// Takes one request.
   void answer(const char* text) const {
     const UniqueFd connection(::accept(listening_.get(), nullptr, nullptr));
     char request[4096];
     std::string seen;
-    while (seen.find("\r\n\r\n") == seen.npos) {
+    while (!is_whole(seen)) {
       const ssize_t got = ::recv(connection.get(), request, sizeof request, 0);
       if (got <= 0) break;
       seen.append(request, static_cast<std::size_t>(got));
