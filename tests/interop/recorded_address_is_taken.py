@@ -34,7 +34,8 @@ def main(folder):
             shown = json.loads(control(folder, "ls", "disks", "-o", "json"))["disks"]
             assert [each["name"] for each in shown] == ["vm1"], server.log()
             assert daemon.greets(path)
-            assert address in server.log() and "has not answered" not in server.log(), server.log()
+            daemon.until(lambda: address in server.log(), "the address to be named")
+            assert "has not answered" not in server.log(), server.log()
         server.stop()
         with take(port):
             server = start(folder, "d2", "--listen", f"unix:{path}")
