@@ -4,10 +4,13 @@
 // (trap 8).
 //
 // A hold is released by destruction. To stay free of deadlock a task holds one range at a time.
-// Thread rule: one loop. Costs one pass over the ranges held or waited for.
+// Thread rule: one loop. Costs a count per 64 KiB of the range; a pass over the ranges held or
+// waited for where such a count says that somebody may be in the way.
 #pragma once
 
+#include <array>
 #include <coroutine>
+#include <cstdint>
 #include <list>
 #include <utility>
 
@@ -67,7 +70,10 @@ class RangeLock final {
     Awaiter(const Awaiter&) = delete;
     Awaiter& operator=(const Awaiter&) = delete;
     bool await_ready() const { return lock_.is_first(place_); }
-    void await_suspend(std::coroutine_handle<> handle) { place_->waiter = handle; }
+    void await_suspend(std::coroutine_handle<> handle) {
+      place_->waiter = handle;
+      ++lock_.waiting_;
+    }
     Hold await_resume() { return Hold(lock_, place_); }
 
    private:
@@ -95,12 +101,23 @@ class RangeLock final {
   ByteRange untouched_part(ByteRange range) const;
 
  private:
+  Place enter(ByteRange range, bool passes);
   bool is_first(Place place) const;
   void release(Place place);
   Awaiter widen(Place place, ByteRange outer);
 
+  /// What others wait for is counted by units of 64 KiB, many of which share a count.
+  static constexpr std::uint64_t kUnitBytes = 64 * kKiB;
+  static constexpr std::uint64_t kCounts = 256;
+  void count(const Entry& entry, int by);
+  /// No more than `own` entries touch any unit of the range.
+  bool only(std::uint32_t own, ByteRange range) const;
+
   EventLoop& loop_;
   std::list<Entry> entries_;  ///< held and waited for, in order of arrival
+  std::list<Entry> spare_;    ///< nodes for the next ones
+  std::array<std::uint32_t, kCounts> counts_{};
+  std::size_t waiting_ = 0;  ///< entries with a waiter
 };
 
 }  // namespace blockmig

@@ -127,27 +127,36 @@ TEST(RangeLock, SeveralWidenToTheSameRangeOneAfterTheOther) {
   EXPECT_FALSE(trace.overlapped);
 }
 
+void expect_random_ranges_apart(std::uint64_t seed, std::uint64_t scale) {
+  Random random(seed);
+  SimLoop loop(random);
+  RangeLock lock(loop);
+  Trace trace;
+  TaskScope scope;
+  for (int i = 0; i < 100; ++i) {
+    const ByteRange range{random.below(50) * 8 * scale, 1 + random.below(40 * scale)};
+    const Duration time = std::chrono::microseconds(random.below(500));
+    if (random.chance(1, 4)) {
+      const ByteRange outer{align_down(range.offset, 64 * scale), 128 * scale};
+      scope.spawn(hold_and_widen(loop, lock, range, outer, i, time, trace));
+    } else {
+      scope.spawn(hold_range(loop, lock, range, i, time, trace));
+    }
+  }
+  run_task(loop, join_all(scope));
+  EXPECT_EQ(trace.started.size(), 100u);
+  EXPECT_FALSE(trace.overlapped) << "seed " << seed << ", scale " << scale;
+  EXPECT_GT(trace.most, 1u);
+  EXPECT_FALSE(lock.touches({0, 1000 * scale}));
+}
+
+// The scales put the ranges into one unit of those that are counted, over a few, and over more than
+// there are counts for.
 TEST(RangeLock, RandomRangesNeverOverlapAndAllGetTheirTurn) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
-    Random random(seed);
-    SimLoop loop(random);
-    RangeLock lock(loop);
-    Trace trace;
-    TaskScope scope;
-    for (int i = 0; i < 100; ++i) {
-      const ByteRange range{random.below(50) * 8, 1 + random.below(40)};
-      const Duration time = std::chrono::microseconds(random.below(500));
-      if (random.chance(1, 4)) {
-        const ByteRange outer{range.offset - range.offset % 64, 128};
-        scope.spawn(hold_and_widen(loop, lock, range, outer, i, time, trace));
-      } else {
-        scope.spawn(hold_range(loop, lock, range, i, time, trace));
-      }
+    for (const std::uint64_t scale : {std::uint64_t{1}, 4 * kKiB, 32 * kKiB, 4 * kMiB}) {
+      expect_random_ranges_apart(seed, scale);
     }
-    run_task(loop, join_all(scope));
-    EXPECT_EQ(trace.started.size(), 100u);
-    EXPECT_FALSE(trace.overlapped);
-    EXPECT_GT(trace.most, 1u);
   }
 }
 
