@@ -85,7 +85,8 @@ std::uint64_t DirectFile::piece_end(std::uint64_t offset, std::uint64_t end) con
 
 Task<Status> DirectFile::read_bounced(std::uint64_t offset, MutableBytes into) {
   const std::uint64_t end = offset + into.size();
-  AlignedBuffer buffer(std::min(blocks_of({offset, into.size()}).length, kBounceBytes));
+  BouncePool::Lent buffer =
+      bounces_.lend(std::min(blocks_of({offset, into.size()}).length, kBounceBytes));
   while (offset < end) {
     const std::uint64_t stop = piece_end(offset, end);
     const ByteRange blocks = blocks_of({offset, stop - offset});
@@ -102,7 +103,8 @@ Task<Status> DirectFile::read_bounced(std::uint64_t offset, MutableBytes into) {
 /// The caller holds the lock of the whole range's blocks.
 Task<Status> DirectFile::write_bounced(std::uint64_t offset, ConstBytes from, bool durable) {
   const std::uint64_t end = offset + from.size();
-  AlignedBuffer buffer(std::min(blocks_of({offset, from.size()}).length, kBounceBytes));
+  BouncePool::Lent buffer =
+      bounces_.lend(std::min(blocks_of({offset, from.size()}).length, kBounceBytes));
   while (offset < end) {
     const std::uint64_t stop = piece_end(offset, end);
     const ByteRange range{offset, stop - offset};

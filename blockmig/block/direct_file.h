@@ -17,6 +17,7 @@
 
 #include "blockmig/base/bytes.h"
 #include "blockmig/base/error.h"
+#include "blockmig/block/bounce_pool.h"
 #include "blockmig/block/file_io.h"
 #include "blockmig/block/open_file.h"
 #include "blockmig/block/range_lock.h"
@@ -56,6 +57,7 @@ class DirectFile final {
   std::uint64_t
       tail_begin_;  ///< from here on through the page cache; the size where there is no tail
   RangeLock locks_;
+  BouncePool bounces_;
 };
 
 }  // namespace blockmig
