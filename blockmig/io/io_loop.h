@@ -141,7 +141,8 @@ enum class LoopKind {
 
 struct IoLoopOptions {
   LoopKind kind = LoopKind::kAuto;
-  /// How long the loop polls before it sleeps, while polling pays (adaptive); 0 = never.
+  /// How long the loop polls before it sleeps, while polling pays (adaptive); four times as long
+  /// while a file's operation is on its way; 0 = never.
   Duration spin = std::chrono::microseconds(50);
   /// Threads for run_blocking(), and as many for calls on open files (in the portable loop that is
   /// all file I/O). They start when they are needed: so many calls may hang before others wait.

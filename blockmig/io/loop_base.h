@@ -56,6 +56,8 @@ class LoopBase : public IoLoop {
   virtual void poll_io(std::optional<Duration> wait) = 0;
   /// True if poll_io() would find something. As cheap as possible: it is what spinning does.
   virtual bool io_ready() = 0;
+  /// A file's operation is on its way in the kernel, whose end io_ready() will tell.
+  virtual bool file_io_in_flight() const { return false; }
 
   /// First thing in a derived destructor: joins the threads that would post() to a dying loop.
   void stop_threads();
@@ -81,6 +83,7 @@ class LoopBase : public IoLoop {
   TimerHeap timers_;
   TimePoint looked_{};  ///< at the clock, for timers
   SpinPolicy spin_policy_;
+  SpinPolicy file_spin_policy_;  ///< while a file's operation is on its way
   bool running_ = false;
   std::size_t resumed_ = 0;  ///< since the last look at I/O
   std::size_t turns_ = 0;

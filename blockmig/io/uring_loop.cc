@@ -54,6 +54,7 @@ class UringLoop final : public LoopBase {
 
  protected:
   void poll_io(std::optional<Duration> wait) override;
+  bool file_io_in_flight() const override { return file_operations_ != 0; }
   bool io_ready() override { return io_uring_cq_ready(&ring_) != 0 || kernel_has_work(); }
 
  private:
