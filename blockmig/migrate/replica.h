@@ -106,8 +106,9 @@ class Replica final {
   /// From now on what is lost is marked in `dirty`, which outlives the replica's requests. Errors
   /// as DirtyBitmap::create().
   Status mark_losses_in(DirtyBitmap& dirty);
-  /// Of those chunks with what no flush has made durable that worked.
-  std::uint64_t unflushed_bytes() const { return unflushed_ ? unflushed_->bytes() : 0; }
+  /// A flush that worked has made durable all that it has taken. Nobody knows without
+  /// mark_losses_in(): then no.
+  bool all_flushed() const { return unflushed_ && unflushed_->bytes() == 0; }
   /// Before `dirty` goes.
   void forget_losses() { unflushed_.reset(); }
   /// The first error of the target since the last forget_trouble().

@@ -77,7 +77,7 @@ bool flush_outlasts_fence(const Migration& migration) {
 
 bool all_is_durable(const Migration& migration) {
   const Replica& replica = *migration.replica;
-  return replica.in_flight() == 0 && replica.unflushed_bytes() == 0;
+  return replica.in_flight() == 0 && replica.all_flushed();
 }
 
 Task<Result<SwitchOutcome>> flush_under_fence(Migration& migration, TimePoint deadline) {

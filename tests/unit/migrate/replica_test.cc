@@ -50,6 +50,23 @@ TEST_F(ReplicaTest, WhatItIsAskedIsInFlightToo) {
   EXPECT_EQ(replica_.in_flight(), 0u);
 }
 
+TEST_F(ReplicaTest, AllIsFlushedOnlyWhereItIsKnownWhatIsNot_I11) {
+  EXPECT_FALSE(replica_.all_flushed()) << "nobody has noted what it takes";
+  const auto dirty = *DirtyBitmap::create(1 * kMiB, 4096);
+  ASSERT_TRUE(replica_.mark_losses_in(*dirty).ok());
+  EXPECT_TRUE(replica_.all_flushed());
+  const TimePoint later = loop_.now() + milliseconds(500);
+  auto zeros = std::make_shared<TargetOp>(loop_, TargetOpKind::kZero);
+  zeros->length = 4096;
+  EXPECT_TRUE(run_task(loop_, replica_.perform(zeros, later)).ok());
+  EXPECT_FALSE(replica_.all_flushed());
+  auto flush = std::make_shared<TargetOp>(loop_, TargetOpKind::kFlush);
+  EXPECT_TRUE(run_task(loop_, replica_.perform(flush, later)).ok());
+  EXPECT_TRUE(replica_.all_flushed());
+  replica_.forget_losses();
+  EXPECT_FALSE(replica_.all_flushed());
+}
+
 // A server does what it has been sent, whatever becomes of the connection.
 TEST_F(ReplicaTest, ItIsDrainedWhenTheTargetHasAnsweredAllThatItWasSent_I9) {
   store_->stall();
