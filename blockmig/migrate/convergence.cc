@@ -84,12 +84,28 @@ Judgement judge_convergence(const std::vector<PassRecord>& passes,
   return judgement;
 }
 
+std::uint64_t guest_rate(const std::vector<PassRecord>& passes) {
+  if (passes.empty()) return 0;
+  PassRecord all;
+  for (const PassRecord& pass : passes) {
+    all.guest_bytes += pass.guest_bytes;
+    all.took += pass.took;
+  }
+  constexpr Duration kLeast = std::chrono::milliseconds(1);
+  const PassRecord& last = passes.back();
+  return std::max(per_second(all.guest_bytes, std::max(all.took, kLeast)),
+                  per_second(last.guest_bytes, std::max(last.took, kLeast)));
+}
+
 std::uint64_t next_guest_limit(std::uint64_t current, std::uint64_t unthrottled,
                                std::uint64_t copy_rate) {
   constexpr std::uint64_t kLeast = 16 * 1024;
+  if (unthrottled == 0) return current;
   const std::uint64_t base = current != 0 ? current : unthrottled;
-  const std::uint64_t next = base > 2 * copy_rate ? base / 2 : base / 5 * 4;
-  return std::max({next, std::min(unthrottled / 20, copy_rate / 8), kLeast});
+  const bool known = copy_rate != 0;
+  const std::uint64_t next = known && base > 2 * copy_rate ? base / 2 : base / 5 * 4;
+  const std::uint64_t least = known ? std::min(unthrottled / 20, copy_rate / 8) : unthrottled / 20;
+  return std::max({next, least, kLeast});
 }
 
 }  // namespace blockmig

@@ -54,11 +54,16 @@ struct Judgement {
 /// `passes` in order, the bulk pass first.
 Judgement judge_convergence(const std::vector<PassRecord>& passes, const ConvergenceLimits& limits);
 
+/// What the guest writes, in bytes per second: in the last pass, or in all of them together if that
+/// is more. A short pass may fall between two of its bursts.
+std::uint64_t guest_rate(const std::vector<PassRecord>& passes);
+
 /// The guest's write limit for the next pass, in bytes per second, when the user allows throttling:
 /// gradual, from `unthrottled`, what the guest did before the first step: half as much while that
 /// is more than twice what the target takes (`copy_rate`), a fifth less from there on. Never below
-/// a twentieth of `unthrottled` or an eighth of `copy_rate`, whichever is less. `current` 0 = not
-/// throttled yet.
+/// a twentieth of `unthrottled` or an eighth of `copy_rate`, whichever is less; a `copy_rate` of 0
+/// is not known. `current` 0 = not throttled yet; `unthrottled` 0: it writes nothing, and nothing
+/// is held back.
 std::uint64_t next_guest_limit(std::uint64_t current, std::uint64_t unthrottled,
                                std::uint64_t copy_rate);
 

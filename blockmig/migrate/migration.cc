@@ -181,9 +181,8 @@ bool pace_guest(Migration& migration, const Judgement& judgement, unsigned& step
 }
 
 void throttle_guest(Migration& migration) {
-  const PassRecord& last = migration.passes.back();
   if (migration.guest_rate_before_throttle == 0) {
-    migration.guest_rate_before_throttle = per_second(last.guest_bytes, last.took);
+    migration.guest_rate_before_throttle = guest_rate(migration.passes);
   }
   const std::uint64_t limit = next_guest_limit(
       migration.guest_limit, migration.guest_rate_before_throttle, target_rate(migration));

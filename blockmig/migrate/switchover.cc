@@ -167,9 +167,9 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     if (!flushed.ok() || *flushed != SwitchOutcome::kSwitched) co_return flushed;
   }
   // What failed meanwhile, by anybody's request, is not decided upon.
-  if (migration.replica->trouble()) co_return SwitchOutcome::kPostponed;
+  if (migration.replica->trouble()) co_return SwitchOutcome::kHeldUp;
   if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
-  if (must_wait(migration)) co_return SwitchOutcome::kPostponed;
+  if (must_wait(migration)) co_return SwitchOutcome::kHeldUp;
   if (planted(PlantedBug::kSwitchConfirmedEarly)) co_await migration.opener->confirm_switch(false);
   const auto decision = co_await decide(migration);
   co_return decision;
@@ -256,7 +256,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     co_return SwitchOutcome::kPostponed;
   const Status recordable = co_await try_journal(migration);
   if (!recordable.ok()) co_return recordable.error();
-  if (must_wait(migration)) co_return SwitchOutcome::kPostponed;
+  if (must_wait(migration)) co_return SwitchOutcome::kHeldUp;
   if (migration.opener) {
     const Status there = co_await migration.opener->check_place();
     if (!there.ok()) co_return there.error();
@@ -299,7 +299,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
 Task<Result<SwitchOutcome>> postpone_for_trouble(Migration& migration) {
   const Status outlasted = co_await outlast_trouble(migration);
   if (!outlasted.ok()) co_return outlasted.error();
-  co_return SwitchOutcome::kPostponed;
+  co_return SwitchOutcome::kHeldUp;
 }
 
 }  // namespace
@@ -312,7 +312,7 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
   if (must_wait(migration)) {
     co_await wait_while_paused(migration);
     // Much may have been written meanwhile, also by parked writers, who were let go.
-    co_return SwitchOutcome::kPostponed;
+    co_return SwitchOutcome::kHeldUp;
   }
   if (migration.checkpoint) co_await migration.checkpoint->hold();
   auto outcome = co_await flush_and_switch(migration);
@@ -327,7 +327,10 @@ Task<Result<SwitchOutcome>> try_switchover(Migration& migration) {
 
 Task<void> wait_to_retry(Migration& migration, SwitchOutcome outcome) {
   if (outcome != SwitchOutcome::kFlushTooSlow) {
-    co_await back_off(migration, migration.postponed++);
+    // What held it up says nothing about the guest: it is not held back for that.
+    const bool counts = outcome != SwitchOutcome::kHeldUp;
+    const unsigned before = counts ? migration.postponed++ : 0;
+    co_await back_off(migration, before);
     co_return;
   }
   const TimePoint until =

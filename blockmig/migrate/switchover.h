@@ -26,6 +26,7 @@ enum class SwitchOutcome : unsigned char {
   kSwitched,
   kPostponed,     ///< it would have taken too long; the guest is on the source, nothing is lost
   kFlushTooSlow,  ///< likewise, for the target's flush alone: no pass and no slower guest helps
+  kHeldUp,        ///< likewise, by an operator or by the target's trouble, which is over
 };
 
 /// Requires that a pass has ended. Waits while an operator has paused the job. Errors: what the

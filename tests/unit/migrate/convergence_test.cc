@@ -130,7 +130,28 @@ TEST(GuestLimit, HalvesWhileTheGuestIsFarAheadOfTheTarget) {
 TEST(GuestLimit, IsCappedAndNeverZero) {
   EXPECT_EQ(next_guest_limit(5 * kMiB, 100 * kMiB, 80 * kMiB), 5 * kMiB);
   EXPECT_EQ(next_guest_limit(kMiB, 100 * kMiB, 8 * kMiB), kMiB);
-  EXPECT_GT(next_guest_limit(0, 0, 0), 0u);
+  EXPECT_EQ(next_guest_limit(0, 100 * kKiB, 8 * kMiB), 80 * kKiB);
+  EXPECT_GT(next_guest_limit(1, 1, 1), 0u);
+}
+
+// A switchover may be late for a store that is slow, too.
+TEST(GuestLimit, AGuestThatWritesNothingIsNotHeldBack) {
+  EXPECT_EQ(next_guest_limit(0, 0, 100 * kMiB), 0u);
+}
+
+TEST(GuestLimit, WhereTheTargetsRateIsNotKnownATwentiethIsTheLeastToo) {
+  EXPECT_EQ(next_guest_limit(0, 100 * kMiB, 0), 80 * kMiB);
+  EXPECT_EQ(next_guest_limit(5 * kMiB, 100 * kMiB, 0), 5 * kMiB);
+}
+
+TEST(GuestLimit, BeginsWithWhatTheGuestDoesNotWithAPauseOfIts) {
+  PassRecord bulk = pass(1000, 800, 800, seconds(10));
+  bulk.guest_bytes = 800 * kMiB;
+  PassRecord quiet = pass(0, 0, 0, milliseconds(2));
+  EXPECT_NEAR(static_cast<double>(guest_rate({bulk, quiet})), 80.0 * kMiB, 1.0 * kMiB);
+  quiet.guest_bytes = kMiB;
+  EXPECT_NEAR(static_cast<double>(guest_rate({bulk, quiet})), 500.0 * kMiB, 1.0 * kMiB);
+  EXPECT_EQ(guest_rate({}), 0u);
 }
 
 }  // namespace

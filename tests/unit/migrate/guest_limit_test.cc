@@ -154,6 +154,34 @@ TEST_F(FullBuffer, NoWriteWaitsForRoomInATargetWithoutRoom_I10) {
   expect_later_instant();
 }
 
+// Each trouble postpones a switchover, which says nothing about the guest.
+TEST(GuestLimit, NobodyIsHeldBackForATargetInTrouble) {
+  Rig rig;
+  BusyGuest guest(rig);
+  for (const auto& store : {rig.source, rig.target}) {
+    store->plan().min_delay = store->plan().max_delay = milliseconds(1);
+  }
+  rig.target->plan().flush_error_ppm = 1'000'000;
+  JobOptions options = options_for(Mode::kDbt);
+  options.on_stall = OnStall::kThrottle;
+  options.max_downtime = seconds(1);
+  const std::string id = rig.start(options);
+  // Always when it works again it fails once more, until the last time.
+  for (int times = 0; times < 6; ++times) {
+    for (int i = 0; i < 1000 && !rig.board.status(id)->error; ++i) rig.advance(milliseconds(1));
+    ASSERT_TRUE(rig.board.status(id)->error) << times;
+    rig.target->plan().flush_error_ppm = 0;
+    for (int i = 0; i < 5000 && rig.board.status(id)->error; ++i) rig.advance(milliseconds(1));
+    ASSERT_FALSE(rig.board.status(id)->error) << times;
+    if (times < 5) rig.target->plan().flush_error_ppm = 1'000'000;
+  }
+  const JobStatus status = rig.wait(id);
+  EXPECT_EQ(status.state, JobState::kDone);
+  for (const Decision& decision : status.decisions) {
+    EXPECT_EQ(decision.what.find("guest's writes held"), std::string::npos) << decision.why;
+  }
+}
+
 TEST(PausedFromItsBeginning, ACopyOfAnInstantBeginsNoneBeforeItIsResumed) {
   Rig rig;
   BusyGuest guest(rig);
