@@ -148,7 +148,8 @@ Task<Status> FaultDevice::flush() {
   Request request(*this, nullptr);
   // Covers what had finished when it was called; what finishes meanwhile may stay in the cache.
   const std::uint64_t covered = next_sequence_;
-  const Status timed = co_await take_time(request, 0);
+  const Duration more = plan_.flush_delay;
+  const Status timed = co_await take_time(request, 0, more);
   if (!timed) co_return timed.error().with_context("flush");
   if (flush_failed_ || draw(plan_.flush_error_ppm)) {
     // As the kernel does it: the pages count as clean although they were not written (I11).
@@ -251,9 +252,9 @@ void FaultDevice::fill(std::byte value) {
 }
 
 /// The time that a request of `length` payload bytes takes; kDisconnected if the device went away.
-Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length) {
+Task<Status> FaultDevice::take_time(const Request& request, std::uint64_t length, Duration more) {
   if (withdrawn_) co_return disconnected("given up");
-  Duration needed = plan_.min_delay;
+  Duration needed = plan_.min_delay + more;
   if (plan_.max_delay > plan_.min_delay) {
     const auto spread = static_cast<std::uint64_t>((plan_.max_delay - plan_.min_delay).count());
     needed += Duration(static_cast<Duration::rep>(random_.below(spread + 1)));

@@ -33,6 +33,7 @@ struct FaultPlan {
   std::uint32_t slow_ppm = 0;  ///< requests that take `slow_delay` longer: others overtake them
   Duration slow_delay{};
   bool slow_writes_only = false;       ///< reads, flushes and questions are not slow
+  Duration flush_delay{};              ///< that a flush takes longer
   std::uint64_t bytes_per_second = 0;  ///< 0 = unlimited; requests then queue behind each other
   std::uint32_t read_error_ppm = 0;    ///< EIO
   ByteRange bad;                       ///< reads that touch it: EIO
@@ -78,6 +79,8 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
   void disconnect();
   void reconnect() { reachable_ = true; }
   bool connected() const { return connected_; }
+  /// Since it was opened: every further one fails.
+  bool flush_failed() const { return flush_failed_; }
   std::optional<Error> lost() const override;
   Task<Status> revive() override;
   /// After abandon(): opened again, by a new owner.
@@ -116,7 +119,7 @@ class FaultDevice final : public BlockDevice, public StoreHealth {
   enum class Image { kVisible, kMedium };
   Task<Status> read_from(Image image, std::uint64_t offset, MutableBytes into);
   void peek_at(Image image, std::uint64_t offset, MutableBytes into) const;
-  Task<Status> take_time(const Request& request, std::uint64_t length);
+  Task<Status> take_time(const Request& request, std::uint64_t length, Duration more = {});
   Status finish_change(Change change, bool fua);
   Status reserve_space(const Change& change);
   Fate draw_write_fate();

@@ -7,6 +7,7 @@
 // stays where it is.
 #include <string>
 
+#include "blockmig/base/units.h"
 #include "blockmig/migrate/generation.h"
 #include "blockmig/migrate/migration.h"
 #include "blockmig/migrate/switchover.h"
@@ -15,11 +16,34 @@
 namespace blockmig {
 namespace {
 
+/// So many instants in a row that did not come about, and --target-timeout, and there is none to be
+/// had: each is a stall of the guest.
+constexpr unsigned kHopelessInstants = 3;
+
+Error no_instant(const Migration& migration, Duration tried_for) {
+  const std::string downtime = format_duration(migration.options.max_downtime);
+  return Error(ErrorCode::kNotConverging,
+               "no point in time could be begun in " + format_duration(tried_for) +
+                   ": there was always a request of the disk's clients, perhaps a flush, that its "
+                   "store took longer for than --max-downtime " +
+                   downtime + "; raise that");
+}
+
 /// Closes the gate, so that the instant is the same for every sector, and takes the dirty chunks
 /// over. A drained gate opens again at once; one that does not drain in time too, and it is tried
-/// later.
+/// later, until that is hopeless.
 Task<Status> begin_generation(Migration& migration) {
+  TimePoint since = migration.loop.now();
   for (unsigned attempt = 0; !migration.cancel.cancelled(); ++attempt) {
+    if (migration.paused_by_user) {
+      co_await wait_while_paused(migration);
+      since = migration.loop.now();
+      attempt = 0;
+    }
+    const Duration tried_for = migration.loop.now() - since;
+    if (attempt >= kHopelessInstants && tried_for >= migration.options.target_timeout) {
+      co_return no_instant(migration, tried_for);
+    }
     auto pending = DirtyBitmap::create(migration.sync->dirty->size_bytes(),
                                        migration.sync->dirty->granularity_bytes());
     if (!pending.ok()) co_return pending.error();

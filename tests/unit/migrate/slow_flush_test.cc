@@ -199,6 +199,38 @@ TEST(NoFlush, IsRefusedBeforeAnythingIsCopied) {
   EXPECT_EQ(status.bytes_copied, 0u);
 }
 
+/// A source whose flushes take longer than the gate may stay closed: no instant is to be had, and
+/// each try for one is a stall of the guest.
+TEST(NoInstant, IsAnErrorAfterSomeTries) {
+  SlowFlushRig rig;
+  TaskScope flushers;
+  bool stop = false;
+  const auto flush_often = [](Rig& of, unsigned which, const bool& ended) -> Task<void> {
+    Random random(which + 1);
+    while (!ended) {
+      const Status status = co_await of.disk.flush();
+      EXPECT_TRUE(status.ok());
+      const milliseconds pause(random.below(200));
+      co_await sleep_for(of.loop, pause);
+    }
+  };
+  rig.source->plan().flush_delay = milliseconds(250);
+  for (unsigned i = 0; i < 30; ++i) flushers.spawn(flush_often(rig, i, stop));
+  JobOptions options = options_for(Mode::kSnapshot);
+  options.point_in_time = true;
+  options.target_timeout = seconds(5);
+  const std::string id = rig.begin(options);
+  rig.advance(seconds(30));
+  const JobStatus status = rig.status(id);
+  stop = true;
+  while (flushers.running() > 0) rig.advance(milliseconds(100));
+  ASSERT_EQ(status.state, JobState::kFailed) << status.verdict;
+  EXPECT_EQ(status.error->code(), ErrorCode::kNotConverging);
+  EXPECT_THAT(status.error->message(), HasSubstr("no point in time could be begun in 5"));
+  EXPECT_THAT(status.error->message(), HasSubstr("--max-downtime 100 ms"));
+  EXPECT_EQ(status.generations_begun, 0u);
+}
+
 /// A source whose reads take longer than any fence: the gate never drains in time.
 TEST(ColdInVain, LetsItsWritersGoAndFails) {
   SlowFlushRig rig;
