@@ -71,6 +71,7 @@ enum class PlantedBug : int {
   kPausedSwitches,      ///< a job that an operator has paused switches over
   kDiscardAfterClose,   ///< what is discarded may be the next move's target by then (I9)
   kDigestsOfBeforeFence,  ///< shared: a chunk that changed before the fence keeps its digest
+  kMergeBelievesUnflushed,  ///< I11: settle does not write again what a failed flush has taken
   kEnd,                   ///< no bug: one more than the last
 };
 

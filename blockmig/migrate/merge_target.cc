@@ -86,6 +86,7 @@ Task<Status> MergeTarget::write(std::uint64_t offset, ConstBytes from, WriteFlag
       const ConstBytes here = from.subspan(part.offset - offset, part.length);
       const Status written = co_await image_->write(part.offset, here, flags);
       if (!written.ok()) co_return written;
+      if (planted(PlantedBug::kMergeBelievesUnflushed) && known_) known_->set(part.offset, here);
     }
   }
   co_return Status();

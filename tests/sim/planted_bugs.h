@@ -74,6 +74,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"log-goes-before-record", PlantedBug::kLogGoesBeforeRecord, "--mode restarts"},
     {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown, "--mode journal"},
     {"unknown-owner-discarded", PlantedBug::kUnknownOwnerDiscarded, "--mode journal"},
+    {"merge-believes-unflushed", PlantedBug::kMergeBelievesUnflushed, "--mode settle"},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean, ""},
 });
 

@@ -18,6 +18,9 @@ const std::string kDisk = "disk";
 /// Under the fence the image must be the disk, durably (I4, I11).
 void SettleWorld::check_decision(const DiskRecord& record) {
   if (!record.hydration.empty() || disk_ == nullptr) return;
+  // From here on it is the disk's store.
+  folder_.image->plan().flush_error_ppm = 0;
+  folder_.image->plan().space_bytes = UINT64_MAX;
   std::vector<std::byte> whole(size_bytes_);
   folder_.image->peek(0, whole);
   ImageDigest digest;

@@ -95,32 +95,6 @@ void SettleWorld::prepare_overlay(PresenceMap& map, Manifest& manifest) {
   map.set_absent(*absent);
 }
 
-void SettleWorld::plan_faults() {
-  heal();
-  for (FaultDevice* const store : {overlay_.get(), folder_.image.get()}) {
-    FaultPlan& plan = store->plan();
-    plan.max_delay = std::chrono::microseconds(random_.between(100, 4000));
-    if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 60));
-    if (random_.chance(1, 4)) {
-      plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(30'000));
-    }
-    if (random_.chance(1, 3)) {
-      plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(50'000));
-    }
-  }
-  journal_.save_error_ppm = random_.chance(1, 8) ? 200'000 : 0;
-}
-
-void SettleWorld::heal() {
-  for (FaultDevice* const store : {overlay_.get(), folder_.image.get()}) {
-    store->unstall();
-    store->plan() = FaultPlan();
-    store->plan().min_delay = std::chrono::microseconds(1);
-    store->plan().max_delay = std::chrono::milliseconds(1);
-  }
-  journal_.save_error_ppm = 0;
-}
-
 JobOptions SettleWorld::draw_options() {
   JobOptions options;
   options.mode = Mode::kSettle;
@@ -138,6 +112,10 @@ JobOptions SettleWorld::draw_options() {
   static constexpr Verify kLevels[] = {Verify::kNone, Verify::kDigest, Verify::kDigest,
                                        Verify::kFull};
   options.verify = kLevels[random_.below(4)];
+  static constexpr OnTargetError kTroubles[] = {OnTargetError::kRetry, OnTargetError::kRetry,
+                                                OnTargetError::kPause, OnTargetError::kFail};
+  options.on_target_error = kTroubles[random_.below(4)];
+  options.retry_for = std::chrono::milliseconds(random_.below(2000));
   options.on_restart = random_.chance(2, 3) ? OnRestart::kResume : OnRestart::kAbort;
   return options;
 }
@@ -198,27 +176,6 @@ Task<std::unique_ptr<Disk>> SettleWorld::open_disk(std::shared_ptr<Life> life, J
   }
   co_return std::make_unique<Disk>(loop_, kDisk, std::move(*opened), record.store_uri,
                                    record.epoch);
-}
-
-Task<void> SettleWorld::disturb(std::shared_ptr<Life> life, JobBoard& board) {
-  const std::uint64_t count = random_.below(3);
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const Duration wait = std::chrono::microseconds(random_.between(1, 60000));
-    co_await sleep_for(loop_, wait);
-    if (life->over) co_return;
-    const std::string job = board.job_of(kDisk);
-    if (!job.empty() && random_.chance(1, 4)) {
-      const Status aborted = board.abort(job);
-      note(aborted.ok() ? "aborted" : "abort refused");
-      continue;
-    }
-    FaultDevice& store = random_.chance(1, 2) ? *folder_.image : *overlay_;
-    note("stall of " + store.info().name);
-    store.stall();
-    const Duration frozen = std::chrono::milliseconds(random_.between(1, 400));
-    co_await sleep_for(loop_, frozen);
-    store.unstall();
-  }
 }
 
 /// Jobs, one after the other, until one has settled the disk.
@@ -335,17 +292,22 @@ Task<void> SettleWorld::live(Death death) {
   }
   TaskScope disturbance;
   if (death != Death::kNone) {
-    auto disturbing = disturb(life, board);
+    auto disturbing = disturb(death, life, board);
     disturbance.spawn(std::move(disturbing));
   }
+  // Some outlast all that befalls them.
+  const std::uint64_t longest = random_.chance(1, 3) ? 4'000'000 : 150'000;
   const Duration span = death == Death::kNone
                             ? kPatienceForEnd
-                            : Duration(std::chrono::microseconds(random_.between(1, 150'000)));
+                            : Duration(std::chrono::microseconds(random_.between(1, longest)));
   const TimePoint end = loop_.now() + span;
   co_await settle(life, board, guest, end);
   const Duration rest = std::chrono::microseconds(random_.between(1, 20'000));
   co_await sleep_for(loop_, rest);
   check_report(board);
+  if (guest.errors() > 0 && !overlay_fails_ && !settled()) {
+    complain("a guest has got an error for the image that it is settled into (I8)");
+  }
   strike(death, *life, guest);
   co_await workers.join();
   co_await disturbance.join();
@@ -362,6 +324,7 @@ Task<void> SettleWorld::live(Death death) {
   while (overlay_->in_flight() + folder_.image->in_flight() > 0) {
     co_await sleep_for(loop_, std::chrono::milliseconds(1));
   }
+  if (death == Death::kNone && !closed.ok()) folder_.image->crash();  // it has failed a flush
   if (folder_.changed_unsaid) complain("the image was changed before its manifest said so");
   ++(settled() ? result_.jobs_done : result_.jobs_not_done);
   check_survivors(death);

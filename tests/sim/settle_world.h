@@ -46,7 +46,10 @@ class SettleWorld final : public SimRun {
   Task<void> take_up_jobs(Journal& journal);
   Task<void> live(Death death);
   Task<void> settle(std::shared_ptr<Life> life, JobBoard& board, Guest& guest, TimePoint end);
-  Task<void> disturb(std::shared_ptr<Life> life, JobBoard& board);
+  Task<void> disturb(Death death, std::shared_ptr<Life> life, JobBoard& board);
+  Task<void> fill_up(FaultDevice& store, Duration lasts);
+  Task<void> fail_flushes(FaultDevice& store, Duration lasts);
+  Task<void> freeze(FaultDevice& store, Duration lasts);
   Task<void> read_as_a_stranger();
   void strike(Death death, Life& life, Guest& guest);
   void check_decision(const DiskRecord& record);
@@ -70,6 +73,7 @@ class SettleWorld final : public SimRun {
   std::string last_job_;
   bool strangers_leave_ = false;
   bool last_life_ = false;
+  bool overlay_fails_ = false;  ///< in this life: a guest may see errors
 };
 
 }  // namespace blockmig::sim

@@ -56,10 +56,10 @@ class SimFolderImage final : public ImageSource {
 };
 
 /// The job's target: notes that the image changes.
-class SimImageTarget final : public BlockDevice {
+class SimImageTarget final : public BlockDevice, public StoreHealth {
  public:
-  SimImageTarget(SimFolder& folder, std::shared_ptr<Life> life)
-      : folder_(folder), life_(life), device_(folder.image, std::move(life)) {}
+  SimImageTarget(EventLoop& loop, SimFolder& folder, std::shared_ptr<Life> life)
+      : loop_(loop), folder_(folder), life_(life), device_(folder.image, std::move(life)) {}
   const DeviceInfo& info() const override { return device_.info(); }
   Task<Status> read(std::uint64_t offset, MutableBytes into) override {
     return device_.read(offset, into);
@@ -80,6 +80,13 @@ class SimImageTarget final : public BlockDevice {
   Task<Result<std::vector<Extent>>> extents(std::uint64_t offset, std::uint64_t length) override {
     return device_.extents(offset, length);
   }
+  std::optional<Error> lost() const override { return device_.lost(); }
+  /// Opened anew by this user; those who fetch from it go on.
+  Task<Status> revive() override {
+    while (folder_.image->in_flight() > 0) co_await sleep_for(loop_, std::chrono::microseconds(50));
+    const Status revived = co_await device_.revive();
+    co_return revived;
+  }
   Task<Status> close() override { return device_.close(); }
 
  private:
@@ -90,6 +97,7 @@ class SimImageTarget final : public BlockDevice {
     // Nobody's: it describes an image that a disk runs from again.
     if (!manifest.changing && manifest.owner_epoch != 0) folder_.changed_unsaid = true;
   }
+  EventLoop& loop_;
   SimFolder& folder_;
   std::shared_ptr<Life> life_;
   MortalDevice device_;
@@ -184,16 +192,20 @@ class SimMerge final : public RestMerge {
 class SimMergeOpener final : public TargetOpener {
  public:
   SimMergeOpener(EventLoop& loop, Random& random, SimFolder& folder, std::shared_ptr<Life> life)
-      : folder_(folder), life_(life), merge_(loop, random, folder, std::move(life)) {}
+      : loop_(loop), folder_(folder), life_(life), merge_(loop, random, folder, std::move(life)) {}
   const std::string& uri() const override { return uri_; }
   Task<Result<std::unique_ptr<BlockDevice>>> open(std::uint64_t) override {
-    std::unique_ptr<BlockDevice> opened = std::make_unique<SimImageTarget>(folder_, life_);
+    std::unique_ptr<BlockDevice> opened = std::make_unique<SimImageTarget>(loop_, folder_, life_);
+    if (!folder_.image->flush_failed()) co_return opened;
+    const Status anew = co_await opened->revive();
+    if (!anew.ok()) co_return anew.error();
     co_return opened;
   }
   Task<void> discard() override { co_return; }
   RestMerge* rest_merge() override { return &merge_; }
 
  private:
+  EventLoop& loop_;
   SimFolder& folder_;
   std::shared_ptr<Life> life_;
   SimMerge merge_;
