@@ -70,9 +70,14 @@ enum class PlantedBug : int {
   kMirrorEndForgotten,  ///< I1: a write that the base lacks is acknowledged before that is recorded
   kPausedSwitches,      ///< a job that an operator has paused switches over
   kDiscardAfterClose,   ///< what is discarded may be the next move's target by then (I9)
-  kDigestsOfBeforeFence,  ///< shared: a chunk that changed before the fence keeps its digest
+  kDigestsOfBeforeFence,    ///< shared: a chunk that changed before the fence keeps its digest
+  kFlushErrorNotPassedOn,   ///< I11: a mirror answers a flush that the source has failed
+  kLostSourceRetried,       ///< a source that is gone for good is asked for ever
+  kFenceHasNoDeadline,      ///< I8: the gate stays closed until the source has answered
   kMergeBelievesUnflushed,  ///< I11: settle does not write again what a failed flush has taken
-  kEnd,                   ///< no bug: one more than the last
+  kAbsentIsAHole,   ///< what an overlay has not fetched yet is not allocated: a move leaves it out
+  kSinceArmedLate,  ///< I5: what is written between a backup's scan and its instant is left out
+  kEnd,                    ///< no bug: one more than the last
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

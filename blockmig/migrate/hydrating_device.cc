@@ -209,6 +209,7 @@ Task<Result<std::vector<Extent>>> HydratingDevice::extents(std::uint64_t offset,
   Extent absent;
   absent.offset = runs.front().range.offset;
   absent.length = runs.front().range.length;
+  absent.zero = absent.hole = planted(PlantedBug::kAbsentIsAHole);
   co_return std::vector<Extent>{absent};
 }
 

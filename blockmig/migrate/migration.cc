@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "blockmig/base/back_off.h"
+#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/target_flush.h"
 #include "blockmig/migrate/target_trouble.h"
@@ -124,7 +125,10 @@ Task<Status> copy_pass(Migration& migration) {
       attempt = 0;
       continue;
     }
-    if (!is_transient(status.error())) co_return status;
+    const bool asked_on = planted(PlantedBug::kLostSourceRetried) &&
+                          status.error().code() == ErrorCode::kDisconnected;
+    if (asked_on) attempt = 0;
+    if (!is_transient(status.error()) && !asked_on) co_return status;
     if (record.copied_bytes > 0) attempt = 0;
     migration.status.error = status.error();
     co_await back_off(migration, attempt);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/disk/bitmap_keeper.h"
 #include "blockmig/migrate/return_record.h"
@@ -199,6 +200,9 @@ Status take_marks(Migration& migration) {
   const DirtyBitmap* const marks = migration.disk.tracking().find(name);
   if (marks == nullptr) return no_such_bitmap(migration.disk.name(), name);
   migration.sync->dirty->merge(*marks);
+  if (planted(PlantedBug::kSinceArmedLate)) {
+    migration.disk.tracking().detach_job(migration.sync->dirty.get());
+  }
   return {};
 }
 

@@ -207,7 +207,8 @@ Task<Result<SwitchOutcome>> pass_fence(Migration& migration) {
   Gate& gate = migration.disk.gate();
   const TimePoint deadline = migration.loop.now() + longest_fence(migration.options);
   if (migration.mirror) migration.mirror->turn_away(true);
-  const bool drained = co_await gate.close_until(deadline);
+  const bool waits = planted(PlantedBug::kFenceHasNoDeadline);
+  const bool drained = co_await gate.close_until(waits ? TimePoint::max() : deadline);
   Result<SwitchOutcome> outcome = SwitchOutcome::kPostponed;
   if (drained) outcome = co_await switch_under_fence(migration, deadline);
   if (outcome.ok() && *outcome == SwitchOutcome::kSwitched) hand_over(migration);

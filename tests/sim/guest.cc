@@ -5,6 +5,11 @@
 #include <vector>
 
 namespace blockmig::sim {
+namespace {
+
+constexpr Duration kNap = std::chrono::milliseconds(50);
+
+}  // namespace
 
 Guest::Range Guest::draw_range() {
   Range range;
@@ -24,6 +29,10 @@ Guest::Range Guest::draw_range() {
 
 Task<void> Guest::work() {
   while (!stopped_) {
+    if (resting_) {
+      co_await sleep_for(loop_, kNap);
+      continue;
+    }
     const std::uint64_t errors = errors_;
     const TimePoint begun = loop_.now();
     const std::uint64_t dice = random_.below(100);
@@ -58,8 +67,10 @@ Task<void> Guest::read_once() {
   std::vector<std::byte> bytes(range.bytes.length);
   const std::uint64_t begun = history_.begin_read();
   const MutableBytes into(bytes);
+  const TimePoint asked = loop_.now();
   const Status status = co_await disk_.read(range.bytes.offset, into);
   const std::uint64_t ended = history_.tick();
+  if (!cut_) longest_read_ = std::max(longest_read_, loop_.now() - asked);
   if (cut_) {
     history_.end_read(begun);
     co_return;
@@ -130,13 +141,17 @@ Task<void> Guest::zero_once(bool trim) {
 
 Task<void> Guest::flush_once() {
   const std::uint64_t begun = history_.tick();
+  const bool doomed = flush_must_fail();
   const Status status = co_await disk_.flush();
   if (cut_) co_return;
-  if (status.ok()) {
-    history_.acknowledge_flush(begun);
-  } else {
+  if (!status.ok()) {
     ++errors_;
+    ++flush_errors_;
+    co_return;
   }
+  if (doomed && flush_must_fail())
+    complain("a store that has failed a flush acknowledges one (I11)");
+  history_.acknowledge_flush(begun);
 }
 
 }  // namespace blockmig::sim

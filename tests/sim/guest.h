@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "blockmig/base/random.h"
 #include "blockmig/block/block_device.h"
@@ -32,11 +34,19 @@ class Guest final {
   void stop() { stopped_ = true; }
   /// Its daemon is gone: what it hears from here on means nothing.
   void cut() { stopped_ = cut_ = true; }
+  /// Asks for nothing, for now.
+  void rest(bool on) { resting_ = on; }
+  /// The store below has failed a flush, and cannot make good for it (I11).
+  std::function<bool()> flush_must_fail = [] { return false; };
 
   /// The first illegal thing seen; empty if none.
   const std::string& violation() const { return violation_; }
   std::uint64_t requests() const { return requests_; }
   std::uint64_t errors() const { return errors_; }
+  /// Of these, of flushes.
+  std::uint64_t flush_errors() const { return flush_errors_; }
+  /// Of the reads that were answered since the last call.
+  Duration take_longest_read() { return std::exchange(longest_read_, Duration()); }
   /// Of the requests that were answered.
   Duration longest() const { return longest_; }
 
@@ -65,7 +75,10 @@ class Guest final {
   std::string violation_;
   std::uint64_t requests_ = 0;
   std::uint64_t errors_ = 0;
+  std::uint64_t flush_errors_ = 0;
   Duration longest_{};
+  Duration longest_read_{};
+  bool resting_ = false;
   bool stopped_ = false;
   bool cut_ = false;
 };

@@ -74,8 +74,13 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"log-goes-before-record", PlantedBug::kLogGoesBeforeRecord, "--mode restarts"},
     {"refusal-is-unknown", PlantedBug::kRefusalIsUnknown, "--mode journal"},
     {"unknown-owner-discarded", PlantedBug::kUnknownOwnerDiscarded, "--mode journal"},
-    {"merge-believes-unflushed", PlantedBug::kMergeBelievesUnflushed, "--mode settle"},
     {"reconnect-keeps-unflushed-clean", PlantedBug::kReconnectKeepsUnflushedClean, ""},
+    {"flush-error-not-passed-on", PlantedBug::kFlushErrorNotPassedOn, "--mode source"},
+    {"lost-source-retried", PlantedBug::kLostSourceRetried, "--mode source"},
+    {"fence-has-no-deadline", PlantedBug::kFenceHasNoDeadline, "--mode source"},
+    {"since-armed-late", PlantedBug::kSinceArmedLate, "--mode backup"},
+    {"absent-is-a-hole", PlantedBug::kAbsentIsAHole, "--mode overlay"},
+    {"merge-believes-unflushed", PlantedBug::kMergeBelievesUnflushed, "--mode settle"},
 });
 
 constexpr bool every_bug_has_a_name() {

@@ -56,7 +56,8 @@ constexpr const char* kHelp =
     "  --seed S               this seed; with --verbose it tells its story\n"
     "  --first S, --seeds N   N seeds from S on (each 1 by default), until one fails\n"
     "  --mode M               any (default), a mode of migrate, or a world: bitmaps, return,\n"
-    "                         journal, restarts, hydration, settle\n"
+    "                         journal, restarts, source, overlay, backup, hydration,\n"
+    "                         settle\n"
     "  --verify V             none, digest or full (default: as the seed draws it)\n"
     "  --twice                each seed twice, with equal traces\n"
     "  --bug B                plants this bug; with --expect-found it must be found\n"
@@ -100,9 +101,13 @@ Arguments parse(int count, char** words) {
       arguments.run.returns = arguments.mode == "return";
       arguments.run.journal_fails = arguments.mode == "journal";
       arguments.run.restarts = arguments.mode == "restarts";
-      const bool special = arguments.hydration || arguments.settling || arguments.run.bitmaps ||
-                           arguments.run.returns || arguments.run.journal_fails ||
-                           arguments.run.restarts;
+      arguments.run.source_fails = arguments.mode == "source";
+      arguments.run.overlays = arguments.mode == "overlay";
+      arguments.run.backups = arguments.mode == "backup";
+      const bool special =
+          arguments.hydration || arguments.settling || arguments.run.bitmaps ||
+          arguments.run.returns || arguments.run.journal_fails || arguments.run.restarts ||
+          arguments.run.source_fails || arguments.run.overlays || arguments.run.backups;
       if (arguments.mode != "any" && !special) {
         const auto mode = blockmig::parse_mode(arguments.mode);
         if (!mode.ok()) usage(mode.error().message());
@@ -161,6 +166,7 @@ int main(int count, char** words) {
   std::uint64_t resumed = 0;
   std::uint64_t recovered = 0;
   std::uint64_t returns = 0;
+  std::uint64_t incrementals = 0;
   if (arguments.expect_found) std::signal(SIGABRT, found_by_a_check);
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
@@ -179,6 +185,7 @@ int main(int count, char** words) {
     resumed += result.resumed;
     recovered += result.recovered;
     returns += result.returns;
+    incrementals += result.incrementals;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
     std::printf("replay: %s --seed %llu --mode %s --bug %s --verbose\n", words[0],
@@ -197,12 +204,15 @@ int main(int count, char** words) {
   std::printf(
       "%llu seeds: no violation; %llu guest requests, %llu moves done, %llu ended otherwise, "
       "%llu points in time checked, %llu crashes, %llu ends in order, %llu moves resumed, %llu of "
-      "them from a record, %llu moves back\n",
+      "them from a record, %llu moves back, %llu backups since a bitmap\n",
       static_cast<unsigned long long>(arguments.seeds), static_cast<unsigned long long>(requests),
       static_cast<unsigned long long>(done), static_cast<unsigned long long>(not_done),
       static_cast<unsigned long long>(generations), static_cast<unsigned long long>(crashes),
       static_cast<unsigned long long>(ends), static_cast<unsigned long long>(resumed),
-      static_cast<unsigned long long>(recovered), static_cast<unsigned long long>(returns));
+      static_cast<unsigned long long>(recovered), static_cast<unsigned long long>(returns),
+      static_cast<unsigned long long>(incrementals));
+  if (arguments.run.backups && arguments.seeds >= 100 && incrementals * 4 < arguments.seeds)
+    return 1;
   if (arguments.run.returns && arguments.seeds >= 100 && returns * 4 < arguments.seeds) return 1;
   // A campaign in which nothing moved would prove nothing.
   return arguments.seeds >= 100 && done * 4 < arguments.seeds ? 1 : 0;

@@ -24,6 +24,9 @@ struct RunOptions {
   bool returns = false;          ///< moves record the way back, and some take it
   bool journal_fails = false;    ///< for good, in every life of the daemon until the last
   bool restarts = false;         ///< a guest in no hurry, and moves that are killed several times
+  bool backups = false;          ///< since bitmaps, between moves
+  bool overlays = false;         ///< moves that leave data at rest there, and moves away from them
+  bool source_fails = false;     ///< and works again, while a move is under way
   bool verbose = false;
 };
 
@@ -40,6 +43,8 @@ struct RunResult {
   std::uint64_t resumed = 0;    ///< jobs after a crash, or such an end
   std::uint64_t recovered = 0;  ///< of these, with something recorded
   std::uint64_t returns = 0;    ///< moves back that were done
+  std::uint64_t backups = 0;    ///< full ones that were done
+  std::uint64_t incrementals = 0;
 };
 
 class SimRun {

@@ -14,7 +14,7 @@
 //             after any crash (I5); a move back ends in equal stores like any other (I4)
 //   journal   once it has failed for good, guests are served on, and no decision is made or thought
 //             possible; only where it fails in a decision the disk closes (I3, I8)
-//   liveness  with all faults healed, every job ends
+//   liveness  with all faults healed, and the guest quiet at last, every job ends by itself
 #pragma once
 
 #include <cstdint>
@@ -51,6 +51,14 @@ class World final : public SimRun {
   Task<void> migrate_once();
   Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
   Task<void> trouble(std::string job, std::shared_ptr<FaultDevice> target);
+  Task<void> trouble_source(std::string job);
+  Task<void> lose_source();
+  std::unique_ptr<BlockDevice> open_owner();
+  bool flush_must_fail() const;
+  /// While the disk is on the store where it was first.
+  void check_guest();
+  void check_holds_all(const FaultDevice& target);
+  Task<void> end_by_force(JobStatus status);
   Task<void> wait_for_end(const std::string& job);
   std::shared_ptr<FaultDevice> make_store(const std::string& name);
   void fill_source();
@@ -64,6 +72,11 @@ class World final : public SimRun {
   JobOptions draw_options();
   void plan_restarts(JobOptions& options);
   void calm_guest();
+  void plan_overlay(JobOptions& options);
+  /// Of the disk that is served: it is on an overlay for good, as far as it is concerned.
+  bool on_overlay() const;
+  /// What the disk reads as, wherever that is.
+  std::vector<std::byte> live_content() const;
   void check_equal(const DiskRecord& record);
   void check_outlasted(const JobStatus& status, OnTargetError action);
   void check_withdrawn(const JobStatus& status);
@@ -108,6 +121,12 @@ class World final : public SimRun {
   std::shared_ptr<FaultDevice> find_way_back();
   void check_way_back(const FaultDevice& left, const DirtyBitmap& changed);
   Task<void> reopen_records();
+  Task<void> reopen_keeper();
+  Task<void> back_up_once();
+  Task<void> reopen_backups();
+  std::string usable_bitmap() const;
+  /// What a copy of this instant can be brought up to date by.
+  void note_instant();
   Task<void> fail_journal_later();
   Task<void> live_without_journal();
 
@@ -119,9 +138,13 @@ class World final : public SimRun {
   SimOwners owners_;
   std::unique_ptr<Disk> disk_;
   std::unique_ptr<JobBoard> board_;
-  std::unique_ptr<BitmapKeeper> keeper_;      ///< with RunOptions::bitmaps
-  std::vector<std::byte> bitmap_begun_with_;  ///< the disk's content then; empty: not begun
-  std::shared_ptr<FaultDevice> held_;         ///< by a move back that may not have let go
+  std::unique_ptr<BitmapKeeper> keeper_;         ///< with RunOptions::bitmaps
+  std::vector<std::byte> bitmap_begun_with_;     ///< the disk's content then; empty: not begun
+  std::shared_ptr<FaultDevice> copy_;            ///< the backup; null: there is none
+  std::vector<std::string> bitmaps_of_copy_;     ///< each marks all that it lacks
+  std::vector<std::string> bitmaps_of_instant_;  ///< of the generation that is copied
+  unsigned backups_ = 0;                         ///< that were begun
+  std::shared_ptr<FaultDevice> held_;            ///< by a move back that may not have let go
   std::unique_ptr<Guest> guest_;
   GuestPlan guest_plan_;
   std::uint64_t guest_workers_ = 0;
@@ -144,6 +167,9 @@ class World final : public SimRun {
   TaskScope disturbances_;
   std::uint64_t instant_ = 0;  ///< of the generation that is copied
   bool source_may_fail_ = false;
+  bool source_flush_may_fail_ = false;
+  bool source_lost_ = false;        ///< and with it, perhaps, what was not flushed there
+  std::uint64_t flush_errors_ = 0;  ///< of the guests before
   bool target_lies_ = false;
   std::string decided_digest_;  ///< of the disk at the last decision
   std::uint64_t decided_epoch_ = 1;

@@ -34,6 +34,16 @@ Task<void> World::begin_bitmap() {
   owner_->peek(0, bitmap_begun_with_);
 }
 
+Task<void> World::reopen_keeper() {
+  if (options_.returns) {
+    co_await reopen_records();
+  } else if (options_.backups) {
+    co_await reopen_backups();
+  } else if (options_.bitmaps) {
+    co_await reopen_bitmap();
+  }
+}
+
 Task<void> World::reopen_bitmap() {
   std::string nothing_to_compare;
   const Status opened = co_await keeper_->open(true, std::move(nothing_to_compare));

@@ -17,9 +17,9 @@ void World::check_equal(const DiskRecord& record) {
   }
   decided_epoch_ = record.epoch;
   hydration_ = record.hydration;
-  std::vector<std::byte> source(size_bytes_);
+  if (source_lost_) return check_holds_all(*target_);
+  const std::vector<std::byte> source = live_content();
   std::vector<std::byte> target(size_bytes_);
-  owner_->peek(0, source);
   target_->peek(0, target);
   if (!record.hydration.empty()) {
     // What is left behind is in the base; the rest must be equal.
@@ -97,6 +97,7 @@ void World::check_durable(const std::vector<std::byte>& source) {
 /// A full disk or a lost connection ends only the job that was told so; none of ours loses its
 /// source that way.
 void World::check_outlasted(const JobStatus& status, OnTargetError action) {
+  if (source_lost_) return;  // that is no trouble of the target's
   if (action == OnTargetError::kFail || !status.error || status.state != JobState::kFailed) return;
   const ErrorCode code = status.error->code();
   if (code == ErrorCode::kNoSpace || code == ErrorCode::kDisconnected) {

@@ -54,6 +54,8 @@ void World::crash() {
   // In mid-hydration without the reverse mirror a kill, too, loses what was not flushed.
   const auto* const layer = hydrating_layer(*disk_);
   if (layer != nullptr && !layer->mirrors_back()) power_lost_ = true;
+  // Nothing less makes a store forget that a flush has failed.
+  if (source_lost_ || owner_->flush_failed()) power_lost_ = true;
   note(power_lost_ ? "POWER LOSS" : "KILL");
   crashed_ = true;
   ++result_.crashes;
@@ -74,11 +76,14 @@ Task<void> World::bury_daemon() {
   co_await board_->leave_disks();
   co_await discard(*disk_, std::move(unresumed_));
   if (keeper_) co_await keeper_->abandon();
+  const bool overlay = on_overlay();
   const Status closed = co_await disk_->close();
-  static_cast<void>(closed);
+  // What was written and not flushed is on an overlay that nobody knows to have it.
+  if (overlay && !closed.ok()) source_lost_ = true;
   if (!guest_->violation().empty()) complain(guest_->violation());
   result_.guest_requests += guest_->requests();
   result_.guest_errors += guest_->errors();
+  flush_errors_ += guest_->flush_errors();
   guest_.reset();
   board_.reset();
   keeper_.reset();
@@ -108,6 +113,10 @@ void World::check_kept() {
 Task<void> World::restart() {
   co_await bury_daemon();
   heal();
+  if (std::exchange(source_lost_, false) || owner_->flush_failed()) {
+    power_lost_ = true;
+    for (const auto& store : stores_) store->crash();
+  }
   for (const auto& store : stores_) store->reopen();
   journal_.alive = owners_.alive = true;
   journal_.save_error_ppm = 0;
@@ -142,12 +151,12 @@ Task<void> World::restart() {
   if (!refused.empty()) complain(refused + " (I3)");
   const Status loaded = co_await board_->load();
   if (!loaded.ok()) complain("the journal cannot be read: " + loaded.error().message());
-  if (device != nullptr) {
+  if (device != nullptr && !on_overlay()) {
     co_await go_on_hydrating(device);
     co_return;
   }
   const auto left = co_await journal_.load_hydration("disk");
-  if (left.ok() && left->has_value()) {
+  if (device == nullptr && left.ok() && left->has_value()) {
     const HydrationRecord rest = **left;
     co_await forget_rest(journal_, rest);
   }
@@ -178,11 +187,7 @@ Task<void> World::take_up(std::optional<JobRecord> unfinished) {
     if (found.ok()) recovered = std::move(*found);
     if (!recovered.empty()) ++result_.recovered;
   }
-  if (keeper_ && options_.returns) {
-    co_await reopen_records();
-  } else if (keeper_) {
-    co_await reopen_bitmap();
-  }
+  co_await reopen_keeper();
   start_guest();
   if (!unfinished) co_return;
   const Duration wait = std::chrono::microseconds(random_.between(0, 20000));
@@ -228,7 +233,7 @@ Task<std::unique_ptr<BlockDevice>> World::open_base(const HydrationRecord& rest)
 
 Task<void> World::go_on_hydrating(HydratingDevice* device) {
   const std::string job = device->record().job;
-  if (options_.bitmaps) co_await reopen_bitmap();
+  co_await reopen_keeper();
   start_guest();
   target_ = owner_;
   const auto started = board_->hydrate(*disk_, *device, planned_[job].options);
