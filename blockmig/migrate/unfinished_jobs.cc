@@ -53,14 +53,17 @@ std::vector<std::string> find_forgettable(std::vector<JobRecord> jobs, std::size
 
 UnfinishedJobs find_unfinished(const std::vector<JobRecord>& jobs) {
   std::map<std::string, std::uint64_t> latest;
+  const auto disk_of = [](const JobRecord& job) {
+    return planted(PlantedBug::kJobsOfOtherDisksCount) ? std::string() : job.disk;
+  };
   for (const JobRecord& job : jobs) {
-    std::uint64_t& number = latest[job.disk];
+    std::uint64_t& number = latest[disk_of(job)];
     number = std::max(number, job_number(job.id));
   }
   UnfinishedJobs found;
   for (const JobRecord& job : jobs) {
     if (has_ended(job)) continue;
-    const bool is_latest = job_number(job.id) == latest[job.disk];
+    const bool is_latest = job_number(job.id) == latest[disk_of(job)];
     (is_latest || planted(PlantedBug::kStaleJobsComeBack) ? found.open : found.stale)
         .push_back(job);
   }

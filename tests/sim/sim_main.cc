@@ -17,6 +17,7 @@
 #include "hydration_world.h"
 #include "planted_bugs.h"
 #include "settle_world.h"
+#include "twins_world.h"
 #include "world.h"
 
 namespace {
@@ -27,6 +28,7 @@ using blockmig::sim::NamedBug;
 using blockmig::sim::RunOptions;
 using blockmig::sim::RunResult;
 using blockmig::sim::SettleWorld;
+using blockmig::sim::TwinsWorld;
 using blockmig::sim::World;
 
 /// A check of the engine's own that fails under a planted bug has found it.
@@ -44,6 +46,7 @@ struct Arguments {
   std::string mode = "any";
   bool hydration = false;
   bool settling = false;
+  bool twins = false;
   bool expect_found = false;
   bool twice = false;
 };
@@ -57,7 +60,7 @@ constexpr const char* kHelp =
     "  --first S, --seeds N   N seeds from S on (each 1 by default), until one fails\n"
     "  --mode M               any (default), a mode of migrate, or a world: bitmaps, return,\n"
     "                         journal, restarts, source, overlay, backup, hydration,\n"
-    "                         settle\n"
+    "                         settle, twins\n"
     "  --verify V             none, digest or full (default: as the seed draws it)\n"
     "  --twice                each seed twice, with equal traces\n"
     "  --bug B                plants this bug; with --expect-found it must be found\n"
@@ -97,6 +100,7 @@ Arguments parse(int count, char** words) {
       arguments.mode = value();
       arguments.hydration = arguments.mode == "hydration";
       arguments.settling = arguments.mode == "settle";
+      arguments.twins = arguments.mode == "twins";
       arguments.run.bitmaps = arguments.mode == "bitmaps";
       arguments.run.returns = arguments.mode == "return";
       arguments.run.journal_fails = arguments.mode == "journal";
@@ -105,7 +109,7 @@ Arguments parse(int count, char** words) {
       arguments.run.overlays = arguments.mode == "overlay";
       arguments.run.backups = arguments.mode == "backup";
       const bool special =
-          arguments.hydration || arguments.settling || arguments.run.bitmaps ||
+          arguments.hydration || arguments.settling || arguments.twins || arguments.run.bitmaps ||
           arguments.run.returns || arguments.run.journal_fails || arguments.run.restarts ||
           arguments.run.source_fails || arguments.run.overlays || arguments.run.backups;
       if (arguments.mode != "any" && !special) {
@@ -148,6 +152,7 @@ RunResult run_world(const RunOptions& options) {
 }
 
 RunResult run_once(const Arguments& arguments) {
+  if (arguments.twins) return run_world<TwinsWorld>(arguments.run);
   if (arguments.settling) return run_world<SettleWorld>(arguments.run);
   return arguments.hydration ? run_world<HydrationWorld>(arguments.run)
                              : run_world<World>(arguments.run);
