@@ -77,6 +77,7 @@ enum class PlantedBug : int {
   kMergeBelievesUnflushed,  ///< I11: settle does not write again what a failed flush has taken
   kAbsentIsAHole,   ///< what an overlay has not fetched yet is not allocated: a move leaves it out
   kSinceArmedLate,  ///< I5: what is written between a backup's scan and its instant is left out
+  kRestNotFlushed,  ///< I1: what stays at rest is only in the source's cache at the decision
   kJobsOfOtherDisksCount,  ///< I7: a later job of another disk proves that this one has ended
   kEnd,                    ///< no bug: one more than the last
 };

@@ -149,9 +149,6 @@ Task<Result<SwitchOutcome>> switch_under_fence(Migration& migration, TimePoint d
     if (!reserved.ok()) co_return reserved.error();
   }
   if (migration.at_rest != nullptr) {
-    // From now on the source's image is the only place of what stays there (I1).
-    const Status flushed = co_await migration.disk.store().flush();
-    if (!flushed.ok()) co_return flushed.error().with_context("flushing the source");
     const Status published = co_await migration.at_rest->publish();
     if (!published.ok()) co_return published.error();
   }
@@ -227,6 +224,19 @@ Task<void> complete_description(Migration& migration) {
                 described.error().message());
 }
 
+/// Soon the source's image is the only place of what stays there (I1). That is not flushed once
+/// more under the fence, for which the source may have no time: whatever is written from here on is
+/// copied, and stays there no more.
+Task<Status> prepare_rest(Migration& migration) {
+  if (!planted(PlantedBug::kRestNotFlushed)) {
+    const Status source = co_await migration.disk.store().flush();
+    if (!source.ok()) co_return source.error().with_context("flushing the source");
+  }
+  const Status prepared = co_await migration.at_rest->prepare(
+      *migration.sync->rest, migration.disk.name(), migration.disk.epoch() + 1);
+  co_return prepared;
+}
+
 Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   const Status sound = judge_corruption(migration);
   if (!sound.ok()) co_return sound.error();
@@ -235,10 +245,7 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
     if (!kept.ok()) co_return kept.error();
   }
   if (migration.at_rest != nullptr) {
-    const Status source = co_await migration.disk.store().flush();
-    if (!source.ok()) co_return source.error().with_context("flushing the source");
-    const Status prepared = co_await migration.at_rest->prepare(
-        *migration.sync->rest, migration.disk.name(), migration.disk.epoch() + 1);
+    const Status prepared = co_await prepare_rest(migration);
     if (!prepared.ok()) co_return prepared.error();
   }
   const std::uint64_t next_epoch = migration.disk.epoch() + 1;

@@ -78,6 +78,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"flush-error-not-passed-on", PlantedBug::kFlushErrorNotPassedOn, "--mode source"},
     {"lost-source-retried", PlantedBug::kLostSourceRetried, "--mode source"},
     {"fence-has-no-deadline", PlantedBug::kFenceHasNoDeadline, "--mode source"},
+    {"rest-not-flushed", PlantedBug::kRestNotFlushed, "--mode shared"},
     {"jobs-of-other-disks-count", PlantedBug::kJobsOfOtherDisksCount, "--mode twins"},
     {"since-armed-late", PlantedBug::kSinceArmedLate, "--mode backup"},
     {"absent-is-a-hole", PlantedBug::kAbsentIsAHole, "--mode overlay"},
