@@ -278,6 +278,7 @@ Task<void> World::story() {
 }
 
 Task<void> World::migrate_once() {
+  watch_guest();
   const std::shared_ptr<FaultDevice> left = options_.returns ? find_way_back() : nullptr;
   target_ = left ? left : make_store("store-" + std::to_string(stores_.size()));
   if (left) {
@@ -328,10 +329,7 @@ Task<void> World::see_job_through(std::string job) {
     auto troubles = trouble(job, target_);
     disturbances_.spawn(std::move(troubles));
   }
-  if (options_.source_fails) {
-    auto troubles = trouble_source(job);
-    disturbances_.spawn(std::move(troubles));
-  }
+  trouble_stores(job);
   co_await wait_for_end(job);
   guest_->rest(false);
   if (crashed_) co_return;

@@ -51,11 +51,14 @@ class World final : public SimRun {
   Task<void> migrate_once();
   Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
   Task<void> trouble(std::string job, std::shared_ptr<FaultDevice> target);
+  void trouble_stores(const std::string& job);
   Task<void> trouble_source(std::string job);
+  Task<void> trouble_image(std::string job);
   Task<void> lose_source();
   std::unique_ptr<BlockDevice> open_owner();
   bool flush_must_fail() const;
-  /// While the disk is on the store where it was first.
+  /// From a move's beginning to its decision.
+  void watch_guest();
   void check_guest();
   void check_holds_all(const FaultDevice& target);
   Task<void> end_by_force(JobStatus status);
@@ -168,8 +171,10 @@ class World final : public SimRun {
   std::uint64_t instant_ = 0;  ///< of the generation that is copied
   bool source_may_fail_ = false;
   bool source_flush_may_fail_ = false;
-  bool source_lost_ = false;        ///< and with it, perhaps, what was not flushed there
-  std::uint64_t flush_errors_ = 0;  ///< of the guests before
+  bool source_lost_ = false;         ///< and with it, perhaps, what was not flushed there
+  std::uint64_t flush_errors_ = 0;   ///< of the guests before
+  std::uint64_t errors_before_ = 0;  ///< those that were judged
+  std::uint64_t flush_errors_before_ = 0;
   bool target_lies_ = false;
   std::string decided_digest_;  ///< of the disk at the last decision
   std::uint64_t decided_epoch_ = 1;

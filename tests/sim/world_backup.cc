@@ -27,6 +27,7 @@ std::string World::usable_bitmap() const {
 }
 
 Task<void> World::back_up_once() {
+  watch_guest();
   BitmapPlan fresh;
   fresh.name = "backup-" + std::to_string(++backups_);
   fresh.granularity_bytes = 4096u << random_.below(5);

@@ -28,6 +28,46 @@ std::unique_ptr<BlockDevice> World::open_owner() {
   return lasting;
 }
 
+void World::trouble_stores(const std::string& job) {
+  const bool overlay = options_.overlays && on_overlay();
+  // A flush of an overlay is the journal's, too.
+  if (overlay && journal_.save_error_ppm != 0) source_may_fail_ = true;
+  if (options_.source_fails || (overlay && random_.chance(1, 2))) {
+    auto troubles = trouble_source(job);
+    disturbances_.spawn(std::move(troubles));
+  }
+  if (overlay && random_.chance(1, 2)) {
+    auto troubles = trouble_image(job);
+    disturbances_.spawn(std::move(troubles));
+  }
+}
+
+/// The folder in which data is at rest: who needs some has a patience.
+Task<void> World::trouble_image(std::string job) {
+  const auto* const layer = hydrating_layer(*disk_);
+  const auto image = find_store(layer->record().base_uri.substr(4));
+  for (std::uint64_t i = random_.between(1, 3); i > 0; --i) {
+    const Duration wait = std::chrono::microseconds(random_.between(1, 80'000));
+    co_await sleep_for(loop_, wait);
+    if (crashed_) co_return;
+    const auto status = board_->status(job);
+    if (!status.ok() || is_final(status->state) || status->switched) co_return;
+    const Duration lasts = std::chrono::milliseconds(random_.between(1, 3000));
+    source_may_fail_ = true;
+    if (random_.chance(1, 2)) {
+      note("the folder does not answer");
+      image->stall();
+      co_await sleep_for(loop_, lasts);
+      image->unstall();
+    } else {
+      note("the folder fails");
+      image->plan().read_error_ppm = random_.chance(1, 2) ? 1'000'000 : 200'000;
+      co_await sleep_for(loop_, lasts);
+      image->plan().read_error_ppm = 0;
+    }
+  }
+}
+
 /// The connection breaks, and what was not flushed there may be gone.
 Task<void> World::lose_source() {
   note("the source is lost");
@@ -63,6 +103,7 @@ Task<void> World::trouble_source(std::string job) {
       case 1:
         note("the source's flushes fail");
         source_flush_may_fail_ = true;
+        if (on_overlay()) source_may_fail_ = true;  // a durable write there is a flush
         source->plan().flush_error_ppm = random_.chance(1, 2) ? 1'000'000 : 300'000;
         co_await sleep_for(loop_, lasts);
         source->plan().flush_error_ppm = 0;
@@ -75,7 +116,7 @@ Task<void> World::trouble_source(std::string job) {
         source->unstall();
         break;
       default:
-        if (moves_whole(mode)) co_await lose_source();
+        if (options_.source_fails && moves_whole(mode)) co_await lose_source();
     }
   }
 }
@@ -84,10 +125,24 @@ bool World::flush_must_fail() const {
   return disk_->store_uri() == "sim:" + owner_->info().name && owner_->flush_failed();
 }
 
+/// What befell the store that the last move has left is no excuse any more.
+void World::watch_guest() {
+  check_guest();
+  switched_ = false;
+  // A flush that is under way may still hear of it.
+  const bool overlay_fails = owner_->flush_failed() || journal_.save_error_ppm != 0;
+  source_may_fail_ = source_lost_ || (on_overlay() && overlay_fails);
+  source_flush_may_fail_ = owner_->flush_failed();
+  errors_before_ = guest_->errors() + result_.guest_errors;
+  flush_errors_before_ = guest_->flush_errors() + flush_errors_;
+}
+
 void World::check_guest() {
   if (switched_ || guest_ == nullptr) return;
-  std::uint64_t errors = guest_->errors() + result_.guest_errors;
-  if (source_flush_may_fail_) errors -= guest_->flush_errors() + flush_errors_;
+  std::uint64_t errors = guest_->errors() + result_.guest_errors - errors_before_;
+  if (source_flush_may_fail_) {
+    errors -= guest_->flush_errors() + flush_errors_ - flush_errors_before_;
+  }
   if (errors > 0 && !source_may_fail_) {
     complain("a guest request failed although its store never did (I8)");
   }
