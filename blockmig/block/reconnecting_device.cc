@@ -245,6 +245,7 @@ void ReconnectingDevice::withdraw() {
 /// For who can write again what may be lost, or knows that nothing is.
 Task<Status> ReconnectingDevice::revive() {
   while (away_ && !stopped_) co_await changed_.wait();
+  if (stopped_) co_return Error(ErrorCode::kDisconnected, info().name + " was given up");
   const Status revived = co_await device_->revive();
   if (revived.ok()) given_up_ = false;
   if (revived.ok()) unflushed_ = false;

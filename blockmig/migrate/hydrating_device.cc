@@ -276,7 +276,8 @@ Task<Status> HydratingDevice::close() {
     const TimePoint grace = core_.loop.now() + core_.options.reverse_deadline;
     const bool idle = co_await core_.base->idle_until(grace);
     // Nobody waits for it any more but this: until it has answered, nobody else may write there.
-    if (!idle) core_.base->abandon();
+    // One that is away has nothing to answer, and would be looked for until it is back.
+    if (!idle || mending_) core_.base->abandon();
     co_await puller_.join();
     co_await mender_.join();
     co_await core_.base->drain();

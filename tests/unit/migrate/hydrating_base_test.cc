@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A base whose connection is lost in mid-hydration, and comes back.
+#include "blockmig/block/reconnecting_device.h"
 #include "hydrating_rig.h"
 
 namespace blockmig {
@@ -101,6 +102,31 @@ TEST_F(HydratingBase, ItIsLookedForUntilTheDiskIsClosed) {
   EXPECT_NE(device->trouble().find("being connected again"), std::string::npos);
   advance(seconds(60));
   EXPECT_TRUE(close().ok());
+}
+
+// The simulator found a disk that could not be closed (sim --mode source --verify full, 51037).
+TEST_F(HydratingBase, ThatLooksForItselfIsNotWaitedForWhenTheDiskIsClosed) {
+  open(false);
+  auto lasting = std::make_unique<ReconnectingDevice>(loop, std::make_unique<SharedDevice>(base),
+                                                      milliseconds(500));
+  lasting->outlast();
+  device->attach_base(std::move(lasting));
+  settle();
+  base->disconnect();
+  EXPECT_FALSE(read(0, 4096).ok());
+  advance(seconds(60));
+  bool closed = false;
+  const auto close_into = [](HydratingDevice& of, bool& done) -> Task<void> {
+    const Status status = co_await of.close();
+    EXPECT_TRUE(status.ok());
+    done = true;
+  };
+  returning.spawn(close_into(*device, closed));
+  advance(seconds(60));
+  EXPECT_TRUE(closed);
+  base->reconnect();
+  for (int i = 0; i < 100 && !closed; ++i) advance(seconds(1));
+  device.reset();
 }
 
 }  // namespace
