@@ -193,8 +193,10 @@ int main(int count, char** words) {
     incrementals += result.incrementals;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
-    std::printf("replay: %s --seed %llu --mode %s --bug %s --verbose\n", words[0],
-                static_cast<unsigned long long>(seed), arguments.mode.c_str(),
+    const auto& verify = arguments.run.verify;
+    const std::string level = verify ? " --verify " + std::string(to_string(*verify)) : "";
+    std::printf("replay: %s --seed %llu --mode %s%s --bug %s --verbose\n", words[0],
+                static_cast<unsigned long long>(seed), arguments.mode.c_str(), level.c_str(),
                 arguments.bug.c_str());
     if (!arguments.expect_found) return 1;
     std::printf("planted bug %s found after %llu seeds\n", arguments.bug.c_str(),
