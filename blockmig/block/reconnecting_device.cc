@@ -242,9 +242,10 @@ void ReconnectingDevice::withdraw() {
   device_->withdraw();
 }
 
-/// For who can write again what may be lost, or knows that nothing is.
+/// For who can write again what may be lost, or knows that nothing is. What may still be inside is
+/// the flush of outlast().
 Task<Status> ReconnectingDevice::revive() {
-  while (away_ && !stopped_) co_await changed_.wait();
+  while ((away_ || inside_ > 0) && !stopped_) co_await changed_.wait();
   if (stopped_) co_return Error(ErrorCode::kDisconnected, info().name + " was given up");
   const Status revived = co_await device_->revive();
   if (revived.ok()) given_up_ = false;

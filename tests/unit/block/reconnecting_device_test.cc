@@ -184,6 +184,16 @@ TEST_F(Reconnecting, BeforeItOutlastsErrorsPass) {
   EXPECT_TRUE(read().ok());
 }
 
+// The simulator found one that was opened anew under its own first flush.
+TEST_F(Reconnecting, ItIsNotRevivedWhileItsOwnFlushIsInside) {
+  store_->plan().flush_delay = seconds(1);
+  device_->outlast();
+  EXPECT_EQ(store_->in_flight(), 1u);
+  EXPECT_TRUE(run_task(loop_, device_->revive()).ok());
+  EXPECT_EQ(store_->in_flight(), 0u);
+  EXPECT_TRUE(read().ok());
+}
+
 TEST_F(Reconnecting, ClosingEndsTheWait) {
   serve();
   store_->disconnect();
