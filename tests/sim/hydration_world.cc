@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "blockmig/block/reconnecting_device.h"
 #include "blockmig/migrate/hydration.h"
 
 namespace blockmig::sim {
@@ -12,6 +13,7 @@ namespace {
 const std::string kRegions = "absent.job-1.2";
 constexpr Duration kPatienceForEnd = std::chrono::seconds(60);
 constexpr Duration kHoldingLife = std::chrono::seconds(4);
+constexpr Duration kConnectionPatience = std::chrono::milliseconds(300);
 
 std::uint64_t draw_size(Random& random) {
   return random.between(4, 48) * 16 * kKiB + random.below(4) * 3 * kSectorBytes;
@@ -247,6 +249,15 @@ Task<void> HydrationWorld::find_base_again() {
   if (!again.ok()) complain("the base cannot be opened again: " + again.error().message());
 }
 
+/// In every other world it is served as the daemon serves what is behind a connection.
+std::unique_ptr<BlockDevice> HydrationWorld::open_base(std::shared_ptr<Life> life) {
+  auto base = std::make_unique<MortalDevice>(base_, std::move(life));
+  if (options_.seed % 2 == 0) return base;
+  auto lasting = std::make_unique<ReconnectingDevice>(loop_, std::move(base), kConnectionPatience);
+  lasting->outlast();
+  return lasting;
+}
+
 /// One life of the daemon: opens the disk as the journal has it, serves guests, hydrates, dies.
 Task<void> HydrationWorld::live(Death death) {
   auto life = std::make_shared<Life>();
@@ -257,7 +268,7 @@ Task<void> HydrationWorld::live(Death death) {
   const JobOptions options = draw_options();
   const auto rest = co_await load_rest(journal, record);
   if (!rest.ok()) co_return complain(rest.error().message());
-  std::unique_ptr<BlockDevice> base = std::make_unique<MortalDevice>(base_, life);
+  std::unique_ptr<BlockDevice> base = open_base(life);
   auto opened = co_await open_hydrating(loop_, journal, record, *rest, store, base, options);
   if (!opened.ok()) co_return complain(opened.error().message());
   HydratingDevice* const hydrating = opened->get();

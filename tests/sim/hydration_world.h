@@ -50,6 +50,7 @@ class HydrationWorld final : public SimRun {
   Task<void> lose_base();
   Task<void> leave_no_room(FaultDevice& store);
   Task<void> find_base_again();
+  std::unique_ptr<BlockDevice> open_base(std::shared_ptr<Life> life);
   Task<void> disturb(std::shared_ptr<Life> life);
   void plan_faults(bool power_loss);
   void heal();
