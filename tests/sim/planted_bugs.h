@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The planted bugs by name, each with the arguments under which `sim` finds it within 2,000 seeds.
-// Most are found in a few dozen; the rarest, zeros-overwrite-newer, in one of 210.
+// Most are found in a few dozen; the rarest, merge-believes-unflushed, in one of 450.
 // CMakeLists.txt makes the test sim.finds.NAME of every row: one line each. Pure.
 #pragma once
 
