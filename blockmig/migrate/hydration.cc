@@ -217,6 +217,11 @@ void hash_what_is_pulled(Migration& migration) {
       [digests](ByteRange range, ConstBytes content) { digests->pulled(range, content); });
 }
 
+std::string ways_on(const std::string& disk, const std::string& base_uri) {
+  return "wait until it has fetched all from " + base_uri + "; or stop it with 'blockmig detach " +
+         disk + "', which keeps what is recorded: 'blockmig serve " + disk + "' goes on with it";
+}
+
 HydrationOptions hydration_options(const JobOptions& options) {
   HydrationOptions hydration;
   hydration.patience = options.base_patience;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "blockmig/base/error.h"
 #include "blockmig/block/block_device.h"
@@ -18,6 +19,9 @@
 #include "blockmig/migrate/migration.h"
 
 namespace blockmig {
+
+/// What can be done with a disk that still fetches from `base_uri`, for messages.
+std::string ways_on(const std::string& disk, const std::string& base_uri);
 
 HydrationOptions hydration_options(const JobOptions& options);
 

@@ -280,8 +280,8 @@ Status Job::abort() {
     return Error(ErrorCode::kPrecondition,
                  id() + " cannot be aborted: it is " +
                      (migration_.hydrating != nullptr
-                          ? "hydrating: the disk runs on the target already; to go back, migrate "
-                            "it back when it is whole"
+                          ? "hydrating, the disk runs on the target already: " +
+                                ways_on(disk_name(), migration_.hydrating->record().base_uri)
                       : migration_.deciding ? "past its decision"
                                             : std::string(to_string(migration_.status.state))));
   }

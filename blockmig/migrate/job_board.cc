@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "blockmig/migrate/hydrating_device.h"
+#include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/job.h"
 #include "blockmig/migrate/unfinished_jobs.h"
 
@@ -58,7 +59,13 @@ Task<Status> JobBoard::load() {
   co_return Status();
 }
 
-Error busy_with(const std::string& disk, const std::string& job) {
+Error JobBoard::busy_with(const std::string& disk) const {
+  const std::string job = job_of(disk);
+  const Result<JobStatus> running = status(job);
+  if (running.ok() && running->phase == Phase::kHydrating) {
+    return Error(ErrorCode::kBusy, "disk '" + disk + "' is not whole yet, " + job +
+                                       " is hydrating: " + ways_on(disk, running->source_uri));
+  }
   return Error(ErrorCode::kBusy, "disk '" + disk + "' is being migrated by " + job +
                                      ": wait for it, or abort it with 'blockmig abort " + job +
                                      "'");
@@ -92,8 +99,7 @@ Status JobBoard::check_record(Disk& disk, const JobOptions& options) {
 }
 
 Status JobBoard::check_free(Disk& disk, const DirtyBitmap* recovered) const {
-  const std::string running = job_of(disk.name());
-  if (!running.empty()) return busy_with(disk.name(), running);
+  if (!job_of(disk.name()).empty()) return busy_with(disk.name());
   const DirtyBitmap* const tracked = disk.tracking().job();
   if (tracked == nullptr || tracked == recovered) return {};
   return Error(ErrorCode::kBusy, "disk '" + disk.name() +

@@ -29,9 +29,6 @@ namespace blockmig {
 class HydratingDevice;
 class Job;
 
-/// kBusy: what whoever wants something of a disk is told while `job` moves it.
-Error busy_with(const std::string& disk, const std::string& job);
-
 class JobBoard final {
  public:
   JobBoard(EventLoop& loop, Journal& journal);
@@ -52,6 +49,9 @@ class JobBoard final {
   Result<std::string> resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
                                       const JobOptions& options, const JobRecord& record,
                                       RecoveredTracking& recovered);
+
+  /// kBusy: what whoever wants something of a disk is told that has a job.
+  Error busy_with(const std::string& disk) const;
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
   /// `request` as at start(), `paused`: an operator wants it to wait. kBusy as there.

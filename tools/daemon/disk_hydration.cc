@@ -215,8 +215,7 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
   if (!disk) co_return disk.error();
   const Status settled = check_settled(name);
   if (!settled) co_return settled.error();
-  const std::string job = jobs_.job_of(name);
-  if (!job.empty()) co_return busy_with(name, job);
+  if (!jobs_.job_of(name).empty()) co_return jobs_.busy_with(name);
   if (hydrating_layer((*disk)->disk()) == nullptr) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");

@@ -267,9 +267,10 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     co_return Error(ErrorCode::kPrecondition,
                     "disk '" + name + "' is not whole at " + (*disk)->disk().store_uri() +
                         " yet: what is missing there would be lost with its record: " +
-                        (hydrating ? "wait for " + job : "'blockmig settle " + name + "' first"));
+                        (hydrating ? ways_on(name, running->source_uri)
+                                   : "'blockmig settle " + name + "' first"));
   }
-  if (!job.empty() && !hydrating) co_return busy_with(name, job);
+  if (!job.empty() && !hydrating) co_return jobs_.busy_with(name);
   for (const NbdClientInfo& client : server_.clients()) {
     if (client.export_name != name) continue;
     // It may have left by itself in the meantime.
@@ -281,8 +282,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     jobs_.interrupt(job);
     const Result<JobStatus> ended = co_await jobs_.wait(job);
     static_cast<void>(ended);
-    const std::string next = jobs_.job_of(name);
-    if (!next.empty()) co_return busy_with(name, next);
+    if (!jobs_.job_of(name).empty()) co_return jobs_.busy_with(name);
   }
   const std::uint64_t epoch = (*disk)->disk().epoch();
   const std::string store_uri = (*disk)->disk().store_uri();

@@ -49,9 +49,9 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
                                           "' is being detached: its store has not answered");
   }
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
-    const std::string job = jobs_.job_of(served->name());
+    const bool busy = !jobs_.job_of(served->name()).empty();
     // Where nobody is left to go back to, it is suspended with the disk, as at any other end.
-    if (!job.empty() && stragglers == Stragglers::kRefuse) co_return busy_with(served->name(), job);
+    if (busy && stragglers == Stragglers::kRefuse) co_return jobs_.busy_with(served->name());
   }
   ParkedServer waiting;
   waiting.clients = takeover_.take_clients();

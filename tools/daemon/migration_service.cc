@@ -175,12 +175,11 @@ Result<std::string> MigrationService::check_still_there(const std::shared_ptr<Se
 }
 
 Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
-  const std::string running = jobs_.job_of(request.disk);
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
   const Status settled = service_.check_settled(request.disk);
   if (!settled) co_return settled.error();
-  if (!running.empty()) co_return busy_with(request.disk, running);
+  if (!jobs_.job_of(request.disk).empty()) co_return jobs_.busy_with(request.disk);
   if (request.options.mode == Mode::kSettle) {
     const Status found = co_await find_base((*disk)->disk(), request);
     if (!found) co_return found.error();
