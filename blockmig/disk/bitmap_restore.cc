@@ -30,12 +30,11 @@ Task<Result<BitmapKeeper::Found>> BitmapKeeper::find_records() {
     }
   }
   const std::string topic = bitmap_records::kClosedTopic;
-  const auto notes = co_await journal_.load_notes(topic);
-  if (!notes.ok()) co_return notes.error();
-  for (const NoteRecord& note : *notes) {
-    if (note.name != name) continue;
+  const auto note = co_await journal_.load_note(topic, name);
+  if (!note.ok()) co_return note.error();
+  if (note->has_value()) {
     found.closed_in_order = true;
-    found.identity = note.text;
+    found.identity = (*note)->text;
   }
   co_return std::move(found);
 }

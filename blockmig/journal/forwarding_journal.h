@@ -43,6 +43,10 @@ class ForwardingJournal : public Journal {
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override {
     return inner_.load_notes(topic);
   }
+  Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
+                                                    const std::string& name) override {
+    return inner_.load_note(topic, name);
+  }
 
  protected:
   Journal& inner() { return inner_; }

@@ -169,6 +169,9 @@ class Journal {
   /// Of the disk, or of every disk if `disk` is empty.
   virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
   virtual Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) = 0;
+  /// One of them, at the price of one.
+  virtual Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
+                                                            const std::string& name) = 0;
 
   /// One synced write: all of the batch or nothing of it. `batch` stays until the task has
   /// finished. kInvalid: a change of regions has more containers than one may have.

@@ -95,6 +95,18 @@ class MemoryJournal final : public Journal {
     co_return load_all<NoteRecord>(prefix, &decode_note);
   }
 
+  Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
+                                                    const std::string& name) override {
+    const std::string key = note_key(topic, name);
+    offload pause(loop_, [] {});
+    co_await pause;
+    const auto found = records_.find(key);
+    if (found == records_.end()) co_return std::optional<NoteRecord>();
+    const auto record = decode_note(key, found->second);
+    if (!record) co_return record.error();
+    co_return std::optional<NoteRecord>(*record);
+  }
+
  private:
   /// A crash may fall before the record is there, and after it is there but before anybody was
   /// told.

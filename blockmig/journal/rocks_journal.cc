@@ -158,6 +158,19 @@ class RocksJournal final : public Journal {
     co_return decode_all<NoteRecord>(*records, &decode_note);
   }
 
+  Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
+                                                    const std::string& name) override {
+    const Visit running(running_);
+    const std::string key = note_key(topic, name);
+    offload work(calls_, [this, &key] { return store_->get(key); });
+    const auto value = co_await work;
+    if (!value) co_return value.error();
+    if (!value->has_value()) co_return std::optional<NoteRecord>();
+    const auto record = decode_note(key, **value);
+    if (!record) co_return record.error();
+    co_return std::optional<NoteRecord>(*record);
+  }
+
  private:
   template <typename Record>
   static Result<std::vector<Record>> decode_all(const std::vector<RocksStore::Record>& records,

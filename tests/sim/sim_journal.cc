@@ -136,6 +136,18 @@ Task<Result<std::vector<NoteRecord>>> SimJournal::load_notes(const std::string& 
   co_return load_all<NoteRecord>(records_, prefix, &decode_note);
 }
 
+Task<Result<std::optional<NoteRecord>>> SimJournal::load_note(const std::string& topic,
+                                                              const std::string& name) {
+  const std::string key = note_key(topic, name);
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
+  const auto found = records_.find(key);
+  if (found == records_.end()) co_return std::optional<NoteRecord>();
+  const auto record = decode_note(key, found->second);
+  if (!record) co_return record.error();
+  co_return std::optional<NoteRecord>(*record);
+}
+
 std::vector<RegionContainer> SimJournal::regions(const std::string& disk,
                                                  const std::string& name) const {
   auto found = load_all<RegionContainer>(records_, regions_prefix(disk, name), &decode_region);

@@ -51,6 +51,8 @@ class SimJournal final : public Journal {
   Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) override;
   Task<Status> distrust_sets() override;
   Task<Result<std::vector<NoteRecord>>> load_notes(const std::string& topic) override;
+  Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
+                                                    const std::string& name) override;
 
   // What is durable now, without taking time.
   std::vector<RegionContainer> regions(const std::string& disk, const std::string& name) const;

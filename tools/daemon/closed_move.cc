@@ -24,19 +24,18 @@ Task<Status> save_closed_move(Journal& journal, std::string disk, ClosedMove mov
 }
 
 Task<Result<std::optional<ClosedMove>>> load_closed_move(Journal& journal, std::string disk) {
-  const auto notes = co_await journal.load_notes(kTopic);
-  if (!notes.ok()) co_return notes.error();
-  for (const NoteRecord& note : *notes) {
-    if (note.name != disk) continue;
-    const std::size_t middle = note.text.find(kBetween);
-    if (middle == std::string::npos) {
-      co_return Error(ErrorCode::kProtocol,
-                      "journal: the note of disk '" + disk + "' about its suspended move is cut");
-    }
-    const std::string source = note.text.substr(0, middle);
-    co_return ClosedMove{source == kServed, source, note.text.substr(middle + 1)};
+  const std::string topic = kTopic;
+  const auto note = co_await journal.load_note(topic, disk);
+  if (!note.ok()) co_return note.error();
+  if (!note->has_value()) co_return std::optional<ClosedMove>();
+  const std::string& text = (*note)->text;
+  const std::size_t middle = text.find(kBetween);
+  if (middle == std::string::npos) {
+    co_return Error(ErrorCode::kProtocol,
+                    "journal: the note of disk '" + disk + "' about its suspended move is cut");
   }
-  co_return std::optional<ClosedMove>();
+  const std::string source = text.substr(0, middle);
+  co_return ClosedMove{source == kServed, source, text.substr(middle + 1)};
 }
 
 }  // namespace blockmig

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "blockmig/base/function_ref.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/journal/journal.h"
 #include "blockmig/migrate/job_board.h"
@@ -118,7 +119,9 @@ class DiskService final {
   /// Every store that a disk lives on or is not whole without, that a running job writes to, or
   /// that is reserved, but not those of `except`; `its_base_too`: but the one that it is not whole
   /// without. Who takes one that is not among them reserves it, with no await in between.
-  std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const;
+  std::vector<StoreUse> uses(const std::string& except, bool its_base_too = false) const {
+    return uses_if(except, its_base_too, [](const std::string&, bool) { return true; });
+  }
   StoreReservations& reserved() { return reserved_; }
   /// Of an NBD store that has just been opened, to be the store of `disk` or a move's target. By
   /// what its server says it is: kPrecondition: it is, by another address, that disk itself or its
@@ -133,6 +136,12 @@ class DiskService final {
   Task<Result<std::vector<DiskLife>>> lives_of_others(const std::string& disk);
 
  private:
+  /// The same, of those whose URI `matters`: with thousands of disks each has a look. `coming`: as
+  /// StoreUse.
+  std::vector<StoreUse> uses_if(
+      const std::string& except, bool its_base_too,
+      FunctionRef<bool(const std::string& uri, bool coming)> matters) const;
+  Status check_parts(const StoreUri& uri, const std::vector<StorePart>& parts) const;
   Task<void> ask_again(const StoreUri& wanted, const std::vector<DiskLife>& lives);
   Task<void> ask(StoreUri store);
   Status compare(const StoreUri& wanted, const Identities& identities, const std::string& disk,

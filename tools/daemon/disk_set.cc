@@ -5,26 +5,36 @@
 #include <utility>
 
 namespace blockmig {
+namespace {
+
+constexpr std::size_t kNamesInMessage = 20;
+
+}  // namespace
 
 std::vector<std::shared_ptr<Export>> DiskSet::list() { return {disks_.begin(), disks_.end()}; }
 
 std::shared_ptr<Export> DiskSet::find(std::string_view name) {
   if (name.empty() && disks_.size() == 1) return disks_.front();
-  for (const auto& disk : disks_) {
-    if (disk->name() == name) return disk;
-  }
-  return nullptr;
+  return look_up(name);
+}
+
+std::shared_ptr<ServedDisk> DiskSet::look_up(std::string_view name) const {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
 }
 
 Result<std::shared_ptr<ServedDisk>> DiskSet::get(const std::string& name) const {
-  std::string known;
-  for (const auto& disk : disks_) {
-    if (disk->name() == name) return disk;
-    known += (known.empty() ? "" : ", ") + disk->name();
-  }
+  if (auto disk = look_up(name)) return disk;
   if (reserved_.contains(name) && !closes(name)) {
     return Error(ErrorCode::kBusy,
                  "disk '" + name + "' is being added: it is there when its store has answered");
+  }
+  std::string known;
+  for (std::size_t i = 0; i < std::min(disks_.size(), kNamesInMessage); ++i) {
+    known += (known.empty() ? "" : ", ") + disks_[i]->name();
+  }
+  if (disks_.size() > kNamesInMessage) {
+    known += " and " + std::to_string(disks_.size() - kNamesInMessage) + " more";
   }
   return Error(ErrorCode::kNotFound,
                "no such disk: '" + name + "': " +
@@ -37,12 +47,10 @@ bool DiskSet::closes(const std::string& name) const {
 }
 
 Result<DiskSet::Reservation> DiskSet::reserve(const std::string& name) {
-  for (const auto& disk : disks_) {
-    if (disk->name() == name) {
-      return Error(ErrorCode::kBusy, "disk '" + name + "' is served already, from " +
-                                         disk->disk().store_uri() +
-                                         ": detach it first, or choose another name");
-    }
+  if (const auto disk = look_up(name)) {
+    return Error(ErrorCode::kBusy, "disk '" + name + "' is served already, from " +
+                                       disk->disk().store_uri() +
+                                       ": detach it first, or choose another name");
   }
   if (closes(name)) {
     return Error(ErrorCode::kBusy, "disk '" + name +
@@ -57,21 +65,23 @@ Result<DiskSet::Reservation> DiskSet::reserve(const std::string& name) {
   return Reservation(*this, name);
 }
 
-void DiskSet::add(std::shared_ptr<ServedDisk> disk) { disks_.push_back(std::move(disk)); }
+void DiskSet::add(std::shared_ptr<ServedDisk> disk) {
+  by_name_[disk->name()] = disk;
+  disks_.push_back(std::move(disk));
+}
 
 void DiskSet::withdraw(const std::string& name) {
   std::erase_if(disks_, [&](const auto& disk) { return disk->name() == name; });
+  by_name_.erase(name);
 }
 
 Task<Status> DiskSet::remove(std::string name) {
-  const auto place = std::find_if(disks_.begin(), disks_.end(),
-                                  [&](const auto& disk) { return disk->name() == name; });
-  if (place == disks_.end()) co_return Error(ErrorCode::kNotFound, "no such disk: '" + name + "'");
-  const std::shared_ptr<ServedDisk> disk = *place;
+  const std::shared_ptr<ServedDisk> disk = look_up(name);
+  if (!disk) co_return Error(ErrorCode::kNotFound, "no such disk: '" + name + "'");
   // The name stays taken until the store is closed: a new disk of that name must find its lock
   // free.
   reserved_.insert(name);
-  disks_.erase(place);
+  withdraw(name);
   closing_.push_back(disk);
   // One that still fetches from its old store is nobody else's to take.
   const bool whole = hydrating_layer(disk->disk()) == nullptr;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -63,7 +64,11 @@ class DiskSet final : public ExportDirectory {
  private:
   bool closes(const std::string& name) const;
 
-  std::vector<std::shared_ptr<ServedDisk>> disks_;
+  /// Null: there is none.
+  std::shared_ptr<ServedDisk> look_up(std::string_view name) const;
+
+  std::vector<std::shared_ptr<ServedDisk>> disks_;  ///< in the order in which they came
+  std::map<std::string, std::shared_ptr<ServedDisk>, std::less<>> by_name_;  ///< the same
   std::vector<std::shared_ptr<ServedDisk>> closing_;
   std::function<Task<void>(Disk&)> on_closed_;
   std::set<std::string> reserved_;

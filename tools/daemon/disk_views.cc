@@ -143,10 +143,13 @@ std::vector<std::string> DiskService::addresses() const {
   return texts;
 }
 
-std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base_too) const {
+std::vector<StoreUse> DiskService::uses_if(
+    const std::string& except, bool its_base_too,
+    FunctionRef<bool(const std::string& uri, bool coming)> matters) const {
   std::vector<StoreUse> uses;
-  const auto add = [this, &uses](std::string user, const std::string& text,
-                                 const std::string& identity = {}) {
+  const auto add = [this, &uses, &matters](std::string user, const std::string& text,
+                                           const std::string& identity = {}) {
+    if (!matters(text, false)) return;
     Result<StoreUri> uri = parse_store_uri(text);
     if (!uri.ok()) return;
     auto parts = reserved_.find_parts(*uri);
@@ -156,10 +159,11 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
     uses.push_back({std::move(user), *std::move(uri), std::move(parts), false, identities});
   };
   for (const auto& disk : disks_.disks()) {
-    const std::string user = "disk '" + disk->name() + "'";
     const bool counts = disk->name() != except;
-    if (counts) add(user, disk->disk().store_uri(), disk->identity());
     const auto* const layer = hydrating_layer(disk->disk());
+    if (layer == nullptr && !matters(disk->disk().store_uri(), false)) continue;
+    const std::string user = "disk '" + disk->name() + "'";
+    if (counts) add(user, disk->disk().store_uri(), disk->identity());
     if (layer != nullptr && (counts || its_base_too)) {
       add(user + ", which is not whole without it ('blockmig settle')", layer->record().base_uri);
     }
@@ -170,9 +174,10 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
     const auto* const layer = hydrating_layer(disk->disk());
     if (layer != nullptr) add(user, layer->record().base_uri);
   }
-  for (StoreUse use : reserved_.uses()) {
-    use.identities = reserved_.find_identities(use.uri);
-    uses.push_back(std::move(use));
+  for (const StoreUse& use : reserved_.uses()) {
+    if (!matters(use.uri.text, use.coming)) continue;
+    uses.push_back(use);
+    uses.back().identities = reserved_.find_identities(use.uri);
   }
   for (const JobStatus& job : jobs_.list()) {
     if (is_final(job.state) || job.disk == except) continue;
@@ -193,7 +198,12 @@ std::vector<StoreUse> DiskService::uses(const std::string& except, bool its_base
 /// In `holds`, when nobody else uses it.
 Task<Status> DiskService::take_source(const ServeRequest& request, const SourceChoice& choice,
                                       const StoreUri& uri, Holds& holds) {
-  const std::vector<StoreUse> used = uses("");
+  // Files that somebody has looked at, or is looking at, are compared by check_parts().
+  const bool is_a_file = uri.kind == StoreUri::Kind::kFile;
+  const std::vector<StoreUse> used =
+      uses_if("", false, [this, &uri, is_a_file](const std::string& text, bool coming) {
+        return !is_a_file || text == uri.text || (!coming && !reserved_.knows_parts(text));
+      });
   holds.push_back(
       reserved_.reserve({"disk '" + request.disk + "', which is being added", uri, {}}));
   const std::size_t hold = holds.size() - 1;
@@ -212,9 +222,17 @@ Task<Status> DiskService::take_source(const ServeRequest& request, const SourceC
     if (whole && new_here && !request.force_source) whole = check_no_mixture(uri.path);
     return whole ? check_unused(uri, used) : whole;
   });
-  if (free) free = check_found(uri, parts, uses(""));
+  if (free) free = check_parts(uri, parts);
   if (free) holds[hold].found(std::move(parts));
   co_return free;
+}
+
+Status DiskService::check_parts(const StoreUri& uri, const std::vector<StorePart>& parts) const {
+  const std::set<std::string> near = reserved_.beside(parts);
+  if (near.empty()) return {};
+  return check_found(uri, parts, uses_if("", false, [&near](const std::string& text, bool) {
+                       return near.contains(text);
+                     }));
 }
 
 }  // namespace blockmig

@@ -33,14 +33,13 @@ Task<Status> save_job_change(Journal& journal, const JobStatus& job) {
 }
 
 Task<Status> apply_job_change(Journal& journal, const std::string& id, JobOptions& options) {
-  const auto notes = co_await journal.load_notes(kJobTopic);
-  if (!notes) co_return notes.error();
-  for (const NoteRecord& note : *notes) {
-    if (note.name != id) continue;
-    const Result<JobChange> change = job_change_from_json(note.text);
-    if (!change) co_return change.error().with_context("what was set of " + id);
-    change->apply_to(options);
-  }
+  const std::string topic = kJobTopic;
+  const auto note = co_await journal.load_note(topic, id);
+  if (!note) co_return note.error();
+  if (!note->has_value()) co_return Status();
+  const Result<JobChange> change = job_change_from_json((*note)->text);
+  if (!change) co_return change.error().with_context("what was set of " + id);
+  change->apply_to(options);
   co_return Status();
 }
 
@@ -51,12 +50,11 @@ Task<Status> save_pause(Journal& journal, const std::string& id, bool paused) {
 }
 
 Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string& id) {
-  const auto notes = co_await journal.load_notes(kPauseTopic);
-  if (!notes) co_return notes.error();
-  for (const NoteRecord& note : *notes) {
-    if (note.name == id) co_return std::optional<bool>(note.text == kPaused);
-  }
-  co_return std::optional<bool>();
+  const std::string topic = kPauseTopic;
+  const auto note = co_await journal.load_note(topic, id);
+  if (!note) co_return note.error();
+  if (!note->has_value()) co_return std::optional<bool>();
+  co_return std::optional<bool>((*note)->text == kPaused);
 }
 
 Task<Status> forget_job_change(Journal& journal, const std::string& id) {

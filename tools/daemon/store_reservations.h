@@ -13,7 +13,9 @@
 
 #include <list>
 #include <map>
+#include <set>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,7 +36,7 @@ class StoreReservations final {
 
     /// Where its bytes are; empty: there is no such file. Known from now on of whoever uses it.
     void found(std::vector<StorePart> parts) {
-      set_->parts_[use_->uri.text] = parts;
+      set_->keep(use_->uri.text, parts);
       use_->parts = std::move(parts);
     }
 
@@ -67,10 +69,36 @@ class StoreReservations final {
     return known->second;
   }
 
+  /// Whether find_parts() knows a store by that URI.
+  bool knows_parts(const std::string& uri) const {
+    const auto known = parts_.find(uri);
+    return known != parts_.end() && !known->second.empty();
+  }
+  /// URIs of what lies, or has lain, in the files and devices of `parts`.
+  std::set<std::string> beside(const std::vector<StorePart>& parts) const {
+    std::set<std::string> uris;
+    for (const StorePart& part : parts) {
+      const auto there = places_.find({part.device, part.inode});
+      if (there != places_.end()) uris.insert(there->second.begin(), there->second.end());
+    }
+    return uris;
+  }
+
  private:
+  void keep(const std::string& uri, const std::vector<StorePart>& parts) {
+    for (const StorePart& part : parts_[uri]) {
+      auto& there = places_[{part.device, part.inode}];
+      there.erase(uri);
+      if (there.empty()) places_.erase({part.device, part.inode});
+    }
+    for (const StorePart& part : parts) places_[{part.device, part.inode}].insert(uri);
+    parts_[uri] = parts;
+  }
+
   std::list<StoreUse> uses_;
-  std::map<std::string, std::vector<StorePart>> parts_;  ///< by URI
-  std::map<std::string, Identities> identities_;         ///< by URI
+  std::unordered_map<std::string, std::vector<StorePart>> parts_;    ///< by URI
+  std::map<std::pair<dev_t, ino_t>, std::set<std::string>> places_;  ///< URIs, by parts_
+  std::map<std::string, Identities> identities_;                     ///< by URI
 };
 
 }  // namespace blockmig

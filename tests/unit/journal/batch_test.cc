@@ -2,6 +2,7 @@
 // Batches, descriptions of region sets and notes: their bytes, in both journals, and cut.
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -86,6 +87,12 @@ class BatchJournalTest : public JournalFolder {
     EXPECT_TRUE(all.ok());
     return all.ok() ? all->size() : 0;
   }
+  std::optional<NoteRecord> note(Journal& journal, const std::string& topic,
+                                 const std::string& name) {
+    const auto one = run_task(loop_, journal.load_note(topic, name));
+    EXPECT_TRUE(one.ok());
+    return one.ok() ? *one : std::nullopt;
+  }
   static JournalBatch first_batch() {
     JournalBatch batch;
     batch.disks.push_back(disk("a", 1));
@@ -107,6 +114,8 @@ void BatchJournalTest::check_batches(Journal& journal) {
   ASSERT_TRUE(commit(journal, first_batch()).ok());
   EXPECT_EQ(disks(journal), (std::vector<DiskRecord>{disk("a", 1)}));
   EXPECT_EQ(jobs(journal), (std::vector<JobRecord>{job("j1", 1)}));
+  EXPECT_EQ(note(journal, "serve", "a"), (NoteRecord{"serve", "a", "how"}));
+  EXPECT_EQ(note(journal, "serve", "ab"), std::nullopt);
   EXPECT_EQ(sets(journal, "a"), (std::vector<RegionSetRecord>{set("a", "x"), set("a", "xy")}));
   EXPECT_EQ(sets(journal, "").size(), 3U);
   EXPECT_EQ(containers(journal, "a", "x"), 3U);
@@ -124,6 +133,7 @@ void BatchJournalTest::check_batches(Journal& journal) {
   const auto notes = run_task(loop_, journal.load_notes("serve"));
   ASSERT_TRUE(notes.ok());
   EXPECT_TRUE(notes->empty());
+  EXPECT_EQ(note(journal, "serve", "a"), std::nullopt);
 
   JournalBatch third;  // removals come first: the set is emptied, then filled
   third.removed_sets.push_back({"a", "xy"});

@@ -9,6 +9,9 @@
 
 #include <memory>
 #include <optional>
+#include <set>
+
+#include "tools/daemon/store_reservations.h"
 
 namespace blockmig {
 namespace {
@@ -73,6 +76,24 @@ TEST(StoreUse, OneIdentityAtTwoAddressesIsOneStore) {
   EXPECT_TRUE(check_identities(other, {"3"}, {use}).ok());
   EXPECT_TRUE(check_identities(other, {}, {use}).ok());
   EXPECT_TRUE(check_identities(use.uri, {"1"}, {use}).ok()) << "its own use, as the address says";
+}
+
+TEST(StoreUse, WhatLiesInOneFileIsFoundByItsPlace) {
+  const StorePart one{1, 2};
+  const StorePart other{1, 3};
+  StoreReservations reserved;
+  const auto found = [&reserved](const char* uri, std::vector<StorePart> parts) {
+    reserved.reserve({"somebody", *parse_store_uri(uri)}).found(std::move(parts));
+  };
+  found("file:///a", {one});
+  found("file:///b", {one, other});
+  EXPECT_EQ(reserved.beside({one}), (std::set<std::string>{"file:///a", "file:///b"}));
+  EXPECT_EQ(reserved.beside({other}), (std::set<std::string>{"file:///b"}));
+  found("file:///b", {other});
+  EXPECT_EQ(reserved.beside({one}), (std::set<std::string>{"file:///a"})) << "it is another now";
+  found("file:///a", {});
+  EXPECT_FALSE(reserved.knows_parts("file:///a")) << "it was not there";
+  EXPECT_TRUE(reserved.beside({one}).empty());
 }
 
 }  // namespace
