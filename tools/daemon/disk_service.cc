@@ -149,12 +149,17 @@ Task<Result<SourceChoice>> DiskService::choose(const ServeRequest& request) {
 
 Task<void> DiskService::remember(const ServeRequest& request, UnixSocketOptions recorded) {
   JournalBatch batch;
-  const auto notes = co_await journal_.load_notes(kListenTopic);
-  for (const NoteRecord& note : notes ? *notes : std::vector<NoteRecord>()) {
-    const auto before = listen_record_from_json(note.text);
+  const std::string topic = kListenTopic;
+  const auto note = co_await journal_.load_note(topic, request.disk);
+  if (note.ok() && note->has_value()) {
+    const auto before = listen_record_from_json((*note)->text);
     // A disk that is handed over comes without them, and its sockets stay as they are.
-    if (note.name == request.disk && before && !recorded.mode && !recorded.gid)
-      recorded = before->unix_sockets;
+    if (before && !recorded.mode && !recorded.gid) recorded = before->unix_sockets;
+  }
+  if (request.listen.empty()) {
+    // It is served on what others have had opened, whose next opening is to be like this one.
+    if (recorded.mode || recorded.gid) shared_sockets_ = recorded;
+    recorded = shared_sockets_;
   }
   ListenRecord listening = own_listening_;
   if (!listening.unix_sockets.mode) listening.unix_sockets.mode = recorded.mode;

@@ -214,6 +214,7 @@ class DiskService final {
   bool tls_required_;
   ListenRecord own_listening_;
   std::vector<std::string> wanted_addresses_;
+  UnixSocketOptions shared_sockets_;  ///< of earlier daemons, as recorded with the disks on them
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
   Takeover* takeover_ = nullptr;
