@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How DiskService opens the store that a disk is served from.
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
@@ -48,6 +49,26 @@ Task<Result<std::unique_ptr<BlockDevice>>> DiskService::open_source(const ServeR
   Result<std::unique_ptr<BlockDevice>> fitted =
       co_await fit_source(std::move(device), request, choice);
   co_return std::move(fitted);
+}
+
+Task<void> DiskService::note_created(const BlockDevice& store, SourceChoice& choice) {
+  const Result<StoreUri> uri = parse_store_uri(choice.uri);
+  const bool created = uri.ok() && uri->kind == StoreUri::Kind::kFile;
+  if (!created || !store.info().zero_initialised) co_return;
+  const std::string& path = uri->path;
+  choice.created = co_await offload(loop_, [&path] { return parts_of(path); });
+}
+
+Task<void> DiskService::remove_created(const SourceChoice& choice) {
+  const Result<StoreUri> uri = parse_store_uri(choice.uri);
+  if (choice.created.empty() || !uri.ok()) co_return;
+  const std::string& path = uri->path;
+  // Only what was made here: somebody may have put another file of that name there since.
+  co_await offload(loop_, [&path, &choice] {
+    struct stat named {};
+    const bool is_file = lstat(path.c_str(), &named) == 0 && S_ISREG(named.st_mode);
+    if (is_file && overlap(parts_of(path), choice.created)) unlink(path.c_str());
+  });
 }
 
 /// A guest may have put that there, so it is no error.

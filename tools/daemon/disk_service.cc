@@ -59,52 +59,62 @@ Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listen
   if (!reservation) co_return reservation.error();
   Result<SourceChoice> choice = co_await choose(request);
   if (!choice) co_return choice.error();
+  Holds holds;
+  Result<DiskView> view = co_await serve_chosen(request, *choice, listening, handed_over, holds);
+  if (!view) co_await remove_created(*choice);
+  co_return std::move(view);
+}
+
+Task<Result<DiskView>> DiskService::serve_chosen(const ServeRequest& request, SourceChoice& choice,
+                                                 Listening listening,
+                                                 const std::vector<HandoverBitmap>* handed_over,
+                                                 Holds& holds) {
   // What is absent is pulled into the store, whatever clients may do.
   ServeRequest opening = request;
-  if (!choice->hydration.empty()) opening.read_only = false;
-  Holds holds;
-  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, *choice, holds);
+  if (!choice.hydration.empty()) opening.read_only = false;
+  Result<std::unique_ptr<BlockDevice>> source = co_await open_source(opening, choice, holds);
   if (!source) co_return source.error();
   std::unique_ptr<BlockDevice> store = *std::move(source);
+  if (request.create_size_bytes != 0) co_await note_created(*store, choice);
   StoreOwners::Claim claimed;
-  const Status ours = co_await claim(opening, *choice, store, claimed);
+  const Status ours = co_await claim(opening, choice, store, claimed);
   if (!ours) co_return ours.error();
   Result<std::unique_ptr<BlockDevice>> opened =
-      co_await open_rest(opening, *choice, std::move(store), holds);
+      co_await open_rest(opening, choice, std::move(store), holds);
   if (!opened) {
-    co_await give_back(*choice, std::move(claimed));
+    co_await give_back(choice, std::move(claimed));
     co_return opened.error();
   }
   auto disk =
-      std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice->uri, choice->epoch);
+      std::make_unique<Disk>(loop_, request.disk, *std::move(opened), choice.uri, choice.epoch);
   auto served = std::make_shared<ServedDisk>(std::move(disk), journal_, request.description,
-                                             request.read_only, choice->previous_uri);
+                                             request.read_only, choice.previous_uri);
   served->remember(request);
   if (owners_ != nullptr) served->identify(disk_identity(owners_->id(), request.disk));
   Status published;
   // Whoever has had the image since, or put another one in its place, has not marked anything.
-  const bool same = choice->known && (!claimed.judged || claimed.verdict.continued);
+  const bool same = choice.known && (!claimed.judged || claimed.verdict.continued);
   const bool told = same && claimed.guarded;
   if (restarts_ != nullptr) published = co_await restarts_->prepare(served->disk(), told);
-  if (published) published = co_await open_bitmaps(*served, *choice, same, request.bitmaps);
+  if (published) published = co_await open_bitmaps(*served, choice, same, request.bitmaps);
   if (published && handed_over != nullptr) {
     published = add_handed_over_bitmaps(*served, *handed_over, same, log_);
   }
-  if (published) published = co_await publish(request, *choice, served, listening);
+  if (published) published = co_await publish(request, choice, served, listening);
   if (!published) {
     if (restarts_ != nullptr) co_await restarts_->withdrawn(served->disk());
     const Status closed = co_await served->close();
-    if (!closed) log_.error(closed.error().message(), {request.disk, "", choice->epoch});
-    co_await give_back(*choice, std::move(claimed));
+    if (!closed) log_.error(closed.error().message(), {request.disk, "", choice.epoch});
+    co_await give_back(choice, std::move(claimed));
     co_return published.error();
   }
   if (owners_ != nullptr) {
-    const bool needed = !choice->hydration.empty();
-    const std::uint64_t record = record_token(served->bitmaps(), choice->epoch);
-    co_await owners_->settle_previous(request.disk, *choice, needed, record);
+    const bool needed = !choice.hydration.empty();
+    const std::uint64_t record = record_token(served->bitmaps(), choice.epoch);
+    co_await owners_->settle_previous(request.disk, choice, needed, record);
   }
-  co_await trust(request.disk, *choice, claimed);
-  log_.info("serving " + choice->uri, {request.disk, "", choice->epoch});
+  co_await trust(request.disk, choice, claimed);
+  log_.info("serving " + choice.uri, {request.disk, "", choice.epoch});
   co_await hydrate(served);
   co_await remember(request, listening.unix_sockets);
   if (restarts_ != nullptr) restarts_->published(request.disk);

@@ -148,6 +148,13 @@ class DiskService final {
                  const std::vector<DiskLife>& lives) const;
   Task<Result<SourceChoice>> choose(const ServeRequest& request);
   using Holds = std::vector<StoreReservations::Hold>;
+  /// Arguments stay until the task has finished.
+  Task<Result<DiskView>> serve_chosen(const ServeRequest& request, SourceChoice& choice,
+                                      Listening listening,
+                                      const std::vector<HandoverBitmap>* handed_over, Holds& holds);
+  Task<void> note_created(const BlockDevice& store, SourceChoice& choice);
+  /// It would be in the way of the next try, and nobody knows that there is nothing in it.
+  Task<void> remove_created(const SourceChoice& choice);
   /// What it opens is reserved in `holds`.
   Task<Result<std::unique_ptr<BlockDevice>>> open_source(const ServeRequest& request,
                                                          const SourceChoice& choice, Holds& holds);

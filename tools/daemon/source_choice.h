@@ -5,9 +5,12 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "blockmig/journal/journal.h"
 #include "tools/control/messages.h"
+#include "tools/daemon/store_backing.h"
 
 namespace blockmig {
 
@@ -17,6 +20,8 @@ struct SourceChoice {
   std::uint64_t epoch = 1;
   std::string hydration{};  ///< as DiskRecord: the content is not whole at `uri` yet
   bool known = false;       ///< the journal's store: its size is binding
+  /// Of the file that was made for this; empty: it was there before.
+  std::vector<StorePart> created{};
 };
 
 /// `same`: request.source and record->store_uri name one store.
