@@ -65,7 +65,8 @@ class Host:
         assert self.manager.take().stored, self.server.log()
 
     def serves(self, disk):
-        return disk in control(self.folder, "ls", "disks")
+        shown = daemon.last_json(control(self.folder, "ls", "disks", "-o", "json"))["disks"]
+        return disk in [each["name"] for each in shown]
 
     def __enter__(self):
         return self

@@ -127,6 +127,13 @@ std::string way_back_after(ControlHandler& daemon, const JobStatus& job) {
   return disk.ok() ? way_back_line(*disk) : "";
 }
 
+std::string late_disks_of(ControlHandler& daemon) {
+  const Result<std::string> answer = ask(daemon, "GET", "/v1/status");
+  const Result<Overview> overview =
+      answer ? overview_from_json(*answer) : Result<Overview>(answer.error());
+  return overview ? late_lines(overview->daemon.late_disks) : "";
+}
+
 }  // namespace
 
 ExitCode run_status(const CommandLine& command, const CommandContext& context) {
@@ -163,7 +170,8 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context) {
       if (!answer) return report(answer.error());
       const Result<std::vector<DiskView>> disks = disks_from_json(*answer);
       if (!disks) return report(disks.error());
-      show_list(command, *disks, disks_table(*disks, is_wide(command)), json_line<DiskView>);
+      const std::string table = disks_table(*disks, is_wide(command)) + late_disks_of(daemon);
+      show_list(command, *disks, table, json_line<DiskView>);
       return ExitCode::kOk;
     }
     case Listed::kJobs: {

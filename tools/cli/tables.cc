@@ -327,6 +327,15 @@ std::string jobs_overview(const std::vector<JobStatus>& jobs, bool wide) {
 
 }  // namespace
 
+std::string late_lines(const std::vector<std::string>& disks) {
+  std::string text;
+  for (const std::string& disk : disks) {
+    text +=
+        "disk '" + disk + "' is late: it is served as soon as its store is there (see the log)\n";
+  }
+  return text;
+}
+
 std::string overview_text(const Overview& overview, bool wide) {
   const DaemonView& daemon = overview.daemon;
   std::string text = "daemon " + daemon.version + ", process " + std::to_string(daemon.pid) +
@@ -340,9 +349,7 @@ std::string overview_text(const Overview& overview, bool wide) {
     text += "the journal has failed, nothing is recorded until the daemon is restarted: " +
             daemon.journal_error + "\n";
   }
-  for (const std::string& disk : daemon.late_disks) {
-    text += "disk '" + disk + "' is late: its clients wait for its store (see the log)\n";
-  }
+  text += late_lines(daemon.late_disks);
   text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);

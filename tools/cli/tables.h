@@ -27,6 +27,8 @@ std::string job_text(const JobStatus& job);
 std::string disk_text(const DiskView& disk);
 /// What mode `return` would copy, in a line of its own; empty where that is not recorded.
 std::string way_back_line(const DiskView& disk);
+/// Of disks that are wanted, and not served yet; empty if there are none.
+std::string late_lines(const std::vector<std::string>& disks);
 std::string overview_text(const Overview& overview, bool wide);
 
 }  // namespace blockmig

@@ -96,7 +96,7 @@ Task<ControlResponse> ControlApi::answer_disks(const ControlRequest& request, co
     if (!named.ok()) co_return error_response(named.error());
     if (!wanted) co_return error_response(wanted.error());
     ServeRequest moved = *std::move(wanted);
-    const Result<DiskView> served = co_await disks_.serve(std::move(moved));
+    const Result<DiskView> served = co_await disks_.serve_by_hand(std::move(moved));
     co_return respond(served);
   }
   if (path.size() == 4 && path[3] == "settle" && request.method == "POST") {

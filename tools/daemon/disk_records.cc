@@ -7,7 +7,9 @@
 #include "blockmig/migrate/hydration.h"
 #include "tools/daemon/begun_target.h"
 #include "tools/daemon/disk_service.h"
+#include "tools/daemon/recorded_disks.h"
 #include "tools/daemon/restart_service.h"
+#include "tools/daemon/takeover.h"
 
 namespace blockmig {
 
@@ -54,6 +56,11 @@ Status DiskService::check_listening(const std::vector<std::string>& addresses,
                                           address->to_string() + " to listen there as it is");
   }
   return {};
+}
+
+bool DiskService::give_up_late(const std::string& name) {
+  return (takeover_ != nullptr && takeover_->give_up(name)) ||
+         (recorded_ != nullptr && recorded_->give_up(name));
 }
 
 Task<Status> DiskService::forget_unserved(const std::string& name) {

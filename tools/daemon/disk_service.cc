@@ -13,6 +13,7 @@
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/folder_merge.h"
 #include "tools/daemon/image_identity.h"
+#include "tools/daemon/recorded_disks.h"
 #include "tools/daemon/restart_service.h"
 #include "tools/daemon/takeover.h"
 
@@ -40,6 +41,20 @@ Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const Serve
   if (!opened) co_return opened.error();
   restored_.erase(request.disk);
   co_return *disk;
+}
+
+Task<Result<DiskView>> DiskService::serve_by_hand(ServeRequest request) {
+  if (recorded_ == nullptr) {
+    Result<DiskView> alone = co_await serve(std::move(request));
+    co_return std::move(alone);
+  }
+  const std::string name = request.disk;
+  recorded_->hold(name);
+  const bool quiet = co_await recorded_->wait_for_try(name);
+  static_cast<void>(quiet);  // of one that hangs the name is taken, which is what the caller hears
+  Result<DiskView> served = co_await serve(std::move(request));
+  recorded_->let_go(name, served.ok());
+  co_return std::move(served);
 }
 
 Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listening,
@@ -195,7 +210,7 @@ Task<Status> DiskService::publish(const ServeRequest& request, const SourceChoic
   record.previous_uri = choice.previous_uri;
   record.hydration = choice.hydration;
   Status allowed;
-  if (restarts_ != nullptr) allowed = co_await restarts_->wait_for_earlier(request.disk);
+  if (recorded_ != nullptr) allowed = co_await recorded_->wait_for_earlier(request.disk);
   if (!allowed) co_return allowed;
   // Before the first client can be acknowledged anything (I3, I7).
   const Status saved = co_await journal_.save_disk(record);
@@ -261,9 +276,16 @@ Status DiskService::listen(const std::vector<std::string>& wanted,
 
 Task<Status> DiskService::detach(std::string name, bool forget) {
   const auto disk = disks_.get(name);
-  if (!disk && takeover_ != nullptr && takeover_->give_up(name)) {
+  if (!disk && give_up_late(name)) {
     const Status left = co_await forget_serving(name);
     if (!left.ok() || !forget) co_return left;
+    bool quiet = true;
+    if (recorded_ != nullptr) quiet = co_await recorded_->wait_for_try(name);
+    if (!quiet) {
+      co_return Error(ErrorCode::kBusy, "disk '" + name +
+                                            "' is not waited for any more, but not forgotten: its "
+                                            "store has not answered yet: try again when it has");
+    }
   }
   if (!disk && forget) {
     const Status forgotten = co_await forget_unserved(name);

@@ -28,6 +28,7 @@
 
 namespace blockmig {
 
+class RecordedDisks;
 class RestartService;
 class Takeover;
 struct HandoverBitmap;
@@ -65,6 +66,8 @@ class DiskService final {
   /// are not recorded; they stay until the task has finished.
   Task<Result<DiskView>> serve(ServeRequest request, Listening listening = {},
                                const std::vector<HandoverBitmap>* handed_over = nullptr);
+  /// The same for somebody who asks for it: what a restart tries itself makes room.
+  Task<Result<DiskView>> serve_by_hand(ServeRequest request);
   /// Cuts the disk's clients, flushes and closes its store; one that is late is not waited for any
   /// more. kBusy while it is being migrated. Its record stays: a later serve() finds the content
   /// where it is. With `forget`, the record goes too, also that of a disk that is not served.
@@ -92,6 +95,7 @@ class DiskService final {
   }
   /// Whose disks are on their way still; null: nobody's.
   void set_takeover(Takeover* takeover) { takeover_ = takeover; }
+  void set_recorded(RecordedDisks* recorded) { recorded_ = recorded; }
   /// Whose stamps the stores of disks get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
 
@@ -204,6 +208,7 @@ class DiskService final {
   /// `same`: the store's content is what the journal knows.
   Task<Status> open_bitmaps(ServedDisk& disk, const SourceChoice& choice, bool same,
                             const std::vector<BitmapSpec>& transient);
+  bool give_up_late(const std::string& name);
   Task<Status> forget_unserved(const std::string& name);
   /// A restart does not serve it.
   Task<Status> forget_serving(const std::string& name);
@@ -225,6 +230,7 @@ class DiskService final {
   DiskRates rates_;
   RestartService* restarts_ = nullptr;
   Takeover* takeover_ = nullptr;
+  RecordedDisks* recorded_ = nullptr;
   StoreOwners* owners_ = nullptr;
   std::function<void(const std::string& job)> follow_;
   std::set<std::string> restored_;

@@ -72,6 +72,7 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
                     requires_tls(options)),
       migrations_(loop, *journal_, disks_, disk_service_, jobs_, log),
       restarts_(loop, *journal_, disks_, migrations_, log),
+      recorded_(loop, *journal_, disks_, log),
       takeover_(loop, disk_service_, *server_, log),
       api_(
           disk_service_, migrations_, disks_, *server_, [this] { return describe(); },
@@ -95,6 +96,7 @@ Task<Status> Engine::open() {
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
+  disk_service_.set_recorded(&recorded_);
   disk_service_.set_follower([this](const std::string& job) { migrations_.follow(job); });
   disk_service_.set_takeover(&takeover_);
   const ListenProtection protection = protection_of(options_.security.get(), options_.peers);
@@ -108,7 +110,7 @@ Task<Status> Engine::open() {
     log_.info("listening on " + server_->addresses().back().to_string());
   }
   reports_.spawn(report_.run(report_end_));
-  if (options_.restore) co_await restarts_.serve_recorded(disk_service_, options_.restore_except);
+  if (options_.restore) co_await recorded_.serve_all(disk_service_, options_.restore_except);
   co_return Status();
 }
 

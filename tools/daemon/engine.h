@@ -22,6 +22,7 @@
 #include "tools/daemon/measured_journal.h"
 #include "tools/daemon/metrics.h"
 #include "tools/daemon/migration_service.h"
+#include "tools/daemon/recorded_disks.h"
 #include "tools/daemon/restart_service.h"
 #include "tools/daemon/stamped_journal.h"
 #include "tools/daemon/store_owners.h"
@@ -79,6 +80,7 @@ class Engine final {
  private:
   /// Of the daemon before, and not here yet.
   std::vector<HandoverDisk> late_disks() const;
+  bool comes_by_itself(const std::string& late) const;
   void warn_of_descriptors();
   Task<Status> distrust_by_stamps();
   Task<Status> distrust_by_targets(const ServedDisk& served);
@@ -115,6 +117,7 @@ class Engine final {
   DiskService disk_service_;
   MigrationService migrations_;
   RestartService restarts_;
+  RecordedDisks recorded_;
   Takeover takeover_;
   ControlApi api_;
   std::function<void()> on_stop_request_;

@@ -100,16 +100,17 @@ Task<void> Engine::leave_requests() {
 }
 
 Task<void> Engine::end_arrivals(TimePoint limit) {
-  co_await end_by(limit, restarts_.restoring(), "disks that were served before");
+  co_await end_by(limit, recorded_.restoring(), "disks that were served before");
   co_await end_by(limit, takeover_.opening(), "disks that were handed over");
-  if (restarts_.restoring().running() + takeover_.opening().running() == 0) co_return;
+  if (recorded_.restoring().running() + takeover_.opening().running() == 0) co_return;
   for (const HandoverDisk& disk : late_disks()) {
+    if (recorded_.has_failed(disk.request.disk)) continue;
     given_up_.push_back("disk '" + disk.request.disk + "'");
   }
 }
 
 bool Engine::left_behind() const {
-  return requests_.running() + restarts_.restoring().running() + takeover_.opening().running() != 0;
+  return requests_.running() + recorded_.restoring().running() + takeover_.opening().running() != 0;
 }
 
 bool Engine::leave_journal() {
@@ -153,6 +154,7 @@ Task<void> Engine::close_disk(std::string name) {
 
 Task<void> Engine::end_moves() {
   takeover_.finish();
+  recorded_.finish();
   co_await restarts_.finish();
   // What a memory remembers no restart finds.
   co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort

@@ -36,9 +36,9 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
 
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   auto late = late_disks();
-  // The next one has a command line of its own.
   std::erase_if(late, [this](const HandoverDisk& disk) {
-    return takeover_.is_wanted(disk.request.disk) && takeover_.has_failed(disk.request.disk);
+    const std::string& name = disk.request.disk;
+    return comes_by_itself(name) && (takeover_.has_failed(name) || recorded_.has_failed(name));
   });
   if (stragglers == Stragglers::kRefuse && !late.empty()) {
     co_return Error(ErrorCode::kBusy, "disk '" + late.front().request.disk +
@@ -64,10 +64,10 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   parked_ = true;
   std::move(waiting.clients.begin(), waiting.clients.end(), std::back_inserter(parked->clients));
   Handover handover = handover_of(*std::move(parked));
+  recorded_.finish();
   handover.state.disks = late_disks();
-  std::erase_if(handover.state.disks, [this](const HandoverDisk& disk) {
-    return takeover_.is_wanted(disk.request.disk);
-  });
+  std::erase_if(handover.state.disks,
+                [this](const HandoverDisk& disk) { return comes_by_itself(disk.request.disk); });
   for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
     handover.state.disks.push_back(disk_to_hand_over(*served));
   }
@@ -78,10 +78,13 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
 
 std::vector<HandoverDisk> Engine::late_disks() const {
   std::vector<HandoverDisk> disks = takeover_.late();
-  for (const auto& [name, request] : restarts_.arriving()) {
-    disks.push_back(disk_to_hand_over(request));
-  }
+  for (const ServeRequest& request : recorded_.late()) disks.push_back(disk_to_hand_over(request));
   return disks;
+}
+
+/// The next daemon has a command line of its own, and the same journal.
+bool Engine::comes_by_itself(const std::string& late) const {
+  return takeover_.is_wanted(late) || recorded_.has_failed(late);
 }
 
 Task<Status> Engine::check_successor(Duration patience) {
@@ -129,7 +132,7 @@ Status Engine::resume_clients(const Handover& handover) {
   // What it did not serve either is recorded still; clients do not wait for that.
   std::vector<std::string> except = options_.restore_except;
   for (const HandoverDisk& disk : handover.state.disks) except.push_back(disk.request.disk);
-  restarts_.restoring().spawn(restarts_.serve_recorded(disk_service_, std::move(except)));
+  recorded_.restoring().spawn(recorded_.serve_all(disk_service_, std::move(except)));
   return served;
 }
 

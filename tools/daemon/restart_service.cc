@@ -5,15 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "blockmig/base/units.h"
-#include "blockmig/io/cancel.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
-#include "tools/control/json.h"
 #include "tools/daemon/begun_target.h"
-#include "tools/daemon/disk_service.h"
-#include "tools/daemon/handover.h"
 #include "tools/daemon/image_identity.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/store_owners.h"
@@ -36,20 +31,6 @@ JournalBatch batch_of_end(JobRecord record, JobState state) {
   return batch;
 }
 
-/// `listening`: how the disk's sockets are to be opened again. A disk without a record was served
-/// by a program that had none.
-Status judge_listening(const DiskService& service, const ServeRequest& request,
-                       const std::vector<NoteRecord>& notes, Listening& listening) {
-  const auto note = std::find_if(notes.begin(), notes.end(), [&request](const NoteRecord& each) {
-    return each.name == request.disk;
-  });
-  if (note == notes.end()) return {};
-  const Result<ListenRecord> before = listen_record_from_json(note->text);
-  if (!before) return before.error();
-  listening.unix_sockets = before->unix_sockets;
-  return service.check_listening(request.listen, before->protection);
-}
-
 }  // namespace
 
 Task<Status> RestartService::load() {
@@ -64,135 +45,6 @@ Task<Status> RestartService::load() {
     const Status ended = co_await journal_.commit(batch);
     if (!ended) co_return ended;
   }
-  co_return Status();
-}
-
-Task<void> RestartService::serve_recorded(DiskService& service, std::vector<std::string> except) {
-  const auto notes = co_await journal_.load_notes("serve");
-  if (!notes) {
-    log_.error("cannot read which disks were served: " + notes.error().message());
-    co_return;
-  }
-  const auto listened = co_await journal_.load_notes(kListenTopic);
-  if (!listened) {
-    log_.error("cannot read how disks were listened on: " + listened.error().message());
-    co_return;
-  }
-  if (leaving_) co_return;
-  for (const NoteRecord& note : *notes) {
-    if (std::find(except.begin(), except.end(), note.name) != except.end()) continue;
-    const Result<ServeRequest> wanted = serve_request_from_json(note.text);
-    arriving_[note.name] = wanted.ok() ? *wanted : ServeRequest();
-    arriving_[note.name].disk = note.name;
-  }
-  const auto first = std::find_if(notes->begin(), notes->end(), [this](const NoteRecord& each) {
-    return arriving_.contains(each.name);
-  });
-  if (first == notes->end()) co_return;
-  const Result<ServeRequest> leading = serve_request_from_json(first->text);
-  default_listener_ = service.addresses().empty() && leading.ok() && leading->listen.empty();
-  const TimePoint arrive_by = loop_.now() + kRestorePatience;
-  in_order_by_ = loop_.now() + kOrderPatience;
-  for (const NoteRecord& note : *notes) {
-    if (!arriving_.contains(note.name)) continue;
-    std::vector<NoteRecord> its_own;
-    std::copy_if(listened->begin(), listened->end(), std::back_inserter(its_own),
-                 [&note](const NoteRecord& each) { return each.name == note.name; });
-    auto serving = serve_again(service, note, std::move(its_own));
-    restoring_.spawn(std::move(serving));
-  }
-  bool in_time = true;
-  while ((!arriving_.empty() || listening_ != 0) && in_time && !leaving_) {
-    in_time = co_await arrived_.wait_until(arrive_by);
-  }
-  if (leaving_) co_return;
-  for (const auto& [late, request] : arriving_) {
-    log_.warning("was served before, and is not yet: its store has not answered in " +
-                     format_duration(kRestorePatience) + ": it is served as soon as that does",
-                 {late, "", 0});
-  }
-}
-
-Task<void> RestartService::serve_again(DiskService& service, NoteRecord note,
-                                       std::vector<NoteRecord> listened) {
-  Result<ServeRequest> wanted = serve_request_from_json(note.text);
-  Status served = wanted ? Status() : Status(wanted.error());
-  Listening listening;
-  Status listens;
-  listening.wants_default = default_listener_;
-  listening.missing = &listens;
-  const TimePoint until = loop_.now() + kReleasePatience;
-  ServeRequest request = wanted ? *wanted : ServeRequest();
-  if (wanted) served = judge_listening(service, *wanted, listened, listening);
-  if (served) {
-    request.source.clear();  // the journal knows where it is by now
-    request.create_size_bytes = 0;
-    request.force_source = false;
-    request.bitmaps.clear();  // they were memory: what they missed is not known
-    ServeRequest asked = request;
-    served = co_await serve_once_free(service, std::move(asked), listening, until);
-  }
-  if (!served) {
-    log_.error("was served before, and is not now: " + served.error().message(),
-               {note.name, "", 0});
-  }
-  arriving_.erase(note.name);
-  held_.erase(note.name);
-  arrived_.pulse();
-  if (!served || listens) co_return;
-  ++listening_;
-  co_await listen_once_free(service, std::move(request), listening, until);
-  --listening_;
-  arrived_.pulse();
-}
-
-Task<void> RestartService::listen_once_free(DiskService& service, ServeRequest request,
-                                            Listening listening, TimePoint until) {
-  const std::string name = request.disk;
-  Status listens = *listening.missing;
-  const auto is_taken = [&] { return !listens && listens.error().code() == ErrorCode::kBusy; };
-  while (is_taken() && loop_.now() < until && !leaving_ && disks_.get(name).ok()) {
-    co_await sleep_for(loop_, kReleasePoll);
-    listens = service.listen(request.listen, listening.unix_sockets, listening.wants_default);
-  }
-  if (listens) co_return;
-  log_.error("is served, but not everywhere where it was before: " + listens.error().message(),
-             {name, "", 0});
-}
-
-/// The process before lets go of its images a moment after it is gone, if it was killed.
-Task<Status> RestartService::serve_once_free(DiskService& service, ServeRequest request,
-                                             Listening listening, TimePoint until) {
-  const std::string name = request.disk;
-  for (;;) {
-    ServeRequest asked = request;
-    const Result<DiskView> view = co_await service.serve(std::move(asked), listening);
-    if (view.ok()) {
-      service.note_restored(name);
-      co_return Status();
-    }
-    const Error failure = view.error();
-    if (failure.code() != ErrorCode::kBusy || loop_.now() >= until) co_return failure;
-    held_.insert(name);
-    arrived_.pulse();
-    co_await sleep_for(loop_, kReleasePoll);
-    if (leaving_) co_return failure;
-    if (disks_.get(name).ok()) co_return Status();  // asked for meanwhile
-  }
-}
-
-Task<Status> RestartService::wait_for_earlier(const std::string& disk) {
-  const auto is_next = [this, &disk] {
-    const auto next = std::find_if(arriving_.begin(), arriving_.end(), [&](const auto& each) {
-      return each.first == disk || !held_.contains(each.first);
-    });
-    return next == arriving_.end() || next->first == disk;
-  };
-  bool in_time = arriving_.contains(disk);
-  while (in_time && !leaving_ && !is_next()) {
-    in_time = co_await arrived_.wait_until(in_order_by_);
-  }
-  if (leaving_) co_return Error(ErrorCode::kShutdown, "the daemon is stopping");
   co_return Status();
 }
 
