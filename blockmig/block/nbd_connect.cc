@@ -67,7 +67,9 @@ Status poll_until(nbd_handle* handle, const std::string& uri, TimePoint deadline
     if (polled == 0 && milliseconds_until(deadline) == 0) {
       return Error(ErrorCode::kTimedOut, uri + ": no answer from the server", ETIMEDOUT);
     }
-    if (polled < 0) return connect_error(uri);
+    // The URI is fine, though libnbd may say EINVAL, where a server hangs up at once.
+    if (polled < 0)
+      return Error(ErrorCode::kDisconnected, uri + ": " + last_text(), nbd_get_errno());
   }
   return {};
 }
