@@ -53,6 +53,8 @@ def away_then_there(folder, host):
         host.start()
         assert disks(host) == ["vm2"] and late(host) == ["vm1"]
         assert "'vm1' is late" in host.ok("ls", "disks")
+        refused = host.cli("migrate", "vm1", "--to", os.path.join(folder, "c.img"))
+        assert refused.returncode == 4 and "'vm1' is late" in refused.stderr, refused
         assert len(said(host)) == 1 and '"disk":"vm1"' in said(host)[0], said(host)
         ends_each_connection(store.socket_path, 3)
         store = daemon.qemu_nbd(folder, os.path.join(folder, "a.img"))

@@ -29,6 +29,11 @@ Result<std::shared_ptr<ServedDisk>> DiskSet::get(const std::string& name) const 
     return Error(ErrorCode::kBusy,
                  "disk '" + name + "' is being added: it is there when its store has answered");
   }
+  if (is_late_ && is_late_(name)) {
+    return Error(ErrorCode::kNotFound, "disk '" + name +
+                                           "' is late: it is served as soon as its store is there, "
+                                           "which the log says more of");
+  }
   std::string known;
   for (std::size_t i = 0; i < std::min(disks_.size(), kNamesInMessage); ++i) {
     known += (known.empty() ? "" : ", ") + disks_[i]->name();

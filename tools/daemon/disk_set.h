@@ -48,6 +48,10 @@ class DiskSet final : public ExportDirectory {
   const std::vector<std::shared_ptr<ServedDisk>>& closing() const { return closing_; }
   /// Called when nobody writes to a disk any more, before it goes.
   void set_on_closed(std::function<Task<void>(Disk&)> told) { on_closed_ = std::move(told); }
+  /// Who knows of disks that are wanted, and not served yet; null: nobody does.
+  void set_late(std::function<bool(const std::string& name)> is_late) {
+    is_late_ = std::move(is_late);
+  }
   /// kNotFound, naming the disks that there are; kBusy: it is being added.
   Result<std::shared_ptr<ServedDisk>> get(const std::string& name) const;
   /// kBusy: there is such a disk, or one is being added.
@@ -71,6 +75,7 @@ class DiskSet final : public ExportDirectory {
   std::map<std::string, std::shared_ptr<ServedDisk>, std::less<>> by_name_;  ///< the same
   std::vector<std::shared_ptr<ServedDisk>> closing_;
   std::function<Task<void>(Disk&)> on_closed_;
+  std::function<bool(const std::string& name)> is_late_;
   std::set<std::string> reserved_;
   StoreOwners* owners_ = nullptr;
 };

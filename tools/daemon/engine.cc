@@ -86,6 +86,9 @@ Task<Status> Engine::open() {
   if (!identified) co_return identified;
   disks_.set_owners(&owners_);
   disks_.set_on_closed([this](Disk& disk) { return leave_disk(disk); });
+  disks_.set_late([this](const std::string& name) {
+    return takeover_.is_late(name) || recorded_.is_late(name);
+  });
   disk_service_.set_owners(&owners_);
   migrations_.set_owners(&owners_);
   restarts_.set_owners(&owners_);

@@ -44,6 +44,7 @@ class RecordedDisks final {
   Task<void> serve_all(DiskService& service, std::vector<std::string> except);
   /// What was served before and is about to be served again, failed ones among it.
   std::vector<ServeRequest> late() const;
+  bool is_late(const std::string& disk) const { return coming_.contains(disk); }
   /// Nothing is open of it that another daemon would meet, unless it is tried just now.
   bool has_failed(const std::string& disk) const;
   /// A disk takes its place after those before it, so that disks and listeners come in one order;
