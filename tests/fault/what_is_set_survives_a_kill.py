@@ -26,6 +26,7 @@ def check(folder, host):
     host.ok("migrate", "vm1", "--to", target, "--mode", "dbt", "--max-downtime", "250ms", "--bwlimit", "1MiB/s", "--detach")
     assert facts(host)[:2] == (250, moves.MIB), facts(host)
     usual = facts(host)[2]
+    daemon.until(lambda: running(host)["bytes_copied"], "the move to be recorded")
     host.ok("set", "vm1", "max-downtime=700ms")
     host.ok("set", "vm1", "max-downtime=2s")
     host.kill()
