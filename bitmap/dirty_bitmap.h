@@ -134,6 +134,11 @@ class DirtyBitmap final {
     catch_up();
     filter_.add_block(block, into);
   }
+  /// Makes the block in `into`, of as many chunks, what is dirty.
+  void copy_block_to(std::size_t block, DirtyFilter& into) const {
+    catch_up();
+    into.copy_block(block, filter_);
+  }
   /// Makes the block what it is in `other` (same size and granularity); costs what differs. False:
   /// nothing does.
   bool copy_block(std::size_t block, const DirtyBitmap& other);

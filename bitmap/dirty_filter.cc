@@ -285,6 +285,21 @@ void DirtyFilter::add_block(std::size_t block, Block& into) const {
   for (std::size_t i = 0; i < kBlockWords; ++i) into[i] |= held[i];
 }
 
+void DirtyFilter::copy_block(std::size_t block, const DirtyFilter& other) {
+  BM_CHECK(other.chunk_count_ == chunk_count_);
+  if (same_block(other, block)) return;
+  const std::uint32_t count = other.counts_[block];
+  count_ = count_ - counts_[block] + count;
+  counts_[block] = count;
+  if (count != 0 && count != kBlockChunks) {
+    Word* const dense = writable(block);
+    Block bits{};
+    other.add_block(block, bits);
+    std::copy(bits.begin(), bits.end(), dense);
+  }
+  settle(block);
+}
+
 std::size_t DirtyFilter::memory_bytes() const {
   return heap_bytes(blocks_.capacity() * sizeof(BlockRef)) +
          heap_bytes(counts_.capacity() * sizeof(std::uint32_t)) +

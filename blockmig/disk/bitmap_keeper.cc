@@ -91,20 +91,23 @@ Task<Status> BitmapKeeper::write_down(JournalBatch batch, bool retire) {
   };
   std::vector<Look> looks;
   batch.removed_sets.insert(batch.removed_sets.end(), leftovers_.begin(), leftovers_.end());
-  for (const auto& kept : kept_) {
+  // Others may add bitmaps that are not persistent meanwhile.
+  for (std::size_t i = 0; i < kept_.size(); ++i) {
+    Kept* const kept = kept_[i].get();
     if (!kept->plan.persistent || !kept->inconsistent.empty()) continue;
     const DirtyBitmap& bitmap = *disk_.tracking().find(kept->plan.name);
     auto now = std::make_unique<DirtyFilter>(bitmap.chunk_count());
-    copy_dirty(bitmap, *now);
+    co_await copy_dirty(loop_, bitmap, *now, [] {});
     const RegionSetId set = bitmap_records::set_of(disk_.name(), kept->plan.name);
     const DirtyFilter nothing(bitmap.chunk_count());
     if (kept->recorded == nullptr) {
       batch.removed_sets.push_back(set);
       batch.sets.push_back(record_of(*kept));
     }
-    add_change(batch, kept->recorded != nullptr ? *kept->recorded : nothing, *now, set);
+    co_await add_change_in_turns(loop_, batch,
+                                 kept->recorded != nullptr ? *kept->recorded : nothing, *now, set);
     kept->recorded.reset();  // until it is known to be there
-    looks.push_back({kept.get(), std::move(now)});
+    looks.push_back({kept, std::move(now)});
   }
   Status written;
   if (retire) {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "blockmig/base/check.h"
-#include "blockmig/base/endian.h"
+#include "blockmig/disk/region_snapshot.h"
 
 namespace blockmig {
 namespace {
@@ -33,25 +33,12 @@ Result<std::unique_ptr<PresenceMap>> PresenceMap::load(std::uint64_t size_bytes,
   auto map = create(size_bytes, granularity_bytes);
   if (!map) return map;
   DirtyBitmap& absent = *(*map)->absent_;
-  for (const RegionContainer& container : saved) {
-    const std::uint64_t first = std::uint64_t{container.index} * kChunksPerContainer;
-    const std::uint64_t bits = container.bits.size() * 8;
-    const auto is_set = [&](std::uint64_t bit) {
-      return (container.bits[bit / 8] >> (bit % 8) & std::byte{1}) != std::byte{0};
-    };
-    for (std::uint64_t bit = 0; bit < bits; ++bit) {
-      if (!is_set(bit)) continue;
-      const std::uint64_t begin = first + bit;
-      while (bit < bits && is_set(bit)) ++bit;
-      if (first + bit > absent.chunk_count()) {
-        return Error(ErrorCode::kProtocol, "a saved presence map has chunk " +
-                                               std::to_string(first + bit - 1) + ", the disk has " +
-                                               std::to_string(absent.chunk_count()));
-      }
-      const std::uint64_t offset = absent.chunk_range(begin).offset;
-      absent.mark(offset, absent.chunk_range(first + bit - 1).end() - offset);
-    }
-  }
+  const Status loaded =
+      for_each_run(saved, absent.chunk_count(), [&absent](std::uint64_t first, std::uint64_t end) {
+        const std::uint64_t offset = absent.chunk_range(first).offset;
+        absent.mark(offset, absent.chunk_range(end - 1).end() - offset);
+      });
+  if (!loaded.ok()) return loaded.error().with_context("a saved presence map");
   return map;
 }
 
@@ -105,16 +92,7 @@ RegionContainer PresenceMap::durable_form(std::uint32_t index) const {
   DirtyBitmap::Block members{};
   absent_->add_block(index, members);
   fresh_->add_block(index, members);
-  RegionContainer container;
-  container.index = index;
-  std::size_t words = members.size();
-  while (words > 0 && members[words - 1] == 0) --words;
-  container.bits.resize(words * 8);
-  for (std::size_t i = 0; i < words; ++i) store_le(container.bits.data() + i * 8, members[i]);
-  while (!container.bits.empty() && container.bits.back() == std::byte{0}) {
-    container.bits.pop_back();
-  }
-  return container;
+  return container_of(index, members);
 }
 
 std::vector<RegionContainer> PresenceMap::durable_form() const {

@@ -1,15 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/disk/region_snapshot.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
+
+#include "blockmig/base/endian.h"
+#include "blockmig/io/cancel.h"
 
 namespace blockmig {
 namespace {
 
-/// Of a bitmap's runs asked for at once: bounds what one question allocates.
-constexpr std::size_t kRunsAtOnce = 4096;
+static_assert(kChunksPerContainer == DirtyFilter::kBlockChunks);
+
+constexpr Duration kBetweenTurns = std::chrono::nanoseconds(1);
+
+/// Into as many changes as their limits ask for.
+class ChangeWriter final {
+ public:
+  ChangeWriter(JournalBatch& batch, const RegionSetId& set)
+      : batch_(batch), part_{set.disk, set.name, {}, {}} {}
+
+  /// Looks at one container.
+  void compare(const DirtyFilter& before, const DirtyFilter& now, std::uint32_t index) {
+    if (now.same_block(before, index)) return;
+    DirtyFilter::Block members{};
+    now.add_block(index, members);
+    RegionContainer container = container_of(index, members);
+    if (container.bits.empty()) {
+      part_.erase.push_back(index);
+    } else {
+      part_.put.push_back(std::move(container));
+    }
+    if (part_.put.size() + part_.erase.size() == kMaxContainersPerChange) end();
+  }
+  void end() {
+    if (part_.put.empty() && part_.erase.empty()) return;
+    RegionChange next{part_.disk, part_.name, {}, {}};
+    batch_.regions.push_back(std::exchange(part_, std::move(next)));
+  }
+
+ private:
+  JournalBatch& batch_;
+  RegionChange part_;
+};
 
 }  // namespace
 
@@ -17,20 +50,17 @@ std::uint32_t container_count(std::uint64_t chunk_count) {
   return static_cast<std::uint32_t>((chunk_count + kChunksPerContainer - 1) / kChunksPerContainer);
 }
 
-std::vector<std::byte> container_bits(const DirtyFilter& set, std::uint32_t index) {
-  const std::uint64_t first = std::uint64_t{index} * kChunksPerContainer;
-  const std::uint64_t end = std::min(first + kChunksPerContainer, set.chunk_count());
-  std::vector<std::byte> bits;
-  std::uint64_t from = set.next_set(first, end);
-  while (from < end) {
-    const std::uint64_t until = set.next_clear(from, end);
-    bits.resize((until - first + 7) / 8);
-    for (std::uint64_t chunk = from - first; chunk < until - first; ++chunk) {
-      bits[chunk / 8] |= std::byte{1} << (chunk % 8);
-    }
-    from = set.next_set(until, end);
+RegionContainer container_of(std::uint32_t index, const DirtyFilter::Block& members) {
+  RegionContainer container;
+  container.index = index;
+  std::size_t words = members.size();
+  while (words > 0 && members[words - 1] == 0) --words;
+  container.bits.resize(words * 8);
+  for (std::size_t i = 0; i < words; ++i) store_le(container.bits.data() + i * 8, members[i]);
+  while (!container.bits.empty() && container.bits.back() == std::byte{0}) {
+    container.bits.pop_back();
   }
-  return bits;
+  return container;
 }
 
 Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_t chunk_count,
@@ -38,13 +68,24 @@ Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_
   for (const RegionContainer& container : containers) {
     const std::uint64_t first = std::uint64_t{container.index} * kChunksPerContainer;
     const std::uint64_t count = container.bits.size() * 8;
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const auto is_set = [&container](std::uint64_t bit) {
-        return (container.bits[bit / 8] >> (bit % 8) & std::byte{1}) != std::byte{0};
-      };
-      if (!is_set(i)) continue;
+    /// The first bit from `i` on that is `set`: whole bytes at once where they are uniform.
+    const auto next = [&container, count](std::uint64_t i, bool set) {
+      const std::byte uniform = set ? std::byte{0} : std::byte{0xFF};
+      while (i < count) {
+        const std::byte byte = container.bits[i / 8];
+        if (i % 8 == 0 && byte == uniform) {
+          i += 8;
+        } else if (((byte >> (i % 8) & std::byte{1}) != std::byte{0}) == set) {
+          break;
+        } else {
+          ++i;
+        }
+      }
+      return i;
+    };
+    for (std::uint64_t i = next(0, true); i < count; i = next(i, true)) {
       const std::uint64_t begun = i;
-      while (i < count && is_set(i)) ++i;
+      i = next(i, false);
       if (first + i > chunk_count) {
         return Error(ErrorCode::kProtocol, "a recorded set has chunk " +
                                                std::to_string(first + i - 1) + " of a disk of " +
@@ -56,52 +97,34 @@ Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_
   return {};
 }
 
-void copy_dirty(const DirtyBitmap& bitmap, DirtyFilter& into) {
-  const std::uint64_t granularity = bitmap.granularity_bytes();
-  std::uint64_t offset = 0;
-  while (offset < bitmap.size_bytes()) {
-    const auto runs = bitmap.runs(offset, bitmap.size_bytes() - offset, kRunsAtOnce);
-    for (const DirtyBitmap::Run& run : runs) {
-      offset = run.range.end();
-      if (!run.dirty) continue;
-      into.set_range(run.range.offset / granularity,
-                     (run.range.end() + granularity - 1) / granularity);
-    }
+Task<void> copy_dirty(EventLoop& loop, const DirtyBitmap& bitmap, DirtyFilter& into,
+                      FunctionRef<void()> at_once) {
+  for (std::uint32_t index = 0; index < bitmap.block_count(); ++index) {
+    bitmap.copy_block_to(index, into);
+    if ((index + 1) % kContainersPerTurn != 0) continue;
+    at_once();
+    co_await sleep_for(loop, kBetweenTurns);
   }
-}
-
-RegionChange change_between(const DirtyFilter& before, const DirtyFilter& now, RegionSetId set) {
-  RegionChange change{std::move(set.disk), std::move(set.name), {}, {}};
-  for (std::uint32_t index = 0; index < container_count(now.chunk_count()); ++index) {
-    std::vector<std::byte> bits = container_bits(now, index);
-    if (bits == container_bits(before, index)) continue;
-    if (bits.empty()) {
-      change.erase.push_back(index);
-    } else {
-      change.put.push_back({index, std::move(bits)});
-    }
-  }
-  return change;
+  at_once();
 }
 
 void add_change(JournalBatch& batch, const DirtyFilter& before, const DirtyFilter& now,
                 const RegionSetId& set) {
-  RegionChange whole = change_between(before, now, set);
-  RegionChange part{set.disk, set.name, {}, {}};
-  const auto close_if = [&batch, &part, &set](std::size_t at_least) {
-    if (part.put.size() + part.erase.size() < at_least) return;
-    batch.regions.push_back(std::move(part));
-    part = {set.disk, set.name, {}, {}};
-  };
-  for (RegionContainer& container : whole.put) {
-    part.put.push_back(std::move(container));
-    close_if(kMaxContainersPerChange);
+  ChangeWriter writer(batch, set);
+  for (std::uint32_t index = 0; index < now.block_count(); ++index) {
+    writer.compare(before, now, index);
   }
-  for (const std::uint32_t index : whole.erase) {
-    part.erase.push_back(index);
-    close_if(kMaxContainersPerChange);
+  writer.end();
+}
+
+Task<void> add_change_in_turns(EventLoop& loop, JournalBatch& batch, const DirtyFilter& before,
+                               const DirtyFilter& now, const RegionSetId& set) {
+  ChangeWriter writer(batch, set);
+  for (std::uint32_t index = 0; index < now.block_count(); ++index) {
+    writer.compare(before, now, index);
+    if ((index + 1) % kContainersPerTurn == 0) co_await sleep_for(loop, kBetweenTurns);
   }
-  close_if(1);
+  writer.end();
 }
 
 }  // namespace blockmig

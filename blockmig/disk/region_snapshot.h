@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sets of chunks in memory and as the journal keeps them, by container. Pure; any thread.
+// Sets of chunks in memory and as the journal keeps them, by container, which is a block of
+// DirtyFilter. Pure; any thread.
+//
+// A disk of 16 TiB has 8,192 containers of 4 KiB: what goes over all of them gives up the loop's
+// turn in between (I10). A coroutine uses what it is given until it ends.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +12,9 @@
 
 #include "bitmap/dirty_bitmap.h"
 #include "bitmap/dirty_filter.h"
+#include "blockmig/base/function_ref.h"
+#include "blockmig/io/event_loop.h"
+#include "blockmig/io/task.h"
 #include "blockmig/journal/journal.h"
 
 namespace blockmig {
@@ -15,24 +22,30 @@ namespace blockmig {
 /// How many containers a set of `chunk_count` chunks has.
 std::uint32_t container_count(std::uint64_t chunk_count);
 
-/// What is set in container `index`, without zero bytes at the end: empty if nothing is.
-std::vector<std::byte> container_bits(const DirtyFilter& set, std::uint32_t index);
+/// As the journal keeps the members of a container: without zero bytes at the end, so without any
+/// if nothing is set.
+RegionContainer container_of(std::uint32_t index, const DirtyFilter::Block& members);
 
 /// Calls `visit(first, end)` for every run of the containers' chunks. kProtocol: a chunk beyond
 /// `chunk_count`: what is recorded belongs to another disk.
 Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_t chunk_count,
                     const std::function<void(std::uint64_t first, std::uint64_t end)>& visit);
 
-/// What a bitmap holds now.
-void copy_dirty(const DirtyBitmap& bitmap, DirtyFilter& into);
+/// Containers that are looked at in one turn.
+inline constexpr std::uint32_t kContainersPerTurn = 64;
 
-/// What must be put and erased so that the journal holds `now`, where it holds `before`. Nothing
-/// bounds its size; add_change() does.
-RegionChange change_between(const DirtyFilter& before, const DirtyFilter& now, RegionSetId set);
+/// Makes `into` what a bitmap holds. Each container is of one instant; between two of them may lie
+/// turns. At the end of every turn `at_once` may add what belongs to that instant too.
+Task<void> copy_dirty(EventLoop& loop, const DirtyBitmap& bitmap, DirtyFilter& into,
+                      FunctionRef<void()> at_once);
 
-/// Adds that change to a batch, in as many pieces as its limits ask for: a disk of many TiB has
-/// more containers than one change may name.
+/// Adds to a batch what must be put and erased so that the journal holds `now`, where it holds
+/// `before`; in as many pieces as its limits ask for: a disk of many TiB has more containers than
+/// one change may name.
 void add_change(JournalBatch& batch, const DirtyFilter& before, const DirtyFilter& now,
                 const RegionSetId& set);
+/// The same, in turns.
+Task<void> add_change_in_turns(EventLoop& loop, JournalBatch& batch, const DirtyFilter& before,
+                               const DirtyFilter& now, const RegionSetId& set);
 
 }  // namespace blockmig

@@ -113,9 +113,10 @@ class RocksJournal final : public Journal {
 
   Task<Status> commit(const JournalBatch& batch) override {
     const Visit running(running_);
-    const Result<EncodedBatch> encoded = encode_batch(batch);
-    if (!encoded) co_return encoded.error();
-    offload work(calls_, [this, &encoded] {
+    // Encoded there too: of a large disk it may be many MiB.
+    offload work(calls_, [this, &batch]() -> Status {
+      const Result<EncodedBatch> encoded = encode_batch(batch);
+      if (!encoded) return encoded.error();
       return store_->apply(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
     });
     const Status saved = co_await work;

@@ -109,11 +109,11 @@ Task<Status> JobCheckpoint::checkpoint() {
     co_await migration_.disk.tracking().quiesce(migration_.disk.gate());
   }
   auto now = std::make_unique<DirtyFilter>(dirty.chunk_count());
-  const auto look = [this, &dirty, &now] {
-    copy_dirty(dirty, *now);
+  // What is being copied is not dirty, nor equal before that has worked.
+  const auto add_busy = [this, &now] {
     for (const std::uint32_t chunk : migration_.sync->ledger.busy()) now->set(chunk);
   };
-  look();
+  co_await copy_dirty(migration_.loop, dirty, *now, add_busy);
   Status settled = co_await settle();
   if (settled.ok() && migration_.replica->losses() != losses) {
     // A flush that works after a loss does not cover what was lost.
@@ -124,8 +124,7 @@ Task<Status> JobCheckpoint::checkpoint() {
     co_return settled;
   }
   if (planted(PlantedBug::kCleanBeforeTargetFlush)) {
-    now = std::make_unique<DirtyFilter>(dirty.chunk_count());
-    look();
+    co_await copy_dirty(migration_.loop, dirty, *now, add_busy);
   }
   JournalBatch batch;
   const RegionSetRecord description = record();
@@ -135,7 +134,8 @@ Task<Status> JobCheckpoint::checkpoint() {
     batch.removed_sets.push_back(set);
     batch.sets.push_back(description);
   }
-  add_change(batch, recorded_ != nullptr ? *recorded_ : nothing, *now, set);
+  co_await add_change_in_turns(migration_.loop, batch, recorded_ != nullptr ? *recorded_ : nothing,
+                               *now, set);
   recorded_.reset();  // until it is known to be there
   const Status committed = co_await log_->commit(std::move(batch));
   if (!committed.ok()) co_return committed;

@@ -29,10 +29,13 @@ class Machine final {
     for (int i = 0; i < steps; ++i) {
       step();
       ask();
+      if (random_.chance(1, 8)) follow();
     }
     compare();
     RC_ASSERT(filter_.clear_range(kFirst, kEnd) == model_.size());
     RC_ASSERT(filter_.count() == DirtyFilter::kDenseAnyway);
+    follow();
+    RC_ASSERT(copy_.memory_bytes() == idle_bytes_);
     // Every form gives its memory back.
     RC_ASSERT(filter_.memory_bytes() == idle_bytes_);
   }
@@ -103,6 +106,15 @@ class Machine final {
       RC_ASSERT(filter_.next_clear(from, end) == clear);
     }
   }
+  /// A copy, made block by block of whatever it was before.
+  void follow() {
+    for (std::size_t i = 0; i < filter_.block_count(); ++i) {
+      copy_.copy_block(i, filter_);
+      RC_ASSERT(copy_.same_block(filter_, i));
+    }
+    RC_ASSERT(copy_.count() == filter_.count());
+  }
+
   void compare() {
     auto expected = model_.begin();
     for (std::uint64_t chunk = kFirst; chunk < kEnd; ++chunk) {
@@ -123,6 +135,7 @@ class Machine final {
 
   Random random_;
   DirtyFilter filter_{kEnd};
+  DirtyFilter copy_{kEnd};
   std::set<std::uint64_t> model_;
   const std::size_t idle_bytes_ = idle_bytes();
 };

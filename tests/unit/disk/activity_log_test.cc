@@ -243,36 +243,5 @@ TEST_F(ActivityLogTest, ManyRegionsAreRecordedInChangesOfABoundedSize) {
   EXPECT_LE(journal_.most_containers, kMaxContainersPerChange);
 }
 
-TEST(RegionSnapshot, ChangesTurnWhatIsRecordedIntoWhatIsNow) {
-  constexpr std::uint64_t kChunks = 3 * kChunksPerContainer + 77;
-  Random random(1);
-  for (int round = 0; round < 20; ++round) {
-    DirtyFilter before(kChunks);
-    DirtyFilter now(kChunks);
-    for (int i = 0; i < 5; ++i) {
-      const std::uint64_t first = random.below(kChunks);
-      before.set_range(first, std::min(first + random.below(5000), kChunks));
-      const std::uint64_t other = random.below(kChunks);
-      now.set_range(other, std::min(other + random.below(50'000), kChunks));
-    }
-    std::map<std::uint32_t, RegionContainer> containers;
-    const DirtyFilter nothing(kChunks);
-    for (const DirtyFilter* step : {&before, &now}) {
-      const RegionChange change =
-          change_between(step == &before ? nothing : before, *step, {"d", "x"});
-      for (const RegionContainer& put : change.put) containers[put.index] = put;
-      for (const std::uint32_t index : change.erase) containers.erase(index);
-    }
-    std::vector<RegionContainer> all;
-    for (const auto& entry : containers) all.push_back(entry.second);
-    DirtyFilter read(kChunks);
-    ASSERT_TRUE(for_each_run(all, kChunks, [&](std::uint64_t first, std::uint64_t end) {
-                  read.set_range(first, end);
-                }).ok());
-    ASSERT_EQ(read.count(), now.count());
-    for (std::uint64_t i = 0; i < kChunks; ++i) ASSERT_EQ(read.test(i), now.test(i)) << i;
-  }
-}
-
 }  // namespace
 }  // namespace blockmig
