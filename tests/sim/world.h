@@ -61,6 +61,7 @@ class World final : public SimRun {
   void watch_guest();
   void check_guest();
   void check_holds_all(const FaultDevice& target);
+  void believe_target();
   Task<void> end_by_force(JobStatus status);
   Task<void> wait_for_end(const std::string& job);
   std::shared_ptr<FaultDevice> make_store(const std::string& name);

@@ -17,7 +17,10 @@ void World::check_equal(const DiskRecord& record) {
   }
   decided_epoch_ = record.epoch;
   hydration_ = record.hydration;
-  if (source_lost_) return check_holds_all(*target_);
+  if (source_lost_) {
+    check_holds_all(*target_);
+    return believe_target();
+  }
   const std::vector<std::byte> source = live_content();
   std::vector<std::byte> target(size_bytes_);
   target_->peek(0, target);
@@ -40,15 +43,19 @@ void World::check_equal(const DiskRecord& record) {
     ImageDigest digest;
     digest.append(source);
     decided_digest_ = digest.finish().hex();
-    // From here on it is the disk's store, and what is asked is whether we keep what it keeps.
-    target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
-    target_->plan().flush_error_ppm = 0;
-    target_->plan().space_bytes = UINT64_MAX;
+    believe_target();
     if (record.hydration.empty()) check_durable(source);
     return;
   }
   complain("decision for " + record.store_uri + ": source and target differ at offset " +
            std::to_string(place.first - source.begin()) + " (I4)");
+}
+
+/// From the decision on it is the disk's store, and what is asked is whether we keep what it keeps.
+void World::believe_target() {
+  target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
+  target_->plan().flush_error_ppm = 0;
+  target_->plan().space_bytes = UINT64_MAX;
 }
 
 /// Where the manifest of an image that the disk has left knows a digest, the image has that
