@@ -9,6 +9,7 @@
 #define TOML_HEADER_ONLY 1
 #include <toml++/toml.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -43,6 +44,7 @@ class ConfigReader final {
   Status read_octal(std::string& place, const std::string& key, const toml::node& node);
   Status read_into(std::string& place, const std::string& key, const toml::node& node);
   Status read_into(Texts& place, const std::string& key, const toml::node& node);
+  Status read_texts(Texts& texts, const std::string& key, const toml::node& node);
   Status read_into(bool& place, const std::string& key, const toml::node& node);
   Status append(Texts& texts, const std::string& key, const toml::node& node);
 
@@ -100,6 +102,15 @@ Status ConfigReader::read_into(std::string& place, const std::string& key, const
   return {};
 }
 
+bool is_named(const std::string& key) {
+  const auto options = process_options();
+  return std::any_of(options.begin(), options.end(), [&key](const ProcessOption& option) {
+    return key == option.name && std::string_view(option.type).starts_with("NAME=");
+  });
+}
+
+std::string_view name_in(std::string_view text) { return text.substr(0, text.find('=')); }
+
 /// A number that does not say that it is octal might be meant in either base.
 Status ConfigReader::read_octal(std::string& place, const std::string& key,
                                 const toml::node& node) {
@@ -124,9 +135,25 @@ Status ConfigReader::read_into(bool& place, const std::string& key, const toml::
   return {};
 }
 
+/// Of NAME=VALUE both count, and of the same name what is given already; else that replaces all.
 Status ConfigReader::read_into(Texts& place, const std::string& key, const toml::node& node) {
   Texts texts;
-  const bool merge = node.is_table();
+  const Status read = read_texts(texts, key, node);
+  if (!read) return read;
+  if (is_named(key)) {
+    std::erase_if(texts, [&place](const std::string& text) {
+      return std::any_of(place.begin(), place.end(), [&text](const std::string& given) {
+        return name_in(given) == name_in(text);
+      });
+    });
+    place.insert(place.begin(), texts.begin(), texts.end());
+  } else if (place.empty()) {
+    place = std::move(texts);
+  }
+  return {};
+}
+
+Status ConfigReader::read_texts(Texts& texts, const std::string& key, const toml::node& node) {
   if (const auto* table = node.as_table()) {
     // NAME = VALUE, as the option's NAME=VALUE.
     for (const auto& [name, value] : *table) {
@@ -145,11 +172,6 @@ Status ConfigReader::read_into(Texts& place, const std::string& key, const toml:
   }
   // An empty list of who is allowed would let everybody in.
   if (texts.empty()) return at(node, "'" + key + "' is empty: leave it out");
-  if (merge) {
-    place.insert(place.begin(), texts.begin(), texts.end());
-  } else if (place.empty()) {
-    place = std::move(texts);
-  }
   return {};
 }
 

@@ -6,8 +6,8 @@
 //   threads = 2
 //   limit = { connections = 1000, handshake-time = "5s" }
 //
-// What the command line gives wins; limits are taken from both, the command line's last. Reads one
-// file; otherwise pure.
+// What the command line gives wins; limits and disks are taken from both, per name the command
+// line's. Reads one file; otherwise pure.
 #pragma once
 
 #include <string>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/cli/process_options.h"
 
+#include <algorithm>
 #include <array>
 
 #include "blockmig/base/uri.h"
@@ -182,6 +183,10 @@ Status take_disks(const std::vector<std::string>& texts, std::vector<DiskArgumen
     const Result<StoreUri> source = parse_store_uri(text.substr(equals + 1));
     if (!source) return usage("--disk: " + source.error().message());
     disk.source = source->text;
+    const bool twice = std::any_of(into.begin(), into.end(), [&disk](const DiskArgument& each) {
+      return each.name == disk.name;
+    });
+    if (twice) return usage("--disk: disk '" + disk.name + "' is given twice");
     into.push_back(std::move(disk));
   }
   return {};

@@ -192,6 +192,21 @@ TEST_F(ConfigFileTest, TheCommandLineWinsAndLimitsComeFromBoth) {
   EXPECT_EQ(given.limits.max_options, 7u);
 }
 
+TEST_F(ConfigFileTest, DisksComeFromBothAndPerNameFromTheCommandLine) {
+  for (const char* in_file : {"disk = { vm1 = \"/a.img\", vm2 = \"/c.img\" }\n",
+                              "disk = [\"vm1=/a.img\", \"vm2=/c.img\"]\n"}) {
+    std::vector<std::string> disks;
+    for (const DiskArgument& disk : with(in_file, "--disk vm1=/b.img --disk vm3=/d.img").disks) {
+      disks.push_back(disk.name + "=" + disk.source);
+    }
+    EXPECT_THAT(disks, ElementsAre("vm2=file:///c.img", "vm1=file:///b.img", "vm3=file:///d.img"))
+        << in_file;
+  }
+  EXPECT_EQ(with("limit = [\"connections=9\"]\n", "--limit options=7").limits.max_connections, 9u);
+  EXPECT_THAT(complaint("--disk a=/a.img --disk a=/b.img"), HasSubstr("'a' is given twice"));
+  EXPECT_THAT(wrong("disk = [\"a=/a.img\", \"a=/b.img\"]\n"), HasSubstr("'a' is given twice"));
+}
+
 TEST_F(ConfigFileTest, AModeIsOctalAsInToml) {
   EXPECT_EQ(with("socket-mode = 0o660\n").unix_sockets.mode, 0660u);
   EXPECT_EQ(with("socket-mode = 0o0\n").unix_sockets.mode, 0u);
