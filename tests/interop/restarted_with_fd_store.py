@@ -5,11 +5,12 @@ The test is the manager.
 """
 import os
 import signal
+import socket
 import types
 
 import daemon
 import systemd_store
-from successor import control
+from successor import control, ready, start
 
 SIZE = 16 << 20
 nbd = daemon.import_nbd(__file__)
@@ -116,7 +117,57 @@ def store_that_lost_a_write(folder):
         store.kill()
 
 
-STORIES = [main, image_that_was_away, store_that_lost_a_write]
+def without_a_manager(folder):
+    """It says so at the start, and ends as without the option."""
+    path = os.path.join(folder, "nbd.sock")
+    image = daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)
+    server = start(folder, "d0", "--fd-store", "--listen", f"unix:{path}", "--disk", f"{daemon.EXPORT}={image}")
+    try:
+        assert ready(server), server.log()
+        assert "no service manager started this" in server.log(), server.log()
+        assert server.stop() == 0, server.log()
+        assert "clients wait for the next start" not in server.log(), server.log()
+        assert not os.path.exists(path)
+    finally:
+        server.stop()
+
+
+def manager_that_is_gone(folder):
+    """Before the end begins: it is an ordinary one."""
+    with Host(folder, daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)) as host:
+        host.manager.socket.close()
+        host.server.process.send_signal(signal.SIGTERM)
+        assert host.server.process.wait(60) == 0, host.server.log()
+        assert "clients are not kept" in host.server.log(), host.server.log()
+        assert not os.path.exists(host.path)
+
+
+def manager_that_goes_away(folder):
+    """In the middle of the end, for which a client keeps it waiting that has said nothing yet."""
+    with Host(folder, daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)) as host:
+        client = nbd.NBD()
+        client.set_export_name(daemon.EXPORT)
+        client.connect_unix(host.path)
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect(host.path)
+            assert silent.recv(18)
+            host.server.process.send_signal(signal.SIGTERM)
+            host.manager.socket.setblocking(True)
+            assert b"STOPPING=1" in host.manager.socket.recv(65536)
+            host.manager.socket.close()
+            assert host.server.process.wait(60) == 1, host.server.log()
+        assert "clients are cut, and not kept" in host.server.log(), host.server.log()
+        assert not os.path.exists(host.path)
+        try:
+            client.pread(512, 0)
+        except nbd.Error:
+            pass
+        else:
+            raise AssertionError("a client that was cut is answered")
+
+
+STORIES = [main, image_that_was_away, store_that_lost_a_write, without_a_manager, manager_that_is_gone,
+           manager_that_goes_away]
 for story in STORIES:
     with daemon.scratch() as scratch:
         story(scratch)

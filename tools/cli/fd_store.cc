@@ -15,6 +15,8 @@
 #include <map>
 #include <utility>
 
+#include "blockmig/io/raw_address.h"
+
 namespace blockmig {
 namespace {
 
@@ -200,11 +202,18 @@ std::string complaint_of(const Status& usable, std::size_t lost) {
 
 }  // namespace
 
+bool has_service_manager() {
+  const char* const where = std::getenv("NOTIFY_SOCKET");
+  return where != nullptr && *where != '\0';
+}
+
 Status notify_service_manager(const std::string& state) {
   const Status told = notify(state, -1);
   if (!told && told.error().code() == ErrorCode::kPrecondition) return {};
   return told;
 }
+
+Status tell_of_end() { return notify("STOPPING=1", -1); }
 
 Status store_handover(Handover& handover) {
   leave_out_activated(handover);
@@ -218,6 +227,25 @@ Status store_handover(Handover& handover) {
     stored = store(name_of(i), handover.sockets[i].get());
   }
   return stored;
+}
+
+void drop_handover(const Handover& handover) {
+  const auto forget = [](const std::string& name) {
+    (void)notify_service_manager("FDSTOREREMOVE=1\nFDNAME=" + name);
+  };
+  forget(kStateName);
+  for (std::size_t i = 0; i < handover.sockets.size(); ++i) {
+    const int socket = handover.sockets[i].get();
+    forget(name_of(i));
+    // While ours listens nobody else has its file.
+    const auto address = local_address(socket);
+    const bool listens = i < handover.state.listeners.size();
+    if (listens && address.ok() && address->family() == AF_UNIX) {
+      const SocketAddress bound = to_socket_address(*address);
+      if (bound.path.starts_with('/')) (void)::unlink(bound.path.c_str());
+    }
+    (void)::shutdown(socket, SHUT_RDWR);  // the store may have copies of it
+  }
 }
 
 StoredHandover take_stored_handover(std::vector<InheritedSocket>& sockets) {

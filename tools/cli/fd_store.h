@@ -22,11 +22,18 @@
 
 namespace blockmig {
 
+/// One that can be told something has started this (NOTIFY_SOCKET).
+bool has_service_manager();
 /// Tells the service manager `state`, as "READY=1"; nothing without one (NOTIFY_SOCKET).
 Status notify_service_manager(const std::string& state);
+/// Tells it that this ends; any error: it hears nothing, and keeps nothing.
+Status tell_of_end();
 /// Without the listeners of a socket unit: the service manager has those. kPrecondition: there is
 /// no service manager.
 Status store_handover(Handover& handover);
+/// After an error of store_handover(), since nobody comes to go on: the store is told to forget it,
+/// clients see the end of their connections, and socket files that are ours are removed.
+void drop_handover(const Handover& handover);
 /// Takes a stored handover out of what the process was started with. What cannot be gone on with is
 /// shut down, whoever has copies of it: clients hear of it, and addresses are free.
 StoredHandover take_stored_handover(std::vector<InheritedSocket>& sockets);

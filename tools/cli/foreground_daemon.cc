@@ -106,7 +106,16 @@ Result<std::unique_ptr<ForegroundDaemon>> ForegroundDaemon::start(const DaemonOp
   return daemon;
 }
 
+void ForegroundDaemon::check_fd_store() {
+  if (!options_.use_fd_store || has_service_manager()) return;
+  options_.use_fd_store = false;
+  log_.warning(
+      "--fd-store: no service manager started this (NOTIFY_SOCKET), and an end keeps no clients: "
+      "as without the option");
+}
+
 Status ForegroundDaemon::start_engine() {
+  check_fd_store();
   options_.on_handover_request = [this] {
     handover_requested_.store(true);
     StopSignals::raise();
@@ -133,8 +142,13 @@ void ForegroundDaemon::forget_stored() {
   if (!forgotten) log_.warning(forgotten.error().message());
 }
 
-bool ForegroundDaemon::leave_in_store() {
+bool ForegroundDaemon::leave_in_store(Status& stored) {
   stop_servers();  // before guests wait; an end that keeps nobody goes on without them too
+  const Status reachable = tell_of_end();
+  if (!reachable) {
+    log_.error("clients are not kept: " + reachable.error().message());
+    return false;
+  }
   Result<Handover> handover = daemon_->park(kParkPatience, Stragglers::kCut);
   if (!handover) {
     log_.warning("clients are not kept: " + handover.error().message());
@@ -143,11 +157,16 @@ bool ForegroundDaemon::leave_in_store() {
   const Status closed = daemon_->stop();
   if (!closed) log_.error("not all closed in order: " + closed.error().message());
   leave_out_unclosed(*handover);
-  const Status stored = store_handover(*handover);
-  if (!stored) log_.error("not all clients are kept: " + stored.error().message());
+  stored = store_handover(*handover);
+  if (!stored) {
+    drop_handover(*handover);
+    log_.error("clients are cut, and not kept: " + stored.error().message());
+    stored = Error(ErrorCode::kIo, stored.error().message());  // whatever was in the way
+  }
   if (stored.ok()) log_.info("stopped, clients wait for the next start");
-  if (daemon_->left_behind()) leave(closed);
-  leave_if_given_up(closed);
+  const Status& first = stored.ok() ? closed : stored;
+  if (daemon_->left_behind()) leave(first);
+  leave_if_given_up(first);
   return true;
 }
 
@@ -232,14 +251,15 @@ std::optional<int> ForegroundDaemon::interruptibly(
 
 Status ForegroundDaemon::stop(StopSignals& signals) {
   Status closed;
+  Status stored;
   bool kept = false;
-  (void)interruptibly(signals, std::chrono::steady_clock::now(), [this, &kept, &closed] {
-    kept = options_.use_fd_store && leave_in_store();
+  (void)interruptibly(signals, std::chrono::steady_clock::now(), [this, &kept, &closed, &stored] {
+    kept = options_.use_fd_store && leave_in_store(stored);
     if (kept) return;
     stop_servers();
     closed = daemon_->stop();
   });
-  if (kept) return {};
+  if (kept) return stored;
   if (closed.ok()) {
     log_.info("stopped");
   } else {

@@ -55,6 +55,8 @@ class ForegroundDaemon final {
  private:
   ForegroundDaemon(StateDirLock lock, DaemonOptions options, LogForm log)
       : lock_(std::move(lock)), options_(std::move(options)), log_(log, options_.log_level) {}
+  /// What --fd-store asks for nobody may be there to do.
+  void check_fd_store();
   /// The engine, then whoever asks it.
   Status start_engine();
   Status start_servers();
@@ -68,8 +70,8 @@ class ForegroundDaemon final {
   bool hand_over();
   /// What can be opened is served again. An error: nothing is, as the journal is another's.
   Status take_back(const Handover& handover);
-  /// True: everything has ended, and what could be kept is kept.
-  bool leave_in_store();
+  /// True: everything has ended, and what could be kept is kept, or `stored` says why not.
+  bool leave_in_store(Status& stored);
   /// After the engine's end: disks whose close failed do not go on, nor do their clients.
   void leave_out_unclosed(Handover& handover);
   Status resume_stored(const Handover& handover);
