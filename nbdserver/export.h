@@ -54,6 +54,11 @@ class ExportDirectory {
   virtual std::vector<std::shared_ptr<Export>> list() = 0;
   /// Null if unknown. The empty name is the default export, where there is exactly one disk.
   virtual std::shared_ptr<Export> find(std::string_view name) = 0;
+  /// find() may have it in a moment: it is on its way in.
+  virtual bool is_late(std::string_view name) {
+    (void)name;
+    return false;
+  }
 };
 
 }  // namespace blockmig

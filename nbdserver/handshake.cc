@@ -7,6 +7,7 @@
 
 #include "blockmig/base/check.h"
 #include "blockmig/base/endian.h"
+#include "nbdserver/byte_reader.h"
 #include "nbdserver/reply_codec.h"
 
 namespace blockmig::nbd {
@@ -59,6 +60,24 @@ bool Handshake::needs_tls(Option option) const {
   if (option == Option::kStartTls || option == Option::kAbort) return false;
   if (tls_ == Tls::kRequiredButList) return option != Option::kList;
   return tls_ == Tls::kRequired;
+}
+
+bool Handshake::asks_for_late(ConstBytes input) const {
+  if (state_ != State::kOption || shutting_down_ || input.size() < kOptionHeaderBytes) return false;
+  if (load_be<std::uint64_t>(input.data()) != kOptionMagic) return false;
+  const auto option = static_cast<Option>(load_be<std::uint32_t>(input.data() + 8));
+  const auto length = load_be<std::uint32_t>(input.data() + 12);
+  const ConstBytes rest = input.subspan(kOptionHeaderBytes);
+  if (needs_tls(option) || rest.size() < length) return false;
+  ByteReader data(rest.first(length));
+  std::optional<std::string_view> name;
+  if (option == Option::kExportName) {
+    name = data.text(length);
+  } else if (option == Option::kInfo || option == Option::kGo ||
+             option == Option::kSetMetaContext || option == Option::kListMetaContext) {
+    name = data.string32(kMaxStringBytes);
+  }
+  return name && directory_.find(*name) == nullptr && directory_.is_late(*name);
 }
 
 std::size_t Handshake::feed(ConstBytes input) {

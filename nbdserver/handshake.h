@@ -94,6 +94,8 @@ class Handshake final {
   /// Takes what it can use off the front of `input` and returns how many bytes that was. 0 without
   /// new output: more input is needed.
   std::size_t feed(ConstBytes input);
+  /// What `input` begins with asks for an export that is late: later feed() may find it.
+  bool asks_for_late(ConstBytes input) const;
   /// From now on every option but ABORT is refused with ERR_SHUTDOWN.
   void begin_shutdown() { shutting_down_ = true; }
 
@@ -150,6 +152,8 @@ class Handshake final {
   bool is_too_long(std::size_t name_bytes) const { return name_bytes > limits_.max_name_bytes; }
   /// True if the option has to wait until TLS is in force.
   bool needs_tls(Option option) const;
+  /// Of an export that is late it says that, which is nobody's failure.
+  void reply_unknown(Option option, const std::string& name);
 
   ExportDirectory& directory_;
   const NbdServerLimits limits_;

@@ -18,10 +18,9 @@ constexpr std::size_t kListPieceBytes = 16 * 1024;
 constexpr std::size_t kMaxShownNameBytes = 80;
 constexpr std::string_view kNameTooLong = "the name is longer than this server takes";
 
-std::string unknown_export(std::string_view name) {
+std::string shown_name(std::string_view name) {
   const std::string_view shown = cut_utf8(name, kMaxShownNameBytes);
-  return "there is no export \"" + std::string(shown) + (shown.size() < name.size() ? "..." : "") +
-         "\"";
+  return "\"" + std::string(shown) + (shown.size() < name.size() ? "..." : "") + "\"";
 }
 
 void append(std::vector<std::byte>& out, std::string_view text) {
@@ -69,6 +68,10 @@ void Handshake::on_export_name(ConstBytes data) {
   const std::string name(reinterpret_cast<const char*>(data.data()), data.size());
   const std::shared_ptr<Export> disk =
       is_wire_string(name) ? directory_.find(name) : std::shared_ptr<Export>();
+  if (disk == nullptr && is_wire_string(name) && directory_.is_late(name)) {
+    state_ = State::kClosed;  // nobody's failure, and the daemon's log names the disk
+    return;
+  }
   if (disk == nullptr) return close(NbdHandshakeFailure::kUnknownExport);
   const ExportFacts facts = export_facts(*disk, limits_.advertised_max_bytes);
   append_be(output_, facts.size_bytes);
@@ -175,7 +178,7 @@ void Handshake::on_info_or_go(Option option, ConstBytes data) {
   }
   const std::shared_ptr<Export> disk = directory_.find(request->name);
   if (disk == nullptr) {
-    return reply_error(option, OptionReply::kErrUnknown, unknown_export(request->name));
+    return reply_unknown(option, request->name);
   }
   found_ = option == Option::kInfo;
   const ExportFacts facts = export_facts(*disk, limits_.advertised_max_bytes);
@@ -197,6 +200,15 @@ void Handshake::on_info_or_go(Option option, ConstBytes data) {
   }
   reply(option, OptionReply::kAck, {});
   if (option == Option::kGo) enter_transmission(disk, request->name);
+}
+
+void Handshake::reply_unknown(Option option, const std::string& name) {
+  const bool late = directory_.is_late(name);
+  reply_error(
+      option, OptionReply::kErrUnknown,
+      late ? "export " + shown_name(name) + " is late: its store is not there yet, come again"
+           : "there is no export " + shown_name(name));
+  if (late) failure_.reset();  // the daemon's log names the disk
 }
 
 void Handshake::reply_info_export(Option option, const ExportFacts& facts,
@@ -250,7 +262,7 @@ void Handshake::answer_meta_context(Option option, ConstBytes data) {
                   [this](const std::string& text) { return is_too_long(text.size()); });
   if (too_long) return reply_error(option, OptionReply::kErrTooBig, kNameTooLong);
   if (disk == nullptr) {
-    return reply_error(option, OptionReply::kErrUnknown, unknown_export(query->export_name));
+    return reply_unknown(option, query->export_name);
   }
   found_ = true;
   const bool setting = option == Option::kSetMetaContext;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nbdserver/session.h"
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "blockmig/base/check.h"
+#include "blockmig/io/cancel.h"
 #include "blockmig/tls/tls_stream.h"
 #include "nbdserver/handshake.h"
 #include "nbdserver/visible_exports.h"
@@ -17,6 +19,10 @@ namespace {
 /// More for each option of the negotiation that did not count: whoever sees exports could choose
 /// one and stay.
 constexpr Duration kLookTime = std::chrono::milliseconds(100);
+
+/// Who comes back after a crash is quicker than the disks, and would take a refusal for final.
+constexpr Duration kLatePatience = std::chrono::seconds(4);
+constexpr Duration kLatePoll = std::chrono::milliseconds(20);
 
 bool is_over(Handshake::State state) {
   return state == Handshake::State::kTransmission || state == Handshake::State::kStartTls ||
@@ -82,6 +88,8 @@ Session::Session(ServerLoops& loops, ExportDirectory& directory, const NbdServer
       stream_(std::move(stream)) {
   BM_CHECK(security_->tls == TlsMode::kOff || security_->credentials != nullptr);
   begun_ = last_request_ = loop_.now();
+  // Its answer must be in time too.
+  late_until_ = begun_ + std::min<Duration>(kLatePatience, limits_.handshake_timeout / 2);
   info_.id = id;
   info_.peer = stream_->peer_name();
   const StreamPeer peer = stream_->peer();
@@ -188,6 +196,7 @@ Task<void> Session::negotiate_options(Handshake& handshake, Input& input,
     const Status sent = co_await send_output(handshake);
     if (!sent.ok() || is_over(handshake.state())) break;
     const std::uint64_t looks = handshake.looks();
+    co_await wait_for_late(handshake, input);
     const std::size_t consumed = handshake.feed(input.available());
     input.consume(consumed);
     if (handshake.looks() != looks) extend(handshake.looks());
@@ -197,6 +206,14 @@ Task<void> Session::negotiate_options(Handshake& handshake, Input& input,
     input.filled += *got;
   }
   handshake_ = nullptr;
+}
+
+/// At an end, and where another daemon takes over, it is told at once.
+Task<void> Session::wait_for_late(const Handshake& handshake, const Input& input) {
+  while (!cut_ && !parking_ && loop_.now() < late_until_ &&
+         handshake.asks_for_late(input.available())) {
+    co_await sleep_for(loop_, kLatePoll);
+  }
 }
 
 Task<Status> Session::start_tls() {

@@ -79,6 +79,7 @@ class Session final {
   /// `extend` hears of the looks that are not counted.
   Task<void> negotiate_options(Handshake& handshake, Input& input,
                                const std::function<void(std::uint64_t)>& extend);
+  Task<void> wait_for_late(const Handshake& handshake, const Input& input);
   Task<Status> start_tls();
   Task<Status> send_output(Handshake& handshake);
   PeerIdentities known_identities() const;
@@ -101,6 +102,7 @@ class Session final {
   NbdServerObserver* observer_ = nullptr;
   std::optional<NbdHandshakeFailure> failure_;
   TimePoint begun_;
+  TimePoint late_until_;             ///< nobody waits longer for an export that is late
   TimePoint last_request_;           ///< to the second: seen by the sweep
   std::uint64_t requests_seen_ = 0;  ///< by the sweep
   bool rests_ = false;               ///< idle since the last sweep, and told to release memory

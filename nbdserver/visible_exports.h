@@ -35,6 +35,10 @@ class VisibleExports final : public ExportDirectory {
     auto disk = directory_.find(name);
     return disk != nullptr && visible(*disk) ? disk : nullptr;
   }
+  bool is_late(std::string_view name) override {
+    const bool any = name.empty() && !access_.has_rules();
+    return (any || access_.allows(peer_, name)) && directory_.is_late(name);
+  }
 
  private:
   bool visible(const Export& disk) const { return access_.allows(peer_, disk.name()); }

@@ -81,6 +81,26 @@ def silent_then_there(folder, host):
         assert not late(host)
 
 
+def asked_for_early(folder, host):
+    """By a client that comes back before the disk: it waits, and hears that the disk is late; nobody accuses it."""
+    path = os.path.join(folder, "n.sock")
+    asks = ("qemu-io", "-r", "-f", "raw", "-c", "read 0 64k", f"nbd+unix:///vm1?socket={path}")
+    with daemon.qemu_nbd(folder, image(folder, "a")) as store:
+        host.start("--listen", "unix:" + path)
+        host.ok("serve", "vm1", "--source", store.uri)
+        host.kill()
+        os.unlink(path)
+        store.freeze()
+        host.process = daemon.Process(
+            [daemon.built("blockmigd"), "--state-dir", host.state, "--listen", "unix:" + path], host.log)
+        daemon.until(lambda: os.path.exists(path), "the listener")
+        answer = daemon.run(*asks)
+        assert answer.returncode != 0 and "is late" in answer.stderr, answer
+        store.thaw()
+        daemon.until(lambda: daemon.run(*asks).returncode == 0, "the disk")
+        assert "asked for a disk that is not here" not in host.process.log(), host.process.log()
+
+
 def mounted_late(folder, host):
     """With a move, which goes on."""
     path, target = image(folder, "a"), os.path.join(folder, "c.img")
@@ -189,7 +209,7 @@ def another_has_it_now(folder, host):
 
 
 daemon.need("qemu-nbd", "qemu-io")
-for story in (away_then_there, silent_then_there, mounted_late, detached, served_by_hand, ends_and_is_wanted_still,
+for story in (away_then_there, silent_then_there, asked_for_early, mounted_late, detached, served_by_hand, ends_and_is_wanted_still,
               beside_a_handover, another_has_it_now):
     with daemon.scratch() as scratch, StateFolder(os.path.join(scratch, "s")) as state:
         story(scratch, state)

@@ -18,6 +18,11 @@ std::shared_ptr<Export> DiskSet::find(std::string_view name) {
   return look_up(name);
 }
 
+bool DiskSet::is_late(std::string_view name) {
+  if (name.empty() && !disks_.empty()) return false;
+  return is_late_ && is_late_(std::string(name));
+}
+
 std::shared_ptr<ServedDisk> DiskSet::look_up(std::string_view name) const {
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second;

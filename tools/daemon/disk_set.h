@@ -42,13 +42,15 @@ class DiskSet final : public ExportDirectory {
 
   std::vector<std::shared_ptr<Export>> list() override;
   std::shared_ptr<Export> find(std::string_view name) override;
+  bool is_late(std::string_view name) override;
 
   const std::vector<std::shared_ptr<ServedDisk>>& disks() const { return disks_; }
   /// Not among these any more, and not closed yet.
   const std::vector<std::shared_ptr<ServedDisk>>& closing() const { return closing_; }
   /// Called when nobody writes to a disk any more, before it goes.
   void set_on_closed(std::function<Task<void>(Disk&)> told) { on_closed_ = std::move(told); }
-  /// Who knows of disks that are wanted, and not served yet; null: nobody does.
+  /// Who knows of disks that are wanted, and not served yet; of no name: that there are any. Null:
+  /// nobody does.
   void set_late(std::function<bool(const std::string& name)> is_late) {
     is_late_ = std::move(is_late);
   }

@@ -87,7 +87,7 @@ Task<Status> Engine::open() {
   disks_.set_owners(&owners_);
   disks_.set_on_closed([this](Disk& disk) { return leave_disk(disk); });
   disks_.set_late([this](const std::string& name) {
-    return takeover_.is_late(name) || recorded_.is_late(name);
+    return takeover_.is_late(name) || recorded_.is_late(name) || is_wanted_later(name);
   });
   disk_service_.set_owners(&owners_);
   migrations_.set_owners(&owners_);
@@ -105,6 +105,7 @@ Task<Status> Engine::open() {
   const ListenProtection protection = protection_of(options_.security.get(), options_.peers);
   disk_service_.set_listening({protection, options_.unix_sockets}, options_.listen_besides);
   warn_of_descriptors();
+  if (options_.restore) recorded_.expect();
   for (const std::string& text : options_.listen) {
     const Result<SocketAddress> address = SocketAddress::parse(text);
     if (!address) co_return address.error();
@@ -115,6 +116,13 @@ Task<Status> Engine::open() {
   reports_.spawn(report_.run(report_end_));
   if (options_.restore) co_await recorded_.serve_all(disk_service_, options_.restore_except);
   co_return Status();
+}
+
+bool Engine::is_wanted_later(const std::string& disk) const {
+  const std::vector<std::string>& wanted = options_.restore_except;
+  if (wanted_have_come_) return false;
+  return disk.empty() ? !wanted.empty()
+                      : std::find(wanted.begin(), wanted.end(), disk) != wanted.end();
 }
 
 void Engine::warn_of_descriptors() {

@@ -82,6 +82,8 @@ class Engine final {
   std::vector<HandoverDisk> late_disks() const;
   bool comes_by_itself(const std::string& late) const;
   void warn_of_descriptors();
+  /// The start comes to it after what is recorded. Of no name: to any.
+  bool is_wanted_later(const std::string& disk) const;
   Task<Status> distrust_by_stamps();
   Task<Status> distrust_by_targets(const ServedDisk& served);
   Task<void> end_moves();
@@ -119,6 +121,7 @@ class Engine final {
   RestartService restarts_;
   RecordedDisks recorded_;
   Takeover takeover_;
+  bool wanted_have_come_ = false;  ///< serve_wanted() was called
   ControlApi api_;
   std::function<void()> on_stop_request_;
   EventReport report_;

@@ -101,6 +101,7 @@ Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) 
 }
 
 Task<Status> Engine::serve_wanted(std::vector<ServeRequest> disks, bool alone) {
+  wanted_have_come_ = true;
   std::erase_if(disks, [this](const ServeRequest& request) {
     return disks_.get(request.disk).ok() || takeover_.is_late(request.disk);
   });
@@ -132,6 +133,7 @@ Status Engine::resume_clients(const Handover& handover) {
   // What it did not serve either is recorded still; clients do not wait for that.
   std::vector<std::string> except = options_.restore_except;
   for (const HandoverDisk& disk : handover.state.disks) except.push_back(disk.request.disk);
+  recorded_.expect();
   recorded_.restoring().spawn(recorded_.serve_all(disk_service_, std::move(except)));
   return served;
 }

@@ -52,11 +52,12 @@ Status judge_listening(const DiskService& service, const ServeRequest& request,
 
 Task<void> RecordedDisks::serve_all(DiskService& service, std::vector<std::string> except) {
   const auto notes = co_await journal_.load_notes("serve");
+  const auto listened = co_await journal_.load_notes(kListenTopic);
+  known_ = true;
   if (!notes) {
     log_.error("cannot read which disks were served: " + notes.error().message());
     co_return;
   }
-  const auto listened = co_await journal_.load_notes(kListenTopic);
   if (!listened) {
     log_.error("cannot read how disks were listened on: " + listened.error().message());
     co_return;

@@ -44,7 +44,12 @@ class RecordedDisks final {
   Task<void> serve_all(DiskService& service, std::vector<std::string> except);
   /// What was served before and is about to be served again, failed ones among it.
   std::vector<ServeRequest> late() const;
-  bool is_late(const std::string& disk) const { return coming_.contains(disk); }
+  /// Of no name: any is.
+  bool is_late(const std::string& disk) const {
+    return !known_ || (disk.empty() ? !coming_.empty() : coming_.contains(disk));
+  }
+  /// serve_all() follows: until it knows which they are, any disk may be one.
+  void expect() { known_ = false; }
   /// Nothing is open of it that another daemon would meet, unless it is tried just now.
   bool has_failed(const std::string& disk) const;
   /// A disk takes its place after those before it, so that disks and listeners come in one order;
@@ -90,6 +95,7 @@ class RecordedDisks final {
   std::size_t listening_ = 0;      ///< are served, and wait for their addresses
   TimePoint in_order_by_{};        ///< nobody waits for the late any more
   bool default_listener_ = false;  ///< the first of them opens it, though it may be late
+  bool known_ = true;              ///< which they are
   Event changed_;                  ///< pulsed when one has arrived, failed, or may be tried
   Event leaving_;
   TaskScope restoring_;

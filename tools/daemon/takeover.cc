@@ -47,6 +47,8 @@ Task<Status> Takeover::open_wanted(std::vector<ServeRequest> disks, bool alone) 
     Coming& coming = coming_[request.disk];
     coming.disk.request = request;
     coming.wanted = true;
+  }
+  for (const ServeRequest& request : disks) {
     std::string name = request.disk;
     auto bringing = bring(std::move(name));
     opening_.spawn(std::move(bringing));

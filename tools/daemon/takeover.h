@@ -49,7 +49,10 @@ class Takeover final {
   /// As NbdServer::resume(), but for clients of late disks.
   Status resume_clients(ParkedServer parked);
 
-  bool is_late(const std::string& disk) const { return coming_.contains(disk); }
+  /// Of no name: any is.
+  bool is_late(const std::string& disk) const {
+    return disk.empty() ? !coming_.empty() : coming_.contains(disk);
+  }
   std::vector<HandoverDisk> late() const;
   /// It is the user's at this start, not of the daemon before.
   bool is_wanted(const std::string& disk) const;

@@ -50,6 +50,53 @@ TEST(ClientEnds, EveryFailureOfTheNegotiationHasItsReason) {
   EXPECT_EQ(failure_of(many, false), Failure::kLimit);
 }
 
+TEST(ClientEnds, WhoAsksForALateExportWaitsForIt) {
+  for (const ByteVector& asks :
+       {option(kOptGo, info_data("late", {3})), option(kOptExportName, Wire().text("late"))}) {
+    SessionRig rig;
+    rig.directory.late_ = "late";
+    auto& client = rig.connect();
+    rig.receive(client);  // the greeting
+    rig.send(client, join({client_flags(3), asks}));
+    EXPECT_TRUE(rig.receive(client).empty());
+    rig.directory.exports_.push_back(std::make_shared<FakeExport>("late", rig.spy));
+    rig.settle(std::chrono::milliseconds(100));
+    EXPECT_TRUE(client.session->served());
+  }
+}
+
+TEST(ClientEnds, ALateExportThatDoesNotComeIsNobodysFailure) {
+  for (const auto asked : {kOptGo, kOptInfo, kOptExportName}) {
+    SessionRig rig;
+    rig.directory.late_ = "late";
+    auto& client = rig.connect();
+    rig.receive(client);
+    const bool old = asked == kOptExportName;
+    rig.send(client, join({client_flags(3), old ? option(asked, Wire().text("late"))
+                                                : option(asked, info_data("late", {}))}));
+    EXPECT_TRUE(rig.receive(client).empty());
+    rig.settle(std::chrono::seconds(5));
+    const ByteVector answer = rig.receive(client);
+    const std::string text(reinterpret_cast<const char*>(answer.data()), answer.size());
+    EXPECT_EQ(text.find("\"late\" is late") == std::string::npos, old);
+    client.stream->shutdown();
+    rig.settle();
+    EXPECT_TRUE(client.ended);
+    EXPECT_EQ(client.session->handshake_failure(), std::nullopt);
+  }
+}
+
+TEST(ClientEnds, NobodyWaitsForALateExportAtAnEnd) {
+  SessionRig rig;
+  rig.directory.late_ = "late";
+  auto& client = rig.connect();
+  rig.receive(client);
+  rig.send(client, join({client_flags(3), option(kOptGo, info_data("late", {}))}));
+  client.session->begin_shutdown();
+  rig.settle(std::chrono::milliseconds(100));
+  EXPECT_FALSE(rig.receive(client).empty());
+}
+
 TEST(ClientEnds, AnUnknownExportIsTheReasonHoweverTheClientLeaves) {
   const ByteVector asks = join({client_flags(3), option(kOptGo, info_data("gone", {}))});
   EXPECT_EQ(failure_of(asks), Failure::kUnknownExport);

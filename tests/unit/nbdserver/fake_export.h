@@ -68,8 +68,10 @@ class FakeDirectory final : public ExportDirectory {
     }
     return nullptr;
   }
+  bool is_late(std::string_view name) override { return !late_.empty() && name == late_; }
 
   std::vector<std::shared_ptr<Export>> exports_;
+  std::string late_;
 };
 
 }  // namespace blockmig::nbd
