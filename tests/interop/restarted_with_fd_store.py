@@ -142,20 +142,33 @@ def manager_that_is_gone(folder):
         assert not os.path.exists(host.path)
 
 
+def fill(manager):
+    """Its queue, from as many senders as that takes: each has room for some only."""
+    sent = True
+    while sent:
+        sent = False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            try:
+                while True:
+                    sender.sendto(b"X=1", manager.path)
+                    sent = True
+            except BlockingIOError:
+                pass
+
+
 def manager_that_goes_away(folder):
-    """In the middle of the end, for which a client keeps it waiting that has said nothing yet."""
+    """In the middle of the end: it takes one message more, that of the end, and the next waits for it."""
     with Host(folder, daemon.make_image(os.path.join(folder, "a.img"), 1 << 20)) as host:
         client = nbd.NBD()
         client.set_export_name(daemon.EXPORT)
         client.connect_unix(host.path)
-        with socket.socket(socket.AF_UNIX) as silent:
-            silent.connect(host.path)
-            assert silent.recv(18)
-            host.server.process.send_signal(signal.SIGTERM)
-            host.manager.socket.setblocking(True)
-            assert b"STOPPING=1" in host.manager.socket.recv(65536)
-            host.manager.socket.close()
-            assert host.server.process.wait(60) == 1, host.server.log()
+        fill(host.manager)
+        host.server.process.send_signal(signal.SIGTERM)
+        host.manager.socket.recv(65536)
+        daemon.until(lambda: "handing over" in host.server.log(), "the clients to be parked")
+        host.manager.socket.close()
+        assert host.server.process.wait(60) == 1, host.server.log()
         assert "clients are cut, and not kept" in host.server.log(), host.server.log()
         assert not os.path.exists(host.path)
         try:
