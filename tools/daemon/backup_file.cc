@@ -80,7 +80,8 @@ Status save_backup_record(const std::string& image_path, const BackupRecord& rec
 
 Status remove_backup_record(const std::string& image_path) {
   const std::string path = backup_record_path(image_path);
-  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
+  if (::unlink(path.c_str()) == 0) return sync_folder_of(path);
+  if (errno == ENOENT) return {};
   return Error::from_errno(errno, "cannot remove " + path);
 }
 

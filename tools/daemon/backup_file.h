@@ -15,7 +15,7 @@ std::string backup_record_path(const std::string& image_path);
 Result<BackupRecord> load_backup_record(const std::string& image_path);
 /// Replaces it in one step, durably.
 Status save_backup_record(const std::string& image_path, const BackupRecord& record);
-/// Where there is none, nothing.
+/// Durably. Where there is none, nothing.
 Status remove_backup_record(const std::string& image_path);
 
 /// The two marks by which a record knows its image again; the first where it is complete.

@@ -46,7 +46,7 @@ class BackupTarget final : public TargetOpener {
         target_uri_(plan.target),
         since_(std::move(since)),
         fresh_(std::move(fresh)),
-        target_(loop, std::move(plan)) {}
+        target_(loop, of_backup(std::move(plan))) {}
 
   const std::string& uri() const override { return target_.uri(); }
   std::string identity() const override { return target_.identity(); }
@@ -63,6 +63,10 @@ class BackupTarget final : public TargetOpener {
   Task<Status> check_place() override { return target_.check_place(); }
 
  private:
+  static TargetPlan of_backup(TargetPlan plan) {
+    plan.backup = true;
+    return plan;
+  }
   Task<Status> begin_record(std::uint64_t size_bytes);
 
   IoLoop& loop_;

@@ -60,8 +60,8 @@ Task<Result<std::unique_ptr<BlockDevice>>> UriTarget::open(std::uint64_t size_by
   if (plan_.target.kind == StoreUri::Kind::kFile) {
     identity_ = co_await offload(loop_, [this] { return identity_of(plan_.target.path); });
     if (fits.ok()) {
-      const Status claimed = co_await claim();
-      fits = claimed;
+      const Status taken = co_await take_file();
+      fits = taken;
     }
   }
   if (fits.ok()) {
@@ -170,6 +170,22 @@ Task<Status> UriTarget::claim() {
   // A disk's own base keeps its stamp.
   guarded_ = *token != 0 || plan_.settling;
   co_return Status();
+}
+
+Task<Status> UriTarget::take_file() {
+  const Status claimed = co_await claim();
+  // What a disk fetches from was no backup any more when the disk moved there.
+  if (!claimed || plan_.backup || plan_.settling) co_return claimed;
+  // Before the first byte: by the record of a backup that is incomplete, the next --since would
+  // believe that what its bitmap marks is all in which it differs.
+  const std::string& path = plan_.target.path;
+  const Status removed = co_await offload(loop_, [&path]() -> Status {
+    struct stat facts {};
+    const std::string record = backup_record_path(path);
+    if (lstat(record.c_str(), &facts) != 0 && errno == ENOENT) return {};
+    return remove_backup_record(path);
+  });
+  co_return removed;
 }
 
 Task<Status> UriTarget::compared() {

@@ -42,6 +42,7 @@ struct TargetPlan {
   std::uint64_t record = 0;                ///< of it: record_token() of what has changed since
   bool resumed = false;                    ///< after a restart
   bool settling = false;                   ///< mode `settle`
+  bool backup = false;                     ///< BackupTarget keeps the record beside it
   /// image_identity() of the target when the daemon before ended in order with this move.
   std::optional<std::string> as_left{};
   Journal* journal = nullptr;    ///< that has the notes of the move; null: there are none
@@ -94,6 +95,8 @@ class UriTarget final : public TargetOpener {
   /// The path leads to the file that was opened. Blocks.
   bool is_in_place() const;
   Task<Status> claim();
+  /// claim(), and from here on it is the backup of nobody else.
+  Task<Status> take_file();
   /// kCancelled: nobody wants it any more, so nothing is to be taken.
   Status check_wanted() const;
   StoreOwners::Move move() const { return move_of(plan_); }

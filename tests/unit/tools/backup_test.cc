@@ -9,6 +9,7 @@
 #include "tests/unit/tools/scratch.h"
 #include "tools/daemon/backup_file.h"
 #include "tools/daemon/backup_target.h"
+#include "tools/daemon/uri_target.h"
 
 namespace blockmig {
 namespace {
@@ -170,6 +171,31 @@ TEST_F(Backup, RecordOfTheNextOneIsNotRemovedWithAnAbortedOne) {
     EXPECT_EQ(load_backup_record(plan.target.path).ok(), next);
     EXPECT_TRUE(run_task(**loop, (*opened)->close()).ok());
   }
+}
+
+TEST_F(Backup, OneThatIsOverwrittenIsNoneBeforeTheFirstByte) {
+  auto loop = make_io_loop({});
+  ASSERT_TRUE(loop.ok());
+  TargetPlan plan;
+  plan.disk = "vm2";
+  plan.target = *parse_store_uri("file://" + copy_);
+  plan.source = *parse_store_uri("file://" + scratch_.image("vm2.img", kSize));
+  BackupRecord record = complete();
+  record.complete = false;
+  record.inode = *inode_of_backup(copy_);
+  record.image.clear();
+  save(record);
+  ASSERT_EQ(refusal(), "");
+  {
+    UriTarget refused(**loop, plan);
+    ASSERT_FALSE(run_task(**loop, refused.open(kSize + 1)).ok());
+    EXPECT_EQ(refusal(), "") << "nothing was written";
+  }
+  UriTarget target(**loop, plan);
+  auto opened = run_task(**loop, target.open(kSize));
+  ASSERT_TRUE(opened.ok()) << opened.error().message();
+  EXPECT_THAT(refusal(), HasSubstr("no copy made by 'blockmig backup'"));
+  EXPECT_TRUE(run_task(**loop, (*opened)->close()).ok());
 }
 
 }  // namespace
