@@ -63,6 +63,17 @@ Result<UniqueFd> open_or_create(const std::string& path, const FileDeviceOptions
   return fd;
 }
 
+/// Linux opens a block device that is read-only for writing, and fails the first write.
+Status check_writable(int fd, const std::string& path) {
+  int read_only = 0;
+  if (::ioctl(fd, BLKROGET, &read_only) != 0) return Error::from_errno(errno, path);
+  if (read_only == 0) return {};
+  return Error(ErrorCode::kReadOnly,
+               path + ": is a read-only block device: 'blockdev --setrw " + path +
+                   "' makes it writable where its medium allows that; what is only to be read "
+                   "is served with --read-only");
+}
+
 /// Only regular files and block devices are disks.
 Status check_kind(OpenedFile& file, const std::string& path, const FileDeviceOptions& options) {
   struct stat facts = {};
@@ -72,6 +83,10 @@ Status check_kind(OpenedFile& file, const std::string& path, const FileDeviceOpt
     return Error(ErrorCode::kInvalid, path + ": neither a regular file nor a block device");
   }
   file.block_device = S_ISBLK(facts.st_mode);
+  if (file.block_device && !options.read_only) {
+    const Status writable = check_writable(file.fd.get(), path);
+    if (!writable) return writable;
+  }
   if (file.block_device && options.lock && !options.read_only) {
     // The kernel's own claim: refuses a device that is mounted or part of another one.
     UniqueFd claimed(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_EXCL));

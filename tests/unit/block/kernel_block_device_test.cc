@@ -16,15 +16,16 @@ namespace {
 /// A loop device over a file; the kernel removes it when its last user closes it.
 class LoopDevice final {
  public:
-  explicit LoopDevice(const std::string& backing) {
+  explicit LoopDevice(const std::string& backing, bool read_only = false) {
+    const int access = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
     const UniqueFd control(::open("/dev/loop-control", O_RDWR | O_CLOEXEC));
     if (!control) return;
     for (int attempt = 0; attempt < 20 && !fd_; ++attempt) {
       const int number = ::ioctl(control.get(), LOOP_CTL_GET_FREE);
       if (number < 0) return;
       const std::string path = "/dev/loop" + std::to_string(number);
-      UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
-      const UniqueFd file(::open(backing.c_str(), O_RDWR | O_CLOEXEC));
+      UniqueFd fd(::open(path.c_str(), access));
+      const UniqueFd file(::open(backing.c_str(), access));
       if (!fd || !file) return;
       // Somebody else may have taken the number meanwhile: then the next one.
       if (::ioctl(fd.get(), LOOP_SET_FD, file.get()) != 0) continue;
@@ -107,6 +108,19 @@ TEST_P(KernelBlockDevice, AClaimedDeviceIsBusy_I3) {
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.error().code(), ErrorCode::kBusy);
   EXPECT_NE(opened.error().message().find(node_->path()), std::string::npos);
+}
+
+TEST_P(KernelBlockDevice, AReadOnlyOneIsOpenedForReadingOnly) {
+  const LoopDevice node(backing_, true);
+  ASSERT_TRUE(node.ok());
+  auto opened = run_task(*loop_, open_file_device(*loop_, node.path(), options_));
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code(), ErrorCode::kReadOnly);
+  EXPECT_NE(opened.error().message().find("blockdev --setrw " + node.path()), std::string::npos)
+      << opened.error().message();
+  options_.read_only = true;
+  auto to_read = run_task(*loop_, open_file_device(*loop_, node.path(), options_));
+  EXPECT_TRUE(to_read.ok()) << to_read.error().message();
 }
 
 TEST_P(KernelBlockDevice, AsATargetItMayBeLargerButNotSmaller) {
