@@ -13,11 +13,6 @@
 namespace blockmig {
 namespace {
 
-constexpr unsigned kSourceAttempts = 5;
-
-/// Worth another try at once; everything else either lasts or was asked for.
-bool is_transient(const Error& error) { return error.code() == ErrorCode::kIo; }
-
 std::uint64_t per_second(std::uint64_t bytes, Duration took) {
   const double seconds = std::max(std::chrono::duration<double>(took).count(), 1e-3);
   return static_cast<std::uint64_t>(static_cast<double>(bytes) / seconds);
@@ -28,6 +23,8 @@ std::uint64_t mirrored_bytes(const Migration& migration) {
 }
 
 }  // namespace
+
+bool is_transient(const Error& error) { return error.code() == ErrorCode::kIo; }
 
 std::uint64_t pending_bytes(const Migration& migration) {
   return migration.generation ? migration.generation->chunks().dirty_bytes() : 0;

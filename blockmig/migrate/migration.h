@@ -136,6 +136,11 @@ void limit_guest(Migration& migration);
 /// its pace, comes after this.
 Task<void> wait_while_paused(Migration& migration);
 
+/// How often in a row the source is tried after errors that are worth that.
+inline constexpr unsigned kSourceAttempts = 5;
+/// Worth another try at once; everything else either lasts or was asked for.
+bool is_transient(const Error& error);
+
 /// Of the generation, if there is one: bytes to copy that are not in the job's bitmap.
 std::uint64_t pending_bytes(const Migration& migration);
 

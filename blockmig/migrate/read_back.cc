@@ -43,6 +43,8 @@ class Sweep final {
   }
   /// The first error; a difference only under the fence.
   const Status& failure() const { return failure_; }
+  /// That is what it was, and may be over soon.
+  bool source_stumbled() const { return source_stumbled_; }
   bool out_of_time() const { return out_of_time_; }
 
  private:
@@ -74,7 +76,9 @@ class Sweep final {
   Task<void> compare_range(ByteRange range) {
     const auto difference = co_await compare(range);
     if (!difference.ok()) {
-      const bool late = fence_ && difference.error().code() == ErrorCode::kTimedOut;
+      // Under the fence there is no time to try again: that comes before the next one.
+      const bool late =
+          fence_ && (difference.error().code() == ErrorCode::kTimedOut || source_stumbled_);
       if (late) out_of_time_ = true;
       if (!late && failure_.ok()) failure_ = difference.error();
     } else if (!difference->has_value()) {
@@ -93,8 +97,6 @@ class Sweep final {
 
   /// The first differing offset of the range, if any.
   Task<Result<std::optional<std::uint64_t>>> compare(ByteRange range) {
-    const TimePoint deadline =
-        fence_.value_or(migration_.loop.now() + migration_.options.target_timeout);
     auto op = std::make_shared<TargetOp>(migration_.loop, TargetOpKind::kReadBack);
     op->memory = std::make_shared<Buffer>(range.length);
     op->bytes = op->memory->bytes();
@@ -103,9 +105,19 @@ class Sweep final {
     Buffer source(range.length);
     const MutableBytes into = source.bytes();
     const Status read = co_await migration_.disk.store().read(range.offset, into);
-    if (!read.ok()) co_return read.error().with_context("verifying: reading the source");
-    const Status target_read = co_await migration_.replica->perform(op, deadline);
-    if (!target_read.ok()) co_return target_read.error().with_context("verifying");
+    if (!read.ok()) {
+      source_stumbled_ = source_stumbled_ || is_transient(read.error());
+      co_return read.error().with_context("verifying: reading the source at offset " +
+                                          std::to_string(range.offset));
+    }
+    const TimePoint silent = migration_.loop.now() + migration_.options.target_timeout;
+    const Status target_read = co_await migration_.replica->perform(op, fence_.value_or(silent));
+    if (!target_read.ok()) {
+      // The fence's time is shorter than what a target may be silent for.
+      const bool is_silent = !fence_ && target_read.error().code() == ErrorCode::kTimedOut;
+      if (is_silent) migration_.replica->note_trouble(target_read.error());
+      co_return target_read.error().with_context("verifying");
+    }
     if (planted(PlantedBug::kReadBackBelievesCopies)) co_return std::optional<std::uint64_t>();
     const auto difference = first_difference(into, op->bytes);
     if (!difference) co_return std::optional<std::uint64_t>();
@@ -118,16 +130,30 @@ class Sweep final {
   Event ended_;
   TaskScope comparisons_;
   Status failure_;
+  bool source_stumbled_ = false;
   bool out_of_time_ = false;
 };
 
 }  // namespace
 
 Task<Status> read_back(Migration& migration) {
-  Sweep sweep(migration, std::nullopt);
-  co_await sweep.run();
-  if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
-  co_return sweep.failure();
+  const DirtyBitmap& unverified = *migration.sync->unverified;
+  std::uint64_t least = unverified.dirty_count();
+  Status failure;
+  for (unsigned attempt = 0; attempt < kSourceAttempts; ++attempt) {
+    Sweep sweep(migration, std::nullopt);
+    co_await sweep.run();
+    if (migration.cancel.cancelled()) co_return Error(ErrorCode::kCancelled, "the job was aborted");
+    failure = sweep.failure();
+    const bool again = sweep.source_stumbled() && !migration.replica->trouble();
+    if (failure.ok() && attempt > 0) migration.status.error.reset();
+    if (failure.ok() || !again) co_return failure;
+    if (unverified.dirty_count() < least) attempt = 0;
+    least = std::min(least, unverified.dirty_count());
+    migration.status.error = failure.error();
+    co_await back_off(migration, attempt);
+  }
+  co_return failure;
 }
 
 Task<Result<bool>> read_back_under_fence(Migration& migration, TimePoint deadline) {
