@@ -74,7 +74,8 @@ class BitmapKeeper final {
   BitmapKeeper& operator=(const BitmapKeeper&) = delete;
 
   /// Nobody writes to the disk yet. `identity`: what tells the store's content from what it was at
-  /// close(), empty if nothing does. `same_store` false: the disk is given other content.
+  /// close(), empty if nothing does. `same_store` false: the disk is given other content,
+  /// or, read-only, may have been.
   /// After an error nothing is believed of what was taken up, and close() records nothing.
   Task<Status> open(bool same_store, std::string identity);
   /// When it returns, every write acknowledged from now on marks it (if it records), and what was

@@ -41,6 +41,9 @@ Task<Result<BitmapKeeper::Found>> BitmapKeeper::find_records() {
 
 std::string BitmapKeeper::why_not_trusted(const Found& found, bool same_store,
                                           const std::string& identity) const {
+  if (!same_store && disk_.info().read_only) {
+    return "it is served read-only, so nothing says that nobody else has written to its store";
+  }
   if (!same_store) return "the disk was given other content";
   if (!found.has_active) return "what was written lately is not recorded";
   if (found.active.size_bytes != disk_.info().size_bytes) return "the disk has another size";

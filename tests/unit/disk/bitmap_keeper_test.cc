@@ -32,8 +32,9 @@ class BitmapKeeperTest : public testing::Test {
   BitmapKeeperTest() { start(kSize); }
   ~BitmapKeeperTest() override { die(); }
 
-  void start(std::uint64_t size) {
+  void start(std::uint64_t size, bool read_only = false) {
     auto device = std::make_unique<MemoryDevice>("memory", size);
+    device->mutable_info().read_only = read_only;
     disk_ = std::make_unique<Disk>(loop_, "vm1", std::move(device), "test:vm1", 1);
     keeper_ = std::make_unique<BitmapKeeper>(loop_, *journal_, *disk_, kInterval, kRegion);
   }
@@ -245,6 +246,15 @@ TEST_F(BitmapKeeperTest, AnotherStoreOrSizeMakesThemInconsistent) {
   end_in_order("");
   restart("", true, kSize * 2);
   EXPECT_THAT(facts("c").inconsistent, HasSubstr("another size"));
+}
+
+TEST_F(BitmapKeeperTest, OfADiskThatIsServedReadOnlyItIsSaidThatNobodyKnows) {
+  ASSERT_TRUE(add("b").ok());
+  die();
+  start(kSize, true);
+  ASSERT_TRUE(run_task(loop_, keeper_->open(false, "")).ok());
+  EXPECT_THAT(facts("b").inconsistent, HasSubstr("read-only"));
+  EXPECT_THAT(facts("b").inconsistent, Not(HasSubstr("given other content")));
 }
 
 TEST_F(BitmapKeeperTest, WhatTheJournalHadToForgetIsInconsistent) {
