@@ -129,6 +129,7 @@ Task<Status> UriTarget::remember_file(bool created) {
     struct stat facts {};
     if (stat(path.c_str(), &facts) != 0) return Error::from_errno(errno, "cannot look at " + path);
     if (S_ISREG(facts.st_mode)) file_ = FileId{facts.st_dev, facts.st_ino};
+    size_bytes_ = facts.st_size;
     created_ = created;
     // The switchover will rest on this name being there after a power loss (I1).
     return created ? sync_folder_of(path) : Status();
@@ -142,14 +143,28 @@ bool UriTarget::is_in_place() const {
          *file_ == FileId{facts.st_dev, facts.st_ino};
 }
 
+/// What is behind the end of a file that was cut is gone, also where it has grown again.
+Status UriTarget::look_at_place() const {
+  const std::string& path = plan_.target.path;
+  struct stat facts {};
+  if (stat(path.c_str(), &facts) != 0 || *file_ != FileId{facts.st_dev, facts.st_ino}) {
+    return Error(ErrorCode::kPrecondition,
+                 "the target " + path +
+                     " is not the file any more that was written: somebody has removed or "
+                     "replaced it");
+  }
+  if (facts.st_size == size_bytes_) return {};
+  return Error(ErrorCode::kPrecondition,
+               "the target " + path + " has " + std::to_string(facts.st_size) +
+                   " bytes now, and had " + std::to_string(size_bytes_) +
+                   ": somebody has changed its size; move the disk to a file that nobody else "
+                   "writes to");
+}
+
 Task<Status> UriTarget::check_place() {
   if (!file_) co_return Status();
-  const bool in_place = co_await offload(loop_, [this] { return is_in_place(); });
-  if (in_place) co_return Status();
-  co_return Error(ErrorCode::kPrecondition,
-                  "the target " + plan_.target.path +
-                      " is not the file any more that was written: somebody has removed or "
-                      "replaced it");
+  const Status in_place = co_await offload(loop_, [this] { return look_at_place(); });
+  co_return in_place;
 }
 
 Status UriTarget::check_wanted() const {

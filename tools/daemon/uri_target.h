@@ -94,6 +94,8 @@ class UriTarget final : public TargetOpener {
   Task<Status> remember_file(bool created);
   /// The path leads to the file that was opened. Blocks.
   bool is_in_place() const;
+  /// As check_place(). Blocks.
+  Status look_at_place() const;
   Task<Status> claim();
   /// claim(), and from here on it is the backup of nobody else.
   Task<Status> take_file();
@@ -115,6 +117,7 @@ class UriTarget final : public TargetOpener {
   bool announced_ = false;
   bool created_ = false;  ///< file_ is our own, to be removed again
   std::optional<FileId> file_;
+  std::int64_t size_bytes_ = 0;  ///< of file_
 };
 
 }  // namespace blockmig

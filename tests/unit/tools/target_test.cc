@@ -181,6 +181,23 @@ TEST_F(Target, OneThatWasRemovedOrReplacedIsNoPlaceToSwitchTo_I1) {
   EXPECT_TRUE(run_task(*loop_, (*opened)->close()).ok());
 }
 
+TEST_F(Target, OneWhoseSizeSomebodyHasChangedIsNoPlaceToSwitchTo_I4) {
+  const std::string present = scratch_.image("present.img", kSize, 'p');
+  UriTarget target(*loop_, plan(present));
+  auto opened = run_task(*loop_, target.open(kSize));
+  ASSERT_TRUE(opened.ok());
+  for (const std::uint64_t size : {kSize - 1, kSize + 1, std::uint64_t{0}}) {
+    std::filesystem::resize_file(present, size);
+    const Status place = run_task(*loop_, target.check_place());
+    ASSERT_FALSE(place.ok()) << size;
+    EXPECT_EQ(place.error().code(), ErrorCode::kPrecondition);
+    EXPECT_THAT(place.error().message(), HasSubstr(std::to_string(size) + " bytes"));
+  }
+  std::filesystem::resize_file(present, kSize);
+  EXPECT_TRUE(run_task(*loop_, target.check_place()).ok());
+  EXPECT_TRUE(run_task(*loop_, (*opened)->close()).ok());
+}
+
 TEST_F(Target, ExistingFileIsNeverRemoved) {
   const std::string present = scratch_.image("present.img", kSize, 'p');
   UriTarget target(*loop_, plan(present));
