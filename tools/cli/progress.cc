@@ -165,6 +165,8 @@ std::string summary_text(const JobStatus& job, Outcome outcome) {
 std::string place_text(const JobStatus& job) {
   const std::string disk = "disk '" + job.disk + "' ";
   if (job.switched) return disk + "is on " + job.target_uri + " already";
+  // Of a job of an earlier daemon that is not known.
+  if (job.source_uri.empty()) return disk + "is still where it was";
   if (!job.owner_unknown) return disk + "is still on " + job.source_uri;
   return disk + "is on " + job.source_uri + " or on " + job.target_uri +
          ": keep both, and start the daemon again, which reads from its journal on which";

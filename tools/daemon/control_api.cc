@@ -172,7 +172,10 @@ Task<ControlResponse> ControlApi::answer_job_command(const ControlRequest& reque
                                                      const Path& path) {
   std::string job = path[2];
   const std::string& command = path[3];
-  if (command == "abort") co_return respond(jobs_.abort(job));
+  if (command == "abort") {
+    const Result<JobStatus> aborted = co_await jobs_.abort(std::move(job));
+    co_return respond(aborted);
+  }
   if (command == "pause") {
     const Result<JobStatus> paused = co_await jobs_.pause(std::move(job));
     co_return respond(paused);

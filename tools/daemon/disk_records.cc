@@ -38,6 +38,10 @@ Status DiskService::check_settled(const std::string& disk) const {
                                      ": try again in a moment");
 }
 
+std::string DiskService::why_late(const std::string& disk) const {
+  return recorded_ == nullptr ? std::string() : recorded_->failure_of(disk);
+}
+
 Status DiskService::check_listening(const std::vector<std::string>& addresses,
                                     const ListenProtection& before) const {
   std::vector<std::string> opened = addresses;
@@ -71,10 +75,12 @@ Task<Status> DiskService::forget_unserved(const std::string& name) {
   if (!record->has_value()) co_return Error(ErrorCode::kNotFound, "no such disk: '" + name + "'");
   const bool moves = restarts_ != nullptr && restarts_->may_have_record(name);
   if (moves || !(*record)->hydration.empty()) {
-    co_return Error(ErrorCode::kPrecondition, "disk '" + name + "' is not served, and " +
-                                                  (moves ? "its move has not ended"
-                                                         : "not whole at " + (*record)->store_uri) +
-                                                  ": 'blockmig serve " + name + "' first");
+    co_return Error(
+        ErrorCode::kPrecondition,
+        "disk '" + name + "' is not served, and " +
+            (moves ? "its move has not ended" : "not whole at " + (*record)->store_uri) +
+            ": 'blockmig serve " + name + "'" +
+            (moves ? ", or 'blockmig abort " + name + "'," : "") + " first");
   }
   const std::string store_uri = (*record)->store_uri;
   const Status forgotten = co_await forget_records(name, store_uri);

@@ -128,6 +128,7 @@ Task<Result<DiskView>> DiskService::serve_chosen(const ServeRequest& request, So
     const std::uint64_t record = record_token(served->bitmaps(), choice.epoch);
     co_await owners_->settle_previous(request.disk, choice, needed, record);
   }
+  if (restarts_ != nullptr) co_await restarts_->end_return(*served);
   co_await trust(request.disk, choice, claimed);
   log_.info("serving " + choice.uri, {request.disk, "", choice.epoch});
   co_await hydrate(served);

@@ -135,6 +135,8 @@ class DiskService final {
                            const std::string& disk, const std::vector<DiskLife>& lives);
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
+  /// Why a disk that was served before is not served yet; empty: nothing is known of that.
+  std::string why_late(const std::string& disk) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without.
   /// Without `disk`, which stays until the task has finished.
   Task<Result<std::vector<DiskLife>>> lives_of_others(const std::string& disk);

@@ -99,6 +99,7 @@ Task<Status> Engine::open() {
   const Status unfinished = co_await restarts_.load();
   if (!unfinished) co_return unfinished;
   disk_service_.set_restarts(&restarts_);
+  migrations_.set_restarts(&restarts_);
   disk_service_.set_recorded(&recorded_);
   disk_service_.set_follower([this](const std::string& job) { migrations_.follow(job); });
   disk_service_.set_takeover(&takeover_);

@@ -40,7 +40,10 @@ void EventReport::look() {
   connections_.tick();
   rates_.sample(loop_.now());
   look_at_journal();
-  for (const JobStatus& job : jobs_.list()) look_at_job(job);
+  for (const JobStatus& job : jobs_.list()) {
+    // Of its disk it has been said that it is late.
+    if (!jobs_.waits_for_disk(job)) look_at_job(job);
+  }
   for (const auto& disk : disks_.disks()) look_at_store(*disk);
 }
 

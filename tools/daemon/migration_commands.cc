@@ -5,11 +5,15 @@
 
 #include "tools/daemon/job_changes.h"
 #include "tools/daemon/migration_service.h"
+#include "tools/daemon/restart_service.h"
 
 namespace blockmig {
 
 std::vector<JobStatus> MigrationService::list() const {
   std::vector<JobStatus> all = history_;
+  for (JobStatus& job : all) {
+    if (restarts_ != nullptr) restarts_->show(job, service_.why_late(job.disk));
+  }
   for (JobStatus& job : jobs_.list()) {
     std::erase_if(all, [&job](const JobStatus& old) { return old.id == job.id; });
     all.push_back(completed(std::move(job)));
@@ -51,26 +55,47 @@ Result<JobStatus> MigrationService::status_after(const std::string& id, const St
   return jobs_.status(id);
 }
 
-Result<JobStatus> MigrationService::abort(const std::string& job_or_disk) {
+std::string MigrationService::disk_waited_for(const std::string& id) const {
+  const Result<JobStatus> job = find(id);
+  return job.ok() && waits_for_disk(*job) ? job->disk : std::string();
+}
+
+bool MigrationService::waits_for_disk(const JobStatus& job) const {
+  return restarts_ != nullptr && !is_final(job.state) && !jobs_.status(job.id).ok();
+}
+
+Task<Result<JobStatus>> MigrationService::abort(std::string job_or_disk) {
   const Result<std::string> id = resolve(job_or_disk);
-  if (!id) return id.error();
-  return status_after(*id, jobs_.abort(*id));
+  if (!id) co_return id.error();
+  std::string disk = disk_waited_for(*id);
+  if (disk.empty()) co_return status_after(*id, jobs_.abort(*id));
+  const Status ended = co_await restarts_->abort(std::move(disk));
+  if (!ended) co_return ended.error();
+  co_return find(*id);
 }
 
 Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {
-  const Result<std::string> id = resolve(job_or_disk);
-  if (!id) co_return id.error();
-  const Status paused = jobs_.pause(*id);
-  if (paused) co_await remember_pause(*id, true);
-  co_return status_after(*id, paused);
+  Result<JobStatus> paused = co_await set_paused(std::move(job_or_disk), true);
+  co_return std::move(paused);
 }
 
 Task<Result<JobStatus>> MigrationService::resume(std::string job_or_disk) {
+  Result<JobStatus> resumed = co_await set_paused(std::move(job_or_disk), false);
+  co_return std::move(resumed);
+}
+
+Task<Result<JobStatus>> MigrationService::set_paused(std::string job_or_disk, bool paused) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) co_return id.error();
-  const Status resumed = jobs_.resume(*id);
-  if (resumed) co_await remember_pause(*id, false);
-  co_return status_after(*id, resumed);
+  std::string disk = disk_waited_for(*id);
+  if (!disk.empty()) {
+    const Status said = co_await restarts_->set_paused(std::move(disk), paused);
+    if (!said) co_return said.error();
+    co_return find(*id);
+  }
+  const Status done = paused ? jobs_.pause(*id) : jobs_.resume(*id);
+  if (done) co_await remember_pause(*id, paused);
+  co_return status_after(*id, done);
 }
 
 Task<void> MigrationService::remember_pause(std::string id, bool paused) {
@@ -91,6 +116,11 @@ Task<void> MigrationService::remember_pause(std::string id, bool paused) {
 Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) co_return id.error();
+  const std::string late = disk_waited_for(*id);
+  if (!late.empty()) {
+    co_return Error(ErrorCode::kPrecondition, *id + " waits for its disk '" + late +
+                                                  "', which is not served yet: set it when it is");
+  }
   const Result<JobStatus> changed = status_after(*id, jobs_.change(*id, change));
   if (!changed) co_return changed.error();
   const Status saved = co_await save_job_change(journal_, *changed);

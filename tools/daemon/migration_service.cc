@@ -43,10 +43,10 @@ JobStatus status_of_record(const JobRecord& record) {
   for (const JobState state : {JobState::kDone, JobState::kAborted}) {
     if (record.state == to_string(state)) job.state = state;
   }
-  if (record.state == to_string(JobState::kRunning) ||
+  const bool ended_so = !report.ok() && record.state == to_string(JobState::kFailed);
+  if (ended_so || record.state == to_string(JobState::kRunning) ||
       record.state == to_string(JobState::kPaused)) {
-    job.error =
-        Error(ErrorCode::kShutdown, "its daemon ended before the switchover: start it again");
+    job.error = end_with_daemon(record);
   }
   return job;
 }
@@ -58,6 +58,27 @@ std::string base_of(Disk& disk) {
 }
 
 }  // namespace
+
+Error end_with_daemon(const JobRecord& record) {
+  const bool as_told = record.on_restart == to_string(OnRestart::kAbort);
+  return Error(
+      ErrorCode::kShutdown,
+      std::string("its daemon ended before the switchover") +
+          (as_told ? ", and with it the move, as --on-restart abort says" : ": start it again"));
+}
+
+JobStatus end_of_job(const JobRecord& record, JobState state, std::optional<Error> why) {
+  JobStatus job = status_of_record(record);
+  job.state = state;
+  job.error = std::move(why);
+  return job;
+}
+
+void MigrationService::note_end(const JobStatus& job) {
+  for (JobStatus& old : history_) {
+    if (old.id == job.id) old = job;
+  }
+}
 
 Task<Status> MigrationService::load_history() {
   const Status numbered = co_await jobs_.load();

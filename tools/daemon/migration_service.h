@@ -24,6 +24,13 @@
 
 namespace blockmig {
 
+class RestartService;
+
+/// Why a job that had not switched ended with its daemon.
+Error end_with_daemon(const JobRecord& record);
+/// How a job of an earlier daemon, which did not go on, is shown.
+JobStatus end_of_job(const JobRecord& record, JobState state, std::optional<Error> why);
+
 class MigrationService final {
  public:
   MigrationService(IoLoop& loop, Journal& journal, DiskSet& disks, DiskService& service,
@@ -39,8 +46,12 @@ class MigrationService final {
 
   /// Whose stamps the stores of moves get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
+  /// Who knows the jobs that wait for their disks; null: there are none.
+  void set_restarts(RestartService* restarts) { restarts_ = restarts; }
   /// Reads what earlier daemons of this state folder recorded about their jobs.
   Task<Status> load_history();
+  /// A job of theirs has ended without having been on the board.
+  void note_end(const JobStatus& job);
 
   /// The started job. What is wrong with the target and can be known without asking another server
   /// is an error here; the rest fails the job.
@@ -61,7 +72,9 @@ class MigrationService final {
   /// Newest last; those of earlier daemons first.
   std::vector<JobStatus> list() const;
   Result<JobStatus> find(const std::string& job_or_disk) const;
-  Result<JobStatus> abort(const std::string& job_or_disk);
+  /// It is not on the board yet, but will be when its disk is there.
+  bool waits_for_disk(const JobStatus& job) const;
+  Task<Result<JobStatus>> abort(std::string job_or_disk);
   // Effective at once, and remembered for a restart.
   Task<Result<JobStatus>> pause(std::string job_or_disk);
   Task<Result<JobStatus>> resume(std::string job_or_disk);
@@ -88,8 +101,11 @@ class MigrationService final {
                                     bool resumed);
   Task<Result<BackupRecord::Bitmap>> begin_bitmap(const MigrateRequest& request, bool resumed);
   Task<Status> find_base(Disk& disk, MigrateRequest& request);
-  /// The id of a job of this daemon that a command may act on.
+  /// The id of a job that a command may act on.
   Result<std::string> resolve(const std::string& job_or_disk) const;
+  /// The disk that the job waits for since a restart; empty: it is on the board.
+  std::string disk_waited_for(const std::string& id) const;
+  Task<Result<JobStatus>> set_paused(std::string job_or_disk, bool paused);
   /// Keeps a job's final report, for later daemons to show.
   /// `base_uri`: what the disk fetched from when the job began; empty: it was whole.
   Task<void> keep_report(std::string id, std::string base_uri);
@@ -109,6 +125,7 @@ class MigrationService final {
   JobBoard& jobs_;
   Log& log_;
   StoreOwners* owners_ = nullptr;
+  RestartService* restarts_ = nullptr;
   std::vector<JobStatus> history_;
   std::map<std::string, GuestLatency> latencies_after_;  ///< by job of the board
   Event stopping_;

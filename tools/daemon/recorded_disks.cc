@@ -242,6 +242,10 @@ bool RecordedDisks::has_failed(const std::string& disk) const {
   return found != coming_.end() && found->second.failure;
 }
 
+std::string RecordedDisks::failure_of(const std::string& disk) const {
+  return has_failed(disk) ? coming_.at(disk).failure->message() : std::string();
+}
+
 bool RecordedDisks::give_up(const std::string& disk) {
   if (coming_.erase(disk) == 0) return false;
   log_.info("was served before, and is not waited for any more", {disk, "", 0});

@@ -52,6 +52,8 @@ class RecordedDisks final {
   void expect() { known_ = false; }
   /// Nothing is open of it that another daemon would meet, unless it is tried just now.
   bool has_failed(const std::string& disk) const;
+  /// Why; empty where it has not, or is not late.
+  std::string failure_of(const std::string& disk) const;
   /// A disk takes its place after those before it, so that disks and listeners come in one order;
   /// not after those that are late. kShutdown: not any more. kCancelled: it was given up.
   Task<Status> wait_for_earlier(const std::string& disk);

@@ -8,36 +8,23 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/hydrating_device.h"
 #include "blockmig/migrate/unfinished_jobs.h"
-#include "tools/daemon/begun_target.h"
 #include "tools/daemon/image_identity.h"
+#include "tools/daemon/job_changes.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/store_owners.h"
 
 namespace blockmig {
-namespace {
-
-bool goes_on(const JobRecord& record) {
-  const Result<OnRestart> action = parse_on_restart(record.on_restart);
-  return action.ok() && *action != OnRestart::kAbort && !record.request.empty();
-}
-
-JournalBatch batch_of_end(JobRecord record, JobState state) {
-  record.state = to_string(state);
-  JournalBatch batch;
-  batch.removed_sets = records_of(record.disk, record.id);
-  batch.removed_notes.push_back(closed_move_note(record.disk));
-  batch.removed_notes.push_back(begun_target_note(record.disk));
-  batch.jobs.push_back(std::move(record));
-  return batch;
-}
-
-}  // namespace
 
 Task<Status> RestartService::load() {
   const auto jobs = co_await journal_.load_jobs();
   if (!jobs) co_return jobs.error();
   const UnfinishedJobs found = find_unfinished(*jobs);
-  for (const JobRecord& record : found.open) unfinished_[record.disk].record = record;
+  for (const JobRecord& record : found.open) {
+    Unfinished& job = unfinished_[record.disk];
+    job.record = record;
+    const Status known = co_await load_facts(job);
+    if (!known) co_return known;
+  }
   for (const JobRecord& record : found.stale) {
     JournalBatch batch = batch_of_end(record, JobState::kFailed);
     // The disk's notes are its latest job's.
@@ -48,47 +35,70 @@ Task<Status> RestartService::load() {
   co_return Status();
 }
 
-Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
-  const auto found = unfinished_.find(disk.name());
-  if (found == unfinished_.end()) co_return Status();
-  Unfinished& job = found->second;
-  if (job.prepared) co_return Status();
-  const auto owner = co_await journal_.load_disk(disk.name());
+/// What it is shown by, and what may be done to it, before its disk is there.
+Task<Status> RestartService::load_facts(Unfinished& job) {
+  const auto switched = co_await has_switched(job.record);
+  if (!switched) co_return switched.error();
+  job.switched = *switched;
+  const auto paused = co_await load_pause(journal_, job.record.id);
+  if (!paused) co_return paused.error();
+  job.paused = paused->value_or(job.record.state == to_string(JobState::kPaused));
+  co_return Status();
+}
+
+Task<Result<bool>> RestartService::has_switched(const JobRecord& record) {
+  const auto owner = co_await journal_.load_disk(record.disk);
   if (!owner) co_return owner.error();
-  if (owner->has_value() && !(*owner)->hydration.empty()) {
-    const auto rest = co_await journal_.load_hydration(disk.name());
-    if (!rest) co_return rest.error();
-    if (!rest->has_value() || (*rest)->job == job.record.id) {
-      // It has switched. Its hydration goes on by its own record, unless the disk is told to live
-      // elsewhere (--force-source): before that is recorded, the job has ended. It is done where
-      // what is at rest stays there.
-      const auto* const layer = hydrating_layer(disk);
-      const bool stays =
-          layer != nullptr && layer->at_rest() && layer->record().hydrate != Hydrate::kBackground;
-      const JobRecord record = job.record;
-      Status ended;
-      if (stays) ended = co_await record_end(record, JobState::kDone);
-      if (layer == nullptr) ended = co_await record_end(record, JobState::kFailed);
-      if (ended) unfinished_.erase(disk.name());
-      co_return ended;
+  if (!owner->has_value() || (*owner)->hydration.empty()) co_return false;
+  const auto rest = co_await journal_.load_hydration(record.disk);
+  if (!rest) co_return rest.error();
+  co_return !rest->has_value() || (*rest)->job == record.id;
+}
+
+Task<Status> RestartService::prepare(Disk& disk, bool same_store) {
+  const std::string name = disk.name();
+  const auto found = unfinished_.find(name);
+  if (found == unfinished_.end() || found->second.prepared) co_return Status();
+  if (found->second.in_use) {
+    co_return Error(ErrorCode::kBusy, "the move of disk '" + name + "' is being ended or paused");
+  }
+  found->second.in_use = true;
+  const Status done = co_await prepare_job(found->second, disk, same_store);
+  const auto left = unfinished_.find(name);
+  if (left != unfinished_.end()) left->second.in_use = false;
+  co_return done;
+}
+
+/// It is in unfinished_ still unless it has ended.
+Task<Status> RestartService::prepare_job(Unfinished& job, Disk& disk, bool same_store) {
+  const auto switched = co_await has_switched(job.record);
+  if (!switched) co_return switched.error();
+  if (*switched) {
+    // Its hydration goes on by its own record, unless the disk is told to live elsewhere
+    // (--force-source): before that is recorded, the job has ended. It is done where what is at
+    // rest stays there.
+    const auto* const layer = hydrating_layer(disk);
+    const bool stays =
+        layer != nullptr && layer->at_rest() && layer->record().hydrate != Hydrate::kBackground;
+    const JobRecord record = job.record;
+    Status ended;
+    std::optional<Error> none;
+    if (stays) ended = co_await record_end(record, JobState::kDone, std::move(none));
+    if (layer == nullptr) {
+      std::optional<Error> elsewhere =
+          Error(ErrorCode::kShutdown, "the disk was told to live elsewhere");
+      ended = co_await record_end(record, JobState::kFailed, std::move(elsewhere));
     }
+    if (ended) unfinished_.erase(disk.name());
+    co_return ended;
   }
   if (goes_on(job.record)) {
     const Status taken = co_await take_up(job, disk, same_store);
     job.prepared = taken.ok();
     co_return taken;
   }
-  // Nobody tracks it any more: what is recorded must not be believed later.
-  const JobRecord record = job.record;
-  const Status ended = co_await record_end(record, JobState::kFailed);
-  // What a disk has left is left still, and may be returned to; what it fetches from it still
-  // needs.
-  const bool needs_target =
-      record.mode == to_string(Mode::kReturn) || record.mode == to_string(Mode::kSettle);
-  if (ended && owners_ != nullptr && !needs_target) {
-    co_await owners_->leave_unfinished(record.disk, record.target_uri);
-  }
-  if (ended) unfinished_.erase(disk.name());
+  const Status ended = co_await end_unserved(job);
+  if (ended && !job.returned) unfinished_.erase(disk.name());
   co_return ended;
 }
 
@@ -137,12 +147,6 @@ Task<Status> RestartService::make_void(const Unfinished& job, const std::string&
   }
   const Status removed = co_await journal_.commit(batch);
   co_return removed;
-}
-
-Task<Status> RestartService::record_end(JobRecord record, JobState state) {
-  const JournalBatch batch = batch_of_end(std::move(record), state);
-  const Status saved = co_await journal_.commit(batch);
-  co_return saved;
 }
 
 void RestartService::published(const std::string& disk) {
@@ -201,7 +205,8 @@ Task<void> RestartService::resume(Unfinished job) {
   }
   log_.error("cannot be resumed: " + resumed.error().message(), {record.disk, record.id, 0});
   // First the record, then the tracking: no write may meet a record that does not know it.
-  const Status ended = co_await record_end(record, JobState::kFailed);
+  std::optional<Error> why = resumed.error().with_context("it could not be resumed");
+  const Status ended = co_await record_end(record, JobState::kFailed, std::move(why));
   Status is_void = ended;
   if (!ended) {
     log_.error(ended.error().message(), {record.disk, record.id, 0});

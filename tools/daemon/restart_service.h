@@ -7,6 +7,7 @@
 //                     because somebody else may have written to the disk
 //   published(disk)   the job goes on, waits, or ends, as its options say
 //
+// Until its disk is there a job that is to go on waits, is shown so, and may be paused or aborted.
 // A job that cannot be taken up is logged and left as it is, or recorded as failed. The disks
 // themselves come by RecordedDisks.
 // Thread rule: the loop. What it refers to outlives it; finish() before it is destroyed.
@@ -30,6 +31,8 @@
 namespace blockmig {
 
 class MigrationService;
+class ServedDisk;
+struct JobStatus;
 class StoreOwners;
 
 class RestartService final {
@@ -49,6 +52,17 @@ class RestartService final {
   Task<void> withdrawn(Disk& disk);
   /// The move of that disk that is to go on, until it does or has failed to; empty: there is none.
   std::string job_to_take_up(const std::string& disk) const;
+  /// A job that is to go on when its disk is there, as it is shown until then; `why`: why that is
+  /// not served yet, if that is known. Another one stays as it is.
+  void show(JobStatus& job, const std::string& why) const;
+  /// Ends a job that waits for its disk, as --on-restart abort would when that is there. kBusy:
+  /// that is just coming. kPrecondition: the disk has switched.
+  Task<Status> abort(std::string disk);
+  /// As it is to begin when its disk is there. kBusy as above.
+  Task<Status> set_paused(std::string disk, bool paused);
+  /// Before anybody may move the disk: a return that ended with its daemon has left the old store
+  /// as one that the disk may still return to.
+  Task<void> end_return(ServedDisk& disk);
   /// From here on nothing is published, and no job goes on: their records stay for the next start.
   Task<void> finish() {
     leaving_ = true;
@@ -66,12 +80,27 @@ class RestartService final {
     RecoveredTracking tracking;
     std::optional<ClosedMove> closed;  ///< its daemon ended in order
     bool prepared = false;
+    bool in_use = false;               ///< by a task that has not ended yet
+    bool switched = false;             ///< before the daemon's end
+    bool paused = false;               ///< by an operator
+    bool returned = false;             ///< has ended but for end_return()
+    JobState end = JobState::kFailed;  ///< as what it ends if it does not go on
   };
+  static bool goes_on(const JobRecord& record);
+  static JournalBatch batch_of_end(JobRecord record, JobState state);
+  Task<Status> load_facts(Unfinished& job);
+  Task<Result<bool>> has_switched(const JobRecord& record);
+  Task<Status> prepare_job(Unfinished& job, Disk& disk, bool same_store);
+  Task<Status> end_unserved(Unfinished& job);
+  Task<bool> is_target_as_left(const JobRecord& record);
+  /// It waits for its disk, and nobody is at work with it; else kBusy.
+  Result<Unfinished*> find_waiting(const std::string& disk);
   Task<Status> take_up(Unfinished& job, Disk& disk, bool same_store);
   Task<Status> make_void(const Unfinished& job, const std::string& why);
   Task<void> take_up_again(Unfinished job);
   Task<void> resume(Unfinished job);
-  Task<Status> record_end(JobRecord record, JobState state);
+  /// `why`: its last word; nothing where it is done.
+  Task<Status> record_end(JobRecord record, JobState state, std::optional<Error> why);
 
   EventLoop& loop_;
   Journal& journal_;
