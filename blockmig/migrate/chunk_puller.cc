@@ -166,6 +166,7 @@ Task<Status> ChunkPuller::pull_chunks(Pull& pull) {
     }
     pull.fetched = core_.loop.now();
     status = co_await store(pull.range, content);
+    note_stored(pull.kind, status);
     if (status.ok()) {
       ++core_.stats.pulls[index_of(pull.kind)];
       core_.stats.bytes_pulled[index_of(pull.kind)] += pull.range.length;
@@ -271,6 +272,17 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
   if (core_.on_pulled) core_.on_pulled(range, content->bytes());
   core_.changed.pulse();
   co_return Status();
+}
+
+/// All that were under way when it began to refuse are one try. What readers ask for counts as a
+/// try only where it works: it must not put off the background's for ever.
+void ChunkPuller::note_stored(PullKind kind, const Status& status) {
+  const TimePoint now = core_.loop.now();
+  if (status.ok()) {
+    store_refusals_ = 0;
+  } else if (kind == PullKind::kPush && (!store_refuses() || now >= store_again_)) {
+    store_again_ = now + kStoreBackOff.after(store_refusals_++);
+  }
 }
 
 Task<Status> ChunkPuller::write_local(ByteRange range, ConstBytes content) {

@@ -8,10 +8,11 @@
 // background by the window, demanded ones by twice of it.
 //
 // A base that fails is asked again, less and less often, until `patience` is over; a base that does
-// not answer is waited for as long. Zeros do not travel further: they become write_zeroes.
-// The background does not read what the base calls zero: it asks for the base's extents ahead of
-// itself, and fills runs of zeros in one piece, by the same rules. So a disk costs the time of its
-// data, not of its size.
+// not answer is waited for as long. A new store that refuses what was fetched is tried again with
+// one chunk by the background, less and less often; for readers it is tried as they come. Zeros do
+// not travel further: they become write_zeroes. The background does not read what the base calls
+// zero: it asks for the base's extents ahead of itself, and fills runs of zeros in one piece, by
+// the same rules. So a disk costs the time of its data, not of its size.
 //
 // Thread rule: the disk's loop. stop(), then join(), before destruction.
 #pragma once
@@ -53,6 +54,13 @@ class ChunkPuller final {
   /// holds a pull that does: one failure of it is no error of the guest's.
   Task<Status> read_base(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
 
+  /// The new store has refused what the background fetched: one chunk is the next try.
+  bool store_refuses() const { return store_refusals_ > 0; }
+  /// And it is not its time yet, or that try is still under way.
+  bool must_wait() const {
+    const bool due = core_.loop.now() >= store_again_ && bytes_in_flight_ == demanded_bytes_;
+    return store_refuses() && !due;
+  }
   std::uint64_t bytes_in_flight() const { return bytes_in_flight_; }
   std::uint64_t demanded_bytes() const { return demanded_bytes_; }
   /// A pull of some of the range has its content for longer than the new store may take to keep it.
@@ -83,6 +91,7 @@ class ChunkPuller final {
   void leave_late(TargetOp& op);
   Task<Status> read_patiently(ByteRange range, std::shared_ptr<Buffer> into, TimePoint deadline);
   Task<Status> store(ByteRange range, std::shared_ptr<Buffer> content);
+  void note_stored(PullKind kind, const Status& status);
   Task<Status> write_local(ByteRange range, ConstBytes content);
   Task<Status> read_back(ByteRange range, ConstBytes content);
   Task<void> run_zeros(std::shared_ptr<Pull> pull);
@@ -97,6 +106,8 @@ class ChunkPuller final {
   std::uint64_t bytes_in_flight_ = 0;
   std::uint64_t demanded_bytes_ = 0;
   unsigned failures_ = 0;
+  unsigned store_refusals_ = 0;  ///< of the background's tries, since anything was stored
+  TimePoint store_again_{};
   std::set<std::uint64_t> refused_;  ///< chunks, by offset, not all of them
   std::shared_ptr<Pull> zeros_;      ///< under way; claims nothing
   ByteRange no_zeros_;               ///< what the base was last asked about, in vain

@@ -73,7 +73,7 @@ Task<Status> HydratingDevice::wait_present(ByteRange range) {
         std::min<std::uint64_t>(core_.options.read_ahead_bytes, info_.size_bytes - range.end());
     puller_.want({range.end(), ahead}, PullKind::kPrefetch);
     // A store that never waits, or one that is known to keep nothing now.
-    if (core_.map->all_present(range) || new_store_silent()) break;
+    if (core_.map->all_present(range) || new_store_silent() || core_.cannot_keep) break;
     const TimePoint again = std::min(deadline, core_.loop.now() + kAskAgain);
     co_await core_.changed.wait_until(again);
     hopeful = !not_kept(range) && core_.loop.now() < deadline;
@@ -241,6 +241,7 @@ void HydratingDevice::abandon() {
 
 std::uint64_t HydratingDevice::push(std::uint64_t& cursor, std::uint64_t max_bytes) {
   mend_base();
+  if (puller_.must_wait()) return 0;
   ByteRange ahead;
   for (auto zeros = ChunkPuller::Zeros::kDone; zeros == ChunkPuller::Zeros::kDone;) {
     const auto next = core_.map->next_absent(cursor / core_.map->granularity_bytes());
@@ -250,7 +251,7 @@ std::uint64_t HydratingDevice::push(std::uint64_t& cursor, std::uint64_t max_byt
     }
     const ByteRange first = core_.map->chunk_range(*next);
     ahead = {first.offset, info_.size_bytes - first.offset};
-    max_bytes = std::max(max_bytes, first.length);
+    max_bytes = puller_.store_refuses() ? first.length : std::max(max_bytes, first.length);
     zeros = puller_.push_zeros(ahead);
     if (zeros == ChunkPuller::Zeros::kUnderWay) return 0;
   }

@@ -7,6 +7,7 @@
 #include "blockmig/base/back_off.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
+#include "blockmig/io/cancel.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/pivot.h"
@@ -20,6 +21,7 @@ constexpr Duration kLookAgain = std::chrono::milliseconds(100);
 constexpr BackOff kSaveBackOff{kLookAgain, std::chrono::seconds(1)};
 /// Between closed gates behind which a request stays.
 constexpr BackOff kUnwrapBackOff{kLookAgain, std::chrono::seconds(5)};
+constexpr Duration kBetweenRounds = std::chrono::nanoseconds(1);
 /// Readers that wait come first; but for a base that fails them they wait in vain.
 constexpr Duration kHeldForReaders = std::chrono::milliseconds(200);
 /// Passes over what was written meanwhile that left more than half of it.
@@ -88,7 +90,12 @@ Task<void> push_all(Migration& migration) {
       const Status saved = co_await save_presence(migration, failures);
       static_cast<void>(saved);  // tried again later; what is pulled twice is pulled twice
     }
-    if (started > 0 || device.whole()) continue;
+    if (device.whole()) break;
+    if (started > 0) {
+      // What is cached is moved on the spot: without a turn for the others, all of it at once.
+      co_await sleep_for(migration.loop, kBetweenRounds);
+      continue;
+    }
     const TimePoint until = migration.loop.now() + kLookAgain;
     co_await device.changed().wait_until(until);
   }

@@ -35,6 +35,33 @@ TEST_F(FullStore, WhatIsReadIsKeptAgainWhenThereIsRoom) {
   expect_content(0, kSize);
 }
 
+TEST_F(FullStore, ReadersDoNotWaitForAStoreThatRefusesOnTheSpot_I8) {
+  open(false);
+  local->plan().write_error_ppm = 1'000'000;
+  const TimePoint begun = loop.now();
+  for (unsigned chunk = 0; chunk < 32; ++chunk) expect_content(chunk * kChunk, 512);
+  EXPECT_LT(loop.now() - begun, std::chrono::milliseconds(50));
+}
+
+TEST_F(FullStore, TheBackgroundTriesOneChunkLessAndLessOften_I10) {
+  options.pull_bytes = kChunk;
+  open(false);
+  local->plan().write_error_ppm = 1'000'000;
+  std::uint64_t cursor = 0;
+  std::uint64_t tried = 0;
+  const TimePoint begun = loop.now();
+  while (loop.now() - begun < std::chrono::seconds(10)) {
+    tried += device->push(cursor, 8 * kChunk);
+    run_task(loop, sleep_for(loop, std::chrono::milliseconds(10)));
+  }
+  EXPECT_GE(tried, (8 + 10) * kChunk) << "once a second at least";
+  EXPECT_LE(tried, (8 + 20) * kChunk);
+  local->plan().write_error_ppm = 0;
+  push_until_whole();
+  EXPECT_EQ(device->trouble(), "");
+  expect_content(0, kSize);
+}
+
 class FrozenStore : public HydratingRig {
  protected:
   FrozenStore() { options.patience = std::chrono::seconds(30); }

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// A move that switches first, onto a store that takes nothing: found before the decision where it
+// can be, and nobody else's trouble after it.
+#include <gtest/gtest.h>
+
+#include "tests/unit/migrate/rig.h"
+
+namespace blockmig {
+namespace {
+
+JobOptions postcopy(std::uint64_t bwlimit = 0) {
+  JobOptions options = options_for(Mode::kPostcopy);
+  options.copy_request_bytes = 64 * 1024;
+  options.bwlimit_bytes_per_second = bwlimit;
+  return options;
+}
+
+TEST(FullNewStore, ThatRefusesOnTheSpotHoldsUpNobodyElse_I10) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.target->plan().write_error_ppm = 1'000'000;
+  const JobChange unlimited{.bwlimit_bytes_per_second = 0, .priority = {}, .max_downtime = {}};
+  ASSERT_TRUE(rig.board.change(id, unlimited).ok());
+  rig.advance(std::chrono::seconds(5));
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kRunning);
+  EXPECT_TRUE(rig.board.status(id)->error);
+  std::vector<std::byte> seen(65536);
+  const MutableBytes into(seen);
+  EXPECT_TRUE(run_task(rig.loop, rig.disk.read(3 * kMiB, into)).ok());
+  rig.target->plan().write_error_ppm = 0;
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
+}  // namespace
+}  // namespace blockmig
