@@ -58,6 +58,7 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
 
  private:
   Task<void> close_connections();
+  Task<Status> connect_again();
   Status usable(bool for_writing) const;
   Status usable_at(std::uint64_t offset, std::uint64_t length, bool for_writing) const;
   /// A flush that need not make anything durable, for `durable_` only.
@@ -85,12 +86,15 @@ class NbdDevice final : public BlockDevice, public StoreHealth {
   /// And for each durable write, on the same open file: flushes are among these.
   DurableWrites durable_;
   std::optional<Error> lost_;  ///< why there are no connections
+  bool reviving_ = false;
   bool abandoned_ = false;
 };
 
 /// One lost connection ends the device: what was acknowledged on it and not flushed may be gone, so
 /// going on with the others would promise too much.
 Status NbdDevice::usable(bool for_writing) const {
+  // From its first step on: the connections that are still there are about to be closed.
+  if (reviving_) return Error(ErrorCode::kDisconnected, info_.name + ": is being connected again");
   for (const auto& connection : connections_) {
     if (connection->death()) return *connection->death();
   }
@@ -327,6 +331,14 @@ Task<Status> NbdDevice::close() {
 /// All connections anew: what a server did on one of them before it broke is known only by what it
 /// does with those that come after.
 Task<Status> NbdDevice::revive() {
+  BM_CHECK(!reviving_);
+  reviving_ = true;
+  const Status connected = co_await connect_again();
+  reviving_ = false;
+  co_return connected;
+}
+
+Task<Status> NbdDevice::connect_again() {
   if (!lost_) lost_ = Error(ErrorCode::kDisconnected, info_.name + ": is being connected again");
   co_await close_connections();
   Result<NbdOpened> opened =

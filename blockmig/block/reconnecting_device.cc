@@ -242,14 +242,24 @@ void ReconnectingDevice::withdraw() {
   device_->withdraw();
 }
 
-/// For who can write again what may be lost, or knows that nothing is. What may still be inside is
-/// the flush of outlast().
+/// For who can write again what may be lost, or knows that nothing is. Requests wait meanwhile, as
+/// while it is away: only one at a time may connect it again. What is
+/// still inside may be the flush of outlast().
 Task<Status> ReconnectingDevice::revive() {
-  while ((away_ || inside_ > 0) && !stopped_) co_await changed_.wait();
-  if (stopped_) co_return Error(ErrorCode::kDisconnected, info().name + " was given up");
-  const Status revived = co_await device_->revive();
+  const bool is_brought_back = away_;
+  while (away_ && !stopped_) co_await changed_.wait();
+  if (stopped_) co_return Error(ErrorCode::kDisconnected, info().name + ": given up");
+  if (is_brought_back && !given_up_ && !lost_of(*device_)) co_return Status();
+  why_ = info().name + ": what was connected is given up";
+  away_ = true;
+  while (inside_ > 0 && !stopped_) co_await changed_.wait();
+  Status revived = Error(ErrorCode::kDisconnected, info().name + ": given up");
+  if (!stopped_) revived = co_await device_->revive();
   if (revived.ok()) given_up_ = false;
   if (revived.ok()) unflushed_ = false;
+  if (!revived.ok()) why_ = revived.error().message();
+  away_ = false;
+  changed_.pulse();
   co_return revived;
 }
 

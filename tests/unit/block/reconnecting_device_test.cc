@@ -50,6 +50,7 @@ class Reconnecting : public testing::Test {
     const WriteFlags flags{};
     status = co_await device_->write(0, from_, flags);
   }
+  Task<void> revive_into(Status& status) { status = co_await device_->revive(); }
   static Task<void> reconnect_later(EventLoop& loop, FaultDevice& store, Duration after) {
     co_await sleep_for(loop, after);
     store.reconnect();
@@ -192,6 +193,63 @@ TEST_F(Reconnecting, ItIsNotRevivedWhileItsOwnFlushIsInside) {
   EXPECT_TRUE(run_task(loop_, device_->revive()).ok());
   EXPECT_EQ(store_->in_flight(), 0u);
   EXPECT_TRUE(read().ok());
+}
+
+TEST_F(Reconnecting, WhoRevivesItWhileItIsBroughtBackHasNothingLeftToDo) {
+  serve();
+  store_->plan().min_delay = store_->plan().max_delay = milliseconds(10);
+  lose_for(seconds(1));
+  Status seen = Error(ErrorCode::kBusy, "not yet");
+  scope_->spawn(read_into(seen));
+  advance(milliseconds(1));
+  Status revived = Error(ErrorCode::kBusy, "not yet");
+  scope_->spawn(revive_into(revived));
+  advance(seconds(10));
+  EXPECT_TRUE(seen.ok());
+  EXPECT_TRUE(revived.ok());
+  EXPECT_EQ(device_->trouble(), "");
+}
+
+TEST_F(Reconnecting, RequestsWaitWhileItIsRevived) {
+  serve();
+  ASSERT_TRUE(write().ok());
+  lose_for(milliseconds(1));
+  ASSERT_FALSE(read().ok());  // given up
+  advance(seconds(1));
+  store_->plan().min_delay = store_->plan().max_delay = milliseconds(10);
+  Status revived = Error(ErrorCode::kBusy, "not yet");
+  Status seen = revived;
+  scope_->spawn(revive_into(revived));
+  scope_->spawn(read_into(seen));
+  advance(seconds(1));
+  EXPECT_TRUE(revived.ok());
+  EXPECT_TRUE(seen.ok());
+  EXPECT_EQ(device_->trouble(), "");
+}
+
+TEST_F(Reconnecting, RevivedItWaitsForThoseInside) {
+  serve();
+  store_->plan().min_delay = store_->plan().max_delay = milliseconds(10);
+  Status seen = Error(ErrorCode::kBusy, "not yet");
+  Status revived = seen;
+  scope_->spawn(read_into(seen));
+  advance(milliseconds(1));
+  scope_->spawn(revive_into(revived));
+  advance(seconds(1));
+  EXPECT_TRUE(seen.ok());
+  EXPECT_TRUE(revived.ok());
+}
+
+TEST_F(Reconnecting, GivenUpNobodyRevivesItAnyMore) {
+  serve();
+  store_->disconnect();
+  EXPECT_FALSE(read().ok());
+  Status revived;
+  scope_->spawn(revive_into(revived));
+  advance(seconds(60));
+  device_->withdraw();
+  advance(milliseconds(1));
+  EXPECT_FALSE(revived.ok());
 }
 
 TEST_F(Reconnecting, ClosingEndsTheWait) {

@@ -129,5 +129,28 @@ TEST_F(HydratingBase, ThatLooksForItselfIsNotWaitedForWhenTheDiskIsClosed) {
   device.reset();
 }
 
+/// A base that is connected again by itself, and here too when that took too long for a reader.
+class ReconnectingBase : public HydratingBase {
+ protected:
+  std::unique_ptr<BlockDevice> open_base() override {
+    auto shared = std::make_unique<SharedDevice>(base);
+    auto reconnecting = std::make_unique<ReconnectingDevice>(loop, std::move(shared), seconds(2));
+    reconnecting->outlast();
+    return reconnecting;
+  }
+};
+
+TEST_F(ReconnectingBase, ThatComesBackIsNotConnectedTwice) {
+  base->plan().min_delay = base->plan().max_delay = milliseconds(10);
+  open(false);
+  settle();
+  base->disconnect();
+  EXPECT_FALSE(read(0, 4096).ok());
+  base->reconnect();
+  push_until_whole();
+  EXPECT_EQ(device->trouble(), "");
+  expect_content(0, kSize);
+}
+
 }  // namespace
 }  // namespace blockmig

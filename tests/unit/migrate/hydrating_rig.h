@@ -53,8 +53,9 @@ class HydratingRig : public testing::Test {
         loop,    *journal, record, std::move(map), std::make_unique<SharedDevice>(local),
         nullptr, kSize};
     device = std::make_unique<HydratingDevice>(std::move(parts), options);
-    device->attach_base(std::make_unique<SharedDevice>(base));
+    device->attach_base(open_base());
   }
+  virtual std::unique_ptr<BlockDevice> open_base() { return std::make_unique<SharedDevice>(base); }
   Status close() {
     const Status closed = run_task(loop, device->close());
     device.reset();
