@@ -38,6 +38,12 @@ struct Replica::Question {
   Result<std::vector<Extent>> found = given_up();
 };
 
+struct Replica::Revival {
+  explicit Revival(EventLoop& loop) : done(loop) {}
+  Event done;
+  Status status = given_up();
+};
+
 Replica::Replica(EventLoop& loop, std::unique_ptr<BlockDevice> target)
     : loop_(loop), target_(std::move(target)), progress_at_(loop.now()), idle_(loop) {
   idle_.set();
@@ -49,6 +55,12 @@ void Replica::submit(const std::shared_ptr<TargetOp>& op) {
   op->submitted = loop_.now();
   if (abandoned_) {
     op->status = given_up();
+    op->done.set();
+    return;
+  }
+  if (revival_) {
+    op->status = being_opened();
+    if (op->on_answer) std::exchange(op->on_answer, nullptr)(*op);
     op->done.set();
     return;
   }
@@ -77,6 +89,7 @@ Task<Result<std::vector<Extent>>> Replica::extents(std::uint64_t offset, std::ui
                                                    std::optional<TimePoint> deadline) {
   auto question = std::make_shared<Question>(loop_);
   if (abandoned_) co_return std::move(question->found);
+  if (revival_) co_return being_opened();
   idle_.reset();
   questions_.push_back(question);
   scope_.spawn(ask(question, offset, length));
@@ -200,16 +213,38 @@ void Replica::note_trouble(const Error& error) {
   if (!trouble_) trouble_ = error;
 }
 
-Task<Status> Replica::revive() {
+Error Replica::being_opened() const {
+  return Error(ErrorCode::kDisconnected, info().name + " is being opened anew");
+}
+
+Task<Status> Replica::revive(std::optional<TimePoint> deadline) {
   BM_CHECK(in_flight() == 0);
   if (!to_revive_) co_return Status();
   // What was answered after the loss was noticed is not believed either.
   const bool keeps = planted(PlantedBug::kReconnectKeepsUnflushedClean) ||
                      planted(PlantedBug::kFsyncRetriedAndBelieved);
   if (!keeps && unflushed_ && unflushed_->bytes() > 0) lose();
+  if (abandoned_) co_return given_up();
+  auto revival = std::make_shared<Revival>(loop_);
+  idle_.reset();
+  revival_ = revival;
+  scope_.spawn(open_anew(revival));
+  const TimePoint until = deadline.value_or(TimePoint::max());
+  const bool ended = co_await revival->done.wait_until(until);
+  if (!ended) {
+    co_return Error(ErrorCode::kTimedOut,
+                    "target " + info().name + " is being opened anew, and does not answer");
+  }
+  co_return revival->status;
+}
+
+Task<void> Replica::open_anew(std::shared_ptr<Revival> revival) {
   const Status revived = co_await target_->revive();
   if (revived.ok()) to_revive_ = disconnected_ = false;
-  co_return revived;
+  if (!revival->done.is_set()) revival->status = revived;
+  revival_.reset();
+  if (in_flight() == 0) idle_.set();
+  revival->done.set();
 }
 
 Task<bool> Replica::idle_until(TimePoint deadline) {
@@ -229,6 +264,7 @@ void Replica::abandon() {
     op->done.set();
   }
   for (const auto& question : questions_) question->done.set();
+  if (revival_) revival_->done.set();
   if (target_) target_->withdraw();
 }
 

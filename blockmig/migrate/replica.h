@@ -84,7 +84,11 @@ class Replica final {
   BlockDevice& target() { return *target_; }
   /// An extents() has not been answered, whether anybody waits for it or not.
   bool is_asked() const { return !questions_.empty(); }
-  std::uint64_t in_flight() const { return ops_.size() + questions_.size(); }
+  std::uint64_t in_flight() const {
+    return ops_.size() + questions_.size() + (revival_ != nullptr ? 1 : 0);
+  }
+  /// A revive() has not ended, whether anybody waits for it or not.
+  bool is_reviving() const { return revival_ != nullptr; }
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.
   const TargetPace& pace() const { return pace_; }
@@ -121,8 +125,10 @@ class Replica final {
   std::uint64_t errors() const { return errors_; }
   /// The connection to it was lost, and revive() has not brought it back.
   bool disconnected() const { return disconnected_; }
-  /// Opens the target anew if it lost something (BlockDevice::revive). Requires in_flight() == 0.
-  Task<Status> revive();
+  /// Opens the target anew if it lost something (BlockDevice::revive). Requires in_flight() == 0,
+  /// and is in flight itself until the device has answered; who waits for that waits until the
+  /// deadline, then kTimedOut, or abandon(). Requests made meanwhile fail with kDisconnected.
+  Task<Status> revive(std::optional<TimePoint> deadline = {});
 
   void abandon();
   /// As abandon(), and drain() ends at once where the device allows it (BlockDevice::abandon): what
@@ -137,8 +143,11 @@ class Replica final {
 
  private:
   struct Question;
+  struct Revival;
   Task<void> run(std::shared_ptr<TargetOp> op);
   Task<void> ask(std::shared_ptr<Question> question, std::uint64_t offset, std::uint64_t length);
+  Task<void> open_anew(std::shared_ptr<Revival> revival);
+  Error being_opened() const;
   void answered(const std::shared_ptr<TargetOp>& op, Status status);
   void judge(const TargetOp& op, const Status& status);
   void lose();
@@ -148,6 +157,7 @@ class Replica final {
   TaskScope scope_;
   std::map<std::uint64_t, std::shared_ptr<TargetOp>> ops_;  ///< by number: in order of submission
   std::list<std::shared_ptr<Question>> questions_;          ///< extents() under way
+  std::shared_ptr<Revival> revival_;                        ///< under way
   std::uint64_t last_number_ = 0;
   std::uint64_t bulk_in_flight_bytes_ = 0;
   TargetPace pace_;

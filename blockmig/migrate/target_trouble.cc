@@ -25,11 +25,16 @@ Task<Status> try_target(Migration& migration) {
   Replica& replica = *migration.replica;
   const TimePoint soon = migration.loop.now() + kStoreBackOff.first;
   const bool idle = co_await replica.idle_until(soon);
+  if (!idle && replica.is_reviving()) {
+    co_return Error(ErrorCode::kTimedOut,
+                    "target " + replica.info().name + " is being opened anew, and does not answer");
+  }
   if (!idle) {
     co_return Error(ErrorCode::kTimedOut, "target " + replica.info().name +
                                               " still has requests that it does not answer");
   }
-  const Status revived = co_await replica.revive();
+  const TimePoint opened = migration.loop.now() + migration.options.target_timeout;
+  const Status revived = co_await replica.revive(opened);
   if (!revived.ok()) co_return revived;
   auto flush = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
   const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;

@@ -140,6 +140,15 @@ class ReconnectingBase : public HydratingBase {
   }
 };
 
+TEST_F(ReconnectingBase, ThatStaysAwayIsNotWaitedForByTheClosing) {
+  open(false);
+  settle();
+  base->disconnect();
+  EXPECT_FALSE(read(0, 4096).ok());
+  advance(seconds(60));
+  EXPECT_TRUE(close().ok());
+}
+
 TEST_F(ReconnectingBase, ThatComesBackIsNotConnectedTwice) {
   base->plan().min_delay = base->plan().max_delay = milliseconds(10);
   open(false);
