@@ -29,14 +29,15 @@ Identities HydratingDevice::identities() const {
 }
 
 std::string HydratingDevice::trouble() const {
-  if (core_.base && core_.base->disconnected()) {
-    const std::string what = "the old store is away: " + core_.stats.last_error;
+  const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
+  if (core_.base && core_.base->disconnected() && (base.empty() || !may_mend())) {
+    const std::string& why = core_.stats.last_error;
+    const std::string what = "the old store is away" + (why.empty() ? "" : ": " + why);
     return !may_mend() ? what +
                              "; what only it has was not flushed, so it is not "
                              "connected again: serve the disk anew"
                        : what + "; being connected again";
   }
-  const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
   if (!base.empty()) return "the old store: " + base;
   const std::string local = trouble_of(*core_.local);
   if (!local.empty()) return local;
@@ -64,10 +65,12 @@ void HydratingDevice::mend_base() {
 }
 
 Task<void> HydratingDevice::mend() {
-  for (unsigned failures = 0; !core_.stop.is_set() && may_mend(); ++failures) {
+  // It may also be back by itself: a busy base is never without requests.
+  const auto away = [this] { return core_.base->disconnected() && !core_.stop.is_set(); };
+  for (unsigned failures = 0; away() && may_mend(); ++failures) {
     const TimePoint next = core_.loop.now() + kStoreBackOff.after(failures);
     const bool idle = co_await core_.base->idle_until(next);
-    if (core_.stop.is_set()) break;
+    if (!away()) break;
     if (idle && core_.base->in_flight() == 0 && base_only_inside_ == 0 && may_mend()) {
       const Status revived = co_await core_.base->revive();
       if (revived.ok()) break;

@@ -175,8 +175,12 @@ void Replica::judge(const TargetOp& op, const Status& status) {
   if (abandoned_) return;
   if (!status.ok() && status.error().code() == ErrorCode::kDisconnected) {
     to_revive_ = disconnected_ = true;
+    last_lost_ = last_number_;
   }
-  if (!unflushed_) return;
+  if (!unflushed_) {
+    if (status.ok() && op.number > last_lost_) to_revive_ = disconnected_ = false;
+    return;
+  }
   const bool flush = op.kind == TargetOpKind::kFlush;
   if (flush) {
     if (status.ok()) unflushed_->flush_worked(op.flush);

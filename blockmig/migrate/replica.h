@@ -123,7 +123,8 @@ class Replica final {
   /// looks whether this changed meanwhile.
   std::uint64_t losses() const { return losses_; }
   std::uint64_t errors() const { return errors_; }
-  /// The connection to it was lost, and revive() has not brought it back.
+  /// The connection to it was lost, and neither has revive() brought it back, nor, where nobody
+  /// asked for mark_losses_in(), the device itself: then a request that was made later has worked.
   bool disconnected() const { return disconnected_; }
   /// Opens the target anew if it lost something (BlockDevice::revive). Requires in_flight() == 0,
   /// and is in flight itself until the device has answered; who waits for that waits until the
@@ -171,6 +172,7 @@ class Replica final {
   std::uint64_t errors_ = 0;
   bool to_revive_ = false;
   bool disconnected_ = false;
+  std::uint64_t last_lost_ = 0;  ///< the last request made before that was known
   bool abandoned_ = false;
 };
 

@@ -107,6 +107,24 @@ TEST_F(ReplicaTest, CutItIsDrainedAtOnce_I10) {
   EXPECT_FALSE(answered_);
 }
 
+// A base that is never without requests would be called away for as long.
+TEST_F(ReplicaTest, ATargetThatDeliversAgainIsNotCalledAway) {
+  const TimePoint later = loop_.now() + std::chrono::seconds(10);
+  const auto read = [&] {
+    auto op = std::make_shared<TargetOp>(loop_, TargetOpKind::kRead);
+    op->memory = std::make_shared<Buffer>(512);
+    op->bytes = op->memory->bytes();
+    op->length = 512;
+    return op;
+  };
+  store_->disconnect();
+  EXPECT_FALSE(run_task(loop_, replica_.perform(read(), later)).ok());
+  EXPECT_TRUE(replica_.disconnected());
+  store_->reopen();  // as by a layer below
+  EXPECT_TRUE(run_task(loop_, replica_.perform(read(), later)).ok());
+  EXPECT_FALSE(replica_.disconnected());
+}
+
 // Who writes there next is told, until nothing of before can come any more.
 TEST_F(ReplicaTest, WhatIsUnansweredIsListedUntilItIsAnswered_I9) {
   Unanswered unanswered(loop_);
