@@ -41,6 +41,7 @@ struct Pivot {
   HydrationRecord record;
   std::unique_ptr<PresenceMap> map;  ///< as it was looked at last; from the fence on exact
   std::set<std::uint32_t> unsaved;   ///< its containers of which the journal may say otherwise
+  bool writable = false;             ///< the target has taken a test write
 };
 
 /// A disk on its way back into the image that it fetches from.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/migrate/pivot.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
 #include "blockmig/base/planted.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/migrate/hydration.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
@@ -109,6 +111,30 @@ Task<Status> keep_rest(Migration& migration) {
   if (!followed.ok()) co_return followed;
   const Status kept = co_await save_rest(migration);
   co_return kept;
+}
+
+/// The chunk stays dirty, so it is copied or pulled again. The flush before the fence follows.
+Task<Status> write_one_absent(Migration& migration) {
+  Pivot& pivot = *migration.pivot;
+  const DirtyBitmap& rest = rest_of(migration);
+  const auto chunk = rest.next_dirty(0);
+  if (pivot.writable || !chunk) co_return Status();
+  const ByteRange range = rest.chunk_range(*chunk);
+  auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kWrite);
+  op->offset = range.offset;
+  op->length = range.length;
+  op->memory = std::make_shared<Buffer>(range.length);
+  op->bytes = op->memory->bytes();
+  const MutableBytes into = op->bytes;
+  const Status read = co_await migration.disk.store().read_once(range.offset, into);
+  if (!read.ok()) std::fill(into.begin(), into.end(), std::byte{0});  // whoever needs it will see
+  if (migration.sync->written) migration.sync->written->mark(range.offset, range.length);
+  const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
+  const Status written = co_await migration.replica->perform(op, deadline);
+  pivot.writable = written.ok();
+  if (written.ok()) co_return written;
+  if (is_trouble(written.error())) migration.replica->note_trouble(written.error());
+  co_return written.error().with_context("a test write to the target");
 }
 
 Task<Result<bool>> keep_rest_under_fence(Migration& migration) {

@@ -21,6 +21,10 @@ void begin_pivot(Migration& migration);
 bool fetches_rest(const Migration& migration);
 /// With the gate open: the record, and the chunks that are dirty now.
 Task<Status> keep_rest(Migration& migration);
+/// With the gate open: whether the target takes a write at all, before it is decided that the disk
+/// lives there. A chunk that stays absent gets what the source has in it. Nothing where there is no
+/// such chunk, or the target has taken one before.
+Task<Status> write_one_absent(Migration& migration);
 /// Under the fence: the chunks that are dirty, exactly. False: the copier is still at work.
 Task<Result<bool>> keep_rest_under_fence(Migration& migration);
 /// Under the fence, after the decision.

@@ -243,6 +243,8 @@ Task<Result<SwitchOutcome>> flush_and_switch(Migration& migration) {
   if (migration.pivot) {
     const Status kept = co_await keep_rest(migration);
     if (!kept.ok()) co_return kept.error();
+    const Status writable = co_await write_one_absent(migration);
+    if (!writable.ok()) co_return writable.error();
   }
   if (migration.at_rest != nullptr) {
     const Status prepared = co_await prepare_rest(migration);

@@ -7,6 +7,7 @@
 #include "blockmig/base/back_off.h"
 #include "blockmig/base/units.h"
 #include "blockmig/migrate/migration.h"
+#include "blockmig/migrate/pivot.h"
 #include "blockmig/migrate/prepare.h"
 
 namespace blockmig {
@@ -47,7 +48,9 @@ Task<Status> try_target(Migration& migration) {
   if (!copied.ok() && !silent && is_trouble(copied.error()) && replica.errors() == errors) {
     co_return Status();
   }
-  co_return copied;
+  if (!copied.ok() || !migration.pivot) co_return copied;
+  const Status written = co_await write_one_absent(migration);
+  co_return written;
 }
 
 /// A generation whose chunks are gone at the target cannot be given them again: the disk has gone

@@ -35,5 +35,37 @@ TEST(FullNewStore, ThatRefusesOnTheSpotHoldsUpNobodyElse_I10) {
   EXPECT_TRUE(rig.equal());
 }
 
+TEST(FullNewStore, IsFoundBeforeTheDecision_I8) {
+  for (const Mode mode : {Mode::kPostcopy, Mode::kHybrid}) {
+    Rig rig;
+    rig.disk.write_heat().record(0, Rig::kSize, rig.loop.now(), 5000);  // all is left behind
+    rig.target->plan().space_bytes = 0;
+    JobOptions options = postcopy();
+    options.mode = mode;
+    const std::string id = rig.start(options);
+    rig.advance(std::chrono::seconds(2));
+    const JobStatus held = *rig.board.status(id);
+    EXPECT_EQ(held.state, JobState::kPaused);
+    EXPECT_FALSE(held.switched);
+    ASSERT_TRUE(held.error);
+    EXPECT_EQ(held.error->code(), ErrorCode::kNoSpace) << held.error->message();
+    EXPECT_EQ(rig.disk.epoch(), 1U);
+    rig.target->plan().space_bytes = UINT64_MAX;
+    EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+    EXPECT_TRUE(rig.equal());
+  }
+}
+
+TEST(FullNewStore, ThatRefusesWritesFailsTheJobBeforeTheDecision_I8) {
+  Rig rig;
+  rig.target->plan().write_error_ppm = 1'000'000;
+  JobOptions options = postcopy();
+  options.on_target_error = OnTargetError::kFail;
+  const JobStatus ended = rig.wait(rig.start(options));
+  EXPECT_EQ(ended.state, JobState::kFailed);
+  EXPECT_FALSE(ended.switched);
+  EXPECT_EQ(rig.disk.epoch(), 1U);
+}
+
 }  // namespace
 }  // namespace blockmig
