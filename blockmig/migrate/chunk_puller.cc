@@ -252,8 +252,11 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
   }
   const Status written = co_await write_local(range, content->bytes());
   core_.cannot_keep = !written.ok();
+  if (written.ok()) refusal_.reset();
   if (!written.ok()) {
-    core_.stats.last_error = written.error().message();
+    // One state of the store, whichever chunk it refuses: whoever logs its changes logs it once.
+    if (!refusal_ || refusal_->code() != written.error().code()) refusal_ = written.error();
+    core_.stats.last_error = refusal_->message();
     core_.changed.pulse();
     co_return written;
   }

@@ -108,6 +108,7 @@ class ChunkPuller final {
   unsigned failures_ = 0;
   unsigned store_refusals_ = 0;  ///< of the background's tries, since anything was stored
   TimePoint store_again_{};
+  std::optional<Error> refusal_;     ///< the first of those that the new store has not ended
   std::set<std::uint64_t> refused_;  ///< chunks, by offset, not all of them
   std::shared_ptr<Pull> zeros_;      ///< under way; claims nothing
   ByteRange no_zeros_;               ///< what the base was last asked about, in vain

@@ -49,11 +49,14 @@ TEST_F(FullStore, TheBackgroundTriesOneChunkLessAndLessOften_I10) {
   local->plan().write_error_ppm = 1'000'000;
   std::uint64_t cursor = 0;
   std::uint64_t tried = 0;
+  std::string said;
   const TimePoint begun = loop.now();
   while (loop.now() - begun < std::chrono::seconds(10)) {
     tried += device->push(cursor, 8 * kChunk);
     run_task(loop, sleep_for(loop, std::chrono::milliseconds(10)));
+    if (said.empty()) said = device->trouble();
   }
+  EXPECT_EQ(device->trouble(), said) << "one state, whichever chunk is refused";
   EXPECT_GE(tried, (8 + 10) * kChunk) << "once a second at least";
   EXPECT_LE(tried, (8 + 20) * kChunk);
   local->plan().write_error_ppm = 0;
