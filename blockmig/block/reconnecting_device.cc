@@ -243,8 +243,8 @@ void ReconnectingDevice::withdraw() {
 }
 
 /// For who can write again what may be lost, or knows that nothing is. Requests wait meanwhile, as
-/// while it is away: only one at a time may connect it again. What is
-/// still inside may be the flush of outlast().
+/// while it is away: only one at a time may connect it again. What is still inside may be the flush
+/// of outlast().
 Task<Status> ReconnectingDevice::revive() {
   const bool is_brought_back = away_;
   while (away_ && !stopped_) co_await changed_.wait();
