@@ -15,7 +15,7 @@ namespace {
 
 constexpr Duration kLookInterval = std::chrono::seconds(1);
 /// At first, when little is known, and a fast target takes a disk within that second.
-constexpr Duration kFirstLooksInterval = std::chrono::milliseconds(100);
+constexpr Duration kFirstLooksInterval = std::chrono::milliseconds(25);
 constexpr Duration kFirstLooks = std::chrono::seconds(1);
 /// The first look: so much has been copied, or so long it took.
 constexpr std::uint64_t kProbeBytes = kMiB;
