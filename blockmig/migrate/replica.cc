@@ -221,6 +221,11 @@ Error Replica::being_opened() const {
   return Error(ErrorCode::kDisconnected, info().name + " is being opened anew");
 }
 
+Error Replica::silent_in_revival() const {
+  return Error(ErrorCode::kTimedOut,
+               "target " + info().name + " is being opened anew, and does not answer");
+}
+
 Task<Status> Replica::revive(std::optional<TimePoint> deadline) {
   BM_CHECK(in_flight() == 0);
   if (!to_revive_) co_return Status();
@@ -235,10 +240,7 @@ Task<Status> Replica::revive(std::optional<TimePoint> deadline) {
   scope_.spawn(open_anew(revival));
   const TimePoint until = deadline.value_or(TimePoint::max());
   const bool ended = co_await revival->done.wait_until(until);
-  if (!ended) {
-    co_return Error(ErrorCode::kTimedOut,
-                    "target " + info().name + " is being opened anew, and does not answer");
-  }
+  if (!ended) co_return silent_in_revival();
   co_return revival->status;
 }
 

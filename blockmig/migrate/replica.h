@@ -89,6 +89,8 @@ class Replica final {
   }
   /// A revive() has not ended, whether anybody waits for it or not.
   bool is_reviving() const { return revival_ != nullptr; }
+  /// What is wrong where it is, and has been for too long.
+  Error silent_in_revival() const;
   std::uint64_t bulk_in_flight_bytes() const { return bulk_in_flight_bytes_; }
   /// Of what is written to it.
   const TargetPace& pace() const { return pace_; }

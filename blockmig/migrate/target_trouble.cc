@@ -27,8 +27,7 @@ Task<Status> try_target(Migration& migration) {
   const TimePoint soon = migration.loop.now() + kStoreBackOff.first;
   const bool idle = co_await replica.idle_until(soon);
   if (!idle && replica.is_reviving()) {
-    co_return Error(ErrorCode::kTimedOut,
-                    "target " + replica.info().name + " is being opened anew, and does not answer");
+    co_return replica.silent_in_revival();
   }
   if (!idle) {
     co_return Error(ErrorCode::kTimedOut, "target " + replica.info().name +

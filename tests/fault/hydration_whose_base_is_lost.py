@@ -57,6 +57,8 @@ def check(folder, host):
         gone = host.cli("detach", "vm1")
         assert gone.returncode in (0, 1), gone  # 1: what the old store alone had was not durable
         assert "vm1" not in host.ok("ls", "disks")
+        daemon.until(lambda: "job interrupted: " in host.process.log(), "the end of its job to be logged")
+        assert "job failed" not in host.process.log(), host.process.log()
         said = host.cli("serve", "vm1").stderr
         assert "is not whole at" in said and store.socket_path in said, said
         host.kill()

@@ -39,6 +39,7 @@ PROMISED = {
     "blockmig_migration_throttled_seconds_total": "counter",
     "blockmig_migration_eta_seconds": "gauge",
     "blockmig_migration_switchover_stall_seconds": "histogram",
+    "blockmig_late_disks": "gauge",
     "blockmig_journal_healthy": "gauge",
     "blockmig_journal_sync_duration_seconds": "histogram",
     "blockmig_build_info": "gauge",
@@ -60,6 +61,7 @@ with served.served_disk(extra=("--metrics", "tcp:127.0.0.1:0", "--bitmap", "dail
     idle = metrics.scrape(disk)
     assert idle.value("blockmig_nbd_requests_total", disk="disk0", op="read") == 0
     checked = check(idle)
+    assert idle.value("blockmig_late_disks") == 0
 
     daemon.nbdsh("-u", disk.uri, "-c", WORK)
     daemon.until(lambda: metrics.scrape(disk).value("blockmig_nbd_disconnects_total", reason="left") == 1,

@@ -53,6 +53,7 @@ def away_then_there(folder, host):
         host.start()
         assert disks(host) == ["vm2"] and late(host) == ["vm1"]
         assert "'vm1' is late" in host.ok("ls", "disks")
+        assert "'vm1' is late" in host.cli("status", "vm1").stderr
         # Or that it is being added, while it is tried.
         move = ("migrate", "vm1", "--to", os.path.join(folder, "c.img"))
         daemon.until(lambda: "'vm1' is late" in host.cli(*move).stderr, "a move to be told that it is late")

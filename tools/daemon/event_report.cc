@@ -11,10 +11,18 @@ namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
 
+/// The daemon ends in mid-hydration: no fault of the job, which goes on when the disk is served
+/// again.
+bool is_interrupted(const JobStatus& job) {
+  return job.state == JobState::kFailed && job.error && job.error->code() == ErrorCode::kShutdown;
+}
+
 std::string end_text(const JobStatus& job) {
-  std::string text = "job " + std::string(job.suspended ? "suspended" : to_string(job.state)) +
-                     ": " + job.source_uri + " to " + job.target_uri + ", " +
-                     format_bytes(job.bytes_copied) + " copied";
+  const std::string_view end = job.suspended         ? "suspended"
+                               : is_interrupted(job) ? "interrupted"
+                                                     : to_string(job.state);
+  std::string text = "job " + std::string(end) + ": " + job.source_uri + " to " + job.target_uri +
+                     ", " + format_bytes(job.bytes_copied) + " copied";
   if (job.state == JobState::kDone) {
     text += ", stall " + format_duration(Duration(static_cast<Duration::rep>(job.stall_ms * 1e6)));
   }
@@ -93,7 +101,7 @@ void EventReport::look_at_job(const JobStatus& job) {
         is_final(job.state) ? end_text(job) : "job " + std::string(to_string(job.state));
     if (!job.paused_because.empty()) text += ": " + job.paused_because;
     const bool held = job.state == JobState::kPaused && job.error;
-    const bool failed = job.state == JobState::kFailed;
+    const bool failed = job.state == JobState::kFailed && !is_interrupted(job);
     log_.write(failed ? LogLevel::kError
                : held ? LogLevel::kWarning
                       : LogLevel::kInfo,

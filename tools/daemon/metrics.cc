@@ -77,6 +77,10 @@ std::string metrics_text(const MetricsSnapshot& snapshot) {
       .add(1.0, {{"version", snapshot.daemon.version}, {"loop", snapshot.daemon.loop}});
   families.gauge("blockmig_uptime_seconds", "Time since the daemon was started.")
       .add(snapshot.daemon.uptime_seconds);
+  families
+      .gauge("blockmig_late_disks",
+             "Disks that are to be served and are not, because their stores are not there yet.")
+      .add(static_cast<double>(snapshot.daemon.late_disks.size()));
   add_nbd_metrics(snapshot, families);
   add_disk_metrics(snapshot, families);
   add_migration_metrics(snapshot, families);

@@ -33,9 +33,10 @@ Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
   for (auto job = all.rbegin(); job != all.rend(); ++job) {
     if (job->disk == job_or_disk) return *std::move(job);
   }
-  const bool is_disk = disks_.get(job_or_disk).ok();
+  const auto disk = disks_.get(job_or_disk);
+  if (!disk.ok() && disks_.is_late(job_or_disk)) return disk.error();
   return Error(ErrorCode::kNotFound,
-               is_disk
+               disk.ok()
                    ? "disk '" + job_or_disk + "' has no job: start one with 'blockmig migrate " +
                          job_or_disk + " --to STORE'"
                    : "no such job or disk: '" + job_or_disk + "': see 'blockmig ls jobs'");

@@ -135,6 +135,13 @@ TEST(Metrics, AFailedJournalIsZero) {
   EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_journal_healthy"), 0);
 }
 
+TEST(Metrics, LateDisksAreCounted) {
+  MetricsSnapshot snapshot;
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_late_disks"), 0);
+  snapshot.daemon.late_disks = {"vm1", "vm2"};
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_late_disks"), 2);
+}
+
 TEST(Metrics, HistogramsAreInSecondsCumulativeAndComplete) {
   MetricsSnapshot snapshot;
   snapshot.disks.push_back(busy_disk("vm1"));
