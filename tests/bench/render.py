@@ -97,6 +97,21 @@ def scale(data):
             f"**{data['verdict']}**.", "", *failed(data)]
 
 
+def second(data):
+    """What the second connection adds, beside what null_server says that it may."""
+    out = ["## The second connection", "",
+           "One connection with a processor each for server and client, then two where both may use both "
+           "processors; requests per second. The gain is of two to one; what `null_server` gains, which only "
+           "answers, is what this machine has to give, twofold at most.", ""]
+    for row in data["rows"]:
+        rows = [[kind, *(figure(rate, ",.0f") for rate in row["iops"][kind]), figure(gain)]
+                for kind, gain in row["gains"].items()]
+        out += [f"### {row['cell']}", "", table(["server", "1 connection", "2 connections", "gain"], rows),
+                f"Our gain to what could be gained: {figure(row['value'])}, must reach {row['must']}: "
+                f"**{row['verdict']}**.", ""]
+    return out + failed(data)
+
+
 def tracking(data):
     if "value" not in data:
         return ["## Dirty tracking", "", *failed(data)]
@@ -193,7 +208,7 @@ def shared(data):
 def verdicts(data):
     """All verdicts of the run in one table."""
     rows = []
-    for part in (*COMPARED, "direct"):
+    for part in (*COMPARED, "second", "direct"):
         if data.get(part, {}).get("rows"):
             met, asked = verdict.settled(data[part]["rows"])
             missed = [r["cell"] for r in data[part]["rows"] if r["verdict"] not in ("", "met")]
@@ -247,7 +262,7 @@ def markdown(data, plots):
     for part in COMPARED:
         if part in data:
             out += compared(part, data[part])
-    for part, write in (("limit", limit), ("direct", direct), ("scale", scale), ("tracking", tracking),
+    for part, write in (("second", second), ("limit", limit), ("direct", direct), ("scale", scale), ("tracking", tracking),
                         ("memory", memory), ("move", moves), ("live", live_moves), ("sparse", sparse),
                         ("shared", shared)):
         if data.get(part):

@@ -13,6 +13,7 @@ import peers  # noqa: E402
 import plots  # noqa: E402
 import render  # noqa: E402
 import scaling  # noqa: E402
+import second_core  # noqa: E402
 import svg  # noqa: E402
 import syscalls  # noqa: E402
 import verdict  # noqa: E402
@@ -122,6 +123,9 @@ def whole():
             "piece_bytes": 4096, "serve": part, "limit": part,
             "scale": scaling.summarise({"blockmig": {1: [1], 2: [2], 16: [10], 1000: [3]}}, "blockmig") |
             {"failures": {}},
+            "second": {"rows": [second_core.summarise(CELL._replace(must=0.95), {
+                "blockmig": [(100, 150), (100, 170), (100, 160)], "null_server": [(100, 200)]},
+                "blockmig", "null_server") | {"failures": {}}], "failures": {}},
             "direct": {"rows": [{"cell": "d", "must": 0.95, "value": 0.5, "verdict": "missed", "ours": 1,
                                  "fio": 2, "in_series": 1.5}], "failures": {}},
             "tracking": {"cell": "t", "value": 0.98, "must": 0.99, "verdict": "missed", "cpu": 1.0},
@@ -200,7 +204,8 @@ class AtRest(unittest.TestCase):
 class Report(unittest.TestCase):
     def test_the_report_says_every_verdict(self):
         text = render.markdown(whole(), {"ratios-serve": "r.svg"})
-        for expected in ("| serve | 0 of 2 |", "| scale | 0 of 1 |", "| tracking | 0 of 1 | 0.980 |",
+        for expected in ("| serve | 0 of 2 |", "| scale | 0 of 1 |", "| second | 0 of 1 |",
+                         "to what could be gained: 0.80", "| tracking | 0 of 1 | 0.980 |",
                          "| memory | 0 of 1 | c |", "| direct | 0 of 1 | d |", "(r.svg)", "FOLDER/y",
                          "not measured: nbd-server: `gone`", "`--op read`"):
             self.assertIn(expected, text)
