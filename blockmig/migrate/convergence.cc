@@ -43,10 +43,11 @@ bool no_headway(const PassRecord& before, const PassRecord& pass, double headway
 Judgement judge_convergence(const std::vector<PassRecord>& passes,
                             const ConvergenceLimits& limits) {
   Judgement judgement;
-  if (passes.empty()) return judgement;
+  judgement.predicted_downtime = limits.fixed_cost;
+  if (passes.empty()) return judgement;  // nothing has to be copied first: postcopy
   const PassRecord& last = passes.back();
   const std::uint64_t rate = bandwidth(passes);
-  judgement.predicted_downtime = limits.fixed_cost + time_for(last.remaining_bytes, rate);
+  judgement.predicted_downtime += time_for(last.remaining_bytes, rate);
   const std::string numbers =
       format_bytes(last.remaining_bytes) + " remain, the guest dirties " +
       format_rate(per_second(last.dirtied_bytes, last.took)) + ", the target takes " +

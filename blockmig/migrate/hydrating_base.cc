@@ -50,7 +50,10 @@ std::string HydratingDevice::filling_fails() const {
     return "the new store has not answered for " + format_duration(core_.silence.lasts()) +
            ": what it does not have is read from the old one";
   }
-  return puller_.failures() > 0 ? core_.stats.last_error : std::string();
+  if (puller_.failures() > 0) return core_.stats.last_error;
+  // One that is patient with itself has not failed yet.
+  const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
+  return base.empty() ? base : "the old store: " + base;
 }
 
 /// What only the base has is durable there, so a server that was restarted has it still. What the

@@ -49,6 +49,7 @@ struct JobStatus {
 
   std::uint64_t size_bytes = 0;
   std::uint64_t bytes_total = 0;              ///< to copy in the first pass
+  std::uint64_t bytes_unchanged = 0;          ///< of the disk: holes, or at the target already
   std::uint64_t bytes_at_rest = 0;            ///< left in the folder (mode shared)
   std::uint64_t bytes_copied = 0;             ///< by the copier, all passes
   std::uint64_t bytes_copied_first_pass = 0;  ///< of these
@@ -95,6 +96,7 @@ struct JobStatus {
   bool suspended = false;            ///< ended with its daemon, and a restart goes on with it
 
   double elapsed_seconds = 0;
+  double earlier_seconds = 0;  ///< before restarts, in the lives that it goes on from
   double predicted_downtime_ms = 0;
   double stall_ms = 0;            ///< how long the gate was closed at the switchover that succeeded
   double longest_request_ms = 0;  ///< longest guest request since the job began
@@ -109,9 +111,11 @@ struct JobStatus {
   double guest_share = 1;
 
   std::vector<Decision> decisions;
+  std::uint64_t decisions_dropped = 0;  ///< of those in between, beyond kMaxDecisions
 
   std::string source_digest;  ///< hex; empty if not computed
   std::string target_digest;
+  bool read_back = false;  ///< the target's is of what it has, not of what it has taken
 };
 
 }  // namespace blockmig

@@ -157,7 +157,10 @@ Judgement judge(Migration& migration, Duration fixed_cost) {
 void note_decision(Migration& migration, std::string what, std::string why) {
   std::vector<Decision>& decisions = migration.status.decisions;
   const Duration at = migration.loop.now() - migration.begun;
-  if (decisions.size() == kMaxDecisions) decisions.erase(decisions.begin() + kMaxDecisions / 2);
+  if (decisions.size() == kMaxDecisions) {
+    decisions.erase(decisions.begin() + kMaxDecisions / 2);
+    ++migration.status.decisions_dropped;
+  }
   decisions.push_back({std::chrono::duration<double>(at).count(), std::move(what), std::move(why)});
 }
 

@@ -354,7 +354,9 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     sync.unverified->merge(*sync.dirty);
     sync.unverified->merge(*sync.written);
   }
-  migration.status.bytes_total = sync.dirty->dirty_bytes();
+  JobStatus& status = migration.status;
+  status.bytes_total = sync.dirty->dirty_bytes();
+  if (!resumed) status.bytes_unchanged = sync.dirty->size_bytes() - status.bytes_total;
   co_return Status();
 }
 

@@ -71,6 +71,7 @@ Task<void> report_digests(Migration& migration) {
   const Digest image = co_await offload(migration.loop, [&digests] { return digests.image(); });
   migration.status.source_digest = image.hex();
   migration.status.target_digest = image.hex();
+  migration.status.read_back = migration.options.verify == Verify::kFull;
 }
 
 }  // namespace blockmig

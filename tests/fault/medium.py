@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A filesystem of its own, for what a test takes away from a running daemon."""
 import os
+import time
 
 import moves
 from moves import daemon
 
+MOUNT_TRIES = 100
 XFS_BYTES = 400 * moves.MIB
 
 
@@ -22,9 +24,27 @@ class Medium:
 
     def mount(self):
         """Why not, if it cannot."""
+        refused = self._mount()
+        # Somebody's namespace may have had the filesystem that was cut for a moment longer: then it was that again.
+        for _ in range(MOUNT_TRIES):
+            if refused or self._is_alive():
+                break
+            self.unmount()
+            time.sleep(0.1)
+            refused = self._mount()
+        return refused
+
+    def _mount(self):
         done = daemon.run("mount", "-o", "loop", self.image, self.folder)
         self.mounted = done.returncode == 0
         return done.stderr.strip()
+
+    def _is_alive(self):
+        try:
+            os.listdir(self.folder)
+        except OSError:
+            return False
+        return True
 
     def cut(self):
         daemon.ok("xfs_io", "-x", "-c", "shutdown", self.folder)

@@ -116,6 +116,20 @@ std::string progress_bar(const JobStatus& job, const Terminal& terminal) {
   return "\x1b[36m" + line.substr(0, phase_bytes) + "\x1b[0m" + line.substr(phase_bytes);
 }
 
+std::string target_digest_text(const JobStatus& job) {
+  if (job.target_digest.empty() || job.read_back) return job.target_digest;
+  return job.target_digest + " (of what it took; --verify full reads it back)";
+}
+
+std::string saved_text(const JobStatus& job) {
+  std::string text = format_bytes(job.bytes_zero) + " of zeros";
+  if (job.bytes_unchanged > 0) {
+    text += ", " + format_bytes(job.bytes_unchanged) + " of holes or unchanged";
+  }
+  if (job.bytes_at_rest > 0) text += ", " + format_bytes(job.bytes_at_rest) + " at rest";
+  return text;
+}
+
 std::string summary_text(const JobStatus& job, Outcome outcome) {
   const bool copied = outcome == Outcome::kCopied;
   std::string text = job.id + " " + std::string(to_string(job.state)) + ": " +
@@ -137,8 +151,7 @@ std::string summary_text(const JobStatus& job, Outcome outcome) {
           std::to_string(job.passes) + (job.passes == 1 ? " pass" : " passes") + ", epoch " +
           std::to_string(job.epoch) + "\n";
   text += "  copied " + format_bytes(job.bytes_copied) + " (" + format_rate(rate) + "), mirrored " +
-          format_bytes(job.bytes_mirrored) + ", zeros not sent " + format_bytes(job.bytes_zero) +
-          "\n";
+          format_bytes(job.bytes_mirrored) + "; not sent: " + saved_text(job) + "\n";
   if (job.bytes_hydrated + job.bytes_spared > 0) {
     text += "  fetched afterwards " + format_bytes(job.bytes_hydrated) +
             " (pulls: " + std::to_string(job.pulls_demanded) + " demanded, " +
@@ -158,7 +171,7 @@ std::string summary_text(const JobStatus& job, Outcome outcome) {
   }
   text += decisions_text(job);
   if (!job.source_digest.empty()) text += "  digest source " + job.source_digest + "\n";
-  if (!job.target_digest.empty()) text += "  digest target " + job.target_digest + "\n";
+  if (!job.target_digest.empty()) text += "  digest target " + target_digest_text(job) + "\n";
   return text;
 }
 
@@ -177,6 +190,9 @@ std::string decisions_text(const JobStatus& job) {
   for (const Decision& decision : job.decisions) {
     text += "  after " + format_duration(from_ms(decision.at_seconds * 1000)) + ": " +
             decision.what + ", because " + decision.why + "\n";
+  }
+  if (job.decisions_dropped > 0) {
+    text += "  and " + std::to_string(job.decisions_dropped) + " in between, not kept\n";
   }
   return text;
 }

@@ -30,6 +30,10 @@ std::string progress_bar(const JobStatus& job, const Terminal& terminal);
 enum class Outcome { kMoved, kCopied };
 /// What a finished job did, some lines.
 std::string summary_text(const JobStatus& job, Outcome outcome = Outcome::kMoved);
+/// The target's digest, and whether it is of what the target has or of what it has taken.
+std::string target_digest_text(const JobStatus& job);
+/// What of the disk did not have to travel.
+std::string saved_text(const JobStatus& job);
 /// Where the disk is after a job that was not done: "disk 'vm1' is still on …".
 std::string place_text(const JobStatus& job);
 /// A line per decision that the job took by itself; empty if none.

@@ -118,13 +118,12 @@ ExitCode show_disk(const CommandLine& command, ControlHandler& daemon, const Err
   return ExitCode::kOk;
 }
 
-/// Of the disk of a job that has ended, as it is now.
-std::string way_back_after(ControlHandler& daemon, const JobStatus& job) {
-  if (!is_final(job.state)) return "";
+/// Of the job's disk, as it is now.
+std::string disk_beside(ControlHandler& daemon, const JobStatus& job) {
   const Result<std::string> answer = ask(daemon, "GET", disk_path(job.disk));
   if (!answer) return "";  // it is not served any more
   const Result<DiskView> disk = disk_from_json(*answer);
-  return disk.ok() ? way_back_line(*disk) : "";
+  return disk.ok() ? lines_beside_job(*disk, job) : "";
 }
 
 std::string late_disks_of(ControlHandler& daemon) {
@@ -151,7 +150,7 @@ ExitCode run_status(const CommandLine& command, const CommandContext& context) {
   const Result<JobStatus> job = job_from_json(*answer);
   if (!job) return report(job.error());
   if (command.watch) return watch_job(command, daemon, *job);
-  show(command, *job, job_text(*job) + way_back_after(daemon, *job));
+  show(command, *job, job_text(*job) + disk_beside(daemon, *job));
   return ExitCode::kOk;
 }
 
@@ -170,7 +169,8 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context) {
       if (!answer) return report(answer.error());
       const Result<std::vector<DiskView>> disks = disks_from_json(*answer);
       if (!disks) return report(disks.error());
-      const std::string table = disks_table(*disks, is_wide(command)) + late_disks_of(daemon);
+      const std::string table =
+          disks_table(*disks, is_wide(command)) + trouble_lines(*disks) + late_disks_of(daemon);
       show_list(command, *disks, table, json_line<DiskView>);
       return ExitCode::kOk;
     }

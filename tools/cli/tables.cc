@@ -230,7 +230,7 @@ std::string job_text(const JobStatus& job) {
               {"target", job.target_uri},
               {"progress", progress_text(job)},
               {"mirrored", format_bytes(job.bytes_mirrored)},
-              {"zeros", format_bytes(job.bytes_zero) + " not sent"},
+              {"not sent", saved_text(job)},
               {"stall", milliseconds(job.stall_ms) + ", longest request " +
                             milliseconds(job.longest_request_ms)},
               {"mirror", job.longest_mirror_wait_ms == 0
@@ -256,7 +256,10 @@ std::string job_text(const JobStatus& job) {
               {"requests after", latency_text(job.guest_after)},
               {"copier's pace", pace_text(job)},
               {"guest's share", share_text(job)},
-              {"elapsed", seconds(job.elapsed_seconds)},
+              {"elapsed", seconds(job.elapsed_seconds) +
+                              (job.earlier_seconds == 0
+                                   ? ""
+                                   : ", and " + seconds(job.earlier_seconds) + " before restarts")},
               {"epoch", std::to_string(job.epoch)},
               {"paused because", job.paused_because},
               {"target errors", job.target_errors == 0
@@ -267,13 +270,23 @@ std::string job_text(const JobStatus& job) {
               {"verdict", job.verdict},
               {"error", error_of(job)},
               {"source digest", job.source_digest},
-              {"target digest", job.target_digest}}) +
+              {"target digest", target_digest_text(job)}}) +
          decisions_text(job);
 }
 
-std::string way_back_line(const DiskView& disk) {
-  const std::string text = way_back_text(disk);
-  return text.empty() ? "" : facts_text({{"way back", text}});
+std::string lines_beside_job(const DiskView& disk, const JobStatus& job) {
+  return facts_text({{"way back", is_final(job.state) ? way_back_text(disk) : ""},
+                     {"stamp", disk.stamp == "stamped" ? "" : disk.stamp},
+                     {"trouble", disk.trouble}});
+}
+
+std::string trouble_lines(const std::vector<DiskView>& disks) {
+  std::string text;
+  for (const DiskView& disk : disks) {
+    if (!disk.trouble.empty())
+      text += "disk '" + disk.name + "' has trouble: " + disk.trouble + "\n";
+  }
+  return text;
 }
 
 std::string disk_text(const DiskView& disk) {
@@ -350,6 +363,7 @@ std::string overview_text(const Overview& overview, bool wide) {
             daemon.journal_error + "\n";
   }
   text += late_lines(daemon.late_disks);
+  text += trouble_lines(overview.disks);
   text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);
   if (!overview.clients.empty()) text += "\n" + clients_table(overview.clients, wide);

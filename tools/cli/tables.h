@@ -25,8 +25,10 @@ std::string bitmaps_table(const std::vector<BitmapView>& bitmaps);
 /// One job, a line per fact.
 std::string job_text(const JobStatus& job);
 std::string disk_text(const DiskView& disk);
-/// What mode `return` would copy, in a line of its own; empty where that is not recorded.
-std::string way_back_line(const DiskView& disk);
+/// What of the disk, as it is now, belongs beside one of its jobs, a line per fact.
+std::string lines_beside_job(const DiskView& disk, const JobStatus& job);
+/// Of disks whose requests wait for their stores, or fail; empty if there are none.
+std::string trouble_lines(const std::vector<DiskView>& disks);
 /// Of disks that are wanted, and not served yet; empty if there are none.
 std::string late_lines(const std::vector<std::string>& disks);
 std::string overview_text(const Overview& overview, bool wide);

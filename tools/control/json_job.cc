@@ -49,7 +49,8 @@ void read_digests(FieldReader& fields, JobStatus& job) {
   FieldReader inner(*object);
   inner.read("source", job.source_digest);
   inner.read("target", job.target_digest);
-  if (!inner.status()) fields.fail("digests", "must hold strings");
+  inner.read("read_back", job.read_back);
+  if (!inner.status()) fields.fail("digests", "must hold what they were written with");
 }
 
 void read_decisions(FieldReader& fields, JobStatus& job) {
@@ -93,6 +94,30 @@ void write_guest(Json& json, const JobStatus& job) {
   json["pace_bytes_per_second"] = job.pace_bytes_per_second;
   json["pace_depth"] = job.pace_depth;
   json["guest_share"] = job.guest_share;
+}
+
+void write_bytes(Json& json, const JobStatus& job) {
+  json["size_bytes"] = job.size_bytes;
+  json["bytes_total"] = job.bytes_total;
+  json["bytes_unchanged"] = job.bytes_unchanged;
+  json["bytes_at_rest"] = job.bytes_at_rest;
+  json["bytes_copied"] = job.bytes_copied;
+  json["bytes_copied_first_pass"] = job.bytes_copied_first_pass;
+  json["bytes_mirrored"] = job.bytes_mirrored;
+  json["bytes_zero"] = job.bytes_zero;
+  json["remaining_bytes"] = job.remaining_bytes;
+}
+
+void read_bytes(FieldReader& fields, JobStatus& job) {
+  fields.read("size_bytes", job.size_bytes);
+  fields.read("bytes_total", job.bytes_total);
+  fields.read("bytes_unchanged", job.bytes_unchanged);
+  fields.read("bytes_at_rest", job.bytes_at_rest);
+  fields.read("bytes_copied", job.bytes_copied);
+  fields.read("bytes_copied_first_pass", job.bytes_copied_first_pass);
+  fields.read("bytes_mirrored", job.bytes_mirrored);
+  fields.read("bytes_zero", job.bytes_zero);
+  fields.read("remaining_bytes", job.remaining_bytes);
 }
 
 Json hydration_of(const JobStatus& job) {
@@ -140,14 +165,7 @@ Json json_of(const JobStatus& job) {
   json["target"] = job.target_uri;
   json["epoch"] = job.epoch;
   json["attempt"] = job.attempt;
-  json["size_bytes"] = job.size_bytes;
-  json["bytes_total"] = job.bytes_total;
-  json["bytes_at_rest"] = job.bytes_at_rest;
-  json["bytes_copied"] = job.bytes_copied;
-  json["bytes_copied_first_pass"] = job.bytes_copied_first_pass;
-  json["bytes_mirrored"] = job.bytes_mirrored;
-  json["bytes_zero"] = job.bytes_zero;
-  json["remaining_bytes"] = job.remaining_bytes;
+  write_bytes(json, job);
   json["passes"] = job.passes;
   json["rate_bytes_per_second"] = job.rate_bytes_per_second;
   json["dirty_rate_bytes_per_second"] = job.dirty_rate_bytes_per_second;
@@ -176,6 +194,7 @@ Json json_of(const JobStatus& job) {
   json["owner_unknown"] = job.owner_unknown;
   json["hydration"] = hydration_of(job);
   json["elapsed_seconds"] = job.elapsed_seconds;
+  json["earlier_seconds"] = job.earlier_seconds;
   json["predicted_downtime_ms"] = job.predicted_downtime_ms;
   json["stall_ms"] = job.stall_ms;
   json["longest_request_ms"] = job.longest_request_ms;
@@ -187,7 +206,9 @@ Json json_of(const JobStatus& job) {
     json["decisions"].push_back(
         {{"at_seconds", decision.at_seconds}, {"what", decision.what}, {"why", decision.why}});
   }
-  json["digests"] = {{"source", job.source_digest}, {"target", job.target_digest}};
+  json["decisions_dropped"] = job.decisions_dropped;
+  json["digests"] = {
+      {"source", job.source_digest}, {"target", job.target_digest}, {"read_back", job.read_back}};
   return json;
 }
 
@@ -209,14 +230,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("target", job.target_uri);
   fields.read("epoch", job.epoch);
   fields.read("attempt", job.attempt);
-  fields.read("size_bytes", job.size_bytes);
-  fields.read("bytes_total", job.bytes_total);
-  fields.read("bytes_at_rest", job.bytes_at_rest);
-  fields.read("bytes_copied", job.bytes_copied);
-  fields.read("bytes_copied_first_pass", job.bytes_copied_first_pass);
-  fields.read("bytes_mirrored", job.bytes_mirrored);
-  fields.read("bytes_zero", job.bytes_zero);
-  fields.read("remaining_bytes", job.remaining_bytes);
+  read_bytes(fields, job);
   fields.read("passes", job.passes);
   fields.read("rate_bytes_per_second", job.rate_bytes_per_second);
   fields.read("dirty_rate_bytes_per_second", job.dirty_rate_bytes_per_second);
@@ -242,6 +256,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("switchovers_postponed", job.switchovers_postponed);
   fields.read("postponed_ms", job.postponed_ms);
   fields.read("elapsed_seconds", job.elapsed_seconds);
+  fields.read("earlier_seconds", job.earlier_seconds);
   fields.read("predicted_downtime_ms", job.predicted_downtime_ms);
   fields.read("stall_ms", job.stall_ms);
   fields.read("longest_request_ms", job.longest_request_ms);
@@ -253,6 +268,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("pace_depth", job.pace_depth);
   fields.read("guest_share", job.guest_share);
   read_decisions(fields, job);
+  fields.read("decisions_dropped", job.decisions_dropped);
   fields.read("switched", job.switched);
   fields.read("owner_unknown", job.owner_unknown);
   read_hydration(fields, job);

@@ -61,6 +61,7 @@ Task<Status> forget_job_change(Journal& journal, const std::string& id) {
   JournalBatch batch;
   batch.removed_notes.push_back({kJobTopic, id, ""});
   batch.removed_notes.push_back({kPauseTopic, id, ""});
+  batch.removed_notes.push_back({kJobReportTopic, id, ""});
   const Status removed = co_await journal.commit(batch);
   co_return removed;
 }

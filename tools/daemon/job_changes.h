@@ -14,6 +14,9 @@
 
 namespace blockmig {
 
+/// Of the notes with reports (job_reports.h).
+inline constexpr const char* kJobReportTopic = "job-report";
+
 /// What of `job` can be changed, as it is now.
 Task<Status> save_job_change(Journal& journal, const JobStatus& job);
 /// Puts what was set of job `id` into `options`; nothing where nothing was.

@@ -25,7 +25,10 @@ Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {
   Result<JobStatus> exact = jobs_.status(job_or_disk);
   if (exact.ok()) return completed(*std::move(exact));
   const std::string running = jobs_.job_of(job_or_disk);
-  if (!running.empty()) return jobs_.status(running);
+  if (!running.empty()) {
+    Result<JobStatus> job = jobs_.status(running);
+    if (job.ok()) return completed(*std::move(job));
+  }
   std::vector<JobStatus> all = list();
   for (auto job = all.rbegin(); job != all.rend(); ++job) {
     if (job->id == job_or_disk) return *std::move(job);

@@ -274,8 +274,26 @@ Task<void> MigrationService::let_bases_go(const JobStatus& job, const std::strin
   co_await owners_->note_whole(job.disk, job.target_uri);
 }
 
+Task<Result<JobStatus>> MigrationService::wait_and_keep(std::string id) {
+  const Status loaded = co_await job_reports_.load(id);
+  if (!loaded) log_.warning(loaded.error().message(), {"", id, 0});
+  Event ended(loop_);
+  TaskScope keeping;
+  auto task = job_reports_.keep(id, ended);
+  keeping.spawn(std::move(task));
+  Result<JobStatus> job = co_await jobs_.wait(id);
+  ended.set();
+  co_await keeping.join();
+  const bool goes_on = job && (job->suspended || (job->switched && job->state != JobState::kDone));
+  if (goes_on) {
+    const Status saved = co_await job_reports_.save(*job);
+    if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
+  }
+  co_return job;
+}
+
 Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
-  const Result<JobStatus> job = co_await jobs_.wait(id);
+  const Result<JobStatus> job = co_await wait_and_keep(id);
   if (!job) co_return;
   if (job->suspended) co_return;  // its record is that of a job under way
   // Where the mirror is on still, the next serving of the disk lets them go.
@@ -289,7 +307,7 @@ Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
   record.target_uri = job->target_uri;
   record.state = to_string(job->state);
   record.attempt = job->attempt;
-  record.report_json = to_json(*job);
+  record.report_json = to_json(completed(*job));
   record.request = jobs_.request_of(id);  // for a hydration that goes on later
   const Status saved = co_await journal_.save_job(record);
   // Nothing rests on it: the disk's record is what counts, and the job is still on the board.
@@ -320,7 +338,7 @@ Task<bool> MigrationService::look_after(const JobStatus& job) {
 JobStatus MigrationService::completed(JobStatus job) const {
   const auto seen = latencies_after_.find(job.id);
   if (seen != latencies_after_.end()) job.guest_after = seen->second;
-  return job;
+  return job_reports_.whole(std::move(job));
 }
 
 Task<void> MigrationService::finish() {

@@ -19,6 +19,7 @@
 #include "tools/control/messages.h"
 #include "tools/daemon/disk_service.h"
 #include "tools/daemon/disk_set.h"
+#include "tools/daemon/job_reports.h"
 #include "tools/daemon/log.h"
 #include "tools/daemon/uri_target.h"
 
@@ -41,6 +42,7 @@ class MigrationService final {
         service_(service),
         jobs_(jobs),
         log_(log),
+        job_reports_(loop, journal, jobs),
         stopping_(loop),
         saving_pause_(loop, 1) {}
 
@@ -115,7 +117,9 @@ class MigrationService final {
   Task<void> remember_pause(std::string id, bool paused);
   /// What the guest's requests take once the move is over; waits for that.
   Task<bool> look_after(const JobStatus& job);
-  /// With what look_after() has seen.
+  /// Saves what its report has so far, now and then, until it has ended.
+  Task<Result<JobStatus>> wait_and_keep(std::string id);
+  /// With what look_after() has seen, and earlier daemons.
   JobStatus completed(JobStatus job) const;
 
   IoLoop& loop_;
@@ -128,6 +132,7 @@ class MigrationService final {
   RestartService* restarts_ = nullptr;
   std::vector<JobStatus> history_;
   std::map<std::string, GuestLatency> latencies_after_;  ///< by job of the board
+  JobReports job_reports_;
   Event stopping_;
   Semaphore saving_pause_;              ///< one at a time: what is saved last was said last
   std::map<std::string, bool> pauses_;  ///< by job, said and not saved yet

@@ -25,6 +25,12 @@ TEST(Convergence, NothingIsSaidBeforeTheFirstPass) {
   EXPECT_EQ(judge_convergence({}, {}).verdict, Verdict::kConverging);
 }
 
+TEST(Convergence, WithoutAPassTheDowntimeIsWhatItCostsAnyway) {
+  ConvergenceLimits limits;
+  limits.fixed_cost = milliseconds(3);
+  EXPECT_EQ(judge_convergence({}, limits).predicted_downtime, milliseconds(3));
+}
+
 TEST(Convergence, ReadyWhenTheRestFitsTheDowntimeBudget) {
   const auto judgement = judge_convergence({pass(1000, 5, 5, seconds(1))}, {});
   EXPECT_EQ(judgement.verdict, Verdict::kReady);

@@ -9,6 +9,20 @@ namespace {
 
 using testing::HasSubstr;
 
+void fill_report(JobStatus& job) {
+  job.guest_before = {18, 7.5, 8.25, 9.25};
+  job.guest_after = {19, 10.25, 11.25, 12.25};
+  job.pace_bytes_per_second = 20;
+  job.pace_depth = 21;
+  job.guest_share = 0.125;
+  job.source_digest = "aa";
+  job.target_digest = "bb";
+  job.read_back = true;
+  job.decisions_dropped = 23;
+  job.bytes_unchanged = 24;
+  job.earlier_seconds = 13.5;
+}
+
 JobStatus sample_job() {
   JobStatus job;
   job.id = "job-7";
@@ -70,13 +84,7 @@ JobStatus sample_job() {
   job.longest_request_ms = 4.5;
   job.guest_p50_ms = 5.5;
   job.guest_p99_ms = 6.5;
-  job.guest_before = {18, 7.5, 8.25, 9.25};
-  job.guest_after = {19, 10.25, 11.25, 12.25};
-  job.pace_bytes_per_second = 20;
-  job.pace_depth = 21;
-  job.guest_share = 0.125;
-  job.source_digest = "aa";
-  job.target_digest = "bb";
+  fill_report(job);
   return job;
 }
 
@@ -98,6 +106,10 @@ TEST(Json, JobSurvivesTheRoundTripFieldByField) {
   EXPECT_EQ(back->pace_depth, 21u);
   EXPECT_DOUBLE_EQ(back->guest_share, 0.125);
   EXPECT_EQ(back->decisions, job.decisions);
+  EXPECT_EQ(back->decisions_dropped, 23u);
+  EXPECT_EQ(back->bytes_unchanged, 24u);
+  EXPECT_DOUBLE_EQ(back->earlier_seconds, 13.5);
+  EXPECT_TRUE(back->read_back);
 }
 
 TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
@@ -144,6 +156,9 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "switchovers_postponed",
                             "postponed_ms",
                             "decisions",
+                            "decisions_dropped",
+                            "bytes_unchanged",
+                            "earlier_seconds",
                             "digests",
                             "epoch"}) {
     EXPECT_THAT(text, HasSubstr("\"" + std::string(field) + "\":"));

@@ -69,6 +69,21 @@ TEST(Progress, SummaryShowsTheDigestsThatThereAre) {
   job.source_digest = "abc";
   EXPECT_THAT(summary_text(job), HasSubstr("digest source abc\n"));
   EXPECT_THAT(summary_text(job), Not(HasSubstr("digest target")));
+  job.target_digest = "def";
+  EXPECT_THAT(summary_text(job), HasSubstr("digest target def (of what it took; --verify full"));
+  job.read_back = true;
+  EXPECT_THAT(summary_text(job), HasSubstr("digest target def\n"));
+}
+
+TEST(Progress, SummaryShowsWhatDidNotHaveToTravel) {
+  JobStatus job = halfway();
+  job.bytes_zero = 64 * 1024;
+  EXPECT_THAT(summary_text(job), HasSubstr("not sent: 64 KiB of zeros\n"));
+  job.bytes_unchanged = 2 << 20;
+  job.bytes_at_rest = 3 << 20;
+  const char* const all = "64 KiB of zeros, 2 MiB of holes or unchanged, 3 MiB at rest\n";
+  EXPECT_THAT(summary_text(job), HasSubstr(all));
+  EXPECT_THAT(job_text(job), HasSubstr(all));
 }
 
 TEST(Progress, DecisionsAreToldWithTheirReasons) {
@@ -80,6 +95,9 @@ TEST(Progress, DecisionsAreToldWithTheirReasons) {
               HasSubstr("after 1.5 s: mirror -> dbt, because most writes missed"));
   EXPECT_THAT(summary_text(job), HasSubstr("switchovers postponed 2"));
   EXPECT_THAT(job_text(job), HasSubstr("mirror -> dbt, because most writes missed"));
+  EXPECT_THAT(job_text(job), Not(HasSubstr("in between")));
+  job.decisions_dropped = 7;
+  EXPECT_THAT(job_text(job), HasSubstr("and 7 in between, not kept"));
 }
 
 TEST(Progress, AnUnknownOwnerIsNotCalledTheSource_I3) {

@@ -108,6 +108,33 @@ TEST(StatusTables, TheOverviewNamesLateDisks) {
   EXPECT_THAT(overview_text(overview, false), HasSubstr("disk 'vm2' is late"));
 }
 
+TEST(StatusTables, TroubleIsShownWhereverTheDiskIs) {
+  Overview overview;
+  overview.disks = {busy_disk()};
+  overview.disks[0].trouble.clear();
+  overview.disks[0].stamp = "stamped";
+  JobStatus job;
+  job.state = JobState::kRunning;
+  EXPECT_THAT(overview_text(overview, false), Not(HasSubstr("trouble")));
+  EXPECT_EQ(lines_beside_job(overview.disks[0], job), "");
+  overview.disks[0].trouble = "it is away";
+  overview.disks[0].stamp = "not stamped: read-only";
+  EXPECT_THAT(overview_text(overview, false), HasSubstr("has trouble: it is away\n"));
+  EXPECT_THAT(trouble_lines(overview.disks), HasSubstr("has trouble: it is away\n"));
+  EXPECT_THAT(lines_beside_job(overview.disks[0], job), HasSubstr("it is away"));
+  EXPECT_THAT(lines_beside_job(overview.disks[0], job), HasSubstr("not stamped: read-only"));
+}
+
+TEST(StatusTables, TheWayBackIsShownBesideAJobThatHasEnded) {
+  DiskView disk;
+  disk.return_to = "file:///z";
+  JobStatus job;
+  job.state = JobState::kRunning;
+  EXPECT_THAT(lines_beside_job(disk, job), Not(HasSubstr("way back")));
+  job.state = JobState::kDone;
+  EXPECT_THAT(lines_beside_job(disk, job), HasSubstr("changed since file:///z"));
+}
+
 TEST(Status, OverviewShowsWhatRunsAndTheLastMoveOfEachDisk) {
   Overview overview;
   const auto add = [&overview](const std::string& id, const std::string& disk, JobState state) {
