@@ -24,15 +24,14 @@ class Medium:
 
     def mount(self):
         """Why not, if it cannot."""
-        refused = self._mount()
-        # Somebody's namespace may have had the filesystem that was cut for a moment longer: then it was that again.
+        # Whoever has a mount namespace of his own keeps the filesystem that was cut: then it is that again.
         for _ in range(MOUNT_TRIES):
+            refused = self._mount()
             if refused or self._is_alive():
-                break
+                return refused
             self.unmount()
             time.sleep(0.1)
-            refused = self._mount()
-        return refused
+        return "the filesystem that was cut is mounted still, in another mount namespace"
 
     def _mount(self):
         done = daemon.run("mount", "-o", "loop", self.image, self.folder)
