@@ -2,8 +2,10 @@
 // blockmig verify: compares two stores or disks byte by byte.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
+#include <vector>
 
 #include "blockmig/base/units.h"
 #include "blockmig/base/uri.h"
@@ -13,6 +15,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/compare.h"
 #include "tools/cli/progress.h"
+#include "tools/daemon/image_format.h"
 
 namespace blockmig {
 namespace {
@@ -53,6 +56,23 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, const StoreU
   co_return std::move(image);
 }
 
+/// A guest may have put that there; who says format=raw knows.
+Task<void> warn_of_format(BlockDevice& image, const StoreUri& uri) {
+  if (uri.kind != StoreUri::Kind::kFile || uri.query.contains("format")) co_return;
+  const std::size_t length = std::max<std::size_t>(kFormatMagicBytes, image.info().min_io_bytes);
+  if (image.info().size_bytes < length) co_return;
+  std::vector<std::byte> beginning(length);
+  const MutableBytes into(beginning);
+  const Status read = co_await image.read(0, into);
+  const std::string_view format = read.ok() ? foreign_format(beginning) : std::string_view();
+  if (format.empty()) co_return;
+  std::fprintf(
+      stderr,
+      "blockmig: %s looks like a %.*s image, and is compared as it is, raw: to compare what "
+      "is in it, serve it with qemu-nbd and name that\n",
+      uri.text.c_str(), static_cast<int>(format.size()), format.data());
+}
+
 void show_progress(const Terminal& terminal, std::uint64_t done, std::uint64_t total, int* last) {
   if (!terminal.interactive || total == 0) return;
   const auto percent = static_cast<int>(done * 100 / total);
@@ -72,6 +92,8 @@ Task<Result<CompareReport>> compare(IoLoop& loop, const StoreUri& a, const Store
   int last_percent = -1;
   Result<CompareReport> report = Error(ErrorCode::kInvalid);
   if (second.ok()) {
+    co_await warn_of_format(**first, a);
+    co_await warn_of_format(**second, b);
     ImageComparison comparison(loop, **first, **second,
                                [&](std::uint64_t done, std::uint64_t total) {
                                  show_progress(terminal, done, total, &last_percent);
