@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy that an incremental has left incomplete, by an abort or by the end of its daemon, is completed as long as
 nobody has changed it since; one that somebody wrote to in the meantime is refused, since what its bitmap marks is
-not all in which it differs."""
+not all in which it differs (M12)."""
 import filecmp
 import json
 import os

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Data at rest that is damaged: the disk and its job say so while requests still wait for it to be put right, which
-it then is."""
+"""Data at rest that is damaged (M21): the disk and its job say so while requests still wait for it to be put right,
+which it then is."""
 import os
 
 import moves

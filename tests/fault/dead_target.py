@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the target with --on-target-error fail: the job fails by itself, names it; the guest stays."""
+"""kill -9 of the target with --on-target-error fail (M4): the job fails by itself, names it; the guest stays."""
 import moves
 from moves import daemon
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The new store is lost in mid-hydration, the old one is served instead: no restart repeats the move by itself."""
+"""The new store is lost in mid-hydration, the old one is served instead (M18): no restart repeats the move by
+itself."""
 import os
 
 import moves

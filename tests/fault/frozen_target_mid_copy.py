@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A target that freezes in the middle of the copy stalls neither guest nor control; abort needs it not.
+"""A target that freezes in the middle of the copy stalls neither guest nor control; abort needs it not (M4, M13, M16).
 
 While the target is frozen the guest gets answers to new requests (I10), the control plane answers, and
 abort returns with the guest on the source. Thawed afterwards, the target's late writes harm nobody (I9):

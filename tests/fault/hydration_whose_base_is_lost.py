@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The old store of a disk that still fetches from it is lost: what was fetched is served, the rest fails and is never
-zeros; each command that cannot help says what can; a detach keeps what is recorded, and serving the disk again goes on
-with it once the old store is back."""
+"""The old store of a disk that still fetches from it is lost (M19): what was fetched is served, the rest fails and is
+never zeros; each command that cannot help says what can; a detach keeps what is recorded, and serving the disk again
+goes on with it once the old store is back."""
 import os
 
 import moves

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An image has one owner, also across kill -9, moves and state folders: everybody else is refused, and told by whom,
-where the disk is, and what to do (I3)."""
+"""An image has one owner, also across kill -9, moves and state folders (M6): everybody else is refused, and told by
+whom, where the disk is, and what to do (I3)."""
 import os
 import re
 import shutil

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the daemon at random moments of a move under load: it serves again, the job goes on, nothing is lost.
+"""kill -9 of the daemon at random moments of a move under load (M3): it serves again, the job goes on, nothing is lost.
 
   kill_campaign.py [--kills N] [--seed S]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the daemon in mid-hydration, again and again, under load: what was acknowledged (with the reverse
-mirror) or flushed (without) is there, hydration goes on where it was, and at the end the new store alone is the
-disk."""
+"""kill -9 of the daemon in mid-hydration, again and again, under load (M17, M20): what was acknowledged (with the
+reverse mirror) or flushed (without) is there, hydration goes on where it was, and at the end the new store alone is
+the disk."""
 import json
 import os
 import random

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an NBD server was sent for a move that ended it does later (I9): nobody else's disk may be there by then, and a
-move that a restart goes on with reads back what it has sent."""
+"""What an NBD server was sent for a move that ended it does later (I9, M16): nobody else's disk may be there by then,
+and a move that a restart goes on with reads back what it has sent."""
 import os
 
 import moves

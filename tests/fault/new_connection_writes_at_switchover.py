@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes on connections that open during the switchover survive it, move after move (trap 1, I3).
+"""Writes on connections that open during the switchover survive it, move after move (trap 1, I3) (M1, M7).
 
 QEMU 7.2 acknowledges and then loses such a write. The client opens a connection every 2 ms and sends at
 once on it; the disk moves to and fro; the client's history would show a lost write at its next read, and

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The target's filesystem fills up, with --on-target-error fail: the job fails and says so, the guest stays."""
+"""The target's filesystem fills up, with --on-target-error fail (M4): the job fails and says so, the guest stays."""
 import os
 
 import moves

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An image that is not whole (the rest is in a folder), or a mixture (its disk was on its way back), is handed out only
-by force and with a warning, and is not returned to."""
+by force and with a warning, and is not returned to (M5)."""
 import json
 import os
 import re

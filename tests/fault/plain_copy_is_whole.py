@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy by the command line alone is whole when it reports done, and is refused where nobody could know that."""
+"""A copy by the command line alone is whole when it reports done, and is refused where nobody could know that (M7)."""
 import os
 import shutil
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--point-in-time: the copy is the disk of the instant at which it began, whatever the guest writes meanwhile."""
+"""--point-in-time (M12): the copy is the disk of the instant at which it began, whatever the guest writes meanwhile."""
 import filecmp
 import shutil
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Power losses in mid-move: what was flushed is there, the disk is served again, the job goes on.
+"""Power losses in mid-move (M2, M8, M20): what was flushed is there, the disk is served again, the job goes on.
 
   power_loss_campaign.py [--losses N] [--seed S]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a move that a restart goes on with has what was measured and decided before the kill."""
+"""The report of a move that a restart goes on with has what was measured and decided before the kill (M23)."""
 import os
 
 import moves

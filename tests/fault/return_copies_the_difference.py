@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mode return: a disk that has moved, was written to and lost its daemon goes back with what has changed, and is
-refused where that is not known or the old store is not what it left."""
+"""Mode return (M24, M25): a disk that has moved, was written to and lost its daemon goes back with what has changed,
+and is refused where that is not known or the old store is not what it left."""
 import os
 import shutil
 

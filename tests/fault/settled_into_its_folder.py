@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk with data at rest goes back into its folder's image under load, over the deaths of its daemon; what is
-damaged at rest is named before anything is written."""
+damaged at rest is named before anything is written (M22)."""
 import json
 import os
 import random

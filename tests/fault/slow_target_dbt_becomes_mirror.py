@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dbt --on-stall mirror: goes on as a mirror without beginning again, and converges."""
+"""dbt --on-stall mirror (M14): goes on as a mirror without beginning again, and converges."""
 import stalling
 
 with stalling.stalled_move("mirror") as (scene, image, job):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dbt --on-stall fail: says `not converging` with numbers, ends with exit code 3, guest on the source."""
+"""dbt --on-stall fail (M14): says `not converging` with numbers, ends with exit code 3, guest on the source."""
 import stalling
 
 with stalling.stalled_move("fail") as (scene, _, job):

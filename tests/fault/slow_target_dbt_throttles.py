@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""dbt --on-stall throttle: slows the guest's writes, says so, converges, and takes the brake off again."""
+"""dbt --on-stall throttle (M14): slows the guest's writes, says so, converges, and takes the brake off again."""
 import stalling
 from moves import daemon
 

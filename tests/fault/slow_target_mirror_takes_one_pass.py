@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guest writes faster than the target takes it: mirror still ends after one pass, and is right."""
+"""The guest writes faster than the target takes it (M15): mirror still ends after one pass, and is right."""
 import moves
 from moves import daemon
 

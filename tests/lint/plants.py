@@ -35,6 +35,7 @@ def function(lines, head="int f() {"):
 
 LONG_CTOR = function(72, "struct A {\n  A();\n  int a_;\n};\nA::A() : a_{1}, b_{2} {")
 TEMPLATED = function(72, "template <typename T, typename U = std::vector<int>>\nauto f(T t) -> U {")
+MODES = "tools/man/blockmig-modes.7.scd"
 LONG_PY = HASH + "def f():\n" + "    g()\n" * 70
 
 # rule: (trees to object to, trees to accept); each a dict of files laid over CLEAN, None removes one.
@@ -119,6 +120,11 @@ PLANTS = {
         [{"bitmap/inner.h": SPDX + "#include <roaring/roaring.hh>\n",
           "bitmap/map.cc": SPDX + '#include "bitmap/inner.h"\n',
           "tests/unit/bitmap/a.cc": SPDX + '#include "bitmap/inner.h"\n'}]),
+    "contract_is_tested": (
+        [{MODES: "*M1* It is so.\n"}, {MODES: "*M2* It is so.\n", "tests/unit/a.cc": SPDX + "// so (M2)\n"},
+         {MODES: "*M1* It is so.\n", "tests/unit/a.cc": SPDX + "// so (M1), and (M2)\n"},
+         {MODES: "*M1* It is so.\n", "tests/unit/a.cc": SPDX + "// 1 M1 more\n"}],
+        [{MODES: "*M1* It is so.\n\n*M2* And so.\n", "tests/unit/a.cc": SPDX + "// so (I3, M1, M2)\n"}]),
     "banned_text": (
         [{"bitmap/map.h": SPDX + "// see /wo" + "rk/main\n"}, {"tools/README.md": "/ho" + "me/me\n"},
          {"bitmap/map.h": SPDX + "// TO" + "DO\n"}, {"tools/README.md": "FIX" + "ME: x\n"},

@@ -209,6 +209,26 @@ def third_party_headers(tree):
                 yield Violation(path, line, f"public header includes {what}: hide it in the .cc")
 
 
+def contract_is_tested(tree):
+    """What blockmig-modes(7) promises has a number a line, without gaps, and a test that cites it: (M7)."""
+    page = "tools/man/blockmig-modes.7.scd"
+    lines = (tree.text(page) or "").splitlines() if page in tree.files else []
+    promised = [(number, int(m.group(1))) for number, line in enumerate(lines, 1)
+                if (m := re.match(r"\*M(\d+)\* ", line))]
+    cited = set()
+    for path in tree.sources():
+        if path.startswith("tests/") and not path.startswith("tests/lint/"):
+            for group in re.findall(r"\(((?:[A-Z]\d+,? ?)+)\)", tree.text(path) or ""):
+                cited |= {int(m) for m in re.findall(r"\bM(\d+)", group)}
+    for i, (number, m) in enumerate(promised, 1):
+        if m != i:
+            yield Violation(page, number, f"M{m} where M{i} should be")
+        if m not in cited:
+            yield Violation(page, number, f"no test cites (M{m})")
+    for m in sorted(cited - {m for _, m in promised}):
+        yield Violation(page, 1, f"a test cites (M{m}), which is not there")
+
+
 def banned_text(tree):
     """No path of one machine, no note of unfinished work, no address that nobody vetted."""
     for path in tree.files:
@@ -224,4 +244,5 @@ def banned_text(tree):
 
 RULES = {f.__name__: f for f in (
     layering, parent_include, file_length, function_length, clang_format, banned_names, readme,
-    readme_names_classes, spdx, await_position, third_party_headers, banned_text)}
+    readme_names_classes, spdx, await_position, third_party_headers, contract_is_tested,
+    banned_text)}

@@ -125,8 +125,8 @@ void World::check_digests(const JobStatus& status, Verify verify) {
   }
 }
 
-/// The target, after a power loss, is the disk of the instant at which the generation began: every
-/// sector as a read at that instant could have seen it.
+/// (M11) The target, after a power loss, is the disk of the instant at which the generation began:
+/// every sector as a read at that instant could have seen it.
 void World::check_instant() {
   if (target_lies_) return;  // `full` finds it before the move
   for (std::uint64_t sector = 0; sector < history_.sectors(); ++sector) {

@@ -258,6 +258,7 @@ TEST(Job, ATargetThatIsTooSmallIsRefusedWithBothSizes) {
   EXPECT_TRUE(discarded);
 }
 
+// (M10)
 TEST(Job, ColdParksWritersButNotReaders) {
   Rig rig;
   rig.target->plan().bytes_per_second = kMiB;
