@@ -60,6 +60,11 @@ def compare(plan, quick, names, pairs, seconds, note):
     wanted = all_cells.chosen([c for c, _ in all_cells.DIRECT], quick, names)
     chosen = [(c, a) for c, a in all_cells.DIRECT if c in wanted]
     rows, failures = [], {}
+    try:
+        servers.program("fio")
+    except servers.Unavailable as e:
+        note(f"direct: {e}")
+        return {"rows": [], "commands": {}, "failures": {"fio": str(e)}}
     image = plan.image(peers.OURS)
     try:
         serving.make_image(image, plan.size_bytes, plan.piece_bytes)

@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The figures of the report: what it makes of given runs, without running anything."""
+import os
+import subprocess
 import sys
+import tempfile
 import unittest
+import unittest.mock
 import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
@@ -14,8 +18,10 @@ import plots  # noqa: E402
 import render  # noqa: E402
 import scaling  # noqa: E402
 import second_core  # noqa: E402
+import serving  # noqa: E402
 import svg  # noqa: E402
 import syscalls  # noqa: E402
+import unmeasured  # noqa: E402
 import verdict  # noqa: E402
 
 CELL = cells.Cell("4 KiB random read, depth 16", ("--op", "read"), 2, 3)
@@ -199,6 +205,55 @@ class AtRest(unittest.TestCase):
     def test_where_no_such_file_can_be_it_says_so(self):
         text = render.markdown(whole() | {"sparse": {"bytes": 1, "rows": None}}, {})
         self.assertIn("no file of that size", text)
+
+
+class Unmeasured(unittest.TestCase):
+    """What the exit code of the report says."""
+
+    def test_verdicts_and_missing_peers_are_no_failure(self):
+        rows = [row({"nbdkit": [(100, 100)]}, failures={"qemu-nbd": "not there"})]
+        self.assertEqual(rows[0]["verdict"], "missed")
+        scale = scaling.summarise({"blockmig": {1: [1], 2: [2], 16: [10], 1000: [3]}}, "blockmig")
+        live_rows = [live_row([live_run()], [live_run(30, converged=False)], []) |
+                     {"failures": {live.PEER + " write-blocking": "died"}}]
+        self.assertEqual(unmeasured.of_ours({
+            "serve": {"rows": rows}, "scale": scale | {"failures": {"nbdkit": "gone"}},
+            "direct": {"rows": [], "failures": {"fio": "not there"}}, "tracking": {"failures": {}},
+            "memory": [{"case": "c"}], "move": {"times": {"cp": [1], "blockmig dbt": [2]}},
+            "live": {"rows": live_rows}, "sparse": {"rows": None}}), [])
+
+    def test_each_part_without_figures_of_ours_is_named_with_its_reason(self):
+        dead = row({"nbdkit": [(300, 100)]}, failures={"blockmig": "it died"})
+        scale = scaling.summarise({"blockmig": {1: [1], 2: [2], 16: [10], 1000: []}}, "blockmig")
+        lost = live_row([], [live_run()], []) | {"failures": {"blockmig mirror": "it died"}}
+        gone = {"failures": {"blockmig": "it died"}}
+        for part, measured_part, expected in (
+                ("tls", {"rows": [dead]}, "it died"), ("serve", {"rows": [row({"nbdkit": []})]}, "no run"),
+                ("scale", scale | {"failures": {"blockmig, 1000 connections": "it died"}}, "1000 connections: it died"),
+                ("scale", {"rows": []} | gone, "it died"), ("direct", {"rows": []} | gone, "it died"),
+                ("tracking", {"failures": {"tracking": "it died"}}, "it died"), ("memory", None, "no figures"),
+                ("move", {"times": {"cp": [1]}}, "no move"), ("live", {"rows": [lost]}, "mirror: it died")):
+            missing = unmeasured.of_ours({part: measured_part})
+            self.assertTrue(missing and missing[0].startswith(part) and expected in " ".join(missing), (part, missing))
+
+    def test_ours_is_measured_where_no_peer_is(self):
+        field = unittest.mock.Mock(running={"blockmig": None}, failures={"nbdkit": "not there"})
+        with unittest.mock.patch.object(serving, "measure", return_value=run(100)), \
+                unittest.mock.patch.object(serving, "count_syscalls", return_value=1):
+            out = serving.measure_cell(field, CELL, "blockmig", 2, 1)
+        self.assertEqual(unmeasured.of_ours({"serve": {"rows": [verdict.summarise(CELL, out)]}}), [])
+
+    def test_a_report_without_our_programs_fails(self):
+        parts = ("serve", "memory", "scale", "tracking", "limit")
+        with tempfile.TemporaryDirectory() as nothing:
+            ended = subprocess.run(
+                [sys.executable, "-B", os.path.join(os.path.dirname(os.path.abspath(__file__)), "report"), "--quick",
+                 "--bin", nothing, "--bytes", "65536", "--seconds", "0.01", "--peer", "nbdkit", "--cell", "depth 64",
+                 *(word for part in parts for word in ("--part", part))],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        self.assertEqual(ended.returncode, 1, ended.stderr)
+        for part in parts:
+            self.assertIn(f"not measured: {part}: ", ended.stderr)
 
 
 class Report(unittest.TestCase):

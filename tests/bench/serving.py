@@ -183,6 +183,8 @@ def measure_cell(field, cell, ours, pairs, seconds):
             runs = {k: run(k) for k in ((ours, peer) if i % 2 == 0 else (peer, ours))}
             if all(runs.values()):
                 out["pairs"][peer].append((runs[ours], runs[peer]))
+        if not others:
+            run(ours)
     for kind in [k for k in field.running if k not in out["failures"]]:
         try:
             out["syscalls"][kind] = count_syscalls(field.plan, field.running[kind], cell,
