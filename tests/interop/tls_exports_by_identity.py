@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""--allow-export: by the user of a key, a certificate's name, and the uid of a unix socket's peer."""
+"""--allow: by the user of a key, a certificate's name, and the uid of a unix socket's peer."""
 import os
 
 import daemon
