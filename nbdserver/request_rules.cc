@@ -105,7 +105,7 @@ Verdict judge_status_range(const Request& request, std::uint64_t length,
 }
 
 Verdict judge_request(const Request& request, const TransmissionRules& rules) {
-  // An absurd payload is a denial of service attack ("Size constraints"; "Extended request"),
+  // An absurd payload is a denial of service attack ("Size constraints", "Request message"),
   // whatever the command.
   const std::uint64_t payload = payload_bytes(request, rules.style);
   const std::uint32_t payload_limit =

@@ -88,7 +88,7 @@ inline constexpr std::uint32_t kPortableBlockBytes = 512;
 /// The same: the longest payload that such a client sends or asks for.
 inline constexpr std::uint32_t kPortablePayloadBytes = 32u << 20;
 
-// "Request message", and "Extended request" of EXTENDED_HEADERS.
+// "Request message", in both its forms.
 inline constexpr std::uint32_t kRequestMagic = 0x25609513;
 inline constexpr std::size_t kRequestBytes = 28;
 inline constexpr std::uint32_t kExtendedRequestMagic = 0x21e41c71;

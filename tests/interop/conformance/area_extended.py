@@ -103,7 +103,7 @@ def ranges_of_64_bits_outside_are_refused(server, command, error, where):
         t.fails(error, command, offset, length)
 
 
-@each("Extended request message", MUST, {"trim": (wire.TRIM,), "write_zeroes": (wire.WRITE_ZEROES,)})
+@each("Request message", MUST, {"trim": (wire.TRIM,), "write_zeroes": (wire.WRITE_ZEROES,)})
 def lengths_above_32_bits_are_done_whole(server, command):
     """2^32 + 8192 bytes: the low half of the length is 8192."""
     at, length = 1 << 35, (1 << 32) + 8192

@@ -3,6 +3,7 @@
 REQ_ONE, the end of the export."""
 import time
 
+import sections
 import wire
 from cases import MUST, NotOffered, OURS, SHOULD, case, check, each, equal
 from ranges import OUTSIDE, ranges
@@ -152,7 +153,7 @@ def each_context_has_one_chunk_and_the_last_is_done(server, style):
             equal(set(t.status(offset, length, flags)), set(t.contexts.values()), "contexts of the reply")
 
 
-@each("qemu:dirty-bitmap", OURS, STYLES)
+@each(sections.QEMU, OURS, STYLES)
 def bitmap_shows_what_was_written(server, style):
     server.need_ours()
     with server.transmit(style, (BITMAP,)) as t:

@@ -19,6 +19,7 @@ import traceback
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import cases  # pylint: disable=wrong-import-position
 import client  # pylint: disable=wrong-import-position
+import sections  # pylint: disable=wrong-import-position
 import target  # pylint: disable=wrong-import-position
 
 AREAS = ("handshake", "options", "info", "meta", "simple", "changes", "flags", "structured", "extended",
@@ -40,10 +41,14 @@ def arguments():
 
 
 def load(areas):
-    """Importing an area registers its cases."""
+    """Importing an area registers its cases. Each rests on a section that exists."""
     for area in areas:
         importlib.import_module(f"area_{area}")
-    return [case for case in cases.ALL if case.area in areas]
+    chosen = [case for case in cases.ALL if case.area in areas]
+    nowhere = [f"{case.name}: no section {case.section!r}" for case in chosen if not sections.known(case.section)]
+    if nowhere:
+        sys.exit("\n".join(nowhere))
+    return chosen
 
 
 @contextlib.contextmanager
