@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """BLOCK_STATUS in both styles, and its payload form. Every reply's extents are checked: lengths, the sum,
 REQ_ONE, the end of the export."""
+import os
 import time
 
 import sections
+import target
 import wire
 from cases import MUST, NotOffered, OURS, SHOULD, case, check, each, equal
 from ranges import OUTSIDE, ranges
 from target import BITMAP
 
 BASE = b"base:allocation"
+DEPTH, HYDRATION = b"qemu:allocation-depth", b"blockmig:hydration"
+CONTEXTS = (BASE, BITMAP, DEPTH, HYDRATION)
 STYLES = {wire.STRUCTURED: (wire.STRUCTURED,), wire.EXTENDED: (wire.EXTENDED,)}
 TYPES = "Structured reply types"
 COMMAND = "NBD_CMD_BLOCK_STATUS"
@@ -31,18 +35,49 @@ def prepare(t):
     t.call(wire.WRITE_ZEROES, 256 << 10, 512 << 10)
 
 
+def told_exactly(t, context, offset, *extents):
+    """BLOCK_STATUS of the one context that was selected is answered by these, byte by byte."""
+    cookie = t.ask(wire.BLOCK_STATUS, offset, sum(length for length, _ in extents))
+    number = t.contexts[context]
+    t.expect(wire.chunk(wire.STATUS, cookie, wire.status_payload(number, *extents)) if t.style == wire.STRUCTURED else
+             wire.extended_chunk(wire.STATUS_EXT, cookie, offset, wire.status_ext_payload(number, *extents)))
+
+
 @each(TYPES, OURS, STYLES)
 def data_and_holes_are_told_exactly(server, style):
     server.need_ours()
     hole = wire.STATE_HOLE | wire.STATE_ZERO
     with base(server, style) as t:
         prepare(t)
-        cookie = t.ask(wire.BLOCK_STATUS, 0, 1 << 20)
-        extents = ((256 << 10, 0), (512 << 10, hole), (256 << 10, 0))
-        context = t.contexts[BASE]
-        t.expect(wire.chunk(wire.STATUS, cookie, wire.status_payload(context, *extents))
-                 if style == wire.STRUCTURED else
-                 wire.extended_chunk(wire.STATUS_EXT, cookie, 0, wire.status_ext_payload(context, *extents)))
+        told_exactly(t, BASE, 0, (256 << 10, 0), (512 << 10, hole), (256 << 10, 0))
+
+
+@each(sections.QEMU, OURS, STYLES)
+def allocation_depth_is_told_exactly(server, style):
+    """1 in the image itself, 0 where it has nothing; there is no image below it."""
+    server.need_ours()
+    with server.transmit(style, (DEPTH,)) as t:
+        prepare(t)
+        told_exactly(t, DEPTH, 0, (256 << 10, 1), (512 << 10, 0), (256 << 10, 1))
+        for offset, depth in ((0, 1), (256 << 10, 0)):
+            equal(only(t, t.status(offset, 4096, wire.REQ_ONE), DEPTH), [(4096, depth)], f"extent at {offset}")
+
+
+@each(sections.README, OURS, STYLES)
+def hydration_tells_what_is_not_here_yet(server, style):
+    """Before the move nothing, behind it what was not written since: each to the byte."""
+    server.need_ours()
+    chunk = 64 << 10
+    with target.our_server() as own:
+        with own.transmit(style, (HYDRATION,)) as t:
+            told_exactly(t, HYDRATION, 0, (t.size, 0))
+            t.write(4 * chunk, wire.pattern(3 * chunk))
+        own.process.migrate(os.path.join(own.process.folder, "local.img"), "shared", "--hydrate", "never")
+        with own.transmit(style, (HYDRATION,)) as t:
+            told_exactly(t, HYDRATION, 4 * chunk, (3 * chunk, 1))
+            t.write(5 * chunk, wire.pattern(chunk, 2))
+            told_exactly(t, HYDRATION, 4 * chunk, (chunk, 1), (chunk, 0), (chunk, 1))
+            equal(only(t, t.status(5 * chunk, 2 * chunk, wire.REQ_ONE), HYDRATION), [(chunk, 0)], "extent of REQ_ONE")
 
 
 @each("base:allocation metadata context", MUST, STYLES)
@@ -148,7 +183,7 @@ def extended_status_flags_are_32_bits(server):
 @each(COMMAND, MUST, STYLES)
 def each_context_has_one_chunk_and_the_last_is_done(server, style):
     server.need_ours()
-    with server.transmit(style, (BASE, BITMAP)) as t:
+    with server.transmit(style, CONTEXTS) as t:
         for offset, length, flags in ((0, 1 << 20, 0), (100, 1, 0), (0, 1 << 20, wire.REQ_ONE)):
             equal(set(t.status(offset, length, flags)), set(t.contexts.values()), "contexts of the reply")
 
@@ -175,7 +210,7 @@ def payload(effect, *ids):
     return wire.be64(effect) + b"".join(wire.be32(i) for i in ids)
 
 
-def with_payload(server, contexts=(BASE, BITMAP)):
+def with_payload(server, contexts=CONTEXTS):
     """A transmission in which BLOCK_STATUS may carry a payload."""
     t = server.transmit(wire.EXTENDED, contexts if server.ours else contexts[:1])
     if not t.flags & wire.STATUS_PAYLOAD:
@@ -200,7 +235,7 @@ WRONG = {"unknown_id": lambda ids: payload(4096, 12345), "duplicate_id": lambda 
          "length_only_half": lambda ids: bytes(4), "id_zero": lambda ids: payload(4096, 0),
          "effect_of_nothing": lambda ids: payload(0, ids[0]), "effect_beyond": lambda ids: payload(2**63, ids[0]),
          "effect_wraps": lambda ids: payload(2**64 - 1, ids[0]), "1000_ids": lambda ids: payload(1, *range(1000)),
-         "one_byte": lambda ids: b"x"}
+         "one_byte": lambda ids: b"x", "no_ids": lambda ids: payload(4096)}
 
 
 @each(COMMAND, MUST, {name: (name,) for name in WRONG})
