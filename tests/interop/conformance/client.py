@@ -108,10 +108,14 @@ class Haggling(Connection):
     """A connection in the negotiation. Leaving the block proves that both sides are still in step: ABORT is
     acknowledged, nothing else comes, and the server closes."""
 
-    def __init__(self, address, client_flags=wire.C_FIXED_NEWSTYLE | wire.C_NO_ZEROES):
+    def __init__(self, address, client_flags=wire.C_FIXED_NEWSTYLE | wire.C_NO_ZEROES, tls=None):
         super().__init__(address)
         self.expect(wire.GREETING, "greeting")
         self.send(wire.be32(client_flags))
+        if tls:
+            self.option(wire.STARTTLS)
+            self.expect_ack(wire.STARTTLS)
+            self.secure(tls)
 
     def __exit__(self, kind, value, trace):
         try:
@@ -119,6 +123,10 @@ class Haggling(Connection):
                 self.leave()
         finally:
             super().__exit__(kind, value, trace)
+
+    def secure(self, context):
+        """The TLS handshake. From then on an end without close_notify is an error, not an end."""
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost", suppress_ragged_eofs=False)
 
     def leave(self):
         """ABORT, its acknowledgement, the end, and nothing besides."""

@@ -23,7 +23,8 @@ import sections  # pylint: disable=wrong-import-position
 import target  # pylint: disable=wrong-import-position
 
 AREAS = ("handshake", "options", "info", "meta", "simple", "changes", "flags", "structured", "extended",
-         "status", "limits", "lifecycle", "cve")
+         "status", "limits", "lifecycle", "cve", "starttls",
+         "tls")
 
 
 def arguments():

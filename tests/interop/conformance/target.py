@@ -31,6 +31,7 @@ class Target:
         self.aligned = aligned
         self.missing = b"there-is-no-such-export"
         self.process = None  # ours only: a daemon.Daemon
+        self.tls = None  # an ssl.SSLContext: connections begin with STARTTLS
 
     @property
     def ours(self):
@@ -40,7 +41,7 @@ class Target:
         return Connection(self.address)
 
     def haggle(self, client_flags=wire.C_FIXED_NEWSTYLE | wire.C_NO_ZEROES):
-        return Haggling(self.address, client_flags)
+        return Haggling(self.address, client_flags, self.tls)
 
     def haggle_structured(self):
         c = self.haggle()

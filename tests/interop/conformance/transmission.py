@@ -12,7 +12,7 @@ class Transmission(Haggling):
     so that every case also shows that nothing was sent too much."""
 
     def __init__(self, server, style=wire.SIMPLE, contexts=(), export=None, wanted=()):
-        super().__init__(server.address)
+        super().__init__(server.address, tls=server.tls)
         self.style = style
         self.server = server
         name = server.export if export is None else export
