@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Peers that cost too much, that dawdle, that do not read: they harm themselves only. Invariant I16."""
+import os
 import time
 
+import daemon
+import target
 import wire
 from cases import OURS, SHOULD, case, check, each, equal
 from client import ANSWER_SECONDS, served_in_step
@@ -151,8 +154,35 @@ def half_open_peers_harm_nobody(server):
         c.socket.close()
 
 
-@case("Transmission", OURS)
-def list_that_nobody_reads_is_bounded(server):
-    with served_in_step(server.address, server.export), server.haggle() as c:
-        c.send_to_closing(wire.option(wire.LIST) * 60)
-        c.ended = True
+MANY_LISTS, MANY_EXPORTS = 2000, 60
+
+
+@case("NBD_OPT_LIST", OURS)
+def lists_that_nobody_reads_are_bounded_i16(server):
+    """120 MiB of lists are asked for before one is read: the server keeps the questions, and answers all in order."""
+    server.need_ours()
+    with target.our_server(extra=("--limit", f"options={MANY_LISTS + 8}", "--limit", "handshake-time=10m")) as own:
+        for i in range(MANY_EXPORTS):
+            path = daemon.make_image(os.path.join(own.process.folder, f"many{i}.img"), 4096)
+            status, said = own.process.request("POST", "/v1/disks", {
+                "disk": f"many{i}", "source": path, "description": "d" * 1024})
+            check(status < 300, f"serving many{i}: {said}")
+        before = peak_bytes(own.process.pid)
+        with own.haggle() as c:
+            c.option(wire.LIST)
+            one = b"".join(wire.option_reply(wire.LIST, *reply) for reply in c.replies(wire.LIST))
+            check(len(one) > MANY_EXPORTS << 10, f"a list of {len(one)} bytes")
+            c.send(wire.option(wire.LIST) * MANY_LISTS)
+            with own.haggle() as other:
+                for _ in range(50):
+                    other.info(wire.INFO, own.export)
+            for i in range(MANY_LISTS):
+                c.expect(one, f"list {i}")
+        grown = peak_bytes(own.process.pid) - before
+        check(grown < 16 << 20, f"it has grown by {grown >> 20} MiB for {MANY_LISTS * len(one) >> 20} MiB of lists")
+
+
+def peak_bytes(pid):
+    """The most that a process ever had in memory."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmHWM"))
