@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that come, vanish and stay on while the server ends. The last ones end a server of their own."""
 import os
+import re
 import signal
 
 import daemon
@@ -56,16 +57,38 @@ def connecting_and_leaving_leaks_nothing(server):
     daemon.until(lambda: len(os.listdir(folder)) <= before + 2, "the descriptors to be closed")
 
 
-@case("Ordering of messages and writes", MUST)
-def flush_makes_writes_of_all_connections_durable(server):
-    """What can be seen from outside: the file has them."""
+@each("Ordering of messages and writes", MUST, {"flush": (wire.FLUSH, 0), "fua": (wire.WRITE, wire.FUA)})
+def durability_reaches_the_store(server, command, flag):
+    """A store that notes what it is asked: whoever flushes, on whichever connection, what was acknowledged to others
+    before is flushed there before the reply; and FUA is not lost on the way."""
     process = server.need_ours()
-    with server.transmit() as a, server.transmit() as b:
-        a.write(3 << 20, wire.pattern(4096, 5))
-        b.call(wire.FLUSH, 0, 0)
-    with open(process.source, "rb") as f:
-        f.seek(3 << 20)
-        equal(f.read(4096), wire.pattern(4096, 5), "the file")
+    name = f"noted-{command}"
+    log = os.path.join(process.folder, name + ".store-log")
+    image = daemon.make_image(os.path.join(process.folder, name + ".img"), 1 << 20)
+    with daemon.nbdkit(process.folder, "--filter=log", "file", image, "logfile=" + log, name=name) as store:
+        added = process.cli("serve", name, "--source", store.uri)
+        check(added.returncode == 0, added.stderr)
+        try:
+            ask_for_durability(server, name.encode(), log, command, flag)
+        finally:
+            process.cli("detach", name)
+
+
+def ask_for_durability(server, export, log, command, flag):
+    with server.transmit(export=export) as a, server.transmit(export=export) as b:
+        known = len(noted(log))
+        a.write(65536, wire.pattern(4096), flag)
+        equal(noted(log)[known:], ["Write fua" if flag else "Write", "...Write"], "what a write asks the store for")
+        if command == wire.FLUSH:
+            b.call(wire.FLUSH, 0, 0)
+            equal(noted(log)[known + 2:], ["Flush", "...Flush"], "what the other connection's flush asks it for")
+
+
+def noted(log):
+    """The changes and flushes in a log of nbdkit, as they began ("Write") and ended ("...Write")."""
+    with open(log, encoding="utf-8") as f:
+        lines = re.findall(r" (\.*(?:Write|Flush|Trim|Zero))\b(.*)", f.read())
+    return [word + (" fua" if "fua=1" in rest else "") for word, rest in lines]
 
 
 @case(ENDING, SHOULD)

@@ -6,6 +6,8 @@
 #include <set>
 #include <thread>
 
+#include "blockmig/base/random.h"
+#include "blockmig/block/fault_device.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/pipe_stream.h"
 #include "served_rig.h"
@@ -62,6 +64,32 @@ TEST_F(ThreadsTest, ConnectionsAreSpreadAndSeeOneDisk) {
   const auto infos = server_->clients();
   ASSERT_EQ(infos.size(), clients.size());
   for (const auto& info : infos) EXPECT_EQ(info.requests, 1 + clients.size());
+}
+
+TEST_F(ThreadsTest, AFlushMakesWritesOfOtherLoopsDurable_I1) {
+  Random random(1);
+  FaultDevice store(*loop_, random, "store", 1 << 20);
+  disk_ = std::make_shared<FakeExport>("disk0", store);
+  disk_->open_lane_ = [this, &store](EventLoop& other) {
+    return std::make_shared<FakeLane>(store, *loop_, other, readers_);
+  };
+  directory_.exports_ = {disk_};
+  std::vector<Stream*> clients;
+  for (int i = 0; i < kThreads + 1; ++i) clients.push_back(&transmitting());
+  for (std::size_t i = 0; i < clients.size(); ++i) {
+    Stream& flusher = *clients[(i + 1) % clients.size()];
+    const ByteVector data = pattern(4096, static_cast<std::uint8_t>(i + 1));
+    send(*clients[i], request(0, kWrite, 1, 0, 4096, data));
+    EXPECT_EQ(receive(*clients[i], 16), simple_reply(0, 1));
+    ByteVector survives(4096);
+    store.peek_durable(0, survives);
+    ASSERT_NE(survives, data) << "with a store that needs no flush nothing is shown";
+    send(flusher, request(0, kFlush, 2, 0, 0));
+    EXPECT_EQ(receive(flusher, 16), simple_reply(0, 2));
+    store.peek_durable(0, survives);
+    EXPECT_EQ(survives, data) << "written on loop " << i;
+  }
+  stop();
 }
 
 TEST_F(ThreadsTest, WhatComesBehindTheLastOptionIsServedElsewhereToo) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "session_rig.h"
+#include "stalled_rig.h"
 
 namespace blockmig::nbd {
 namespace {
@@ -322,6 +323,22 @@ TEST(Transmission, WritesOfOneConnectionAreSeenAndFlushedByAnother) {
   rig.exchange(first, request(0, kWrite, 1, 0, 4, pattern(4, 0x77)));
   EXPECT_EQ(rig.exchange(second, join({request(0, kFlush, 1, 0, 0), request(0, kRead, 2, 0, 4)})),
             join({simple_reply(0, 1), chunk(1, kData, 2, Wire().u64(0).fill(4, 0x77))}));
+  EXPECT_EQ(rig.spy.flushes, 1);
+}
+
+TEST(Transmission, AFlushMakesWritesOfOtherConnectionsDurable_I1) {
+  StalledRig rig;
+  auto& writer = rig.client();
+  auto& flusher = rig.client();
+  const ByteVector data = pattern(4096, 0x77);
+  EXPECT_EQ(rig.exchange(writer, request(0, kWrite, 1, 0, 4096, data)), simple_reply(0, 1));
+  ByteVector survives(4096);
+  rig.store.peek_durable(0, survives);
+  ASSERT_NE(survives, data) << "with a store that needs no flush nothing is shown";
+  EXPECT_EQ(rig.exchange(flusher, request(0, kFlush, 2, 0, 0)), simple_reply(0, 2));
+  rig.store.crash();
+  rig.store.peek(0, survives);
+  EXPECT_EQ(survives, data);
 }
 
 }  // namespace
