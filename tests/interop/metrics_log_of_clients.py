@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log says who came, what they did and who misbehaved, as JSON lines with their fields; a flood of bad
+"""The log says who came, what they did and who misbehaved, as JSON lines with disk, epoch and client; a flood of bad
 clients is a bounded number of lines, one of which counts the rest."""
 import json
+import os
 import socket
 
 import daemon
+import raw_nbd
 import served
 
 FLOOD = 2000
@@ -35,10 +37,13 @@ with served.served_disk(extra=("--log", "json")) as (folder, disk, image):
     for line in (came, left):
         assert line["level"] == "info" and line["disk"] == "disk0" and line["client"] == came["client"], line
         assert "time" in line
+        assert line["epoch"] == 1, line
     assert "2 requests, 512 B read, 4 KiB written" in left["message"], left
 
     daemon.run("nbdinfo", disk.uri.replace("disk0", "nope"))
     daemon.until(lambda: [x for x in lines(disk) if "a disk that is not here" in x["message"]], "the stranger")
+    stranger = [x for x in lines(disk) if "a disk that is not here" in x["message"]][0]
+    assert "epoch" not in stranger, stranger
 
     before = len(lines(disk))
     for _ in range(FLOOD):
@@ -51,6 +56,12 @@ with served.served_disk(extra=("--log", "json")) as (folder, disk, image):
     # The good news is not held back with the bad.
     daemon.nbdsh("-u", disk.uri, "-c", "h.flush()")
     daemon.until(lambda: [x for x in lines(disk)[before:] if " left after " in x["message"]], "a good client")
+
+    disk.migrate(os.path.join(folder, "b.img"), "cold")
+    before = len(lines(disk))
+    with raw_nbd.attached(disk.socket_path):
+        came = daemon.until(lambda: [x for x in lines(disk)[before:] if " connected" in x["message"]], "the next one")
+        assert came[0]["epoch"] == 2, came
 
 with served.served_disk(extra=("--log", "systemd", "--log-level", "warning")) as (folder, disk, image):
     garbage(disk.socket_path)

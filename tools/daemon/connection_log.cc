@@ -14,13 +14,6 @@ std::string client_text(const NbdClientInfo& client) {
   return text + ")";
 }
 
-LogFields fields_of(const NbdClientInfo& client) {
-  LogFields fields;
-  fields.disk = client.export_name;
-  fields.client = client.id;
-  return fields;
-}
-
 std::string totals_text(const NbdClientInfo& client) {
   std::string text = " after " + format_duration(client.connected) + ": " +
                      std::to_string(client.requests) + " requests, " +
@@ -83,6 +76,14 @@ const char* text_of(NbdClientEnd end) {
 
 }  // namespace
 
+LogFields ConnectionLog::fields_of(const NbdClientInfo& client) const {
+  LogFields fields;
+  fields.disk = client.export_name;
+  if (!client.export_name.empty()) fields.epoch = epoch_of_(client.export_name);
+  fields.client = client.id;
+  return fields;
+}
+
 void ConnectionLog::on_refused(const NbdRefusal& refusal) {
   write(troubles_, "connection of " + refusal.peer + " refused: " + text_of(refusal.reason), {});
 }
@@ -100,6 +101,12 @@ void ConnectionLog::on_connected(const NbdClientInfo& client) {
 void ConnectionLog::on_gone(const NbdClientInfo& client, NbdClientEnd end) {
   Kind& kind = end == NbdClientEnd::kProtocol ? troubles_ : visits_;
   write(kind, client_text(client) + text_of(end) + totals_text(client), fields_of(client));
+}
+
+void ConnectionLog::on_stalled(const NbdClientInfo& client) {
+  log_.warning("client " + std::to_string(client.id) + " (" + client.peer +
+                   ") is cut: it keeps memory that others wait for, and neither reads nor sends",
+               fields_of(client));
 }
 
 void ConnectionLog::write(Kind& kind, const std::string& text, const LogFields& fields) {

@@ -28,6 +28,13 @@ std::shared_ptr<ServedDisk> DiskSet::look_up(std::string_view name) const {
   return found == by_name_.end() ? nullptr : found->second;
 }
 
+std::uint64_t DiskSet::epoch_of(const std::string& name) const {
+  if (const auto disk = look_up(name)) return disk->disk().epoch();
+  const auto closing = std::find_if(closing_.begin(), closing_.end(),
+                                    [&name](const auto& disk) { return disk->name() == name; });
+  return closing == closing_.end() ? 0 : (*closing)->disk().epoch();
+}
+
 Result<std::shared_ptr<ServedDisk>> DiskSet::get(const std::string& name) const {
   if (auto disk = look_up(name)) return disk;
   if (reserved_.contains(name) && !closes(name)) {

@@ -54,6 +54,8 @@ class DiskSet final : public ExportDirectory {
   void set_late(std::function<bool(const std::string& name)> is_late) {
     is_late_ = std::move(is_late);
   }
+  /// Of a disk that is served or being closed; 0: there is none.
+  std::uint64_t epoch_of(const std::string& name) const;
   /// kNotFound, naming the disks that there are; kBusy: it is being added.
   Result<std::shared_ptr<ServedDisk>> get(const std::string& name) const;
   /// kBusy: there is such a disk, or one is being added.

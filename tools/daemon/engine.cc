@@ -20,7 +20,7 @@ std::uint64_t descriptor_limit() {
 }
 
 NbdServerOptions server_options(const DaemonOptions& options, std::vector<IoLoop*> other_loops,
-                                ConnectionLog& connections, Log& log) {
+                                ConnectionLog& connections) {
   NbdServerOptions server;
   server.limits = options.limits;
   server.limits.max_connections =
@@ -33,10 +33,8 @@ NbdServerOptions server_options(const DaemonOptions& options, std::vector<IoLoop
   server.on_refused = [&connections](const NbdRefusal& refusal) {
     connections.on_refused(refusal);
   };
-  server.on_stalled = [&log](const NbdClientInfo& client) {
-    log.warning("client " + std::to_string(client.id) + " (" + client.peer +
-                    ") is cut: it keeps memory that others wait for, and neither reads nor sends",
-                {.disk = client.export_name, .job = {}, .client = client.id});
+  server.on_stalled = [&connections](const NbdClientInfo& client) {
+    connections.on_stalled(client);
   };
   return server;
 }
@@ -62,11 +60,11 @@ Engine::Engine(IoLoop& loop, std::vector<IoLoop*> serving_loops, std::unique_ptr
       options_(options),
       log_(log),
       started_(loop.now()),
-      connections_(loop, log),
+      connections_(loop, log, [this](const std::string& disk) { return disks_.epoch_of(disk); }),
       owners_(loop, *journal_, log, place_of(options.state_dir), !options.private_journal),
       jobs_(loop, *journal_),
-      server_(make_nbd_server(
-          loop, disks_, server_options(options, std::move(serving_loops), connections_, log))),
+      server_(make_nbd_server(loop, disks_,
+                              server_options(options, std::move(serving_loops), connections_))),
       disk_service_(loop, *journal_, disks_, jobs_, *server_, log,
                     wants_default_socket(options) ? nbd_socket_path(options.state_dir) : "",
                     requires_tls(options)),

@@ -178,6 +178,8 @@ class ConnectionLogTest : public testing::Test {
     return info;
   }
 
+  static std::uint64_t epoch_of(const std::string& disk) { return disk == "vm1" ? 3 : 0; }
+
   Random random_{1};
   SimLoop loop_{random_};
 };
@@ -185,7 +187,7 @@ class ConnectionLogTest : public testing::Test {
 TEST_F(ConnectionLogTest, SaysWhoCameAndWhatItDid) {
   const std::string text = written([&] {
     Log log(LogForm::kText);
-    ConnectionLog connections(loop_, log);
+    ConnectionLog connections(loop_, log, epoch_of);
     NbdClientInfo info = client(7);
     info.tls = true;
     info.tls_description = "TLS1.3";
@@ -199,26 +201,34 @@ TEST_F(ConnectionLogTest, SaysWhoCameAndWhatItDid) {
     stranger.tls_error = "no certificate";
     connections.on_handshake_failed(stranger, NbdHandshakeFailure::kTls);
     connections.on_refused({"unix:/s", NbdRefusalReason::kTooManyConnections});
+    connections.on_stalled(client(11));
+    NbdClientInfo nobody = client(12);
+    nobody.export_name = "nope";
+    connections.on_handshake_failed(nobody, NbdHandshakeFailure::kUnknownExport);
   });
   const std::vector<std::string> lines = lines_of(text);
-  ASSERT_EQ(lines.size(), 6u) << text;
+  ASSERT_EQ(lines.size(), 8u) << text;
   EXPECT_THAT(lines[0],
               HasSubstr("info client 7 (tcp:192.0.2.7:4711, TLS1.3, CN=vm-host-3) connected "
-                        "disk=vm1 client=7"));
+                        "disk=vm1 epoch=3 client=7"));
   EXPECT_THAT(lines[1], HasSubstr("left after"));
-  EXPECT_THAT(lines[1], HasSubstr("12 requests, 4 KiB read, 0 B written, 2 errors disk=vm1"));
+  EXPECT_THAT(lines[1],
+              HasSubstr("12 requests, 4 KiB read, 0 B written, 2 errors disk=vm1 epoch=3"));
   EXPECT_THAT(lines[2], HasSubstr("warning client 8"));
   EXPECT_THAT(lines[2], HasSubstr("dropped for breaking the protocol"));
   EXPECT_THAT(lines[3], HasSubstr("did not finish the negotiation in time"));
   EXPECT_THAT(lines[4], HasSubstr("client 10 (tcp:192.0.2.7:4711) failed in the TLS handshake: "
                                   "no certificate"));
   EXPECT_THAT(lines[5], HasSubstr("connection of unix:/s refused: there are too many connections"));
+  EXPECT_THAT(lines[6], HasSubstr("client 11 (tcp:192.0.2.7:4711) is cut"));
+  EXPECT_THAT(lines[6], HasSubstr("disk=vm1 epoch=3 client=11"));
+  EXPECT_THAT(lines[7], HasSubstr("disk=nope client=12")) << "of no disk there is no epoch";
 }
 
 TEST_F(ConnectionLogTest, AFloodOfBadClientsIsALineThatCountsThem) {
   const std::string text = written([&] {
     Log log(LogForm::kText);
-    ConnectionLog connections(loop_, log);
+    ConnectionLog connections(loop_, log, epoch_of);
     for (std::uint64_t i = 1; i <= 10'000; ++i) {
       connections.on_handshake_failed(client(i), NbdHandshakeFailure::kProtocol);
     }
