@@ -162,9 +162,11 @@ bool Handshake::count(Option option, std::size_t bytes) {
 void Handshake::start_skipping(Option option, std::uint32_t length) {
   // Not fixed newstyle: EXPORT_NAME is the only option there is, and it has no error reply.
   const bool has_no_error = !fixed_newstyle_ || option == Option::kExportName;
-  if (has_no_error || bytes_skipped_ + length > kMaxSkippedBytes) {
-    close();
-    return;
+  if (has_no_error) return close();
+  if (bytes_skipped_ + length > limits_.max_skipped_bytes) {
+    reply_error(option, OptionReply::kErrTooBig,
+                "this server skips no more data before an export is chosen");
+    return close(NbdHandshakeFailure::kLimit);
   }
   if (option == Option::kSetMetaContext) contexts_.clear();  // also when it fails
   if (shutting_down_ && option != Option::kAbort) {

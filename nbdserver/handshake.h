@@ -81,8 +81,6 @@ class Handshake final {
   /// A client that lists exports looks at each: clients send up to three options for that. As many
   /// of them as LIST has shown exports for do not count, where they have found one.
   static constexpr std::uint32_t kLooksPerExport = 4;
-  /// Payloads of unknown or oversized options are skipped up to this much per connection.
-  static constexpr std::uint64_t kMaxSkippedBytes = 32u << 20;
 
   /// The greeting is in output(). `directory` outlives the object.
   Handshake(ExportDirectory& directory, const NbdServerLimits& limits, Tls tls = Tls::kOff);

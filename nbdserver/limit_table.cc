@@ -63,7 +63,11 @@ constexpr std::array kTable = {
     time<&Limits::handshake_timeout>("handshake-time", kMilli, 24 * kHour,
                                      "until a client has chosen its export"),
     bytes<&Limits::max_handshake_bytes>("handshake-bytes", kKi, 16 * kMi,
-                                        "taken from a client before it has chosen its export"),
+                                        "looked at before a client has chosen its export: headers, "
+                                        "and data of options that are served"),
+    bytes<&Limits::max_skipped_bytes>(
+        "skipped-bytes", kKi, kGi,
+        "data of refused options that is received and thrown away in one negotiation"),
     count<&Limits::max_options>(
         "options", 1, 65536,
         "options of one negotiation, beside looks at exports that LIST has shown"),

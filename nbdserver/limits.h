@@ -13,7 +13,8 @@ struct NbdServerLimits {
   std::uint32_t max_connections = 16384;
   std::uint32_t max_connections_per_peer = 4096;          ///< of one user, host or guest
   Duration handshake_timeout = std::chrono::seconds(10);  ///< I16
-  std::uint32_t max_handshake_bytes = 64 * 1024;          ///< I16, before transmission
+  std::uint32_t max_handshake_bytes = 64 * 1024;          ///< I16, beside what is skipped
+  std::uint32_t max_skipped_bytes = 32u << 20;            ///< payloads of refused options
   std::uint32_t max_options = 128;                        ///< per connection
   std::uint32_t max_option_bytes = 8448;                  ///< data of one known option
   std::uint32_t max_name_bytes = 4096;                    ///< of an export or context

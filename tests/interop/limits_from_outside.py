@@ -8,7 +8,7 @@ import raw_nbd
 from raw_nbd import OPT_ABORT, OPT_EXPORT_NAME, OPT_GO, OPT_LIST, REP_ACK, REP_ERR_TOO_BIG
 
 LIMITS = {"connections": 6, "connections-per-peer": 4, "handshake-time": "1s", "handshake-bytes": "2KiB",
-          "options": 5, "option-bytes": 300, "name-bytes": 100, "exports-listed": 1,
+          "skipped-bytes": "10KiB", "options": 5, "option-bytes": 300, "name-bytes": 100, "exports-listed": 1,
           "request-bytes": "128KiB", "advertised-bytes": "64KiB"}
 
 
@@ -76,6 +76,15 @@ with daemon.scratch() as folder:
         with raw_nbd.greeted(path) as s:
             s.sendall(raw_nbd.option(OPT_EXPORT_NAME, b"x" * 101))
             assert raw_nbd.is_closed(s), "that option has no error reply"
+
+        # What is thrown away is bounded by itself: the header alone tells that it is too much.
+        with raw_nbd.greeted(path) as s:
+            for _ in range(2):
+                s.sendall(raw_nbd.option(99, bytes(5120)))
+                assert raw_nbd.option_reply(s)[1] not in (REP_ACK, REP_ERR_TOO_BIG)
+            s.sendall(raw_nbd.option(99, bytes(1))[:-1])
+            assert raw_nbd.option_reply(s)[1] == REP_ERR_TOO_BIG, "more than skipped-bytes"
+            assert raw_nbd.is_closed(s)
 
         # LIST of more than one.
         with raw_nbd.greeted(path) as s:

@@ -76,6 +76,7 @@ def cve_2017_15119_large_options_burn_no_time(server):
         for _ in range(20):
             with server.haggle() as c:
                 c.send(wire.option(99, length=2**32 - 1))
+                c.expect_error(99, wire.ERR_TOO_BIG)
                 c.expect_closed()
         check(cpu_seconds(process.pid) - before < 2, "processor time")
 

@@ -49,6 +49,7 @@ def payloads_that_are_skipped_are_bounded_in_sum(server):
         c.option(77, bytes(20 << 20))
         c.expect_error(77, wire.ERR_UNSUP)
         c.send_to_closing(wire.option(77, length=20 << 20))
+        c.expect_error(77, wire.ERR_TOO_BIG)
         c.expect_closed()
 
 

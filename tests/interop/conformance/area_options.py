@@ -28,9 +28,10 @@ def errors_to_options_say_why(server):
 
 @case("Termination of the session during option haggling", OURS)
 def option_header_of_an_absurd_length_closes(server):
-    """More than 32 MiB is a denial of service."""
+    """More than 32 MiB is a denial of service; who did not mean it hears why."""
     with server.haggle() as c:
         c.send(wire.option(77, length=2**32 - 1))
+        c.expect_error(77, wire.ERR_TOO_BIG)
         c.expect_closed()
 
 

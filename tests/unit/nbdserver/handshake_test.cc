@@ -120,8 +120,9 @@ TEST_F(HandshakeTest, UnknownOptionsAreRefusedTheirPayloadSkippedAndHagglingGoes
 
 TEST_F(HandshakeTest, AnAbsurdlyLongOptionClosesAtItsHeader) {
   talk(client_flags(3));
-  EXPECT_TRUE(talk(Wire().text("IHAVEOPT").u32(77).u32(0xffffffff)).empty());
+  EXPECT_EQ(only_reply(talk(Wire().text("IHAVEOPT").u32(77).u32(0xffffffff)), 77), kErrTooBig);
   EXPECT_TRUE(closed());
+  EXPECT_EQ(handshake_->failure(), NbdHandshakeFailure::kLimit);
 }
 
 TEST_F(HandshakeTest, SkippedPayloadsAreBoundedInSum_I16) {
@@ -130,8 +131,22 @@ TEST_F(HandshakeTest, SkippedPayloadsAreBoundedInSum_I16) {
   EXPECT_FALSE(closed());
   for (int i = 0; i < 20 << 8; ++i) talk(pattern(4096, 0));
   EXPECT_EQ(handshake_->state(), Handshake::State::kOption);
-  EXPECT_TRUE(talk(Wire().text("IHAVEOPT").u32(77).u32(20u << 20)).empty());
+  EXPECT_EQ(only_reply(talk(Wire().text("IHAVEOPT").u32(77).u32(20u << 20)), 77), kErrTooBig);
   EXPECT_TRUE(closed());
+}
+
+TEST_F(HandshakeTest, WhatIsSkippedHasALimitOfItsOwn_I16) {
+  limits_.max_skipped_bytes = 10'000;
+  limits_.max_handshake_bytes = 1024;
+  restart();
+  talk(client_flags(3));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(only_reply(talk(option(77, pattern(5000, 0))), 77), kErrUnsup);
+  }
+  EXPECT_FALSE(closed()) << "it does not count in handshake-bytes";
+  EXPECT_EQ(only_reply(talk(option(77, pattern(1, 0))), 77), kErrTooBig);
+  EXPECT_TRUE(closed());
+  EXPECT_EQ(handshake_->failure(), NbdHandshakeFailure::kLimit);
 }
 
 TEST_F(HandshakeTest, AKnownOptionThatIsTooLongIsTooBigAndStaysInStep) {
