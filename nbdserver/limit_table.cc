@@ -89,6 +89,9 @@ constexpr std::array kTable = {
     time<&Limits::stall_timeout>("stall-time", 10 * kMilli, 24 * kHour,
                                  "a client that keeps memory which others wait for, and neither "
                                  "reads nor sends, is cut after it"),
+    time<&Limits::keepalive_time>("keepalive-time", kSecond, 9 * kHour,
+                                  "a tcp client that is silent so long is asked three times, a "
+                                  "third of it apart, whether it is there, and cut if it is not"),
 };
 
 Error invalid(const std::string& text) { return Error(ErrorCode::kInvalid, text); }

@@ -28,6 +28,8 @@ struct NbdServerLimits {
   /// How long a client may hold memory that others wait for without reading its replies or sending
   /// its payload.
   Duration stall_timeout = std::chrono::seconds(30);
+  /// Silence of a TCP connection after which its other end is asked whether it is there.
+  Duration keepalive_time = std::chrono::seconds(30);
 };
 
 }  // namespace blockmig

@@ -106,6 +106,7 @@ Task<void> NbdServerImpl::serve_stream(std::unique_ptr<Stream> stream) {
 
 Task<void> NbdServerImpl::serve(std::unique_ptr<Stream> stream, StreamPeer peer,
                                 ParkedClient* resumed) {
+  stream->set_keepalive(limits_.keepalive_time);
   admission_.admit(peer);
   const bool known = resumed != nullptr && resumed->id != 0 && !sessions_.contains(resumed->id);
   const std::uint64_t id = known ? resumed->id : last_id_ + 1;

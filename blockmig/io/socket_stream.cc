@@ -8,8 +8,10 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 #include <vector>
 
@@ -21,14 +23,22 @@ namespace blockmig {
 namespace {
 
 constexpr int kSocketBufferBytes = 512 * 1024;
-constexpr int kKeepaliveIdleSeconds = 30;
-constexpr int kKeepaliveIntervalSeconds = 10;
+/// Until somebody says otherwise.
+constexpr std::chrono::seconds kKeepaliveTime(30);
 constexpr int kKeepaliveProbes = 3;
 /// Parts per system call; the kernel takes 1024 (IOV_MAX), but fewer fill a socket buffer.
 constexpr std::size_t kPartsPerCall = 128;
 
 void set_option(int fd, int level, int option, int value) {
   (void)::setsockopt(fd, level, option, &value, sizeof value);
+}
+
+void keep_alive(int fd, std::chrono::seconds silence) {
+  const int idle = static_cast<int>(silence.count());
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / kKeepaliveProbes));
+  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
 }
 
 /// How many bytes the kernel took of the rest of `gather`, or a negative errno.
@@ -178,6 +188,11 @@ Task<Status> SocketStream::readable() {
 
 bool SocketStream::peer_has_ended() const { return shut_ || has_hung_up(socket_.get()); }
 
+void SocketStream::set_keepalive(Duration silence) {
+  if (!peer_name_.starts_with("tcp:")) return;
+  keep_alive(socket_.get(), std::chrono::ceil<std::chrono::seconds>(silence));
+}
+
 void SocketStream::shutdown() {
   if (std::exchange(shut_, true)) return;
   (void)::shutdown(socket_.get(), SHUT_RDWR);
@@ -227,10 +242,7 @@ void tune_socket(int fd, int family) {
   // TCP buffers are left to the kernel: fixed ones would switch off its tuning, and on hosts with
   // the usual limit of 208 KiB would be smaller than what it arrives at.
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveIdleSeconds);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveIntervalSeconds);
-  set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+  keep_alive(fd, kKeepaliveTime);
 }
 
 Status prepare_adopted(int fd) {

@@ -29,6 +29,7 @@ class SocketStream final : public Stream {
   std::size_t available() override;
   Task<Status> readable() override;
   bool peer_has_ended() const override;
+  void set_keepalive(Duration silence) override;
   void shutdown() override;
   std::string peer_name() const override { return peer_name_; }
   StreamPeer peer() const override;

@@ -72,6 +72,10 @@ class Stream {
   /// only a client who waits for it wants. False also where the stream cannot tell.
   virtual bool peer_has_ended() const { return false; }
   virtual void shutdown() = 0;
+  /// Of a TCP connection: after so long a silence (whole seconds) its other end is asked three
+  /// times, a third of that apart, whether it is there; if not, the connection ends. Elsewhere
+  /// nothing: the kernel knows.
+  virtual void set_keepalive(Duration) {}
   /// Gives back what is kept to be faster next time; a read may be waiting. For now and then.
   virtual void release_idle_memory() {}
   /// For logs and client lists: "unix:/run/x.sock", "tcp:127.0.0.1:4711".

@@ -10,6 +10,8 @@
 
 #include <optional>
 #include <set>
+#include <span>
+#include <string>
 #include <thread>
 #include <tuple>
 #include <vector>
@@ -343,9 +345,14 @@ TEST_P(StreamTest, EveryDescriptorIsClosedOnExec) {
   }
 }
 
-TEST_P(StreamTest, TcpIsTuned) {
-  const Kind kind = std::get<1>(GetParam());
-  if (kind != Kind::kTcp4 && kind != Kind::kTcp6) return;
+struct SocketOption {
+  int level;
+  int name;
+  int value;
+};
+
+/// Every TCP connection of the process has them; how many that were.
+int expect_on_connections(std::span<const SocketOption> options) {
   int connections = 0;
   for (int fd = 3; fd < 1024; ++fd) {
     sockaddr_storage peer{};
@@ -353,15 +360,38 @@ TEST_P(StreamTest, TcpIsTuned) {
     if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) != 0) continue;
     if (peer.ss_family != AF_INET && peer.ss_family != AF_INET6) continue;
     ++connections;
-    const std::pair<int, int> options[] = {{IPPROTO_TCP, TCP_NODELAY}, {SOL_SOCKET, SO_KEEPALIVE}};
-    for (const auto& [level, option] : options) {
+    for (const SocketOption& option : options) {
       int value = 0;
       length = sizeof value;
-      ASSERT_EQ(::getsockopt(fd, level, option, &value, &length), 0);
-      EXPECT_EQ(value, 1) << "option " << option;
+      EXPECT_EQ(::getsockopt(fd, option.level, option.name, &value, &length), 0);
+      EXPECT_EQ(value, option.value) << "option " << option.name;
     }
   }
-  EXPECT_EQ(connections, 2);
+  return connections;
+}
+
+TEST_P(StreamTest, TcpIsTuned) {
+  const Kind kind = std::get<1>(GetParam());
+  if (kind != Kind::kTcp4 && kind != Kind::kTcp6) return;
+  const auto options_of = [](int idle, int interval) {
+    return std::vector<SocketOption>{{IPPROTO_TCP, TCP_NODELAY, 1},
+                                     {SOL_SOCKET, SO_KEEPALIVE, 1},
+                                     {IPPROTO_TCP, TCP_KEEPIDLE, idle},
+                                     {IPPROTO_TCP, TCP_KEEPINTVL, interval},
+                                     {IPPROTO_TCP, TCP_KEEPCNT, 3}};
+  };
+  EXPECT_EQ(expect_on_connections(options_of(30, 10)), 2);
+  for (Stream* stream : {a_.get(), b_.get()}) stream->set_keepalive(std::chrono::seconds(7));
+  EXPECT_EQ(expect_on_connections(options_of(7, 2)), 2);
+  for (Stream* stream : {a_.get(), b_.get()}) stream->set_keepalive(std::chrono::milliseconds(900));
+  EXPECT_EQ(expect_on_connections(options_of(1, 1)), 2);
+}
+
+TEST_P(StreamTest, WhatIsNoTcpTakesAKeepaliveTimeToo) {
+  a_->set_keepalive(std::chrono::seconds(7));
+  const std::string hello = "hello";
+  const ConstBytes parts[] = {std::as_bytes(std::span(hello))};
+  EXPECT_TRUE(run(a_->write_all(parts)).ok());
 }
 
 }  // namespace
