@@ -262,6 +262,7 @@ Task<Status> ChunkPuller::store(ByteRange range, std::shared_ptr<Buffer> content
   }
   // The store has taken what is in the buffer now: is it what was read (I13)?
   if (compare && digest_of(content->bytes()) != read) {
+    ++core_.stats.mismatches;
     core_.stats.last_error = "what was fetched of offset " + std::to_string(range.offset) +
                              " changed in memory on its way";
     co_return Error(ErrorCode::kMismatch, core_.stats.last_error);
@@ -331,6 +332,7 @@ Task<Status> ChunkPuller::read_back(ByteRange range, ConstBytes content) {
   const auto place = std::mismatch(content.begin(), content.end(), into.begin());
   if (place.first == content.end()) co_return Status();
   const auto at = range.offset + static_cast<std::uint64_t>(place.first - content.begin());
+  ++core_.stats.mismatches;
   core_.stats.last_error =
       "the new store gives back something else than was written at offset " + std::to_string(at);
   co_return Error(ErrorCode::kMismatch, core_.stats.last_error);

@@ -310,6 +310,7 @@ Task<Status> CopyEngine::copy_range(ByteRange range) {
   // The target has taken what is in the buffer now: is it what was read (I13)?
   const auto changed = sync_.digests->first_difference(range.offset, into);
   if (!changed) co_return written;
+  ++sync_.mismatches;
   co_return Error(ErrorCode::kMismatch,
                   "verification failed: the copy of offset " + std::to_string(*changed) +
                       " changed in memory on its way to target " + replica_.info().name);
@@ -367,6 +368,7 @@ Task<Status> CopyEngine::write_target(ByteRange range, std::shared_ptr<Buffer> c
   Status result;
   for (const auto& op : ops) {
     const Status done = co_await await_op(*op);
+    if (!done.ok() && done.error().code() == ErrorCode::kMismatch) ++sync_.mismatches;
     if (!done.ok() && result.ok()) result = done;
   }
   co_return result;

@@ -346,6 +346,7 @@ void capture_hydration(const Migration& migration, JobStatus& status) {
   const std::uint64_t copied_zeros = migration.engine ? migration.engine->stats().bytes_zero : 0;
   status.bytes_zero = copied_zeros + stats.bytes_zero;
   status.bytes_spared = stats.bytes_spared;
+  status.mismatched_chunks = stats.mismatches;
   const GuestLatency demand = guest_latency(stats.demand_latency);
   status.demand_p50_ms = demand.p50_ms;
   status.demand_p99_ms = demand.p99_ms;

@@ -51,6 +51,7 @@ struct HydrationStats {
   std::uint64_t bytes_spared = 0;   ///< absent chunks that a write or a discard filled, unfetched
   std::uint64_t overtaken = 0;      ///< pulls that read again because a write came in between
   std::uint64_t base_errors = 0;    ///< failed or late answers of the base
+  std::uint64_t mismatches = 0;     ///< pulls that verification found to differ
   LatencyHistogram demand_latency;  ///< reads that had to wait for the base
   /// Of the base, or of keeping what it gave; empty since that went well.
   std::string last_error;

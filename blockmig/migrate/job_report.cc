@@ -48,8 +48,10 @@ void Job::capture(JobStatus& status) const {
   }
   status.switched = m.decided;
   const bool left_behind = m.pivot && m.decided;
-  if (m.sync && !left_behind)
+  if (m.sync && !left_behind) {
     status.remaining_bytes = m.sync->dirty->dirty_bytes() + pending_bytes(m);
+    status.mismatched_chunks = m.sync->mismatches;
+  }
   capture_hydration(m, status);
 }
 

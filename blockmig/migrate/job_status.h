@@ -69,8 +69,9 @@ struct JobStatus {
   double longest_mirror_wait_ms = 0;   ///< that the mirror added to one write
   std::uint64_t target_errors = 0;     ///< requests that the target failed
   std::uint64_t target_losses = 0;     ///< times that it may have lost what it had not made durable
-  bool point_in_time = false;          ///< a backup: the disk stays where it is
-  std::string since_bitmap;            ///< that says what is copied; empty: everything is
+  std::uint64_t mismatched_chunks = 0;     ///< that verification found to differ
+  bool point_in_time = false;              ///< a backup: the disk stays where it is
+  std::string since_bitmap;                ///< that says what is copied; empty: everything is
   std::uint64_t generations_begun = 0;     ///< mode snapshot
   std::uint64_t generations_complete = 0;  ///< the latest that the target held whole and durably
   std::uint64_t chunks_kept = 0;           ///< whose old content was kept for the copier

@@ -52,6 +52,7 @@ std::shared_ptr<Mirror::Pair> Mirror::submit(std::shared_ptr<TargetOp> op, ByteR
     turn_changed();
     if (!answered.status.ok()) {
       if (answered.status.error().code() == ErrorCode::kMismatch) {
+        ++sync_.mismatches;
         sync_.corruption = answered.status.error();
       }
       mark(pair->guard->range());

@@ -83,10 +83,13 @@ class Sweep final {
       if (!late && failure_.ok()) failure_ = difference.error();
     } else if (!difference->has_value()) {
       sync_.unverified->clear(range.offset, range.length);
-    } else if (fence_ && failure_.ok()) {
-      failure_ = Error(ErrorCode::kMismatch,
-                       "verification failed: target " + migration_.status.target_uri +
-                           " differs from the source at offset " + std::to_string(**difference));
+    } else if (fence_) {
+      ++sync_.mismatches;
+      if (failure_.ok()) {
+        failure_ = Error(ErrorCode::kMismatch,
+                         "verification failed: target " + migration_.status.target_uri +
+                             " differs from the source at offset " + std::to_string(**difference));
+      }
     }
     const std::uint64_t granularity = sync_.unverified->granularity_bytes();
     for (std::uint64_t at = range.offset; at < range.end(); at += granularity) {

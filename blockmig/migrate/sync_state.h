@@ -38,6 +38,8 @@ struct SyncState {
   /// Of what was read or written at the source and sent to the target, found unchanged when the
   /// target had answered; absent where verification is off.
   std::optional<ChunkDigests> digests;
+  /// Chunks that verification found to differ, of a request the first.
+  std::uint64_t mismatches = 0;
   /// A mirrored write that had changed by then: no switchover.
   std::optional<Error> corruption;
 };

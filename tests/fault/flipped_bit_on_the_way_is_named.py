@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server that flips one bit of what it is sent: `--verify full` names its offset, and the guest stays."""
+"""A server that flips one bit of what it is sent: `--verify full` names its offset, counts it, and the guest
+stays."""
 import moves
+import metrics
 from moves import daemon
 
 FLIP = 5 * moves.MIB + 12345
@@ -22,7 +24,7 @@ def flipping_target(scene, name):
 
 # The guest writes rarely, so that it hardly ever writes just there in the meantime.
 with moves.scene("--rate", "20", size=8 * moves.MIB + moves.ODD, holes=False) as scene:
-    for mode in ("cold", "dbt", "mirror"):
+    for moved, mode in enumerate(("cold", "dbt", "mirror"), 1):
         with flipping_target(scene, mode) as server:
             patient = () if mode == "cold" else ("--mirror-deadline", "1s")
             job = scene.disk.start_migration(server.uri, mode, "--verify", "full", "--max-downtime", "2s", *patient)
@@ -30,5 +32,7 @@ with moves.scene("--rate", "20", size=8 * moves.MIB + moves.ODD, holes=False) as
             assert ended["state"] == "failed", (mode, ended)
             assert ended["error"]["code"] == "mismatch", (mode, ended["error"])
             assert f"at offset {FLIP}" in ended["error"]["message"], (mode, ended["error"])
+            page = metrics.scrape(scene.disk)
+            assert page.value("blockmig_verify_mismatched_chunks_total", disk=daemon.EXPORT) == moved
             scene.guest_is_on_source()
             scene.guest_goes_on(20)

@@ -39,6 +39,8 @@ PROMISED = {
     "blockmig_migration_throttled_seconds_total": "counter",
     "blockmig_migration_eta_seconds": "gauge",
     "blockmig_migration_switchover_stall_seconds": "histogram",
+    "blockmig_postcopy_remote_reads_total": "counter",
+    "blockmig_verify_mismatched_chunks_total": "counter",
     "blockmig_late_disks": "gauge",
     "blockmig_journal_healthy": "gauge",
     "blockmig_journal_sync_duration_seconds": "histogram",
@@ -101,6 +103,8 @@ with served.served_disk(extra=("--metrics", "tcp:127.0.0.1:0", "--bitmap", "dail
     assert done.value("blockmig_migration_jobs_total", disk="disk0", state="done") == 1
     assert done.value("blockmig_migration_switchover_stall_seconds_count", disk="disk0") == 1
     assert done.value("blockmig_disk_epoch", disk="disk0") == 2
+    assert done.value("blockmig_verify_mismatched_chunks_total", disk="disk0") == 0
+    assert done.value("blockmig_postcopy_remote_reads_total", disk="disk0", kind="demand") == 0
     for name, kind in PROMISED.items():
         assert done.types.get(name) == kind or (name in seen and moving.types[name] == kind), (name, kind)
 

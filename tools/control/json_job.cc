@@ -178,6 +178,7 @@ Json json_of(const JobStatus& job) {
   json["longest_mirror_wait_ms"] = job.longest_mirror_wait_ms;
   json["target_errors"] = job.target_errors;
   json["target_losses"] = job.target_losses;
+  json["mismatched_chunks"] = job.mismatched_chunks;
   json["point_in_time"] = job.point_in_time;
   if (!job.since_bitmap.empty()) json["since"] = job.since_bitmap;
   json["generations_begun"] = job.generations_begun;
@@ -243,6 +244,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("longest_mirror_wait_ms", job.longest_mirror_wait_ms);
   fields.read("target_errors", job.target_errors);
   fields.read("target_losses", job.target_losses);
+  fields.read("mismatched_chunks", job.mismatched_chunks);
   fields.read("point_in_time", job.point_in_time);
   fields.read("since", job.since_bitmap);
   fields.read("generations_begun", job.generations_begun);

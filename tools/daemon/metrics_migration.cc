@@ -27,6 +27,7 @@ struct DiskJobs {
   std::uint64_t deadline_misses = 0;
   std::uint64_t target_errors = 0;
   std::uint64_t target_losses = 0;
+  std::uint64_t mismatched_chunks = 0;
   std::uint64_t pulls_demanded = 0;
   std::uint64_t pulls_prefetched = 0;
   std::uint64_t pulls_pushed = 0;
@@ -48,6 +49,7 @@ std::map<std::string, DiskJobs> jobs_by_disk(const std::vector<JobStatus>& jobs)
     disk.deadline_misses += job.mirror_deadline_misses;
     disk.target_errors += job.target_errors;
     disk.target_losses += job.target_losses;
+    disk.mismatched_chunks += job.mismatched_chunks;
     disk.pulls_demanded += job.pulls_demanded;
     disk.pulls_prefetched += job.pulls_prefetched;
     disk.pulls_pushed += job.pulls_pushed;
@@ -99,9 +101,14 @@ void add_totals(const std::map<std::string, DiskJobs>& disks, MetricFamilies& fa
   Family losses = families.counter(
       "blockmig_migration_target_losses_total",
       "Times that a target may have lost what it had not made durable, which was sent again.");
+  Family mismatched = families.counter(
+      "blockmig_verify_mismatched_chunks_total",
+      "Chunks that migrations copied, mirrored or fetched and verification found to differ, of a "
+      "request the first.");
   for (const auto& [name, disk] : disks) {
     errors.add(disk.target_errors, {{"disk", name}});
     losses.add(disk.target_losses, {{"disk", name}});
+    mismatched.add(disk.mismatched_chunks, {{"disk", name}});
     for (const JobState state : kStates) {
       if (!is_final(state)) continue;
       jobs.add(disk.ended[static_cast<std::size_t>(state)],
@@ -148,7 +155,7 @@ void add_progress(const std::map<std::string, DiskJobs>& disks, MetricFamilies& 
 }
 
 void add_hydration(const std::map<std::string, DiskJobs>& disks, MetricFamilies& families) {
-  Family pulls = families.counter("blockmig_hydration_pulls_total",
+  Family pulls = families.counter("blockmig_postcopy_remote_reads_total",
                                   "Pulls of absent chunks from the old store, by what asked.");
   Family bytes = families.counter("blockmig_hydration_pulled_bytes_total",
                                   "Bytes that were pulled from the old store.");

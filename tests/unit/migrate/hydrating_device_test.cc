@@ -341,6 +341,7 @@ TEST_F(HydratingDeviceTest, ReadBackFindsAStoreThatLoses) {
   local->plan().lost_write_ppm = 1'000'000;
   EXPECT_FALSE(read(0, 512).ok()) << "what cannot be read back is not present";
   EXPECT_NE(stats().last_error.find("offset"), std::string::npos);
+  EXPECT_GE(stats().mismatches, 1U);
   local->plan().lost_write_ppm = 0;
   expect_content(0, kSize);
 }

@@ -77,6 +77,7 @@ void expect_named(const JobStatus& status, std::uint64_t offset) {
   EXPECT_EQ(status.state, JobState::kFailed);
   ASSERT_TRUE(status.error.has_value());
   EXPECT_EQ(status.error->code(), ErrorCode::kMismatch) << status.error->message();
+  EXPECT_EQ(status.mismatched_chunks, 1u);
   EXPECT_NE(status.error->message().find("offset " + std::to_string(offset)), std::string::npos)
       << status.error->message();
 }

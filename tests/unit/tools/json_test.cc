@@ -23,6 +23,18 @@ void fill_report(JobStatus& job) {
   job.earlier_seconds = 13.5;
 }
 
+void add_sample_hydration(JobStatus& job) {
+  job.bytes_hydrated = 15;
+  job.bytes_spared = 16;
+  job.pulls_demanded = 17;
+  job.pulls_prefetched = 18;
+  job.pulls_pushed = 19;
+  job.demand_p50_ms = 9.5;
+  job.demand_p99_ms = 10.5;
+  job.reverse_mirror = true;
+  job.depends_on = "both stores";
+}
+
 JobStatus sample_job() {
   JobStatus job;
   job.id = "job-7";
@@ -39,6 +51,7 @@ JobStatus sample_job() {
   job.paused_because = "no room";
   job.target_errors = 31;
   job.target_losses = 32;
+  job.mismatched_chunks = 33;
   job.verdict = "not converging";
   job.size_bytes = 18446744073709551615u;
   job.bytes_total = 1;
@@ -69,15 +82,7 @@ JobStatus sample_job() {
   job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
   job.switched = true;
   job.owner_unknown = true;
-  job.bytes_hydrated = 15;
-  job.bytes_spared = 16;
-  job.pulls_demanded = 17;
-  job.pulls_prefetched = 18;
-  job.pulls_pushed = 19;
-  job.demand_p50_ms = 9.5;
-  job.demand_p99_ms = 10.5;
-  job.reverse_mirror = true;
-  job.depends_on = "both stores";
+  add_sample_hydration(job);
   job.elapsed_seconds = 1.25;
   job.predicted_downtime_ms = 2.5;
   job.stall_ms = 3.5;
@@ -148,6 +153,7 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "paused_because",
                             "target_errors",
                             "target_losses",
+                            "mismatched_chunks",
                             "point_in_time",
                             "generations_begun",
                             "generations_complete",

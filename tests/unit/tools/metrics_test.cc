@@ -109,6 +109,9 @@ JobStatus job_of(const std::string& disk, JobState state) {
   job.rate_bytes_per_second = 400;
   job.dirty_rate_bytes_per_second = 100;
   job.stall_ms = 20;
+  job.mismatched_chunks = 2;
+  job.pulls_demanded = 4;
+  job.pulls_pushed = 6;
   return job;
 }
 
@@ -188,6 +191,9 @@ TEST(Metrics, MigrationsShowOnePhaseAndOneStateAndTotalsOfAllJobs) {
   EXPECT_EQ(page.at(R"(blockmig_migration_copied_bytes_total{disk="vm1",pass="later"})"), 600);
   EXPECT_EQ(page.at(R"(blockmig_migration_zero_bytes_total{disk="vm1"})"), 900);
   EXPECT_EQ(page.at(R"(blockmig_migration_wire_bytes_total{disk="vm1"})"), 2250);
+  EXPECT_EQ(page.at(R"(blockmig_verify_mismatched_chunks_total{disk="vm1"})"), 6);
+  EXPECT_EQ(page.at(R"(blockmig_postcopy_remote_reads_total{disk="vm1",kind="demand"})"), 12);
+  EXPECT_EQ(page.at(R"(blockmig_postcopy_remote_reads_total{disk="vm1",kind="push"})"), 18);
   EXPECT_EQ(page.at(R"(blockmig_migration_remaining_bytes{disk="vm1"})"), 600);
   EXPECT_EQ(page.at(R"(blockmig_migration_remaining_bytes{disk="vm2"})"), 0);
   EXPECT_EQ(page.at(R"(blockmig_migration_eta_seconds{disk="vm1"})"), 2);
