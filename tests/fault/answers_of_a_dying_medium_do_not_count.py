@@ -6,7 +6,7 @@ import lives
 from moves import daemon
 
 BEGUN, DURABLE, ANSWERED, FLUSHED, LIFE = b"b", b"u", b"a", b"f", b"s"
-UNTOUCHED = {lives.FIRST_NUMBER, 0}
+UNTOUCHED = {lives.FIRST_NUMBER}
 
 
 def check(log):

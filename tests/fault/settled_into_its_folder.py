@@ -12,7 +12,7 @@ import moves
 from moves import daemon
 
 daemon.need("nbdsh")
-BLOCKS = 24 * moves.MIB // lives.BLOCK
+BLOCKS = lives.BLOCKS
 KILLS = 4
 
 
@@ -136,7 +136,7 @@ def check(server, guest, folder):
     start_again(server)
     os.truncate(local, 0)
     # Acknowledged but not flushed, a write into what was absent may go with its daemon.
-    assert lives.check(guest.log, image, power_was_lost=True) > 0
+    assert lives.check(guest.log, image, BLOCKS, power_was_lost=True) > 0
     # Idle, it goes there and back with nothing to write, and the manifest is the image's.
     daemon.ok(*tool(server), "migrate", "vm1", "--to", local + ".2", "--mode", "shared")
     settled = daemon.ok(*tool(server), "settle", "vm1", "--into", image, "-o", "json")

@@ -77,7 +77,7 @@ class Disk:
 
     def check(self, image):
         """It is in that image, nothing lost. The number of blocks written."""
-        return lives.check(self.log, image, self.only_flushed_counts)
+        return lives.check(self.log, image, BLOCKS, self.only_flushed_counts)
 
     def check_backup(self, image):
         """The image is what the disk was at one instant: all writes up to one, and none after it."""
@@ -92,7 +92,7 @@ class Disk:
             elif kind in b"ua":
                 told.add(number)
         newest = max((i for i, (block, number) in enumerate(order) if numbers[block] == number), default=-1)
-        allowed = [{0} if block % 7 == 0 else {lives.FIRST_NUMBER} for block in range(BLOCKS)]
+        allowed = [{lives.first_number(block)} for block in range(BLOCKS)]
         for block, number in order[:newest + 1]:
             allowed[block] = {number} if number in told else allowed[block] | {number}
         wrong = [block for block in range(BLOCKS) if numbers[block] not in allowed[block]]

@@ -84,6 +84,7 @@ def source_is_changed(folder):
     with SuspendedMove(folder, "dbt") as move:
         move.stop()
         deface(move.source)
+        move.others.add(AT // lives.BLOCK)
         ended = move.second_life()
         assert not ended["resumed"], ended
         assert content(move.target) == DEFACED, "what somebody has written to the source meanwhile is lost"
@@ -135,7 +136,7 @@ def store_to_return_to_is_changed(folder):
 
 def read_only_image_is_replaced(folder):
     source, target = os.path.join(folder, "source.img"), os.path.join(folder, "target.img")
-    lives.make_image(source, 6144)
+    lives.make_image(source, lives.BLOCKS)
     with lives.Daemon(os.path.join(folder, "state"), os.path.join(folder, "log")) as server:
         server.start()
         server.ok("serve", "vm1", "--source", source, "--read-only")
@@ -160,6 +161,7 @@ def image_is_replaced_after_a_kill(folder):
         shutil.copyfile(move.source, restored)
         deface(restored)
         os.replace(restored, move.source)
+        move.others.add(AT // lives.BLOCK)
         ended = move.second_life()
         assert not ended["resumed"], ended
         assert content(move.target) == DEFACED, "the image that was put there is not what has moved"
