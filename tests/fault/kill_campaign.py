@@ -13,8 +13,6 @@ import time
 import lives
 from moves import daemon
 
-MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "settle")
-
 
 def one_round(pick, mode, kills):
     with daemon.scratch() as folder, lives.Move(folder, folder, mode, pick) as move:
@@ -31,12 +29,12 @@ def main():
     parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     arguments = parser.parse_args()
-    daemon.need("nbdsh")
+    daemon.need("nbdsh", "nbdcopy")
     pick = random.Random(arguments.seed)
     print(f"seed {arguments.seed}")
     done = 0
     while done < arguments.kills:
-        mode = MODES[pick.randrange(len(MODES))]
+        mode = lives.MODES[pick.randrange(len(lives.MODES))]
         kills = min(pick.randrange(1, 4), arguments.kills - done)
         print(f"{mode}, {kills} kills", flush=True)
         blocks = one_round(pick, mode, kills)

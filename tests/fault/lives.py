@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon that dies again and again, a writer that notes what it was told, and what must be left."""
+import json
 import os
 import struct
 import subprocess
 
+import instants
 import moves
 from moves import daemon
 from state_folder import StateFolder
 
 BLOCK = 4096
 BLOCKS = 24 * moves.MIB // BLOCK  # of the disk of a Move
-RECORD = struct.Struct("<cQQ")  # kind, block, number; the kinds are in allowed_numbers() and WRITER
+RECORD = struct.Struct("<cQQ")  # kind, block, number; the kinds are in allowed_by() and WRITER
+MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "point-in-time", "postcopy", "hybrid", "shared", "settle", "return")
 BEGIN_ANEW = ("snapshot", "postcopy", "shared")  # modes of which no progress is recorded
 FIRST_NUMBER = 7  # what a block holds in the beginning; see first_number()
 WRITER = """
@@ -89,13 +92,16 @@ def writer(server, log, first, part=1, disk="vm1", pause=0.0):
 
 def wait_for_writes(log, count=16):
     """Until the writer has been told of so many more."""
-    before = os.path.getsize(log)
-    daemon.until(lambda: os.path.getsize(log) >= before + 2 * count * RECORD.size, f"{count} more writes")
+    def size():
+        return os.path.getsize(log) if os.path.exists(log) else 0
+
+    enough = size() + 2 * count * RECORD.size
+    daemon.until(lambda: size() >= enough, f"{count} more writes")
 
 
 class Move:
-    """A disk under a writer, on its way from a folder's source.img to its target.img; in mode `settle` back from
-    there, where some of it is, to the source.img that the rest is still in."""
+    """A disk under a writer, on its way from a folder's source.img to its target.img. In the modes `settle` and `return`
+    it has gone there before, and is on its way back; in `point-in-time` it stays, and is copied there."""
 
     def __init__(self, place, folder, mode, pick, part=1):
         """`place` holds the images and the daemon's state, `folder` what outlives them; `part` as of writer()."""
@@ -103,13 +109,14 @@ class Move:
         self.log = os.path.join(folder, "writes")
         self.server = Daemon(os.path.join(place, "state"), os.path.join(folder, "blockmigd.log"))
         self.client = None
+        self.mode = mode
         self._source = make_image(os.path.join(place, "source.img"), BLOCKS)
         self.report = None  # the job as it has ended
-        self._part = part
-        self._mode = mode
         self.others = set()  # blocks that somebody else has written to; the test looks at them itself
+        self._part = part
         self._first = pick.randrange(1, 1000)
         self._lives = 0
+        self._hydrates = pick.choice(("background", "never"))  # mode `shared`
 
     def __enter__(self):
         return self
@@ -119,28 +126,39 @@ class Move:
             self.client.kill()
             self.client.wait()
         self.server.kill()
+        if kind is not None and os.path.exists(self.server.log):
+            with open(self.server.log, encoding="utf-8", errors="replace") as log:
+                print(f"--- output of the daemons:\n{log.read()[-8000:]}")
 
     def begin(self, *options):
         self.server.start()
         served = self.server.cli("serve", "vm1", "--source", self._source)
         assert served.returncode == 0, served.stderr
         self.client = writer(self.server, self.log, self._first * 1_000_000_000, self._part)
-        if self._mode == "settle":
-            self._settle()
-            return
-        is_recorded = self._mode not in BEGIN_ANEW and "abort" not in options
-        recorded = ("--checkpoint-interval", "200ms") if is_recorded else ()
-        moved = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", self._mode, "--detach",
-                                "--bwlimit", "12MiB/s", *recorded, *options)
-        assert moved.returncode == 0, moved.stderr
+        self._go_there()
+        asked = self.server.cli(*self._command(options), "--detach", "-o", "json")
+        assert asked.returncode == 0, asked.stderr
+        self.server.last_job = daemon.last_json(asked.stdout)["id"]
 
-    def _settle(self):
-        gone = self.server.cli("migrate", "vm1", "--to", self.target, "--mode", "shared")
-        assert gone.returncode == 0, gone.stderr
-        back = self.server.cli("settle", "vm1", "--into", self._source, "--detach", "--bwlimit", "6MiB/s")
-        assert back.returncode == 0, back.stderr
-        self.server.last_job = "job-2"
-        self.target = self._source
+    def _go_there(self):
+        """In the modes that come back from there."""
+        there = {"settle": ("--mode", "shared"), "return": ("--keep-record",)}.get(self.mode)
+        if there:
+            gone = self.server.cli("migrate", "vm1", "--to", self.target, *there)
+            assert gone.returncode == 0, gone.stderr
+            wait_for_writes(self.log)  # that are to come back
+            self.target = self._source
+
+    def _command(self, options):
+        if self.mode == "settle":
+            return ("settle", "vm1", "--into", self._source, "--bwlimit", "6MiB/s")
+        if self.mode == "point-in-time":
+            return ("backup", "vm1", self.target, "--bwlimit", "12MiB/s", *options)
+        is_recorded = self.mode not in BEGIN_ANEW and "abort" not in options
+        recorded = ("--checkpoint-interval", "200ms") if is_recorded else ()
+        hydrates = ("--hydrate", self._hydrates) if self.mode == "shared" else ()
+        return ("migrate", "vm1", "--to", self.target, "--mode", self.mode, "--bwlimit", "12MiB/s", *hydrates, *recorded,
+                *options)
 
     def power_goes(self):
         """Before its medium is cut: what is answered from now on may be a lie."""
@@ -158,15 +176,35 @@ class Move:
     def end(self, power_was_lost=False):
         """The move ends; the number of blocks that were written, none of which was lost."""
         # What was written where nothing had been fetched yet goes with its daemon unless it was flushed.
-        settles = self._mode == "settle"
-        power_was_lost = power_was_lost or settles
-        if settles:  # no mirror beats this writer: as fast as it goes, and the writer is throttled
+        only_flushed_counts = power_was_lost or self.mode in ("settle", "shared")
+        if self.mode == "settle":  # no mirror beats this writer: as fast as it goes, and the writer is throttled
             self.server.cli("set", "vm1", "bwlimit=none")
         self.server.wait_for_end()
         self.report = self.server.job()
-        wait_for_writes(self.log)  # that only the target gets
+        wait_for_writes(self.log)  # that only the target gets, or not even that
+        image = self._whole()
         self.kill()
-        return check(self.log, self.target, BLOCKS, power_was_lost, self.others)
+        if self.mode == "point-in-time":
+            self._check_copy(power_was_lost)
+        return check(self.log, image, BLOCKS, only_flushed_counts, self.others)
+
+    def _whole(self):
+        """The image that the whole disk is in; read from its server where it is in two."""
+        if self.mode == "point-in-time":
+            return self._source
+        if self.mode != "shared" or self._hydrates == "background":
+            return self.target
+        self.client.kill()
+        self.client.wait()
+        seen = self.log + ".seen"
+        daemon.ok("nbdcopy", self.server.uri(), seen)
+        return seen
+
+    def _check_copy(self, power_was_lost):
+        with open(self.target + ".blockmig-backup", encoding="utf-8") as record:
+            told = json.load(record)
+        assert told["state"] == "complete", told
+        instants.check(self.log, self.target, BLOCKS, power_was_lost)
 
 
 def note_power_loss(log_path):
@@ -185,14 +223,26 @@ def records_of(log_path):
 
 
 def allowed_numbers(log_path, power_was_lost):
+    """As allowed_by(), and nothing that the writer read was wrong."""
+    records = list(records_of(log_path))
+    for kind, block, number in records:
+        assert kind != b"w", f"{log_path}: block {block} did not read as {number}, which had been acknowledged"
+    return allowed_by(records, power_was_lost)
+
+
+def allowed_by(records, power_was_lost, alive=False):
     """By block, what it may hold: the last write that counts, or one that began after it. After a power loss
-    only what was flushed counts."""
+    only what was flushed counts; `alive`: in the writer's last life nothing is lost yet."""
     allowed, unflushed, powered = {}, {}, True
     def settle(block, number):
         allowed[block] = {n for n in allowed[block] if n >= number}
 
-    for kind, block, number in records_of(log_path):
-        assert kind != b"w", f"{log_path}: block {block} did not read as {number}, which had been acknowledged"
+    def settle_all():
+        for flushed, newest in unflushed.items():
+            settle(flushed, newest)
+        unflushed.clear()
+
+    for kind, block, number in records:
         if kind == b"b":
             allowed.setdefault(block, {first_number(block)}).add(number)
         elif kind == b"s":
@@ -203,24 +253,28 @@ def allowed_numbers(log_path, power_was_lost):
         elif not powered:
             continue  # it may have happened, and it may be lost
         elif kind == b"f":
-            for flushed, newest in unflushed.items():
-                settle(flushed, newest)
-            unflushed.clear()
+            settle_all()
         elif kind == b"u" or not power_was_lost:
             settle(block, number)
         else:
             unflushed[block] = number
+    if alive:
+        settle_all()
     return allowed
+
+
+def words_of(image, blocks):
+    """The numbers in each block of an image: one, unless a death cut a write in two."""
+    assert os.path.getsize(image) == blocks * BLOCK, (image, os.path.getsize(image))
+    with open(image, "rb") as content:
+        return [set(struct.unpack("<512Q", content.read(BLOCK))) for _ in range(blocks)]
 
 
 def check(log_path, image, blocks, power_was_lost=False, others=()):
     """The number of blocks that were written. Every other one holds what it held in the beginning, but for `others`:
     those that somebody else has written to."""
     allowed = allowed_numbers(log_path, power_was_lost)
-    assert os.path.getsize(image) == blocks * BLOCK, (image, os.path.getsize(image))
-    with open(image, "rb") as content:
-        for block in range(blocks):
-            words = set(struct.unpack("<512Q", content.read(BLOCK)))
-            numbers = allowed.get(block, {first_number(block)})
-            assert words <= numbers or block in others, (image, block, sorted(words)[:4], sorted(numbers))
+    for block, words in enumerate(words_of(image, blocks)):
+        numbers = allowed.get(block, {first_number(block)})
+        assert words <= numbers or block in others, (image, block, sorted(words)[:4], sorted(numbers))
     return len(allowed)

@@ -51,4 +51,7 @@ class Medium:
     def unmount(self):
         if self.mounted:
             daemon.until(lambda: daemon.run("umount", self.folder).returncode == 0, "the file system to be free")
+            # Somebody who has copied our mounts keeps it for a moment, and would have it mounted again as it is, cut.
+            daemon.until(lambda: not daemon.ok("losetup", "-j", self.image), "the medium to be let go",
+                         seconds=120, pause=0.1)
         self.mounted = False

@@ -3,8 +3,9 @@
 
   power_loss_campaign.py [--losses N] [--seed S]
 
-The disk, its target and the daemon's journal are on an XFS of their own, which is shut down under the running
-daemon without its log: what was not made durable is gone. Then it is mounted again.
+In every mode; a copy of one instant must be that. The disk, its target and the daemon's journal are on an XFS of
+their own, which is shut down under the running daemon without its log: what was not made durable is gone. Then it is
+mounted again.
 """
 import argparse
 import os
@@ -14,8 +15,6 @@ import time
 import lives
 from medium import Medium
 from moves import daemon
-
-MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "settle")
 
 
 def one_round(pick, mode, losses, folder, medium):
@@ -38,12 +37,12 @@ def main():
     parser.add_argument("--losses", type=int, default=3)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     arguments = parser.parse_args()
-    daemon.need("nbdsh", "mkfs.xfs", "xfs_io", "mount")
+    daemon.need("nbdsh", "nbdcopy", "mkfs.xfs", "xfs_io", "mount")
     pick = random.Random(arguments.seed)
     print(f"seed {arguments.seed}")
     done = 0
     while done < arguments.losses:
-        mode = MODES[pick.randrange(len(MODES))]
+        mode = lives.MODES[pick.randrange(len(lives.MODES))]
         losses = min(pick.randrange(1, 4), arguments.losses - done)
         print(f"{mode}, {losses} power losses", flush=True)
         with daemon.scratch() as folder:

@@ -3,9 +3,9 @@
 each other's way: folders that they share, and servers that freeze and die."""
 import json
 import os
-import struct
 import time
 
+import instants
 import lives
 from moves import daemon
 
@@ -81,22 +81,7 @@ class Disk:
 
     def check_backup(self, image):
         """The image is what the disk was at one instant: all writes up to one, and none after it."""
-        with open(image, "rb") as content:
-            found = [struct.unpack("<512Q", content.read(lives.BLOCK)) for _ in range(BLOCKS)]
-        assert all(len(set(words)) == 1 for words in found), f"{image} has a block of two writes"
-        numbers = [words[0] for words in found]
-        order, told = [], set()
-        for kind, block, number in lives.records_of(self.log):
-            if kind == b"b":
-                order.append((block, number))
-            elif kind in b"ua":
-                told.add(number)
-        newest = max((i for i, (block, number) in enumerate(order) if numbers[block] == number), default=-1)
-        allowed = [{lives.first_number(block)} for block in range(BLOCKS)]
-        for block, number in order[:newest + 1]:
-            allowed[block] = {number} if number in told else allowed[block] | {number}
-        wrong = [block for block in range(BLOCKS) if numbers[block] not in allowed[block]]
-        assert not wrong, (image, len(wrong), [(b, numbers[b], sorted(allowed[b])) for b in wrong[:3]])
+        instants.check(self.log, image, BLOCKS)
 
 
 class World:
