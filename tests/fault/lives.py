@@ -70,6 +70,11 @@ class Daemon(StateFolder):
         super().__init__(state, log)
         self.last_job = "job-1"
 
+    def answers_or_dies(self):
+        """Whether it answers, in the end."""
+        daemon.until(lambda: not self.alive() or self.cli("status").returncode == 0, "the daemon to answer", pause=0.05)
+        return self.alive()
+
     def job(self):
         shown = self.cli("status", self.last_job, "-o", "json")
         return daemon.last_json(shown.stdout) if shown.returncode == 0 else {"state": "unknown"}
@@ -131,14 +136,33 @@ class Move:
                 print(f"--- output of the daemons:\n{log.read()[-8000:]}")
 
     def begin(self, *options):
-        self.server.start()
+        self.prepare()
+        self.ask(*options)
+        assert self.server.alive(), "the daemon has ended by itself"
+
+    def prepare(self, *daemon_options):
+        """All but the command that the test is about."""
+        self.server.start(*daemon_options)
         served = self.server.cli("serve", "vm1", "--source", self._source)
         assert served.returncode == 0, served.stderr
         self.client = writer(self.server, self.log, self._first * 1_000_000_000, self._part)
         self._go_there()
+        self.server.last_job = None
+
+    def ask(self, *options):
+        """The command that the test is about; only the daemon's death excuses a refusal."""
         asked = self.server.cli(*self._command(options), "--detach", "-o", "json")
-        assert asked.returncode == 0, asked.stderr
-        self.server.last_job = daemon.last_json(asked.stdout)["id"]
+        if asked.returncode == 0:
+            self.server.last_job = daemon.last_json(asked.stdout)["id"]
+        else:
+            daemon.until(lambda: not self.server.alive(), f"the death of the daemon that refused: {asked.stderr}")
+
+    def names(self):
+        """The files that it is about, by what they are."""
+        there = os.path.join(os.path.dirname(self._source), "target.img")
+        old = there if self.target == self._source else self._source
+        return {"new": self.target, "old": old, "source": self._source, "state": self.server.state,
+                "place": os.path.dirname(self._source)}
 
     def _go_there(self):
         """In the modes that come back from there."""
@@ -166,18 +190,30 @@ class Move:
 
     def kill(self):
         self.server.kill()
-        self.client.wait()
+        if self.client is not None:
+            self.client.wait()
 
-    def live_again(self):
-        self.server.start()
+    def live_again(self, *daemon_options):
+        self.server.start(*daemon_options)
+        self.go_on()
+
+    def go_on(self):
+        """A daemon has begun: the writer begins anew, and the command is given again if nothing is known of it."""
         self.client = writer(self.server, self.log, (1000 + self._lives) * 1_000_000_000, self._part)
         self._lives += 1
+        if self.server.last_job is None:
+            shown = self.server.cli("ls", "jobs", "-o", "json")
+            jobs = daemon.last_json(shown.stdout)["jobs"] if shown.returncode == 0 else []
+            mode = "snapshot" if self.mode == "point-in-time" else self.mode
+            self.server.last_job = next((job["id"] for job in jobs if job["mode"] == mode), None)
+        if self.server.last_job is None:
+            self.ask()
 
     def end(self, power_was_lost=False):
         """The move ends; the number of blocks that were written, none of which was lost."""
         # What was written where nothing had been fetched yet goes with its daemon unless it was flushed.
         only_flushed_counts = power_was_lost or self.mode in ("settle", "shared")
-        if self.mode == "settle":  # no mirror beats this writer: as fast as it goes, and the writer is throttled
+        if self.mode in ("settle", "shared"):  # no mirror beats this writer: as fast as it goes, or it is throttled
             self.server.cli("set", "vm1", "bwlimit=none")
         self.server.wait_for_end()
         self.report = self.server.job()
