@@ -110,11 +110,11 @@ def scene(*client_arguments, size=16 * MIB + ODD, extra=(), parent=None, holes=T
 
 
 @contextlib.contextmanager
-def small_filesystem(scene_):
-    """The path of a filesystem with room for 20 MiB; fill() takes what is left of it."""
+def small_filesystem(scene_, room_mib=20):
+    """The path of a filesystem with room for so much."""
     mount = scene_.path("fs")
     os.mkdir(mount)
-    command = ["mount", "-t", "tmpfs", "-o", "size=20m", "none", mount]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={room_mib}m", "none", mount]
     if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode != 0:
         daemon.skip("not allowed to mount a small filesystem")
     try:
