@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark's report in Markdown."""
+import control
 import live
 import moving
 import peers
@@ -205,6 +206,15 @@ def shared(data):
                    "of the disk", "s to read what is asked for"], rows)]
 
 
+def commands_answered(data):
+    rows = [[r["frozen"], r["command"], r["requests"], figure(r["p50_ms"], ".2f"), figure(r["max_ms"], ".1f"),
+             r["verdict"]] for r in data["rows"]]
+    return ["## Commands in the middle of a move", "",
+            "On the control socket, one after the other; source and target are servers, of which one has been "
+            f"frozen in mid-copy. Every answer takes at most {control.MUST_MS:g} ms.", "",
+            table(["frozen", "command", "requests", "p50 ms", "longest ms", "verdict"], rows), *failed(data)]
+
+
 def verdicts(data):
     """All verdicts of the run in one table."""
     rows = []
@@ -213,6 +223,10 @@ def verdicts(data):
             met, asked = verdict.settled(data[part]["rows"])
             missed = [r["cell"] for r in data[part]["rows"] if r["verdict"] not in ("", "met")]
             rows.append([part, f"{met} of {asked}", "; ".join(missed) or "-"])
+    if data.get("control", {}).get("rows"):
+        answered = data["control"]["rows"]
+        missed = [f"{r['command']}, frozen {r['frozen']}" for r in answered if r["verdict"] != "met"]
+        rows.append(["control", f"{len(answered) - len(missed)} of {len(answered)}", "; ".join(missed) or "-"])
     for part in ("scale", "tracking"):
         if data.get(part, {}).get("verdict"):
             met = data[part]["verdict"] == "met"
@@ -264,7 +278,7 @@ def markdown(data, plots):
             out += compared(part, data[part])
     for part, write in (("second", second), ("limit", limit), ("direct", direct), ("scale", scale), ("tracking", tracking),
                         ("memory", memory), ("move", moves), ("live", live_moves), ("sparse", sparse),
-                        ("shared", shared)):
+                        ("shared", shared), ("control", commands_answered)):
         if data.get(part):
             out += write(data[part])
     return "\n".join(out + commands(data))

@@ -11,6 +11,7 @@ import xml.etree.ElementTree
 
 sys.dont_write_bytecode = True
 import cells  # noqa: E402
+import control  # noqa: E402
 import direct  # noqa: E402
 import live  # noqa: E402
 import peers  # noqa: E402
@@ -254,6 +255,20 @@ class Unmeasured(unittest.TestCase):
         self.assertEqual(ended.returncode, 1, ended.stderr)
         for part in parts:
             self.assertIn(f"not measured: {part}: ", ended.stderr)
+
+
+class Control(unittest.TestCase):
+    def test_the_longest_answer_counts(self):
+        row_ = control.summarise("target", "status", [3.0, 1.0, 100.5, 2.0])
+        self.assertEqual((row_["p50_ms"], row_["max_ms"], row_["verdict"]), (3.0, 100.5, "missed"))
+        self.assertEqual(control.summarise("target", "status", [100.0])["verdict"], "met")
+
+    def test_the_report_shows_rows_verdicts_and_failures(self):
+        rows = [control.summarise("target", "status", [1.5]), control.summarise("source", "pause", [200.0])]
+        text = render.markdown(whole() | {"control": {"rows": rows, "failures": {"frozen nothing": "broke"}}}, {})
+        for expected in ("| target | status | 1 | 1.50 | 1.5 | met |", "| control | 1 of 2 | pause, frozen source |",
+                         "not measured: frozen nothing: `broke`"):
+            self.assertIn(expected, text)
 
 
 class Report(unittest.TestCase):

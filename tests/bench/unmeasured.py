@@ -53,4 +53,4 @@ def _second(part):
 
 
 LOOKS = {"second": _second, **dict.fromkeys(("serve", "tcp", "two", "limit", "tls", "portable"), _compared),
-         "direct": _failures, "scale": _scale, "tracking": _failures, "memory": _memory, "move": _move, "live": _live}
+         "direct": _failures, "scale": _scale, "control": _failures, "tracking": _failures, "memory": _memory, "move": _move, "live": _live}
