@@ -52,5 +52,6 @@ def _second(part):
             if peers.OURS not in row["gains"]]
 
 
-LOOKS = {"second": _second, **dict.fromkeys(("serve", "tcp", "two", "limit", "tls", "portable"), _compared),
-         "direct": _failures, "scale": _scale, "control": _failures, "tracking": _failures, "memory": _memory, "move": _move, "live": _live}
+LOOKS = {**dict.fromkeys(("serve", "tcp", "two", "limit", "tls", "portable"), _compared), "second": _second,
+         "direct": _failures, "scale": _scale, "control": _failures, "tracking": _failures, "memory": _memory,
+         "move": _move, "live": _live}
