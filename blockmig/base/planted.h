@@ -79,6 +79,7 @@ enum class PlantedBug : int {
   kSinceArmedLate,  ///< I5: what is written between a backup's scan and its instant is left out
   kRestNotFlushed,  ///< I1: what stays at rest is only in the source's cache at the decision
   kJobsOfOtherDisksCount,  ///< I7: a later job of another disk proves that this one has ended
+  kJobEndsAfterDecision,   ///< I7: a second commit says that the job has ended, not the decision
   kEnd,                    ///< no bug: one more than the last
 };
 

@@ -71,6 +71,12 @@ Task<Result<SwitchOutcome>> decide(Migration& migration) {
   const JournalBatch batch = batch_of_decision(migration);
   const DiskRecord& record = batch.disks.front();
   migration.deciding = true;
+  if (planted(PlantedBug::kJobEndsAfterDecision)) {
+    JournalBatch owner_alone;
+    owner_alone.disks.push_back(record);
+    const Status first = co_await migration.journal.commit(owner_alone);
+    if (!first.ok()) co_return first.error();
+  }
   const Status saved = co_await migration.journal.commit(batch);
   if (saved.ok()) co_return SwitchOutcome::kSwitched;
   if (not_attempted(saved.error()) && !planted(PlantedBug::kRefusalIsUnknown)) {

@@ -20,10 +20,15 @@ std::uint64_t draw_size(Random& random) {
   return random.between(3, 16) * kChunk + random.below(4) * 3 * kSectorBytes;
 }
 
+std::uint64_t draw_short(Random& random) {
+  return random.between(2, 4) * kChunk + random.below(4) * 3 * kSectorBytes;
+}
+
 }  // namespace
 
 SettleWorld::SettleWorld(const RunOptions& options)
-    : SimRun(options, draw_size), history_(std::make_unique<History>(size_bytes_)) {
+    : SimRun(options, options.sweep ? draw_short : draw_size),
+      history_(std::make_unique<History>(size_bytes_)) {
   journal_.on_decision = [this](const DiskRecord& record) { check_decision(record); };
 }
 
@@ -117,6 +122,10 @@ JobOptions SettleWorld::draw_options() {
   options.on_target_error = kTroubles[random_.below(4)];
   options.retry_for = std::chrono::milliseconds(random_.below(2000));
   options.on_restart = random_.chance(2, 3) ? OnRestart::kResume : OnRestart::kAbort;
+  if (options_.sweep) {
+    options.on_restart = options_.seed % 8 == 7 ? OnRestart::kAbort : OnRestart::kResume;
+    options.checkpoint_interval = std::chrono::microseconds(random_.between(500, 3000));
+  }
   return options;
 }
 
@@ -128,16 +137,20 @@ Task<void> SettleWorld::story() {
     auto stranger = read_as_a_stranger();
     disturbances_.spawn(std::move(stranger));
   }
-  const std::uint64_t deaths = random_.between(1, 4);
+  // Of a sweep every other seed has one besides.
+  const std::uint64_t deaths = options_.sweep ? options_.seed % 2 ^ 1 : random_.between(1, 4);
   for (std::uint64_t i = 0; i < deaths; ++i) {
-    plan_faults();
+    if (!options_.sweep) plan_faults();
     const Death death = random_.chance(1, 2) ? Death::kKill : Death::kPowerLoss;
     co_await live(death);
     if (settled()) break;
   }
   heal();
   last_life_ = true;
-  co_await live(Death::kNone);
+  do {
+    died_early_ = false;
+    co_await live(Death::kNone);
+  } while (died_early_);
   if (!settled()) complain("healed, and the disk is not settled");
   strangers_leave_ = true;
   co_await disturbances_.join();
@@ -155,7 +168,7 @@ Task<std::unique_ptr<Disk>> SettleWorld::open_disk(std::shared_ptr<Life> life, J
   }
   const auto rest = co_await load_rest(journal, record);
   if (!rest.ok()) {
-    complain(rest.error().message());
+    if (!life->over) complain(rest.error().message());
     co_return nullptr;
   }
   const FolderImage::Expected expected{rest->base_generation, 0, size_bytes_, kDisk, rest->epoch};
@@ -165,13 +178,14 @@ Task<std::unique_ptr<Disk>> SettleWorld::open_disk(std::shared_ptr<Life> life, J
   auto image = std::make_unique<SharedImage>(
       loop_, std::make_unique<SimFolderImage>(folder_, expected, life), digests, patience);
   const Status found = co_await image->open();
-  if (!found.ok()) complain("the image cannot be opened: " + found.error().message());
+  if (!found.ok() && !life->over)
+    complain("the image cannot be opened: " + found.error().message());
   std::unique_ptr<BlockDevice> base = std::move(image);
   std::unique_ptr<BlockDevice> store = std::make_unique<MortalDevice>(overlay_, life);
   const JobOptions options = options_of(*rest);
   auto opened = co_await open_hydrating(loop_, journal, record, *rest, store, base, options);
   if (!opened.ok()) {
-    complain(opened.error().message());
+    if (!life->over) complain(opened.error().message());
     co_return nullptr;
   }
   co_return std::make_unique<Disk>(loop_, kDisk, std::move(*opened), record.store_uri,
@@ -223,7 +237,15 @@ const char* SettleWorld::name_of(Death death) {
   return "";
 }
 
-void SettleWorld::strike(Death death, Life& life, Guest& guest) {
+bool SettleWorld::can_die() const { return life_ && !life_->over; }
+
+void SettleWorld::die_now(bool power_loss) {
+  early_death_ = power_loss ? Death::kPowerLoss : Death::kKill;
+  died_early_ = true;
+  strike(early_death_, *life_);
+}
+
+void SettleWorld::strike(Death death, Life& life) {
   note(name_of(death));
   life.over = death != Death::kNone;
   if (life.over) ++result_.crashes;
@@ -232,11 +254,8 @@ void SettleWorld::strike(Death death, Life& life, Guest& guest) {
     folder_.image->crash();
     if (random_.chance(1, 2)) folder_.time_as_left = true;
   }
-  if (life.over) {
-    guest.cut();
-  } else {
-    guest.stop();
-  }
+  if (guest_ != nullptr && life.over) guest_->cut();
+  if (guest_ != nullptr && !life.over) guest_->stop();
   overlay_->unstall();
   folder_.image->unstall();
 }
@@ -253,9 +272,9 @@ Task<void> SettleWorld::take_up_jobs(Journal& journal) {
       batch.jobs.push_back(job);
       batch.jobs.back().state = "failed";
       batch.removed_sets = records_of(kDisk, job.id);
-      const Status ends = co_await journal_.commit(batch);
+      const Status ends = co_await journal.commit(batch);
       Status forgotten;
-      if (!ends.ok()) forgotten = co_await forget(journal_, kDisk, job.id);
+      if (!ends.ok()) forgotten = co_await forget(journal, kDisk, job.id);
       static_cast<void>(forgotten);  // as lost as the record of its end
       continue;
     }
@@ -265,8 +284,21 @@ Task<void> SettleWorld::take_up_jobs(Journal& journal) {
   }
 }
 
+GuestPlan SettleWorld::draw_guest() {
+  GuestPlan plan;
+  plan.max_request_sectors = random_.between(1, 300);
+  plan.max_think = std::chrono::microseconds(random_.between(0, 5000));
+  // Some write so little that a chunk can be as it was when a power loss has taken what was new.
+  if (random_.chance(1, 2) || options_.sweep) {
+    plan.max_request_sectors = random_.between(1, 8);
+    plan.max_think = std::chrono::milliseconds(random_.between(5, 60));
+  }
+  return plan;
+}
+
 Task<void> SettleWorld::live(Death death) {
   auto life = std::make_shared<Life>();
+  life_ = life;
   MortalJournal journal(journal_, life);
   disk_ = co_await open_disk(life, journal);
   if (!disk_) co_return;
@@ -276,27 +308,22 @@ Task<void> SettleWorld::live(Death death) {
   last_job_.clear();
   co_await take_up_jobs(journal);
   note(settled() ? "a life on the image" : "a life on the overlay");
-  GuestPlan plan;
-  plan.max_request_sectors = random_.between(1, 300);
-  plan.max_think = std::chrono::microseconds(random_.between(0, 5000));
-  // Some write so little that a chunk can be as it was when a power loss has taken what was new.
-  if (random_.chance(1, 2)) {
-    plan.max_request_sectors = random_.between(1, 8);
-    plan.max_think = std::chrono::milliseconds(random_.between(5, 60));
-  }
+  const GuestPlan plan = draw_guest();
   Guest guest(loop_, random_, *disk_, *history_, plan);
+  guest_ = &guest;
+  if (life->over) guest.cut();
   TaskScope workers;
   for (std::uint64_t i = random_.between(1, 4); i > 0; --i) {
     auto worker = guest.work();
     workers.spawn(std::move(worker));
   }
   TaskScope disturbance;
-  if (death != Death::kNone) {
+  if (death != Death::kNone && !options_.sweep) {
     auto disturbing = disturb(death, life, board);
     disturbance.spawn(std::move(disturbing));
   }
   // Some outlast all that befalls them.
-  const std::uint64_t longest = random_.chance(1, 3) ? 4'000'000 : 150'000;
+  const std::uint64_t longest = random_.chance(1, 3) && !options_.sweep ? 4'000'000 : 150'000;
   const Duration span = death == Death::kNone
                             ? kPatienceForEnd
                             : Duration(std::chrono::microseconds(random_.between(1, longest)));
@@ -308,7 +335,13 @@ Task<void> SettleWorld::live(Death death) {
   if (guest.errors() > 0 && !overlay_fails_ && !settled()) {
     complain("a guest has got an error for the image that it is settled into (I8)");
   }
-  strike(death, *life, guest);
+  if (life->over) {
+    death = early_death_;
+  } else {
+    strike(death, *life);
+  }
+  guest_ = nullptr;
+  life_.reset();
   co_await workers.join();
   co_await disturbance.join();
   if (!guest.violation().empty()) complain(guest.violation());

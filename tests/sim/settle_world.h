@@ -51,7 +51,10 @@ class SettleWorld final : public SimRun {
   Task<void> fail_flushes(FaultDevice& store, Duration lasts);
   Task<void> freeze(FaultDevice& store, Duration lasts);
   Task<void> read_as_a_stranger();
-  void strike(Death death, Life& life, Guest& guest);
+  GuestPlan draw_guest();
+  bool can_die() const override;
+  void die_now(bool power_loss) override;
+  void strike(Death death, Life& life);
   void check_decision(const DiskRecord& record);
   void check_survivors(Death death);
   static const char* name_of(Death death);
@@ -71,6 +74,10 @@ class SettleWorld final : public SimRun {
   JobOptions job_options_;
   TaskScope disturbances_;
   std::string last_job_;
+  std::shared_ptr<Life> life_;        ///< the one that is on
+  Guest* guest_ = nullptr;            ///< its
+  Death early_death_ = Death::kNone;  ///< of a sweep
+  bool died_early_ = false;
   bool strangers_leave_ = false;
   bool last_life_ = false;
   bool overlay_fails_ = false;  ///< in this life: a guest may see errors

@@ -4,6 +4,7 @@
 // Many runs, the first failing seed ends them: sim --seeds N [--first S] [--mode M]
 // One run, telling its story: sim --seed S --verbose
 // A planted bug must be found: sim --bug NAME --seeds N --expect-found
+// The daemon's death at every await of a seed: sim --sweep --mode M [--seeds N] [--stride K]
 // Each run twice, with equal traces: sim --twice
 // The bugs: sim --list-bugs
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "hydration_world.h"
 #include "planted_bugs.h"
 #include "settle_world.h"
+#include "sweep.h"
 #include "twins_world.h"
 #include "world.h"
 
@@ -28,6 +30,8 @@ using blockmig::sim::NamedBug;
 using blockmig::sim::RunOptions;
 using blockmig::sim::RunResult;
 using blockmig::sim::SettleWorld;
+using blockmig::sim::SweepPlan;
+using blockmig::sim::SweepResult;
 using blockmig::sim::TwinsWorld;
 using blockmig::sim::World;
 
@@ -49,11 +53,13 @@ struct Arguments {
   bool twins = false;
   bool expect_found = false;
   bool twice = false;
+  bool sweeps = false;
+  std::uint64_t stride = 1;
 };
 
 constexpr const char* kUsage =
     "usage: sim [--seed S | --first S --seeds N] [--mode M] [--verify V] [--twice] [--verbose]\n"
-    "           [--bug B [--expect-found]]\n"
+    "           [--bug B [--expect-found]] [--sweep [--stride K] | --crash-at E [--power-loss]]\n"
     "       sim --list-bugs | --help\n";
 constexpr const char* kHelp =
     "  --seed S               this seed; with --verbose it tells its story\n"
@@ -63,6 +69,13 @@ constexpr const char* kHelp =
     "                         settle, twins\n"
     "  --verify V             none, digest or full (default: as the seed draws it)\n"
     "  --twice                each seed twice, with equal traces\n"
+    "  --sweep                a short move of each seed, and again for each event of its loop: "
+    "the\n"
+    "                         daemon dies after that, by a kill and by a power loss; any, a mode,\n"
+    "                         return, backup, bitmaps or settle\n"
+    "  --stride K             only every K-th event\n"
+    "  --crash-at E           one run of a sweep: it dies after event E\n"
+    "  --power-loss           and that is a power loss\n"
     "  --bug B                plants this bug; with --expect-found it must be found\n"
     "  --list-bugs            the bugs, each with the arguments that it takes to find it\n";
 
@@ -131,6 +144,16 @@ Arguments parse(int count, char** words) {
       std::exit(0);
     } else if (word == "--expect-found") {
       arguments.expect_found = true;
+    } else if (word == "--sweep") {
+      arguments.sweeps = true;
+    } else if (word == "--stride") {
+      arguments.stride = std::stoull(value());
+      if (arguments.stride == 0) usage("--stride 0");
+    } else if (word == "--crash-at") {
+      arguments.run.sweep = true;
+      arguments.run.crash_at = std::stoull(value());
+    } else if (word == "--power-loss") {
+      arguments.run.power_loss = true;
     } else if (word == "--twice") {
       arguments.twice = true;
     } else if (word == "--verbose") {
@@ -151,17 +174,55 @@ RunResult run_world(const RunOptions& options) {
   return result;
 }
 
-RunResult run_once(const Arguments& arguments) {
-  if (arguments.twins) return run_world<TwinsWorld>(arguments.run);
-  if (arguments.settling) return run_world<SettleWorld>(arguments.run);
-  return arguments.hydration ? run_world<HydrationWorld>(arguments.run)
-                             : run_world<World>(arguments.run);
+RunResult run_once(const Arguments& arguments, const RunOptions& run) {
+  if (arguments.twins) return run_world<TwinsWorld>(run);
+  if (arguments.settling) return run_world<SettleWorld>(run);
+  return arguments.hydration ? run_world<HydrationWorld>(run) : run_world<World>(run);
+}
+
+unsigned long long number(std::uint64_t value) { return value; }
+
+void print_replay(const char* program, const Arguments& arguments, const RunOptions& run) {
+  const std::string level = run.verify ? " --verify " + std::string(to_string(*run.verify)) : "";
+  std::string death;
+  if (run.sweep) death = " --crash-at " + std::to_string(run.crash_at);
+  if (run.sweep && run.power_loss) death += " --power-loss";
+  std::printf("replay: %s --seed %llu --mode %s%s%s --bug %s --verbose\n", program,
+              number(run.seed), arguments.mode.c_str(), level.c_str(), death.c_str(),
+              arguments.bug.c_str());
+}
+
+int run_sweep(const char* program, const Arguments& arguments) {
+  const SweepPlan plan{arguments.first, arguments.seeds, arguments.stride};
+  const SweepResult result = blockmig::sim::sweep(
+      plan, arguments.run,
+      [&arguments](const RunOptions& run) { return run_once(arguments, run); });
+  if (!result.violation.empty()) {
+    const RunOptions& run = result.failed;
+    std::printf("seed %llu, %s after event %llu: %s\n", number(run.seed),
+                run.power_loss ? "a power loss" : "a kill", number(run.crash_at),
+                result.violation.c_str());
+    print_replay(program, arguments, run);
+  }
+  std::printf(
+      "%s%llu seeds, %llu events, %llu with a daemon to die; %llu runs, %llu moves done, %llu "
+      "resumed, %llu of them from a record\n",
+      result.violation.empty() ? "no violation; " : "", number(plan.seeds), number(result.events),
+      number(result.points), number(result.runs), number(result.jobs_done), number(result.resumed),
+      number(result.recovered));
+  if (arguments.expect_found) {
+    std::printf("planted bug %s was %s\n", arguments.bug.c_str(),
+                result.violation.empty() ? "NOT found" : "found");
+  }
+  return result.violation.empty() == arguments.expect_found ? 1 : 0;
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   Arguments arguments = parse(count, words);
+  if (arguments.expect_found) std::signal(SIGABRT, found_by_a_check);
+  if (arguments.sweeps) return run_sweep(words[0], arguments);
   std::uint64_t requests = 0;
   std::uint64_t done = 0;
   std::uint64_t not_done = 0;
@@ -172,13 +233,12 @@ int main(int count, char** words) {
   std::uint64_t recovered = 0;
   std::uint64_t returns = 0;
   std::uint64_t incrementals = 0;
-  if (arguments.expect_found) std::signal(SIGABRT, found_by_a_check);
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.seeds; ++seed) {
     arguments.run.seed = seed;
     // With a bitmap there is a second log that must outlive the journal.
     if (arguments.run.journal_fails) arguments.run.bitmaps = seed % 2 == 0;
-    RunResult result = run_once(arguments);
-    if (arguments.twice && run_once(arguments).trace_hash != result.trace_hash) {
+    RunResult result = run_once(arguments, arguments.run);
+    if (arguments.twice && run_once(arguments, arguments.run).trace_hash != result.trace_hash) {
       result.violation = "two runs of one seed differ: something is not simulated";
     }
     requests += result.guest_requests;
@@ -193,11 +253,7 @@ int main(int count, char** words) {
     incrementals += result.incrementals;
     if (result.violation.empty()) continue;
     std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed), result.violation.c_str());
-    const auto& verify = arguments.run.verify;
-    const std::string level = verify ? " --verify " + std::string(to_string(*verify)) : "";
-    std::printf("replay: %s --seed %llu --mode %s%s --bug %s --verbose\n", words[0],
-                static_cast<unsigned long long>(seed), arguments.mode.c_str(), level.c_str(),
-                arguments.bug.c_str());
+    print_replay(words[0], arguments, arguments.run);
     if (!arguments.expect_found) return 1;
     std::printf("planted bug %s found after %llu seeds\n", arguments.bug.c_str(),
                 static_cast<unsigned long long>(seed - arguments.first + 1));

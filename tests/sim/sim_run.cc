@@ -33,14 +33,31 @@ void SimRun::complain(const std::string& text) {
   if (result_.violation.empty()) result_.violation = text;
 }
 
+bool SimRun::step() {
+  if (!loop_.step()) return false;
+  ++result_.events;
+  if (!options_.sweep) return true;
+  if (options_.crash_at == 0 && can_die()) result_.crash_points.push_back(result_.events);
+  if (options_.crash_at == result_.events && can_die()) {
+    note("event " + std::to_string(result_.events));
+    result_.died = true;
+    die_now(options_.power_loss);
+  }
+  return true;
+}
+
 RunResult SimRun::run() {
   auto story_task = story();
   scope_.spawn(std::move(story_task));
-  std::uint64_t steps = 0;
-  while (!finished_ && result_.violation.empty() && steps < kMostSteps && loop_.step()) ++steps;
+  const auto goes_on = [this] {
+    return !finished_ && result_.violation.empty() && result_.events < kMostSteps;
+  };
+  while (goes_on() && step()) {
+  }
   if (!finished_ && result_.violation.empty()) {
-    complain(steps < kMostSteps ? "deadlock: nothing is left to run"
-                                : "livelock: it runs for ever, and the story does not end");
+    complain(result_.events < kMostSteps
+                 ? "deadlock: nothing is left to run"
+                 : "livelock: it runs for ever, and the story does not end");
   }
   result_.trace_hash = loop_.trace_hash();
   return result_;

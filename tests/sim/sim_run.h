@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockmig/base/random.h"
 #include "blockmig/io/sim_loop.h"
@@ -27,6 +28,9 @@ struct RunOptions {
   bool backups = false;          ///< since bitmaps, between moves
   bool overlays = false;         ///< moves that leave data at rest there, and moves away from them
   bool source_fails = false;     ///< and works again, while a move is under way
+  bool sweep = false;            ///< a short disk, a short move, and nothing else that fails
+  std::uint64_t crash_at = 0;    ///< of a sweep: the daemon dies after this event; 0: it does not
+  bool power_loss = false;       ///< and that is a power loss, not a kill
   bool verbose = false;
 };
 
@@ -45,6 +49,9 @@ struct RunResult {
   std::uint64_t returns = 0;    ///< moves back that were done
   std::uint64_t backups = 0;    ///< full ones that were done
   std::uint64_t incrementals = 0;
+  std::uint64_t events = 0;
+  bool died = false;                        ///< at RunOptions::crash_at
+  std::vector<std::uint64_t> crash_points;  ///< of a sweep: events after which a daemon was alive
 };
 
 class SimRun {
@@ -62,6 +69,10 @@ class SimRun {
  protected:
   /// Sets `finished_` at its end.
   virtual Task<void> story() = 0;
+  /// Of a sweep: there is a daemon, and it has not died yet.
+  virtual bool can_die() const { return false; }
+  /// Of a sweep: it dies now, between two events.
+  virtual void die_now(bool power_loss) { static_cast<void>(power_loss); }
   /// A violation; the first one is the result.
   void complain(const std::string& text);
   /// With --verbose.
@@ -80,6 +91,10 @@ class SimRun {
   bool finished_ = false;
 
  private:
+  /// One event: a resumption, or the clock's way to the next timer, which only wakes. Between two
+  /// of them every await of the daemon is where it was.
+  bool step();
+
   TaskScope scope_;
 };
 

@@ -16,6 +16,7 @@ constexpr Duration kJobPatience = std::chrono::seconds(20);
 /// For a job at the lowest rate that it may be given.
 constexpr Duration kQuietPatience = std::chrono::seconds(200);
 constexpr Duration kCrashWithin = std::chrono::milliseconds(300);
+constexpr Duration kSweptMove = std::chrono::milliseconds(60);
 
 std::uint64_t draw_size(Random& random) {
   const std::uint64_t whole = random.between(4, 64) * 16 * kKiB;
@@ -32,10 +33,14 @@ std::uint64_t draw_size(Random& random) {
   }
 }
 
+std::uint64_t draw_short(Random& random) {
+  return random.between(5, 13) * 16 * kKiB + random.below(2) * (kSectorBytes + 17);
+}
+
 }  // namespace
 
 World::World(const RunOptions& options)
-    : SimRun(options, draw_size),
+    : SimRun(options, options.sweep ? draw_short : draw_size),
       history_(size_bytes_),
       stamp_random_(options.seed + 1),
       owners_(loop_, stamp_random_) {
@@ -120,46 +125,9 @@ JobOptions World::draw_options() {
   if ((only_moves || options_.source_fails) && options.on_stall == OnStall::kPostcopy)
     options.on_stall = OnStall::kThrottle;
   if (options_.restarts) plan_restarts(options);
+  if (options_.sweep) plan_sweep(options);
   if (options_.overlays) plan_overlay(options);
   return options;
-}
-
-void World::plan_faults(FaultDevice& target) {
-  FaultPlan& plan = target.plan();
-  if (random_.chance(1, 3))
-    plan.write_error_ppm = static_cast<std::uint32_t>(random_.below(50'000));
-  if (random_.chance(1, 3)) plan.read_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
-  if (random_.chance(1, 4)) plan.max_delay = std::chrono::milliseconds(random_.between(5, 80));
-  if (random_.chance(1, 4)) plan.bytes_per_second = random_.between(200, 20'000) * kKiB;
-  if (has_slow_requests()) {
-    // As a disk that remaps a sector now and then: what is mirrored times out, and what comes later
-    // overtakes it (trap 15).
-    plan.bytes_per_second = 0;
-    plan.max_delay = std::chrono::milliseconds(1);
-    plan.write_error_ppm = 0;
-    plan.slow_ppm = 100'000;
-    plan.slow_delay = std::chrono::milliseconds(5 + options_.seed % 60);
-  }
-  if (random_.chance(1, 3)) {
-    source_may_fail_ = true;
-    owner_->plan().write_error_ppm = static_cast<std::uint32_t>(random_.below(20'000));
-    owner_->plan().read_error_ppm = static_cast<std::uint32_t>(random_.below(10'000));
-  }
-}
-
-void World::heal() {
-  for (const auto& store : stores_) {
-    store->unstall();
-    store->plan().write_error_ppm = store->plan().read_error_ppm = 0;
-    store->plan().flush_error_ppm = 0;
-    store->plan().flush_delay = {};
-    store->plan().space_bytes = UINT64_MAX;
-    store->reconnect();
-    store->plan().lost_write_ppm = store->plan().torn_write_ppm = 0;
-    store->plan().bytes_per_second = store->plan().slow_ppm = 0;
-    store->plan().max_delay = std::chrono::milliseconds(1);
-    store->plan().min_delay = std::chrono::microseconds(1);
-  }
 }
 
 std::unique_ptr<TargetOpener> World::make_opener(std::shared_ptr<FaultDevice> target) {
@@ -233,6 +201,7 @@ Task<void> World::story() {
     guest_plan_.max_think = std::chrono::microseconds(300);
   }
   if (options_.restarts) calm_guest();
+  if (options_.sweep) hurry_guest();
   start_guest();
   TaskScope crashes;
   if (options_.bitmaps) {
@@ -243,20 +212,22 @@ Task<void> World::story() {
       crashes.spawn(std::move(falls));
     }
   }
+  begun_ = true;
   const bool many = options_.returns || options_.overlays || options_.backups;
-  const std::uint64_t migrations = many ? random_.between(2, 4) : random_.between(1, 2);
+  std::uint64_t migrations = many ? random_.between(2, 4) : random_.between(1, 2);
+  if (options_.sweep) migrations = many ? 2 : 1;
   for (std::uint64_t i = 0; i < migrations; ++i) {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
-    if (options_.restarts || random_.chance(1, 2)) {
-      auto falls = crash_later(kCrashWithin);
+    if (dies_by_lot(i)) {
+      auto falls = crash_later(options_.sweep ? kSweptMove : kCrashWithin);
       crashes.spawn(std::move(falls));
     }
     const bool copies = !crashed_ && options_.backups && random_.chance(3, 4);
     if (copies) co_await back_up_once();
     if (!crashed_ && !copies) co_await migrate_once();
     while (crashed_) {
-      if (random_.chance(options_.restarts ? 2 : 1, 4)) {
+      if (!options_.sweep && random_.chance(options_.restarts ? 2 : 1, 4)) {
         auto falls = crash_later(kCrashWithin);
         crashes.spawn(std::move(falls));
       }
@@ -290,8 +261,8 @@ Task<void> World::migrate_once() {
   } else {
     target_->mutable_info().zero_initialised = random_.chance(1, 2);
   }
-  plan_faults(*target_);
-  journal_.save_error_ppm = random_.chance(1, 8) ? 300'000 : 0;
+  if (!options_.sweep) plan_faults(*target_);
+  journal_.save_error_ppm = random_.chance(1, 8) && !options_.sweep ? 300'000 : 0;
   JobOptions options = draw_options();
   if (left) {
     options.mode = Mode::kReturn;
@@ -299,7 +270,7 @@ Task<void> World::migrate_once() {
     options.point_in_time = false;
   }
   target_lies_ = false;
-  if (options.verify == Verify::kFull && random_.chance(1, 2)) {
+  if (options.verify == Verify::kFull && random_.chance(1, 2) && !options_.sweep) {
     // A target that lies: only reading it back tells (I13).
     target_lies_ = true;
     target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
@@ -323,13 +294,7 @@ Task<void> World::migrate_once() {
 
 /// Until it ended, or the daemon crashed.
 Task<void> World::see_job_through(std::string job) {
-  auto disturbance = disturb(job, target_);
-  disturbances_.spawn(std::move(disturbance));
-  if (random_.chance(1, 2)) {
-    auto troubles = trouble(job, target_);
-    disturbances_.spawn(std::move(troubles));
-  }
-  trouble_stores(job);
+  if (!options_.sweep) trouble_job(job);
   co_await wait_for_end(job);
   guest_->rest(false);
   if (crashed_) co_return;

@@ -48,9 +48,19 @@ class World final : public SimRun {
 
  private:
   Task<void> story() override;
+  bool can_die() const override;
+  void die_now(bool power_loss) override { crash(power_loss); }
+  void plan_sweep(JobOptions& options);
+  void hurry_guest();
+  bool dies_by_lot(std::uint64_t move);
+  /// A violation of a daemon that is alive; what a dead one is told is not believed.
+  void blame(const std::string& text) {
+    if (!crashed_) complain(text);
+  }
   Task<void> migrate_once();
   Task<void> disturb(std::string job, std::shared_ptr<FaultDevice> target);
   Task<void> trouble(std::string job, std::shared_ptr<FaultDevice> target);
+  void trouble_job(const std::string& job);
   void trouble_stores(const std::string& job);
   Task<void> trouble_source(std::string job);
   Task<void> trouble_image(std::string job);
@@ -69,7 +79,7 @@ class World final : public SimRun {
   /// Of mirrored moves every other world: the target is quick but for a few requests, and the guest
   /// in a hurry.
   bool has_slow_requests() const {
-    return options_.mode == Mode::kMirror && options_.seed % 2 == 0;
+    return options_.mode == Mode::kMirror && options_.seed % 2 == 0 && !options_.sweep;
   }
   void plan_faults(FaultDevice& target);
   void heal();
@@ -98,9 +108,10 @@ class World final : public SimRun {
   void start_guest();
   Task<void> see_job_through(std::string job);
   Task<void> crash_later(Duration within);
-  void crash();
+  void crash(bool power_loss);
   Task<void> end_in_order();
   Task<void> restart();
+  void forget_guest();
   Task<void> bury_daemon();
   void settle_survivors();
   void check_kept();
@@ -161,6 +172,7 @@ class World final : public SimRun {
   std::map<std::string, Planned> planned_;
   std::map<std::string, SimManifest> manifests_;  ///< by image
   RecoveredTracking unresumed_;                   ///< of a job that an end in order was ahead of
+  bool begun_ = false;                            ///< there is a daemon, or one that died
   bool crashed_ = false;
   bool leaving_ = false;  ///< an end in order is under way
   bool power_lost_ = false;

@@ -44,7 +44,7 @@ Task<void> World::back_up_once() {
   target_ = copy_;
   target_->reopen();
   target_->mutable_info().zero_initialised = false;
-  plan_faults(*target_);
+  if (!options_.sweep) plan_faults(*target_);
   target_lies_ = false;
   JobOptions options = draw_options();
   options.mode = Mode::kSnapshot;
@@ -72,7 +72,7 @@ Task<void> World::back_up_once() {
 Task<void> World::reopen_backups() {
   std::string nothing_to_compare;
   const Status opened = co_await keeper_->open(true, std::move(nothing_to_compare));
-  if (!opened.ok()) complain("the bitmaps cannot be taken up: " + opened.error().message());
+  if (!opened.ok()) blame("the bitmaps cannot be taken up: " + opened.error().message());
 }
 
 }  // namespace blockmig::sim

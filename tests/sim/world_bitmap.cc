@@ -47,7 +47,8 @@ Task<void> World::reopen_keeper() {
 Task<void> World::reopen_bitmap() {
   std::string nothing_to_compare;
   const Status opened = co_await keeper_->open(true, std::move(nothing_to_compare));
-  if (!opened.ok()) complain("a bitmap cannot be taken up: " + opened.error().message());
+  if (!opened.ok()) blame("a bitmap cannot be taken up: " + opened.error().message());
+  if (crashed_) co_return;
   check_bitmap("after a crash");
 }
 

@@ -30,7 +30,7 @@ Task<void> World::crash_later(Duration within) {
   if (random_.chance(1, 5)) {
     co_await end_in_order();
   } else {
-    crash();
+    crash(random_.chance(1, 2));
   }
 }
 
@@ -49,10 +49,10 @@ Task<void> World::end_in_order() {
   leaving_ = false;
 }
 
-void World::crash() {
-  power_lost_ = random_.chance(1, 2);
+void World::crash(bool power_loss) {
+  power_lost_ = power_loss;
   // In mid-hydration without the reverse mirror a kill, too, loses what was not flushed.
-  const auto* const layer = hydrating_layer(*disk_);
+  const auto* const layer = disk_ ? hydrating_layer(*disk_) : nullptr;
   if (layer != nullptr && !layer->mirrors_back()) power_lost_ = true;
   // Nothing less makes a store forget that a flush has failed.
   if (source_lost_ || owner_->flush_failed()) power_lost_ = true;
@@ -60,7 +60,7 @@ void World::crash() {
   crashed_ = true;
   ++result_.crashes;
   journal_.alive = owners_.alive = false;
-  guest_->cut();
+  if (guest_) guest_->cut();
   if (instant_ != 0) history_.end_read(std::exchange(instant_, 0));
   for (const auto& store : stores_) {
     if (power_lost_) store->crash();
@@ -68,10 +68,19 @@ void World::crash() {
   }
 }
 
+void World::forget_guest() {
+  if (!guest_->violation().empty()) complain(guest_->violation());
+  result_.guest_requests += guest_->requests();
+  result_.guest_errors += guest_->errors();
+  flush_errors_ += guest_->flush_errors();
+  guest_.reset();
+}
+
 Task<void> World::bury_daemon() {
   while (leaving_) co_await sleep_for(loop_, std::chrono::milliseconds(1));
   co_await workers_->join();
   co_await disturbances_.join();
+  if (!disk_) co_return;  // it died while it started
   co_await board_->stop();
   co_await board_->leave_disks();
   co_await discard(*disk_, std::move(unresumed_));
@@ -80,11 +89,7 @@ Task<void> World::bury_daemon() {
   const Status closed = co_await disk_->close();
   // What was written and not flushed is on an overlay that nobody knows to have it.
   if (overlay && !closed.ok()) source_lost_ = true;
-  if (!guest_->violation().empty()) complain(guest_->violation());
-  result_.guest_requests += guest_->requests();
-  result_.guest_errors += guest_->errors();
-  flush_errors_ += guest_->flush_errors();
-  guest_.reset();
+  if (guest_) forget_guest();
   board_.reset();
   keeper_.reset();
   disk_.reset();
@@ -122,8 +127,8 @@ Task<void> World::restart() {
   journal_.save_error_ppm = 0;
   journal_.reopen();
   owner_unknown_ = false;
-  crashed_ = false;
   const auto found = co_await journal_.load_disk("disk");
+  crashed_ = false;
   DiskRecord record;
   record.store_uri = "sim:" + stores_.front()->info().name;
   record.epoch = 1;
@@ -145,12 +150,13 @@ Task<void> World::restart() {
     open_daemon(record.epoch);
   } else {
     device = co_await open_in_mid_hydration(record);
-    if (device == nullptr) co_return;
+    if (device == nullptr || crashed_) co_return;
   }
   const std::string refused = owners_.restart(owner_->info().name, record.epoch);
   if (!refused.empty()) complain(refused + " (I3)");
   const Status loaded = co_await board_->load();
-  if (!loaded.ok()) complain("the journal cannot be read: " + loaded.error().message());
+  if (!loaded.ok()) blame("the journal cannot be read: " + loaded.error().message());
+  if (crashed_) co_return;
   if (device != nullptr && !on_overlay()) {
     co_await go_on_hydrating(device);
     co_return;
@@ -161,6 +167,7 @@ Task<void> World::restart() {
     co_await forget_rest(journal_, rest);
   }
   const auto jobs = co_await journal_.load_jobs();
+  if (crashed_) co_return;
   std::optional<JobRecord> unfinished = find_unfinished(*jobs);
   co_await take_up(std::move(unfinished));
 }
@@ -183,11 +190,15 @@ Task<void> World::take_up(std::optional<JobRecord> unfinished) {
   if (unfinished && planned_[unfinished->id].options.on_restart != OnRestart::kAbort) {
     const std::string id = unfinished->id;
     auto found = co_await recover(journal_, *disk_, id, loop_);
-    if (!found.ok()) complain("recovering: " + found.error().message());
+    if (!found.ok()) blame("recovering: " + found.error().message());
     if (found.ok()) recovered = std::move(*found);
     if (!recovered.empty()) ++result_.recovered;
   }
   co_await reopen_keeper();
+  if (crashed_) {
+    unresumed_ = std::move(recovered);
+    co_return;
+  }
   start_guest();
   if (!unfinished) co_return;
   const Duration wait = std::chrono::microseconds(random_.between(0, 20000));
@@ -199,7 +210,7 @@ Task<void> World::take_up(std::optional<JobRecord> unfinished) {
 Task<HydratingDevice*> World::open_in_mid_hydration(DiskRecord record) {
   const auto rest = co_await load_rest(journal_, record);
   if (!rest.ok()) {
-    complain(rest.error().message());
+    blame(rest.error().message());
     co_return nullptr;
   }
   JobOptions& options = planned_[rest->job].options;
@@ -211,7 +222,7 @@ Task<HydratingDevice*> World::open_in_mid_hydration(DiskRecord record) {
   if (base == nullptr) co_return nullptr;
   auto opened = co_await open_hydrating(loop_, journal_, record, *rest, local, base, options);
   if (!opened.ok()) {
-    complain("a disk in mid-hydration cannot be opened: " + opened.error().message());
+    blame("a disk in mid-hydration cannot be opened: " + opened.error().message());
     co_return nullptr;
   }
   HydratingDevice* const device = opened->get();
@@ -227,13 +238,14 @@ Task<std::unique_ptr<BlockDevice>> World::open_base(const HydrationRecord& rest)
   if (rest.base_generation == 0) co_return base;
   SimAtRest at_rest(loop_, image, manifests_[image->info().name]);
   const Status opened = co_await at_rest.open_base();
-  if (!opened.ok()) complain("data at rest cannot be opened: " + opened.error().message());
+  if (!opened.ok()) blame("data at rest cannot be opened: " + opened.error().message());
   co_return at_rest.take_base();
 }
 
 Task<void> World::go_on_hydrating(HydratingDevice* device) {
   const std::string job = device->record().job;
   co_await reopen_keeper();
+  if (crashed_) co_return;
   start_guest();
   target_ = owner_;
   const auto started = board_->hydrate(*disk_, *device, planned_[job].options);
@@ -259,7 +271,7 @@ Task<void> World::resume_job(JobRecord record, RecoveredTracking recovered) {
   }
   target_ = planned.target;
   target_->mutable_info().zero_initialised = false;  // it was written to
-  plan_faults(*target_);
+  if (!options_.sweep) plan_faults(*target_);
   if (options_.seed % 5 == 2) away_ = 3;
   auto opener = make_opener(target_);
   const auto job =

@@ -36,7 +36,7 @@ Task<void> World::live_without_journal() {
       complain("the disk is closed although no decision was attempted (I8)");
     }
   }
-  crash();
+  crash(random_.chance(1, 2));
 }
 
 }  // namespace blockmig::sim

@@ -47,10 +47,12 @@ std::shared_ptr<FaultDevice> World::find_way_back() {
 Task<void> World::reopen_records() {
   std::string nothing_to_compare;
   const Status opened = co_await keeper_->open(true, std::move(nothing_to_compare));
-  if (!opened.ok()) complain("the way back cannot be taken up: " + opened.error().message());
+  if (!opened.ok()) blame("the way back cannot be taken up: " + opened.error().message());
   held_.reset();  // the crash has cut it off
+  if (crashed_) co_return;
   const std::uint64_t epoch = disk_->epoch();
   co_await drop_other_records(*keeper_, epoch);
+  if (crashed_) co_return;
   static_cast<void>(find_way_back());
 }
 
