@@ -80,7 +80,8 @@ enum class PlantedBug : int {
   kRestNotFlushed,  ///< I1: what stays at rest is only in the source's cache at the decision
   kJobsOfOtherDisksCount,  ///< I7: a later job of another disk proves that this one has ended
   kJobEndsAfterDecision,   ///< I7: a second commit says that the job has ended, not the decision
-  kEnd,                    ///< no bug: one more than the last
+  kScanBeforeArm,  ///< I17: what is written between the scan and the arming of a move is untracked
+  kEnd,            ///< no bug: one more than the last
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

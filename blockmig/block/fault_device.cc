@@ -167,7 +167,7 @@ Task<Result<std::vector<Extent>>> FaultDevice::extents(std::uint64_t offset, std
   const Status timed = co_await take_time(request, 0);
   if (!timed) co_return timed.error();
   if (draw(plan_.read_error_ppm)) co_return Error::from_errno(EIO, info().name + ": extents");
-  co_return visible_.peek_extents(offset, length);
+  co_return visible_.peek_extents(offset, length, plan_.most_extents);
 }
 
 Task<Status> FaultDevice::close() { co_return Status(); }

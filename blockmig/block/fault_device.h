@@ -43,6 +43,7 @@ struct FaultPlan {
   std::uint32_t torn_write_ppm = 0;    ///< reports success, writes only some sectors
   std::uint32_t misdirected_write_ppm = 0;  ///< reports success, writes elsewhere
   std::uint64_t space_bytes = UINT64_MAX;   ///< allocated bytes before ENOSPC
+  std::size_t most_extents = SIZE_MAX;      ///< that one question is told of; at least one
 };
 
 class FaultDevice final : public BlockDevice, public StoreHealth {

@@ -131,7 +131,8 @@ std::uint64_t MemoryDevice::missing_bytes(std::uint64_t offset, std::uint64_t le
   return missing * kPageBytes;
 }
 
-std::vector<Extent> MemoryDevice::peek_extents(std::uint64_t offset, std::uint64_t length) const {
+std::vector<Extent> MemoryDevice::peek_extents(std::uint64_t offset, std::uint64_t length,
+                                               std::size_t most) const {
   assert_range(info_, offset, length);
   std::vector<Extent> result;
   const std::uint64_t end = offset + length;
@@ -149,7 +150,7 @@ std::vector<Extent> MemoryDevice::peek_extents(std::uint64_t offset, std::uint64
     }
     offset += next.length;
     append_extent(result, next);
-    if (result.size() > kMaxExtents) {
+    if (result.size() > std::min(most, kMaxExtents)) {
       result.pop_back();
       break;
     }

@@ -38,7 +38,8 @@ class MemoryDevice final : public BlockDevice {
   std::uint64_t allocated_bytes() const { return pages_.size() * kPageBytes; }
   /// Bytes that a write to the range would newly allocate.
   std::uint64_t missing_bytes(std::uint64_t offset, std::uint64_t length) const;
-  std::vector<Extent> peek_extents(std::uint64_t offset, std::uint64_t length) const;
+  std::vector<Extent> peek_extents(std::uint64_t offset, std::uint64_t length,
+                                   std::size_t most = SIZE_MAX) const;
   DeviceInfo& mutable_info() { return info_; }
 
   static constexpr std::uint64_t kPageBytes = 64 * kKiB;

@@ -340,9 +340,11 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   if (!noted.ok()) co_return noted;
   know_rest(migration);
   if (!resumed) {
-    migration.disk.tracking().attach_job(*sync.dirty);
+    const bool armed_late = planted(PlantedBug::kScanBeforeArm);
+    if (!armed_late) migration.disk.tracking().attach_job(*sync.dirty);
     const Status found = co_await find_different(migration);
     if (!found.ok()) co_return found;
+    if (armed_late) migration.disk.tracking().attach_job(*sync.dirty);
     // Not before: a checkpoint would record as clean what the scan has not come to yet (I5).
     if (recorded) migration.checkpoint->arm();
   }

@@ -81,6 +81,7 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"rest-not-flushed", PlantedBug::kRestNotFlushed, "--mode shared"},
     {"jobs-of-other-disks-count", PlantedBug::kJobsOfOtherDisksCount, "--mode twins"},
     {"since-armed-late", PlantedBug::kSinceArmedLate, "--mode backup"},
+    {"scan-before-arm", PlantedBug::kScanBeforeArm, "--mode snapshot"},
     {"job-ends-after-decision", PlantedBug::kJobEndsAfterDecision, "--sweep --mode dbt --first 2"},
     {"absent-is-a-hole", PlantedBug::kAbsentIsAHole, "--mode overlay"},
     {"merge-believes-unflushed", PlantedBug::kMergeBelievesUnflushed, "--mode settle"},

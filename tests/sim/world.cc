@@ -59,6 +59,7 @@ std::shared_ptr<FaultDevice> World::make_store(const std::string& name) {
   auto store = std::make_shared<FaultDevice>(loop_, random_, name, size_bytes_);
   store->plan().min_delay = std::chrono::microseconds(random_.between(1, 100));
   store->plan().max_delay = std::chrono::microseconds(random_.between(100, 4000));
+  if (is_sparse()) store->plan().most_extents = 1;
   stores_.push_back(store);
   return store;
 }
@@ -66,7 +67,8 @@ std::shared_ptr<FaultDevice> World::make_store(const std::string& name) {
 void World::fill_source() {
   const std::uint64_t filled = random_.between(0, history_.sectors());
   for (std::uint64_t i = 0; i < filled; ++i) {
-    const std::uint64_t sector = random_.below(history_.sectors());
+    std::uint64_t sector = random_.below(history_.sectors());
+    if (is_sparse()) sector /= 8;
     const ByteRange range = history_.sector_range(sector);
     std::byte bytes[kSectorBytes];
     const MutableBytes content(bytes, range.length);

@@ -81,6 +81,8 @@ class World final : public SimRun {
   bool has_slow_requests() const {
     return options_.mode == Mode::kMirror && options_.seed % 2 == 0 && !options_.sweep;
   }
+  /// Most of the disk are holes at first, and stores tell of one extent at a time.
+  bool is_sparse() const { return options_.seed % 4 == 1; }
   void plan_faults(FaultDevice& target);
   void heal();
   JobOptions draw_options();
