@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Planted bugs: each is one of the traps that real systems fell into (CONTRIBUTING.md), kept behind
-// a switch so that the simulator can prove that it would find it.
+// Planted bugs: traps that real systems fell into (CONTRIBUTING.md), and what else would break an
+// invariant, kept behind a switch so that the simulator, or a unit test, can prove that it finds
+// it.
 //
 // In the product planted() is a constant false and the wrong branch is compiled away. Only the
-// bm_*_planted variants of the layers, which the simulator links, carry the branches.
+// bm_*_planted variants of the layers, which the simulator and unit_planted link, carry the
+// branches. Which trap has which: tests/sim/README.md.
 #pragma once
 
 #ifdef BLOCKMIG_COMPILED_ONCE
@@ -81,7 +83,15 @@ enum class PlantedBug : int {
   kJobsOfOtherDisksCount,  ///< I7: a later job of another disk proves that this one has ended
   kJobEndsAfterDecision,   ///< I7: a second commit says that the job has ended, not the decision
   kScanBeforeArm,  ///< I17: what is written between the scan and the arming of a move is untracked
-  kEnd,            ///< no bug: one more than the last
+  kAdmittedUncounted,     ///< trap 1: who has found the gate open is counted only later
+  kPartErrorOverwritten,  ///< trap 12: what the base has taken makes good the store's error
+  kNeitherSentNorMarked,  ///< trap 13: while nobody waits for the target, nothing is marked for it
+  kCopierSharesBuffer,  ///< trap 16: the next read goes where the target still takes its bytes from
+  kFlushCoversLater,    ///< trap 18: what is written while a flush is under way counts as flushed
+  kEdgesNotHeld,  ///< trap 8: a read-modify-write does not keep others from the rest of its blocks
+  kJournalNotSynced,   ///< trap 19: RocksDB's default
+  kDamageIsATornTail,  ///< trap 19: damage in the middle of the journal's log ends it there
+  kEnd,                ///< no bug: one more than the last
 };
 
 #if defined(BLOCKMIG_PLANTED_BUGS) && BLOCKMIG_PLANTED_BUGS

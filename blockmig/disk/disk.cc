@@ -290,7 +290,8 @@ std::unique_ptr<BlockDevice> Disk::swap_store(std::unique_ptr<BlockDevice> next,
                                               std::uint64_t epoch) {
   // With that bug planted the guest is to notice, not we.
   BM_CHECK(gate_.state() == Gate::State::kClosed &&
-           (gate_.inside() == 0 || planted(PlantedBug::kWriteBypassesClosedGate)));
+           (gate_.inside() == 0 || planted(PlantedBug::kWriteBypassesClosedGate) ||
+            planted(PlantedBug::kAdmittedUncounted)));
   BM_CHECK(next->info().size_bytes >= info_.size_bytes && epoch > epoch_);
   next->share_between_threads(!lanes_.empty());
   store_uri_ = std::move(uri);

@@ -24,6 +24,11 @@ void GateShard::leave() {
 Gate::~Gate() { BM_CHECK(inside_ == 0 && first_ == nullptr && shards_.empty()); }
 
 void Gate::EnterAwaiter::await_suspend(std::coroutine_handle<> handle) {
+  if (gate_.state_ == State::kOpen && planted(PlantedBug::kAdmittedUncounted)) {
+    uncounted_ = true;
+    gate_.loop_.run_blocking([] {}, [handle] { handle.resume(); });
+    return;
+  }
   handle_ = handle;
   (gate_.last_ != nullptr ? gate_.last_->next_ : gate_.first_) = this;
   gate_.last_ = this;
@@ -31,6 +36,10 @@ void Gate::EnterAwaiter::await_suspend(std::coroutine_handle<> handle) {
 }
 
 Result<GateHold> Gate::EnterAwaiter::await_resume() {
+  if (uncounted_) {
+    ++gate_.inside_;
+    return GateHold(gate_);
+  }
   if (!admitted_) return Error(ErrorCode::kShutdown, "the disk is shutting down");
   return GateHold(gate_);
 }

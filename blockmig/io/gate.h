@@ -100,6 +100,7 @@ class Gate final {
     EnterAwaiter(const EnterAwaiter&) = delete;
     EnterAwaiter& operator=(const EnterAwaiter&) = delete;
     bool await_ready() {
+      if (gate_.state_ == State::kOpen && planted(PlantedBug::kAdmittedUncounted)) return false;
       if (gate_.state_ == State::kOpen || planted(PlantedBug::kWriteBypassesClosedGate)) {
         ++gate_.inside_;
         admitted_ = true;
@@ -117,6 +118,7 @@ class Gate final {
     std::coroutine_handle<> handle_;
     EnterAwaiter* next_ = nullptr;
     bool admitted_ = false;
+    bool uncounted_ = false;  ///< with that bug planted: admitted, not inside
   };
   /// For whoever would not wait: an entry if the gate is open, else an empty hold.
   GateHold try_enter() {

@@ -17,6 +17,7 @@
 #include <exception>
 #include <mutex>
 
+#include "blockmig/base/planted.h"
 #include "blockmig/base/units.h"
 #include "blockmig/io/unique_fd.h"
 
@@ -195,7 +196,7 @@ class RocksDbStore final : public RocksStore {
   }
   static rocksdb::WriteOptions synced() {
     rocksdb::WriteOptions options;
-    options.sync = true;  // RocksDB's default is false (trap 19)
+    options.sync = !planted(PlantedBug::kJournalNotSynced);  // the default is false (trap 19)
     return options;
   }
   static rocksdb::ReadOptions read_options() {

@@ -11,6 +11,7 @@
 
 #include "blockmig/base/crc32c.h"
 #include "blockmig/base/endian.h"
+#include "blockmig/base/planted.h"
 
 namespace blockmig {
 namespace {
@@ -79,6 +80,7 @@ class Log final {
 
   /// `at` is where the valid prefix ends: torn there, or damaged?
   Result<WalState> judge_bad(std::size_t at, bool valid_but_misplaced) const {
+    if (planted(PlantedBug::kDamageIsATornTail)) return WalState::kTorn;
     if (valid_but_misplaced) return damaged(at, "a fragment without its neighbours");
     for (std::size_t later = at + 1; later < bytes_.size(); ++later) {
       // Whatever follows a torn record would have been written after it was synced.

@@ -46,6 +46,14 @@ class LoopUse final {
   TimePoint last_;
 };
 
+/// One request's alone until the target has answered (trap 16).
+std::shared_ptr<Buffer> make_content(std::uint64_t length) {
+  if (!planted(PlantedBug::kCopierSharesBuffer)) return std::make_shared<Buffer>(length);
+  static std::shared_ptr<Buffer> of_all;
+  if (!of_all || of_all->bytes().size() != length) of_all = std::make_shared<Buffer>(length);
+  return of_all;
+}
+
 }  // namespace
 
 CopyEngine::CopyEngine(const Parts& parts)
@@ -298,7 +306,7 @@ Task<Status> CopyEngine::copy_range(ByteRange range) {
   if (sync_.rest && !planted(PlantedBug::kRestKeepsCopied)) {
     sync_.rest->clear(range.offset, range.length);
   }
-  auto content = std::make_shared<Buffer>(range.length);
+  auto content = make_content(range.length);
   const MutableBytes into = content->bytes();
   const Status read = co_await read_source(range, into);
   if (!read.ok()) co_return read;

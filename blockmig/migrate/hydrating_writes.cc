@@ -85,6 +85,7 @@ Task<std::optional<Status>> HydratingDevice::change_both(const Change& change,
       ++base_only_count_;
     }
     if (local.ok()) filled(local_part);
+    if (planted(PlantedBug::kPartErrorOverwritten)) co_return Status();
     co_return local;
   }
   give_up_mirror("writing to the base failed");

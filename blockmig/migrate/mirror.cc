@@ -75,7 +75,7 @@ std::vector<std::shared_ptr<Mirror::Pair>> Mirror::submit_parts(const std::vecto
   std::vector<std::shared_ptr<Pair>> pairs;
   for (const Part& part : parts) {
     if (part.route != Route::kMirror) {
-      mark(part.range);
+      if (!forgets()) mark(part.range);
       continue;
     }
     auto op = std::make_shared<TargetOp>(
@@ -104,7 +104,8 @@ std::vector<std::shared_ptr<Mirror::Pair>> Mirror::submit_parts(const std::vecto
 Task<Status> Mirror::finish(std::vector<Part> parts, std::vector<std::shared_ptr<Pair>> pairs,
                             Status source_status, Clocks clocks) {
   const TimePoint source_done = loop_.now();
-  const bool forget = !source_status.ok() && planted(PlantedBug::kFailedWriteUnmarked);
+  const bool forget =
+      forgets() || (!source_status.ok() && planted(PlantedBug::kFailedWriteUnmarked));
   for (const Part& part : parts) {
     // The second mark of a tracked part; and after a failure, the source may hold part of the
     // write.

@@ -138,6 +138,10 @@ class Mirror final : public WriteMirror {
            replica_.stuck(kSilencesOfHope * options_.mirror_deadline);
   }
   static constexpr int kSilencesOfHope = 4;
+  /// With that bug planted there is a state in which a write is neither sent nor marked.
+  bool forgets() const {
+    return planted(PlantedBug::kNeitherSentNorMarked) && (target_gone() || tracking_only());
+  }
   void mark(ByteRange range) { sync_.dirty->mark(range.offset, range.length); }
 
   EventLoop& loop_;

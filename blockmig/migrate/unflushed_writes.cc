@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "blockmig/base/planted.h"
+
 namespace blockmig {
 
 Result<std::unique_ptr<UnflushedWrites>> UnflushedWrites::create(std::uint64_t size_bytes,
@@ -28,6 +30,7 @@ void UnflushedWrites::flush_worked(std::uint64_t number) {
   if (number == 0 || number != followed_) return;
   followed_ = 0;
   covered_->clear_all();
+  if (planted(PlantedBug::kFlushCoversLater)) since_->clear_all();
 }
 
 void UnflushedWrites::flush_ended(std::uint64_t number) {

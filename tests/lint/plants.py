@@ -38,6 +38,11 @@ TEMPLATED = function(72, "template <typename T, typename U = std::vector<int>>\n
 MODES = "tools/man/blockmig-modes.7.scd"
 LONG_PY = HASH + "def f():\n" + "    g()\n" * 70
 
+TRAP = {"CONTRIBUTING.md": "# C\n\n## Traps\n\n1. One.\n\n## Tests\n\n2. Two.\n",
+        "tests/unit/base/a.cc": SPDX + "TEST(A, B_Trap1) {}\n",
+        "tests/sim/README.md": "| 1 | `B` | `bug-a` (unit) |\n",
+        "tests/sim/planted_bugs.h": SPDX + '#pragma once\n// {"bug-a"}\n'}
+
 # rule: (trees to object to, trees to accept); each a dict of files laid over CLEAN, None removes one.
 PLANTS = {
     "layering": (
@@ -125,6 +130,12 @@ PLANTS = {
          {MODES: "*M1* It is so.\n", "tests/unit/a.cc": SPDX + "// so (M1), and (M2)\n"},
          {MODES: "*M1* It is so.\n", "tests/unit/a.cc": SPDX + "// 1 M1 more\n"}],
         [{MODES: "*M1* It is so.\n\n*M2* And so.\n", "tests/unit/a.cc": SPDX + "// so (I3, M1, M2)\n"}]),
+    "traps": (
+        [{**TRAP, "tests/unit/base/a.cc": SPDX + "TEST(A, B) {}\n"},
+         {**TRAP, "tests/sim/README.md": "| 1 | `B` | `gone` |\n"},
+         {**TRAP, "tests/sim/README.md": "| 1 | `B` | |\n"},
+         {**TRAP, "tests/sim/README.md": "| 2 | `B` | `bug-a` |\n"}],
+        [TRAP, {**TRAP, "tests/sim/README.md": "| 1 | `B` | not planted: no reason |\n"}]),
     "banned_text": (
         [{"bitmap/map.h": SPDX + "// see /wo" + "rk/main\n"}, {"tools/README.md": "/ho" + "me/me\n"},
          {"bitmap/map.h": SPDX + "// TO" + "DO\n"}, {"tools/README.md": "FIX" + "ME: x\n"},

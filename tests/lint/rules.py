@@ -242,7 +242,31 @@ def banned_text(tree):
                     yield Violation(path, number, f"'{host}' is not a known host (rules.py)")
 
 
+def traps(tree):
+    """Every trap of CONTRIBUTING.md is in a unit test's name and in the table of tests/sim/README.md, with a
+    planted bug or the word that it is not planted."""
+    if "CONTRIBUTING.md" not in tree.files:
+        return
+    section = tree.text("CONTRIBUTING.md").partition("\n## Traps")[2].partition("\n## ")[0]
+    table, bugs = "tests/sim/README.md", tree.text("tests/sim/planted_bugs.h")
+    rows = dict(re.findall(r"(?m)^\| (\d+) \|[^|]*\|([^|]*)\|$", tree.text(table)))
+    cited = set()
+    for path in tree.files:
+        if path.startswith("tests/unit/") and path.endswith(".cc"):
+            for name in re.findall(r"Trap(\d+(?:And\d+)*)", tree.text(path) or ""):
+                cited.update(name.split("And"))
+    for trap in re.findall(r"(?m)^(\d+)\. ", section):
+        if trap not in cited:
+            yield Violation("CONTRIBUTING.md", 1, f"no unit test has Trap{trap} in its name")
+        planted = re.findall(r"`([a-z-]+)`", rows.get(trap, ""))
+        if not planted and "not planted: " not in rows.get(trap, ""):
+            yield Violation(table, 1, f"trap {trap} is not in the table, or has no planted bug")
+        for bug in planted:
+            if f'"{bug}"' not in bugs:
+                yield Violation(table, 1, f"trap {trap}: no planted bug is called {bug}")
+
+
 RULES = {f.__name__: f for f in (
     layering, parent_include, file_length, function_length, clang_format, banned_names, readme,
-    readme_names_classes, spdx, await_position, third_party_headers, contract_is_tested,
+    readme_names_classes, spdx, await_position, third_party_headers, contract_is_tested, traps,
     banned_text)}

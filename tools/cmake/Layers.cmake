@@ -80,7 +80,7 @@ endfunction()
 #
 # Every .cc file of the folder becomes the static library bm_<name>. PRIVATE libraries are hidden
 # inside: they appear in no public header. A second variant, bm_<name>_planted, is the same code with
-# the planted bugs of blockmig/base/planted.h compiled in; only the simulator links it. Where PLANTED names
+# the planted bugs of blockmig/base/planted.h compiled in; the simulator and unit_planted link it. Where PLANTED names
 # the files that see that header (or `none`), the others are compiled once for both, and it refuses them. With
 # BLOCKMIG_ONE_VARIANT that is the only one, under both names: for builds whose programs nobody uses.
 function(blockmig_layer name)

@@ -97,7 +97,7 @@ TEST_F(SyncGroupTest, OneFlushIsOneSync) {
   EXPECT_TRUE(answer->ok());
 }
 
-TEST_F(SyncGroupTest, FlushesThatComeDuringASyncShareTheNext_I1) {
+TEST_F(SyncGroupTest, FlushesThatComeDuringASyncShareTheNext_Trap18_I1) {
   std::optional<Status> first, second, third;
   begin(first);
   ++written_;

@@ -236,7 +236,7 @@ TEST_F(BitmapKeeperTest, AnImageThatOthersChangedMakesThemInconsistent) {
   EXPECT_TRUE(add("b").ok());
 }
 
-TEST_F(BitmapKeeperTest, AnotherStoreOrSizeMakesThemInconsistent) {
+TEST_F(BitmapKeeperTest, AnotherStoreOrSizeMakesThemInconsistent_Trap11) {
   ASSERT_TRUE(add("b").ok());
   end_in_order("");
   restart("", false);

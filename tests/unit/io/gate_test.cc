@@ -73,7 +73,7 @@ TEST_F(GateTest, ClosesAtOnceWhenEmpty) {
   EXPECT_EQ(gate_.state(), State::kClosed);
 }
 
-TEST_F(GateTest, CloseWaitsForEveryHold) {
+TEST_F(GateTest, CloseWaitsForEveryHold_Trap3) {
   Visitor first(loop_);
   Visitor second(loop_);
   bool closed = false;

@@ -96,7 +96,7 @@ TEST_F(MirrorTest, AWriteIntoAChunkBeingCopiedIsMarked_Trap4) {
   sync_.ledger.end_copy(0);
 }
 
-TEST_F(MirrorTest, AFrozenTargetCostsAWriteTheDeadlineAndKeepsItsRange_I9_I10) {
+TEST_F(MirrorTest, AFrozenTargetCostsAWriteTheDeadlineAndKeepsItsRange_Trap15_I9_I10) {
   target_->stall();
   ASSERT_TRUE(write(0, 512).ok());
   EXPECT_EQ(took_, options_.mirror_deadline);
