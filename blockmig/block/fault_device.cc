@@ -51,13 +51,13 @@ Task<Status> FaultDevice::read(std::uint64_t offset, MutableBytes into) {
 }
 
 Task<Status> FaultDevice::read_medium(std::uint64_t offset, MutableBytes into) {
+  plan_.misdirected_write_ppm = 0;
   return read_from(Image::kMedium, offset, into);
 }
 
 void FaultDevice::peek_at(Image image, std::uint64_t offset, MutableBytes into) const {
   if (image == Image::kVisible) return visible_.peek(offset, into);
-  // What is cached is written back first. What a failed flush has dropped stays visible, as the
-  // kernel's pages do, and never gets there.
+  // What is cached is written back first; what a failed flush has dropped never gets there.
   durable_.peek(offset, into);
   for (const Change& change : cache_) {
     const std::uint64_t begin = std::max(change.offset, offset);

@@ -41,9 +41,10 @@ struct FaultPlan {
   std::uint32_t flush_error_ppm = 0;   ///< EIO; sticky, and the cache is lost
   std::uint32_t lost_write_ppm = 0;    ///< reports success, does nothing
   std::uint32_t torn_write_ppm = 0;    ///< reports success, writes only some sectors
-  std::uint32_t misdirected_write_ppm = 0;  ///< reports success, writes elsewhere
-  std::uint64_t space_bytes = UINT64_MAX;   ///< allocated bytes before ENOSPC
-  std::size_t most_extents = SIZE_MAX;      ///< that one question is told of; at least one
+  /// Reports success, writes elsewhere; until the medium is read: nobody could find out later.
+  std::uint32_t misdirected_write_ppm = 0;
+  std::uint64_t space_bytes = UINT64_MAX;  ///< allocated bytes before ENOSPC
+  std::size_t most_extents = SIZE_MAX;     ///< that one question is told of; at least one
 };
 
 class FaultDevice final : public BlockDevice, public StoreHealth {

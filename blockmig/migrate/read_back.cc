@@ -137,9 +137,39 @@ class Sweep final {
   bool out_of_time_ = false;
 };
 
+/// Nothing was sent there, and nothing is left at rest there.
+void mark_unsent(SyncState& sync, ByteRange range) {
+  for (const auto& run : sync.written->runs(range.offset, range.length, SIZE_MAX)) {
+    if (run.dirty) continue;
+    if (!sync.rest) {
+      sync.unverified->mark(run.range.offset, run.range.length);
+      continue;
+    }
+    for (const auto& part : sync.rest->runs(run.range.offset, run.range.length, SIZE_MAX)) {
+      if (!part.dirty) sync.unverified->mark(part.range.offset, part.range.length);
+    }
+  }
+}
+
+/// What the target has where nothing was sent may be a write that went astray: it is compared with
+/// the source's hole. A target that cannot say is taken for what it was.
+Task<void> look_for_astray(Migration& migration) {
+  const std::uint64_t size = migration.sync->unverified->size_bytes();
+  for (std::uint64_t at = 0; at < size && !migration.cancel.cancelled();) {
+    const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
+    const auto told = co_await migration.replica->extents(at, size - at, deadline);
+    if (!told.ok() || told->empty()) co_return;
+    for (const Extent& extent : *told) {
+      at = extent.offset + extent.length;
+      if (!extent.zero) mark_unsent(*migration.sync, {extent.offset, extent.length});
+    }
+  }
+}
+
 }  // namespace
 
 Task<Status> read_back(Migration& migration) {
+  co_await look_for_astray(migration);
   const DirtyBitmap& unverified = *migration.sync->unverified;
   std::uint64_t least = unverified.dirty_count();
   Status failure;

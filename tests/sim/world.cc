@@ -277,6 +277,9 @@ Task<void> World::migrate_once() {
     target_lies_ = true;
     target_->plan().lost_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
     target_->plan().torn_write_ppm = static_cast<std::uint32_t>(random_.below(30'000));
+    const auto astray = static_cast<std::uint32_t>(random_.below(30'000));
+    // What strays into a store that was left is where its record does not look.
+    if (!left) target_->plan().misdirected_write_ppm = astray;
   }
   auto opener = make_opener(target_);
   const auto job = board_->start(*disk_, std::move(opener), options, "as planned");

@@ -55,6 +55,7 @@ void World::check_equal(const DiskRecord& record) {
 /// From the decision on it is the disk's store, and what is asked is whether we keep what it keeps.
 void World::believe_target() {
   target_->plan().lost_write_ppm = target_->plan().torn_write_ppm = 0;
+  target_->plan().misdirected_write_ppm = 0;
   target_->plan().flush_error_ppm = 0;
   target_->plan().space_bytes = UINT64_MAX;
 }

@@ -36,6 +36,7 @@ void World::heal() {
     store->plan().space_bytes = UINT64_MAX;
     store->reconnect();
     store->plan().lost_write_ppm = store->plan().torn_write_ppm = 0;
+    store->plan().misdirected_write_ppm = 0;
     store->plan().bytes_per_second = store->plan().slow_ppm = 0;
     store->plan().max_delay = std::chrono::milliseconds(1);
     store->plan().min_delay = std::chrono::microseconds(1);
