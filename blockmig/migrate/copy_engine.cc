@@ -7,6 +7,7 @@
 #include "blockmig/base/check.h"
 #include "blockmig/base/planted.h"
 #include "blockmig/migrate/copy_plan.h"
+#include "blockmig/migrate/loop_use.h"
 
 namespace blockmig {
 namespace {
@@ -17,34 +18,6 @@ constexpr std::uint64_t kMostWindowAlone = 4 * kMiB;
 constexpr int kSourceReadAttempts = 3;
 constexpr Duration kBetweenRuns = std::chrono::nanoseconds(1);
 constexpr Duration kSourceRetryDelay = std::chrono::milliseconds(10);
-
-/// Keeps the part of the loop free that a pass needs. When it has ended, all is the guest's.
-class LoopUse final {
- public:
-  /// `share` null: nothing is kept free.
-  LoopUse(EventLoop& loop, CopierNeed& need, GuestShare* share, bool mirrored)
-      : loop_(loop), need_(need), share_(share), mirrored_(mirrored), last_(loop.now()) {
-    if (share_ != nullptr) share_->limit(need_.guest_part(mirrored_), last_);
-  }
-  ~LoopUse() {
-    if (share_ != nullptr) share_->lift();
-  }
-  LoopUse(const LoopUse&) = delete;
-  LoopUse& operator=(const LoopUse&) = delete;
-
-  void worked(TimePoint begun) {
-    const TimePoint now = loop_.now();
-    need_.worked(now - begun, now - std::exchange(last_, now));
-    if (share_ != nullptr) share_->limit(need_.guest_part(mirrored_), now);
-  }
-
- private:
-  EventLoop& loop_;
-  CopierNeed& need_;
-  GuestShare* share_;
-  bool mirrored_;
-  TimePoint last_;
-};
 
 /// One request's alone until the target has answered (trap 16).
 std::shared_ptr<Buffer> make_content(std::uint64_t length) {

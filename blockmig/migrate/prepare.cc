@@ -315,11 +315,9 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
   migration.engine = std::make_unique<CopyEngine>(
       CopyEngine::Parts{migration.loop, migration.disk, *migration.replica, *migration.sync,
                         migration.options, migration.cancel, migration.share});
-  if (migration.options.mode == Mode::kCold) {
-    migration.order = make_sequential_order();
-  } else {
-    migration.order = make_hot_last_order(migration.disk.write_heat());
-  }
+  const bool in_order = migration.options.mode == Mode::kCold;
+  migration.order =
+      in_order ? make_sequential_order() : make_hot_last_order(migration.disk.write_heat());
   migration.engine->set_order(migration.order.get());
   const bool recorded = is_recorded(migration.options);
   auto recovered = std::move(migration.recovered);
