@@ -12,6 +12,8 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -39,6 +41,18 @@ void keep_alive(int fd, std::chrono::seconds silence) {
   set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
   set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / kKeepaliveProbes));
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+}
+
+bool is_on_this_host(int fd) {
+  const Result<RawAddress> peer = peer_address(fd);
+  if (!peer) return false;
+  constexpr std::uint32_t kLoopbackNet = 127;
+  sockaddr_in v4{};
+  sockaddr_in6 v6{};
+  std::memcpy(&v4, peer->get(), sizeof v4);
+  std::memcpy(&v6, peer->get(), sizeof v6);
+  if (peer->family() == AF_INET) return ntohl(v4.sin_addr.s_addr) >> 24 == kLoopbackNet;
+  return peer->family() == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 
 /// How many bytes the kernel took of the rest of `gather`, or a negative errno.
@@ -243,6 +257,12 @@ void tune_socket(int fd, int family) {
   // the usual limit of 208 KiB would be smaller than what it arrives at.
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   keep_alive(fd, kKeepaliveTime);
+  // Where the system's choice paces what is sent (bbr), a path without a queue to measure goes at a
+  // fraction of its rate. Every kernel has reno, and lets everybody choose it.
+  constexpr std::string_view kUnpaced = "reno";
+  if (is_on_this_host(fd)) {
+    (void)::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
+  }
 }
 
 Status prepare_adopted(int fd) {
