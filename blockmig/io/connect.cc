@@ -117,7 +117,7 @@ Task<Result<std::unique_ptr<Stream>>> connect_to(IoLoop& loop, const SocketAddre
     const int opened = socket ? 0 : errno;
     int failure = opened;
     if (socket) {
-      tune_socket(socket.get(), raw.family());
+      tune_connection(socket.get(), raw);
       const int outcome = co_await connect_socket(loop, socket.get(), raw, deadline);
       failure = outcome;
     }

@@ -95,7 +95,7 @@ Task<Result<std::unique_ptr<Stream>>> SocketListener::accept() {
 }
 
 std::unique_ptr<Stream> SocketListener::make_stream(UniqueFd connection, const RawAddress& peer) {
-  tune_socket(connection.get(), peer.family());
+  tune_connection(connection.get(), peer);
   // A unix client has no name of its own.
   std::string name = is_unix() ? address_.to_string() : to_socket_address(peer).to_string();
   return std::make_unique<SocketStream>(loop_, std::move(connection), std::move(name));

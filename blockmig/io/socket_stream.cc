@@ -43,16 +43,14 @@ void keep_alive(int fd, std::chrono::seconds silence) {
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
 }
 
-bool is_on_this_host(int fd) {
-  const Result<RawAddress> peer = peer_address(fd);
-  if (!peer) return false;
+bool is_loopback(const RawAddress& peer) {
   constexpr std::uint32_t kLoopbackNet = 127;
   sockaddr_in v4{};
   sockaddr_in6 v6{};
-  std::memcpy(&v4, peer->get(), sizeof v4);
-  std::memcpy(&v6, peer->get(), sizeof v6);
-  if (peer->family() == AF_INET) return ntohl(v4.sin_addr.s_addr) >> 24 == kLoopbackNet;
-  return peer->family() == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+  std::memcpy(&v4, peer.get(), sizeof v4);
+  std::memcpy(&v6, peer.get(), sizeof v6);
+  if (peer.family() == AF_INET) return ntohl(v4.sin_addr.s_addr) >> 24 == kLoopbackNet;
+  return peer.family() == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
 }
 
 /// How many bytes the kernel took of the rest of `gather`, or a negative errno.
@@ -257,12 +255,15 @@ void tune_socket(int fd, int family) {
   // the usual limit of 208 KiB would be smaller than what it arrives at.
   set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   keep_alive(fd, kKeepaliveTime);
+}
+
+void tune_connection(int fd, const RawAddress& peer) {
+  tune_socket(fd, peer.family());
+  if (!is_loopback(peer)) return;
   // Where the system's choice paces what is sent (bbr), a path without a queue to measure goes at a
   // fraction of its rate. Every kernel has reno, and lets everybody choose it.
   constexpr std::string_view kUnpaced = "reno";
-  if (is_on_this_host(fd)) {
-    (void)::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
-  }
+  (void)::setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced.data(), kUnpaced.size());
 }
 
 Status prepare_adopted(int fd) {
@@ -287,7 +288,7 @@ Result<std::unique_ptr<Stream>> adopt_socket(IoLoop& loop, int fd) {
   if (!prepared) return prepared.error();
   const auto peer = peer_address(fd);
   if (!peer) return peer.error().with_context("descriptor " + std::to_string(fd));
-  tune_socket(fd, peer->family());
+  tune_connection(fd, *peer);
   SocketAddress name = to_socket_address(*peer);
   const bool unnamed = name.family == SocketAddress::Family::kUnix && name.path.empty();
   const auto own = local_address(fd);

@@ -15,6 +15,8 @@
 
 namespace blockmig {
 
+struct RawAddress;
+
 class SocketStream final : public Stream {
  public:
   /// `socket` is connected, non-blocking and tuned.
@@ -50,6 +52,9 @@ class SocketStream final : public Stream {
 /// Options of a connection or (they are inherited) a listener: keepalive and no delay on TCP,
 /// larger buffers on unix sockets. What the kernel refuses is left as it is.
 void tune_socket(int fd, int family);
+/// The same of a connection to `peer`, and what only a known peer allows: over the loopback nothing
+/// is paced.
+void tune_connection(int fd, const RawAddress& peer);
 
 /// Of a descriptor that came from outside: it must be a stream socket, and becomes non-blocking and
 /// close-on-exec. kInvalid, naming it.

@@ -2,10 +2,8 @@
 // blockmig verify: compares two stores or disks byte by byte.
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <utility>
-#include <vector>
 
 #include "blockmig/base/units.h"
 #include "blockmig/base/uri.h"
@@ -59,12 +57,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> open_image(IoLoop& loop, const StoreU
 /// A guest may have put that there; who says format=raw knows.
 Task<void> warn_of_format(BlockDevice& image, const StoreUri& uri) {
   if (uri.kind != StoreUri::Kind::kFile || uri.query.contains("format")) co_return;
-  const std::size_t length = std::max<std::size_t>(kFormatMagicBytes, image.info().min_io_bytes);
-  if (image.info().size_bytes < length) co_return;
-  std::vector<std::byte> beginning(length);
-  const MutableBytes into(beginning);
-  const Status read = co_await image.read(0, into);
-  const std::string_view format = read.ok() ? foreign_format(beginning) : std::string_view();
+  const std::string_view format = co_await look_for_format(image);
   if (format.empty()) co_return;
   std::fprintf(
       stderr,

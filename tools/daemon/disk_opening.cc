@@ -73,12 +73,7 @@ Task<void> DiskService::remove_created(const SourceChoice& choice) {
 
 /// A guest may have put that there, so it is no error.
 Task<void> DiskService::warn_of_format(BlockDevice& file, const std::string& disk) {
-  const std::size_t length = std::max<std::size_t>(kFormatMagicBytes, file.info().min_io_bytes);
-  if (file.info().size_bytes < length) co_return;
-  std::vector<std::byte> beginning(length);
-  const MutableBytes into(beginning);
-  const Status read = co_await file.read(0, into);
-  const std::string_view format = read.ok() ? foreign_format(beginning) : std::string_view();
+  const std::string_view format = co_await look_for_format(file);
   if (format.empty()) co_return;
   log_.warning(file.info().name + " looks like a " + std::string(format) +
                    " image and is served as it is, raw: serve one of another format with qemu-nbd, "

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/daemon/image_format.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 namespace blockmig {
 
@@ -20,6 +22,15 @@ std::string_view foreign_format(ConstBytes beginning) {
     if (text.starts_with(magic)) return name;
   }
   return {};
+}
+
+Task<std::string_view> look_for_format(BlockDevice& image) {
+  const std::size_t length = std::max<std::size_t>(kFormatMagicBytes, image.info().min_io_bytes);
+  if (image.info().size_bytes < length) co_return std::string_view();
+  std::vector<std::byte> beginning(length);
+  const MutableBytes into(beginning);
+  const Status read = co_await image.read(0, into);
+  co_return read.ok() ? foreign_format(beginning) : std::string_view();
 }
 
 }  // namespace blockmig

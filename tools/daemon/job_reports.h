@@ -22,7 +22,7 @@ class JobReports final {
   JobReports(EventLoop& loop, Journal& journal, const JobBoard& jobs)
       : loop_(loop), journal_(journal), jobs_(jobs) {}
 
-  /// Before the job is shown: what earlier daemons have seen of it. Nothing is not an error.
+  /// When the job has begun: what earlier daemons have seen of it. Nothing is not an error.
   Task<Status> load(std::string id);
   /// Saves now and then until `ended`.
   Task<void> keep(std::string id, Event& ended);

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "blockmig/io/raw_address.h"
 #include "blockmig/io/socket_stream.h"
 #include "blockmig/io/unique_fd.h"
 
@@ -20,7 +21,7 @@ std::string congestion_control(int fd) {
   return name;
 }
 
-TEST(TuneSocket, WhatComesFromThisHostIsNotPaced) {
+TEST(TuneConnection, OverTheLoopbackNothingIsPaced) {
   const UniqueFd door(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in here{};
   here.sin_family = AF_INET;
@@ -33,9 +34,15 @@ TEST(TuneSocket, WhatComesFromThisHostIsNotPaced) {
   tune_socket(door.get(), AF_INET);
   EXPECT_EQ(congestion_control(door.get()), usual) << "others may come from elsewhere";
   const UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto own = local_address(door.get());
+  ASSERT_TRUE(own.ok());
+  tune_connection(client.get(), *own);
+  EXPECT_EQ(congestion_control(client.get()), "reno") << "the end that connects, before it does";
   ASSERT_EQ(::connect(client.get(), reinterpret_cast<sockaddr*>(&here), length), 0);
   const UniqueFd accepted(::accept(door.get(), nullptr, nullptr));
-  tune_socket(accepted.get(), AF_INET);
+  const auto peer = peer_address(accepted.get());
+  ASSERT_TRUE(peer.ok());
+  tune_connection(accepted.get(), *peer);
   EXPECT_EQ(congestion_control(accepted.get()), "reno");
 }
 
