@@ -7,6 +7,7 @@
 #include "blockmig/migrate/checkpoint.h"
 #include "blockmig/migrate/hydration.h"
 #include "blockmig/migrate/pivot.h"
+#include "blockmig/migrate/unfinished_jobs.h"
 
 namespace blockmig::sim {
 namespace {
@@ -264,24 +265,30 @@ void SettleWorld::strike(Death death, Life& life) {
 Task<void> SettleWorld::take_up_jobs(Journal& journal) {
   recovered_ = {};
   const auto jobs = co_await journal_.load_jobs();
-  for (const JobRecord& job : *jobs) {
-    const bool ended = job.state != "running" && job.state != "paused";
-    if (ended || settled()) continue;
+  if (settled()) co_return;
+  const UnfinishedJobs found = find_unfinished(*jobs);
+  if (found.open.size() > 1) complain("jobs before the disk's latest one are to go on (I7)");
+  for (const JobRecord& job : found.stale) co_await end_job(journal, job);
+  for (const JobRecord& job : found.open) {
     if (job_options_.on_restart != OnRestart::kResume) {
-      JournalBatch batch;
-      batch.jobs.push_back(job);
-      batch.jobs.back().state = "failed";
-      batch.removed_sets = records_of(kDisk, job.id);
-      const Status ends = co_await journal.commit(batch);
-      Status forgotten;
-      if (!ends.ok()) forgotten = co_await forget(journal, kDisk, job.id);
-      static_cast<void>(forgotten);  // as lost as the record of its end
+      co_await end_job(journal, job);
       continue;
     }
-    auto found = co_await recover(journal, *disk_, job.id, loop_);
-    if (found.ok()) recovered_ = std::move(*found);
+    auto tracking = co_await recover(journal, *disk_, job.id, loop_);
+    if (tracking.ok()) recovered_ = std::move(*tracking);
     if (!recovered_.empty()) ++result_.recovered;
   }
+}
+
+Task<void> SettleWorld::end_job(Journal& journal, JobRecord job) {
+  JournalBatch batch;
+  batch.removed_sets = records_of(kDisk, job.id);
+  job.state = "failed";
+  batch.jobs.push_back(job);
+  const Status ends = co_await journal.commit(batch);
+  Status forgotten;
+  if (!ends.ok()) forgotten = co_await forget(journal, kDisk, job.id);
+  static_cast<void>(forgotten);  // as lost as the record of its end
 }
 
 GuestPlan SettleWorld::draw_guest() {

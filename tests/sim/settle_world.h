@@ -44,6 +44,7 @@ class SettleWorld final : public SimRun {
   JobOptions draw_options();
   Task<std::unique_ptr<Disk>> open_disk(std::shared_ptr<Life> life, Journal& journal);
   Task<void> take_up_jobs(Journal& journal);
+  Task<void> end_job(Journal& journal, JobRecord job);
   Task<void> live(Death death);
   Task<void> settle(std::shared_ptr<Life> life, JobBoard& board, Guest& guest, TimePoint end);
   Task<void> disturb(Death death, std::shared_ptr<Life> life, JobBoard& board);
