@@ -5,13 +5,20 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <deque>
+#include <memory>
+#include <vector>
 
 namespace blockmig {
 namespace {
 
 bool is_aligned(const std::byte* data) {
   return reinterpret_cast<std::uintptr_t>(data) % AlignedBuffer::kAlignment == 0;
+}
+
+using Buffers = std::vector<std::unique_ptr<BouncePool::Lent>>;
+
+void lend_all(BouncePool& pool, int count, std::size_t size, Buffers& into) {
+  for (int i = 0; i < count; ++i) into.emplace_back(new BouncePool::Lent(pool.lend(size)));
 }
 
 TEST(BouncePool, LendsAlignedMemoryOfAtLeastTheSize) {
@@ -42,13 +49,44 @@ TEST(BouncePool, GivesTheSameMemoryAgainOnlyAfterItCameBack) {
 
 TEST(BouncePool, KeepsTwoMebibytesAtMostAndNothingLarge) {
   BouncePool pool;
+  BouncePool::Lent first = pool.lend(4 * kKiB);
   {
-    std::deque<BouncePool::Lent> all;
-    for (int i = 0; i < 40; ++i) all.emplace_back(pool, AlignedBuffer(128 * kKiB));
-    all.emplace_back(pool, AlignedBuffer(kMiB));
-    all.emplace_back(pool, AlignedBuffer(4 * kKiB));
+    Buffers all;
+    lend_all(pool, 40, 128 * kKiB, all);
+    lend_all(pool, 1, kMiB, all);
+    EXPECT_EQ(pool.kept_bytes(), 0u);
   }
-  EXPECT_EQ(pool.kept_bytes(), 2 * kMiB);
+  EXPECT_EQ(pool.kept_bytes(), 15 * 128 * kKiB);
+}
+
+TEST(BouncePool, LendsWhatLiesTogetherWhileThereIsSome) {
+  BouncePool pool;
+  Buffers all;
+  lend_all(pool, 16, 128 * kKiB, all);
+  std::vector<const std::byte*> places;
+  for (const auto& each : all) places.push_back(each->bytes().data());
+  std::sort(places.begin(), places.end());
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(places.front()) % kContiguousBytes, 0u);
+  for (std::size_t i = 0; i < places.size(); ++i) EXPECT_EQ(places[i], places[0] + i * 128 * kKiB);
+  BouncePool::Lent more = pool.lend(4 * kKiB);  // of its own
+  const bool inside =
+      more.bytes().data() >= places[0] && more.bytes().data() < places[0] + kContiguousBytes;
+  EXPECT_FALSE(inside);
+  std::fill(more.bytes().begin(), more.bytes().end(), std::byte{7});
+}
+
+TEST(BouncePool, ServesAnotherSizeWhenAllOfOneCameBack) {
+  BouncePool pool;
+  const std::byte* memory = nullptr;
+  {
+    Buffers all;
+    lend_all(pool, 512, 4 * kKiB, all);
+    memory = all.front()->bytes().data();
+  }
+  EXPECT_EQ(pool.kept_bytes(), 0u);
+  Buffers all;
+  lend_all(pool, 16, 128 * kKiB, all);
+  EXPECT_EQ(all.front()->bytes().data(), memory);
 }
 
 }  // namespace
