@@ -13,9 +13,15 @@
 namespace blockmig {
 namespace {
 
-/// A fast disk answers within 50 to 200 us, a client that is at it sooner. On a slower disk the
-/// longer spin soon does not pay, and is left out.
-constexpr int kFileSpins = 4;
+/// A fast disk answers a batch within 50 to 500 us, a client that is at it sooner; whoever sleeps
+/// until then is woken 20 us late. On a slower disk the longer spin soon does not pay, and is left
+/// out.
+constexpr int kFileSpins = 10;
+/// Of the file operations that ended together so many are resumed at a time: a few at first, so
+/// that their clients are answered, and the disk has work again, before the rest is looked at; then
+/// as many as before, up to a number whose answers fill a send.
+constexpr std::size_t kFirstFinished = 2;
+constexpr std::size_t kMostFinished = 8;
 /// Looks at I/O between two looks at the clock while spinning.
 constexpr int kLooksPerClock = 16;
 
@@ -53,6 +59,10 @@ void LoopBase::run() {
     run_posted();
     fire_timers();
     resume_ready();
+    if (!finished_.empty()) {
+      if (burst_ != 0) look_at_io();
+      resume_finished();
+    }
     if (!has_work()) {
       wait_for_work();
     } else if (resumed_ >= kResumesPerPoll || ++turns_ >= kTurnsPerPoll) {
@@ -128,6 +138,7 @@ void LoopBase::catch_up() {
     if (!has_work()) return;
     run_posted();
     resume_ready();
+    resume_finished();
   }
 }
 
@@ -135,6 +146,14 @@ void LoopBase::resume_ready() {
   const std::size_t count = std::min(ready_.size(), kResumesPerPoll);
   for (std::size_t i = 0; i < count; ++i) ready_.pop().resume();
   resumed_ += count;
+}
+
+void LoopBase::resume_finished() {
+  const std::size_t group = std::clamp(burst_, kFirstFinished, kMostFinished);
+  const std::size_t count = std::min(finished_.size(), group);
+  for (std::size_t i = 0; i < count; ++i) finished_.pop().resume();
+  resumed_ += count;
+  burst_ = finished_.empty() ? 0 : burst_ + count;
 }
 
 void LoopBase::wait_for_work() {

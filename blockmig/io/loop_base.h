@@ -3,8 +3,10 @@
 // threads, the threads for calls that block, spinning and sleeping. They add how I/O is submitted
 // and how its results are collected.
 //
-// One turn: run what was posted, fire due timers, resume what is ready. I/O is looked at, and what
-// was queued for it submitted in one go, when there is nothing else to do, and after
+// One turn: run what was posted, fire due timers, resume what is ready, then some of those whose
+// file operations ended, between two looks at I/O: a disk ends whole batches at once, and what its
+// clients want next shall be with it before the whole batch is worked off. Otherwise I/O is looked
+// at, and what was queued for it submitted in one go, when there is nothing else to do, and after
 // kResumesPerPoll resumed coroutines or kTurnsPerPoll turns at the latest, so that nobody starves
 // it. With nothing to do at all the loop spins if that pays, then sleeps until I/O, a timer or a
 // post.
@@ -59,6 +61,10 @@ class LoopBase : public IoLoop {
   /// A file's operation is on its way in the kernel, whose end io_ready() will tell.
   virtual bool file_io_in_flight() const { return false; }
 
+  /// As defer(), after the operation of a file.
+  void defer_finished(std::coroutine_handle<> handle) { finished_.push(handle); }
+  bool has_finished() const { return !finished_.empty(); }
+
   /// First thing in a derived destructor: joins the threads that would post() to a dying loop.
   void stop_threads();
   bool running() const { return running_; }
@@ -69,8 +75,9 @@ class LoopBase : public IoLoop {
   void fire_timers();
   void catch_up();
   void resume_ready();
+  void resume_finished();
   bool has_work() const {
-    return !ready_.empty() || has_posted_.load(std::memory_order_relaxed) ||
+    return !ready_.empty() || !finished_.empty() || has_posted_.load(std::memory_order_relaxed) ||
            stop_requested_.load(std::memory_order_relaxed);
   }
   void look_at_io();
@@ -80,6 +87,8 @@ class LoopBase : public IoLoop {
   void wake();
 
   HandleQueue ready_;
+  HandleQueue finished_;   ///< whose file operation is done
+  std::size_t burst_ = 0;  ///< resumed of those since there were none
   TimerHeap timers_;
   TimePoint looked_{};  ///< at the clock, for timers
   SpinPolicy spin_policy_;

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <coroutine>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -43,6 +45,8 @@ class ScriptedLoop final : public LoopBase {
     wake_ups_ += got == sizeof count ? count : 0;
     return wake_ups_;
   }
+
+  using LoopBase::defer_finished;
 
   std::function<void(std::optional<Duration>)> on_poll = [](std::optional<Duration>) {};
   std::function<bool()> on_look = [] { return false; };
@@ -176,6 +180,44 @@ TEST(LoopBase, BusyTasksLetTheLoopLookAtIoOftenButNotAlways) {
   const int crowd = polls_while_busy(640, 10);
   EXPECT_GE(crowd, 6400 / static_cast<int>(LoopBase::kResumesPerPoll) - 1);
   EXPECT_LE(crowd, 6400 / static_cast<int>(LoopBase::kResumesPerPoll) + 12);
+}
+
+/// The operation of a file, which ends when the test says so.
+struct FileOperation {
+  std::vector<std::coroutine_handle<>>& waiting;
+  bool await_ready() const { return false; }
+  void await_suspend(std::coroutine_handle<> handle) { waiting.push_back(handle); }
+  void await_resume() const {}
+};
+
+Task<void> use_file(std::vector<std::coroutine_handle<>>& waiting, int& resumed) {
+  FileOperation operation{waiting};
+  co_await operation;
+  ++resumed;
+}
+
+// A disk ends whole batches at once. What the first ones' clients want next goes to the disk while
+// the rest is worked off.
+TEST(LoopBase, LooksAtIoBetweenFileOperationsThatEndedTogether) {
+  auto loop = ScriptedLoop::make(Duration::zero());
+  std::vector<std::coroutine_handle<>> waiting;
+  int resumed = 0;
+  TaskScope scope;
+  for (int i = 0; i < 64; ++i) scope.spawn(use_file(waiting, resumed));
+  std::vector<int> seen;  // resumed at each look
+  loop.on_poll = [&](std::optional<Duration>) {
+    seen.push_back(resumed);
+    for (const std::coroutine_handle<> handle : std::exchange(waiting, {})) {
+      loop.defer_finished(handle);
+    }
+    if (resumed == 64) loop.stop();
+  };
+  loop.run();
+  EXPECT_EQ(resumed, 64);
+  ASSERT_GT(seen.size(), 8u);
+  const auto first = std::find_if(seen.begin(), seen.end(), [](int count) { return count != 0; });
+  EXPECT_LE(*first, 2);
+  for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_LE(seen[i] - seen[i - 1], 8);
 }
 
 TEST(LoopBase, SpinningEndsWhenIoIsReady) {
