@@ -8,6 +8,7 @@
 #include <new>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/contiguous_memory.h"
 
 namespace blockmig::nbd {
 namespace {
@@ -50,8 +51,22 @@ BufferRef BufferPool::take(std::size_t bytes) {
 }
 
 BufferRef BufferPool::take_fitting(std::size_t bytes) {
-  if (2 * bytes > kMinBytes) return take(bytes);
+  if (2 * bytes >= kMinBytes) {
+    add_contiguous(std::bit_ceil(std::max(bytes, kMinBytes)));
+    return take(bytes);
+  }
   return make(static_cast<std::byte*>(::operator new(bytes)), bytes, true);
+}
+
+/// Cuts a contiguous piece up if no buffer of the size is idle and all but one of the new ones may
+/// be. They are unmapped one by one.
+void BufferPool::add_contiguous(std::size_t capacity) {
+  if (capacity >= kContiguousBytes || idle_[class_of(capacity)] != nullptr) return;
+  if (idle_bytes_ + kContiguousBytes - capacity > max_idle_bytes_) return;
+  std::byte* const memory = map_contiguous();
+  for (std::size_t at = 0; at < kContiguousBytes; at += capacity) {
+    make(memory + at, capacity, false);  // and at once idle
+  }
 }
 
 BufferRef BufferPool::make(std::byte* memory, std::size_t capacity, bool of_heap) {

@@ -76,8 +76,9 @@ class BufferPool final {
 
   /// At least `bytes`, aligned to a page, contents unspecified.
   BufferRef take(std::size_t bytes);
-  /// At most twice `bytes`, for what a slow store may hold for long. Up to kMinBytes / 2 it is an
-  /// allocation, and not aligned to a page.
+  /// At most twice `bytes`, for what a slow store may hold for long. Below kMinBytes / 2 it is an
+  /// allocation, and not aligned to a page; more is a piece of contiguous memory, if as much may
+  /// lie idle (blockmig/base/contiguous_memory.h).
   BufferRef take_fitting(std::size_t bytes);
   /// Gives idle memory back to the system.
   void trim();
@@ -93,6 +94,7 @@ class BufferPool final {
   friend class BufferRef;
   static constexpr std::size_t kClasses = 17;  // 64 KiB … 4 GiB
 
+  void add_contiguous(std::size_t capacity);
   BufferRef make(std::byte* memory, std::size_t capacity, bool of_heap);
   void put_back(detail::Buffer* buffer);
   void destroy(detail::Buffer* buffer);

@@ -21,6 +21,9 @@ constexpr std::uint32_t kWorkPerTurn = 1024;
 constexpr std::uint64_t kBytesPerWork = 16 * 1024;
 /// What a status reply may take, for one context.
 constexpr std::uint64_t kMaxStatusBytes = 16 * BlockDevice::kMaxExtents;
+/// What goes to a store that does not take it at once is received into memory of its own if it is
+/// longer than this: the store may keep it, and takes it as it is where it wants it aligned.
+constexpr std::size_t kMaxSharedBytes = BufferPool::kMinBytes / 2 - 1;
 /// While a send is waiting for the client and this much is unsent, reading further ahead would only
 /// cool the caches; but only for a while, because the client may be waiting for us to take its next
 /// request.
@@ -168,7 +171,8 @@ Transmission::Step Transmission::start_one() {
   const std::size_t whole = header_bytes_ + static_cast<std::size_t>(payload);
   if (bytes.size() < whole) {
     wanted_bytes_ = whole;
-    if (payload <= ReceiveBuffer::kMaxPayloadBytes) return Step::kReceive;
+    const std::size_t shared = store_waits_ ? kMaxSharedBytes : ReceiveBuffer::kMaxPayloadBytes;
+    if (payload <= shared || request->command != Command::kWrite) return Step::kReceive;
     payload_request_ = *request;
     return Step::kReceivePayload;
   }
@@ -259,7 +263,9 @@ void Transmission::start(const Request& request, BufferRef keep, ConstBytes payl
 
 void Transmission::start_write(const Request& request, BufferRef keep, ConstBytes payload,
                                std::uint64_t done) {
-  if (write_at_once(request, payload, done)) return;
+  const bool at_once = write_at_once(request, payload, done);
+  if (!request.has(kCmdFlagFua)) store_waits_ = !at_once;
+  if (at_once) return;
   received_.keep_waiting(keep, payload);
   requests_.spawn(write(request, std::move(keep), payload, done));
 }
@@ -298,7 +304,7 @@ Task<Status> Transmission::receive_payload() {
   BufferRef buffer;
   MutableBytes rest;
   if (done < length) {
-    buffer = pool_.take(length - done);
+    buffer = pool_.take_fitting(length - done);
     rest = MutableBytes(buffer.data(), length - done);
     std::copy(head.begin(), head.end(), rest.begin());
     const Status got = co_await read_exactly(stream_, rest.subspan(head.size()));

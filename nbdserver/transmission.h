@@ -179,6 +179,7 @@ class Transmission final {
   std::uint64_t seen_gives_ = 0;  ///< InFlight::gives() when a limit was found to be reached
   bool pause_is_over_ = false;    ///< waited long enough for the client to read
   Request payload_request_;       ///< for Step::kReceivePayload
+  bool store_waits_ = false;      ///< the last write could not be made at once
   bool in_payload_ = false;       ///< bytes go past `received_`: the stream cannot change hands
   bool parked_ = false;
   bool awaits_payload_ = false;  ///< the client has sent part of a request

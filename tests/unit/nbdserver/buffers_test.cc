@@ -4,9 +4,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <vector>
 
+#include "blockmig/base/contiguous_memory.h"
 #include "blockmig/block/fault_guard.h"
 #include "blockmig/io/cancel.h"
 #include "blockmig/io/pipe_stream.h"
@@ -65,6 +68,24 @@ TEST(BufferPool, IdleMemoryIsBoundedAndTrimmed) {
   pool.trim_if_unused();
   EXPECT_EQ(pool.idle_bytes(), 3 * 65536u);
   pool.trim_if_unused();
+  EXPECT_EQ(pool.total_bytes(), 0u);
+}
+
+TEST(BufferPool, WhatAStoreUsesLiesTogetherAndIsGivenBackWhole) {
+  BufferPool pool(2 * kContiguousBytes);
+  std::vector<BufferRef> all;
+  for (std::size_t i = 0; i < kContiguousBytes / 65536; ++i)
+    all.push_back(pool.take_fitting(65536));
+  EXPECT_EQ(pool.total_bytes(), kContiguousBytes);
+  std::vector<std::byte*> places;
+  for (const BufferRef& each : all) places.push_back(each.data());
+  std::sort(places.begin(), places.end());
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(places.front()) % kContiguousBytes, 0u);
+  EXPECT_EQ(places.back() - places.front(), static_cast<std::ptrdiff_t>(kContiguousBytes - 65536));
+  for (std::byte* place : places) std::memset(place, 1, 65536);
+  all.clear();
+  EXPECT_EQ(pool.idle_bytes(), kContiguousBytes);
+  pool.trim();
   EXPECT_EQ(pool.total_bytes(), 0u);
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "blockmig/block/forwarding_device.h"
 #include "stalled_rig.h"
 
 namespace blockmig::nbd {
@@ -140,6 +141,45 @@ TEST(Stalled, PayloadsStayIntactUntilTheDeviceHasTakenThem_Trap16) {
     rig.store.peek(i * 4096, block);
     EXPECT_EQ(block, pattern(4096, static_cast<std::uint8_t>(i + 1))) << i;
   }
+}
+
+/// Notes which large writes come in memory that O_DIRECT would take.
+class NotesAlignment final : public ForwardingDevice {
+ public:
+  explicit NotesAlignment(BlockDevice& below) : ForwardingDevice(below) {}
+  Task<Status> write(std::uint64_t offset, ConstBytes from, WriteFlags flags) override {
+    aligned.push_back(reinterpret_cast<std::uintptr_t>(from.data()) % 4096 == 0);
+    return ForwardingDevice::write(offset, from, flags);
+  }
+  std::vector<bool> aligned;
+};
+
+TEST(Stalled, PayloadsForAStoreThatWaitsAreReceivedAligned) {
+  StalledRig rig;
+  rig.store.plan().min_delay = std::chrono::milliseconds(1);
+  NotesAlignment noting(rig.store);
+  rig.directory.exports_.push_back(std::make_shared<FakeExport>("noting", noting));
+  auto& client = rig.connect({.capacity_bytes = 1 << 20});
+  rig.exchange(client, join({client_flags(3), option(kOptGo, info_data("noting", {}))}));
+  constexpr std::size_t kLength = 32 * 1024;
+  for (std::uint64_t i = 0; i < 8; ++i) {
+    // In pieces, as a slow link brings them, with a small request in between.
+    const ByteVector data = pattern(kLength, static_cast<std::uint8_t>(i + 1));
+    const ByteVector bytes = join(
+        {request(0, kWrite, i, i * kLength, kLength, data), request(0, kRead, 100 + i, 0, 512)});
+    const std::size_t cut = 100 + static_cast<std::size_t>(i) * 4000;
+    rig.send(client, ByteVector(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(cut)));
+    rig.settle(std::chrono::milliseconds(3));
+    rig.send(client, ByteVector(bytes.begin() + static_cast<std::ptrdiff_t>(cut), bytes.end()));
+    rig.settle(std::chrono::milliseconds(10));
+    EXPECT_EQ(rig.receive(client).size(), 16u + 16 + 512);
+    ByteVector block(kLength);
+    rig.store.peek(i * kLength, block);
+    EXPECT_EQ(block, data) << i;
+  }
+  ASSERT_EQ(noting.aligned.size(), 8u);
+  for (std::size_t i = 1; i < 8; ++i) EXPECT_TRUE(noting.aligned[i]) << i;
+  rig.close_all();
 }
 
 TEST(Shutdown, RequestsInFlightFinishAndNewOnesGetEshutdown) {
