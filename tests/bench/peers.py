@@ -33,13 +33,15 @@ class Plan:
     """What a part of the report wants of its servers."""
 
     def __init__(self, binaries, folder, size_bytes, piece_bytes=4096, transport="unix",
-                 cpus=SERVER_CPU, tls=False, many_clients=False, label=""):
+                 cpus=SERVER_CPU, client_cpu=CLIENT_CPU, tls=False, many_clients=False, label=""):
         self.binaries = binaries  # folder of blockmig, nbdload, null_server
         self.folder = folder
         self.size_bytes = size_bytes
         self.piece_bytes = piece_bytes  # in which the images are written: see serving.make_image()
         self.transport = transport
         self.cpus = cpus
+        self.client_cpu = client_cpu
+        self.client_options = ()  # more of nbdload's
         self.many_clients = many_clients
         self.psk_file = os.path.join(folder, "keys.psk") if tls else None
         self.label = label
@@ -76,7 +78,7 @@ def blockmig_command(blockmig, image, address, state_dir, extra=()):
 
 def ours(plan, address, image=None, extra=("--bitmap", "bench", "--cache", "map")):
     blockmig = plan.own("blockmig")
-    extra = list(extra) + optional(blockmig, "--threads", "1" if plan.cpus == SERVER_CPU else "2")
+    extra = list(extra) + optional(blockmig, "--threads", "2" if plan.cpus == BOTH_CPUS else "1")
     if plan.many_clients:
         for limit in ("connections", "connections-per-peer"):
             extra += optional(blockmig, "--limit", f"{limit}={MANY_CLIENTS}")

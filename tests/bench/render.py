@@ -79,9 +79,10 @@ def direct(data):
             for r in data["rows"]]
     return ["## Direct I/O on a real file", "",
             "`fio --ioengine=io_uring --direct=1` on the file itself, and the same file through "
-            "`blockmig serve --cache direct` and NBD; medians of pairs. The last column adds fio's time per "
-            "request to that of a server which only answers: what a server reaches whose store takes as long "
-            "as fio's and whose own work takes no time, where fewer requests at the store are not sooner done.",
+            "`blockmig serve --cache direct` and NBD; medians of pairs. Who does the I/O runs on the processor on "
+            "which the disk serves fio best; our client has the other one and polls. The last column adds fio's "
+            "time per request to that of a server which only answers: what a server reaches whose store and "
+            "sockets take turns.",
             "", table(["work", "ours / fio", "must reach", "verdict", "ours IOPS", "fio IOPS",
                        "fio and sockets, IOPS"], rows),
             *failed(data)]

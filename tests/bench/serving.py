@@ -37,10 +37,10 @@ def make_image(path, size_bytes, piece_bytes=PIECE_BYTES):
 
 
 def nbdload_command(plan, server, cell, seconds):
-    own_cpu = [] if plan.cpus == peers.BOTH_CPUS else ["--cpu", peers.CLIENT_CPU]
+    own_cpu = [] if plan.cpus == peers.BOTH_CPUS else ["--cpu", plan.client_cpu]
     tls = ["--tls-psk", plan.psk_file] if plan.psk_file else []
     return [plan.own("nbdload"), "--connect", server.address, "--export", servers.EXPORT,
-            "--seconds", str(seconds), "--warmup", str(min(0.3, seconds / 3)), *own_cpu, *tls,
+            "--seconds", str(seconds), "--warmup", str(min(0.3, seconds / 3)), *own_cpu, *tls, *plan.client_options,
             *cell.arguments]
 
 
