@@ -60,7 +60,7 @@ void LoopBase::run() {
     fire_timers();
     resume_ready();
     if (!finished_.empty()) {
-      if (burst_ != 0) look_at_io();
+      look_at_io();
       resume_finished();
     }
     if (!has_work()) {
