@@ -27,7 +27,8 @@ namespace blockmig::nbd {
 class ReceiveBuffer final {
  public:
   static constexpr std::size_t kBytes = 1024 * 1024;
-  /// A payload up to this is received here; a longer one goes straight to a buffer of its own.
+  /// A payload up to this is received here, from 32 KiB on only if the store takes writes at once;
+  /// another one goes straight to a buffer of its own.
   static constexpr std::size_t kMaxPayloadBytes = 128 * 1024;
 
   /// Old buffers that may be kept by payloads: enough for what streams through a store of usual

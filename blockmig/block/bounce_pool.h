@@ -4,6 +4,7 @@
 // 64 KiB costs. The kept ones are pieces of one stretch of contiguous memory
 // (blockmig/base/contiguous_memory.h), since a disk serves 64 KiB in one piece 1.5 times as fast as
 // in sixteen. When that is used up, or for more than 128 KiB, a buffer is an allocation.
+// So a pool takes 2 MiB from its first buffer on.
 //
 // Content is unspecified until written. Thread rule: one loop; a buffer is not used after the pool.
 #pragma once

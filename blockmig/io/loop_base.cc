@@ -19,7 +19,7 @@ namespace {
 constexpr int kFileSpins = 10;
 /// Of the file operations that ended together so many are resumed at a time: a few at first, so
 /// that their clients are answered, and the disk has work again, before the rest is looked at; then
-/// as many as before, up to a number whose answers fill a send.
+/// as many as all before together, up to a few again.
 constexpr std::size_t kFirstFinished = 2;
 constexpr std::size_t kMostFinished = 8;
 /// Looks at I/O between two looks at the clock while spinning.

@@ -27,7 +27,7 @@ namespace {
 constexpr unsigned kIdleGroup = 2;
 constexpr unsigned kBusyGroup = 4;
 constexpr std::size_t kLittleToDo = 4;  // file operations
-/// One of so many bytes takes longer than the next one's bytes take to arrive.
+/// One of so many bytes goes to an idle medium by itself: the next one's bytes take long to arrive.
 constexpr unsigned kLargeBytes = 32 * 1024;
 /// The kernel works off 20 completions each time it is entered (6.13), and what a socket has to say
 /// stands behind those of a disk.

@@ -271,7 +271,7 @@ def markdown(data, plots):
             "Every server was first checked by a run that verifies what it reads. Files were written in "
             f"pieces of {data['piece_bytes']} bytes, which decides the size of their folios in the page cache and "
             "with it what a small write costs the kernel; runs that write begin with the whole file dirty. The client, `nbdload`, "
-            "sleeps in its receive call: it polls for nobody.", ""]
+            "sleeps in its receive call and polls for nobody, but for direct I/O.", ""]
     out += verdicts(data)
     out += [f"![{name}]({file})\n" for name, file in plots.items()]
     for part in COMPARED:
