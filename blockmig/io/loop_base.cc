@@ -61,6 +61,10 @@ void LoopBase::run() {
     resume_ready();
     if (!finished_.empty()) {
       look_at_io();
+      if (!ready_.empty()) {  // what clients want next goes to the disk before the others' answers
+        resume_ready();
+        look_at_io();
+      }
       resume_finished();
     }
     if (!has_work()) {

@@ -220,6 +220,45 @@ TEST(LoopBase, LooksAtIoBetweenFileOperationsThatEndedTogether) {
   for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_LE(seen[i] - seen[i - 1], 8);
 }
 
+Task<void> read_once(std::vector<std::coroutine_handle<>>& readers, int& resumed, int& seen) {
+  FileOperation arrival{readers};
+  co_await arrival;
+  seen = resumed;
+}
+
+// The request of a client that was answered from the batch goes to the disk, which may be idle,
+// before the rest of the batch is answered.
+TEST(LoopBase, WhatIsReadyGoesBeforeMoreFileOperationsThatEnded) {
+  auto loop = ScriptedLoop::make(Duration::zero());
+  std::vector<std::coroutine_handle<>> waiting;
+  std::vector<std::coroutine_handle<>> readers;
+  int resumed = 0;
+  int seen_by_reader = -1;
+  int at_arrival = -1;
+  std::vector<int> looks_after;  // resumed at each look once the reader has had its turn
+  TaskScope scope;
+  for (int i = 0; i < 64; ++i) scope.spawn(use_file(waiting, resumed));
+  scope.spawn(read_once(readers, resumed, seen_by_reader));
+  loop.on_poll = [&](std::optional<Duration>) {
+    for (const std::coroutine_handle<> handle : std::exchange(waiting, {})) {
+      loop.defer_finished(handle);
+    }
+    if (seen_by_reader >= 0) looks_after.push_back(resumed);
+    if (resumed >= 6 && !readers.empty()) {
+      at_arrival = resumed;
+      loop.defer(readers.back());
+      readers.clear();
+    }
+    if (resumed == 64) loop.stop();
+  };
+  loop.run();
+  EXPECT_EQ(resumed, 64);
+  EXPECT_GE(at_arrival, 6);
+  EXPECT_EQ(seen_by_reader, at_arrival);
+  ASSERT_FALSE(looks_after.empty());
+  EXPECT_EQ(looks_after.front(), at_arrival);  // what it queued went out
+}
+
 TEST(LoopBase, SpinningEndsWhenIoIsReady) {
   auto loop = ScriptedLoop::make(std::chrono::hours(1));
   int looks = 0;
