@@ -213,23 +213,26 @@ void LoadConnection::send() {
   }
 }
 
-void LoadConnection::receive(bool block) {
+bool LoadConnection::receive(bool block) {
+  bool any = false;
   do {
     std::copy_n(kept_bytes_.data(), kept_, buffer_.data());
     char* to = buffer_.data() + kept_;
     const std::size_t room = buffer_.size() - kept_;
     const ssize_t n = tls_ ? tls_->receive(to, room, block)
                            : ::recv(fd_, to, room, block ? 0 : static_cast<int>(MSG_DONTWAIT));
-    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return any;
     if (n <= 0) {
       fatal_ = n == 0 ? "the server closed the connection" : std::strerror(errno);
-      return;
+      return any;
     }
     const std::size_t size = kept_ + static_cast<std::size_t>(n);
     kept_ = 0;
     parse(buffer_.data(), size, now_ns());
     block = false;
+    any = true;
   } while (tls_ && tls_->buffered() && fatal_.empty());
+  return any;
 }
 
 void LoadConnection::parse(const char* data, std::size_t size, std::uint64_t now) {

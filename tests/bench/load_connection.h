@@ -74,7 +74,8 @@ class LoadConnection {
   /// Tops up and sends what the socket takes.
   void send();
   /// Receives once, with TLS all that is there; with `block` it sleeps until something arrives.
-  void receive(bool block);
+  /// True if something did.
+  bool receive(bool block);
 
  private:
   struct Slot {

@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint64_t kForever = std::numeric_limits<std::uint64_t>::max();
 constexpr std::size_t kEventsAtOnce = 256;
 constexpr int kWaitMs = 100;
+constexpr int kLooksPerClock = 16;
 constexpr std::uint64_t kLongestNapNs = 100'000'000;
 
 std::array<epoll_event, kEventsAtOnce>& events() {
@@ -40,19 +41,29 @@ Status LoadWorker::add(Connection connection, std::uint64_t seed) {
     pattern_ = std::make_unique<BlockPattern>(connection.size_bytes / options_.block_bytes,
                                               options_.block_bytes);
   }
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.u64 = connections_.size();
   connections_.push_back(std::make_unique<LoadConnection>(options_, std::move(connection), &totals_,
                                                           pattern_.get(), &buffer_, seed));
   watched_for_sending_.push_back(false);
-  if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, connections_.back()->fd(), &event) != 0) {
-    return Error::from_errno(errno, "epoll_ctl");
+  return {};
+}
+
+/// A single connection asks its socket: each message of the server would cost it a callback more.
+Status LoadWorker::watch_all() {
+  for (std::size_t i = 0; i < connections_.size(); ++i) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = i;
+    if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, connections_[i]->fd(), &event) != 0) {
+      return Error::from_errno(errno, "epoll_ctl");
+    }
   }
   return {};
 }
 
 Status LoadWorker::run(std::uint64_t count_from_ns, std::uint64_t end_ns) {
+  if (connections_.size() > 1) {
+    if (Status s = watch_all(); !s) return s;
+  }
   if (Status s = run_until(count_from_ns); !s) return s;
   totals_.counting = true;
   const std::uint64_t begin_ns = now_ns();
@@ -70,8 +81,7 @@ Status LoadWorker::run(std::uint64_t count_from_ns, std::uint64_t end_ns) {
 }
 
 Status LoadWorker::run_until(std::uint64_t end_ns) {
-  return connections_.size() == 1 && options_.spin_us == 0 ? run_alone(end_ns)
-                                                           : run_several(end_ns);
+  return connections_.size() == 1 ? run_alone(end_ns) : run_several(end_ns);
 }
 
 /// Not while draining, which has no end but its own.
@@ -85,19 +95,33 @@ Status LoadWorker::run_alone(std::uint64_t end_ns) {
     c.send();
     if (c.done()) break;
     if (c.wants_to_send()) {  // the socket is full: wait for either direction
-      watch(0, true);
-      (void)wait(end_ns);
-      c.receive(false);
+      pollfd either{c.fd(), POLLIN | POLLOUT, 0};
+      (void)::poll(&either, 1, kWaitMs);
+      (void)c.receive(false);
     } else if (options_.rate > 0) {
       // A reply, or the next request's turn.
       wait_for_turn(c, end_ns);
-      c.receive(false);
+      (void)c.receive(false);
+    } else if (options_.spin_us > 0) {
+      receive_spinning(c, end_ns);
     } else {
-      c.receive(true);
+      (void)c.receive(true);
     }
   }
   if (!c.fatal().empty()) return Error(ErrorCode::kDisconnected, c.fatal());
   return {};
+}
+
+/// Asks the socket itself: nothing is leaner, and the server's sends have nobody else to tell.
+void LoadWorker::receive_spinning(LoadConnection& c, std::uint64_t end_ns) {
+  const std::uint64_t until = std::min(now_ns() + std::uint64_t{options_.spin_us} * 1000, end_ns);
+  do {
+    for (int i = 0; i < kLooksPerClock; ++i) {
+      if (c.receive(false) || !c.fatal().empty()) return;
+    }
+  } while (now_ns() < until);
+  wait_for_turn(c, end_ns);
+  (void)c.receive(false);
 }
 
 void LoadWorker::wait_for_turn(const LoadConnection& c, std::uint64_t end_ns) {
@@ -129,7 +153,8 @@ Status LoadWorker::run_several(std::uint64_t end_ns) {
     for (int e = 0; e < ready; ++e) {
       const epoll_event& event = events()[static_cast<std::size_t>(e)];
       const auto i = static_cast<std::size_t>(event.data.u64);
-      if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) connections_[i]->receive(false);
+      if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT))
+        (void)connections_[i]->receive(false);
       if (Status s = attend(i); !s) return s;
     }
   }

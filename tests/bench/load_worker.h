@@ -2,8 +2,8 @@
 // LoadWorker: some of nbdload's connections and the loop that drives them, on one thread.
 //
 // Lifecycle: add() the connections, run() once, read the figures. One connection is driven by
-// blocking receives, one system call less each time; several, or one that spins, by epoll.
-// Thread rule: run() on any one thread, the rest before or after it. Units: nanoseconds.
+// blocking receives, one system call less each time; one that spins asks its socket, several use
+// epoll. Thread rule: run() on any one thread, the rest before or after it. Units: nanoseconds.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +39,10 @@ class LoadWorker {
   Status run_until(std::uint64_t end_ns);
   Status run_alone(std::uint64_t end_ns);
   Status run_several(std::uint64_t end_ns);
+  Status watch_all();
   bool interrupted(std::uint64_t end_ns) const;
   void wait_for_turn(const LoadConnection& c, std::uint64_t end_ns);
+  void receive_spinning(LoadConnection& c, std::uint64_t end_ns);
   Status push(std::size_t which);
   int wait(std::uint64_t end_ns);
   void watch(std::size_t which, bool for_sending);
