@@ -270,8 +270,9 @@ def markdown(data, plots):
             "with the lowest. Above 1: blockmig is faster. Absolute values move with the machine's neighbours. "
             "Every server was first checked by a run that verifies what it reads. Files were written in "
             f"pieces of {data['piece_bytes']} bytes, which decides the size of their folios in the page cache and "
-            "with it what a small write costs the kernel; runs that write begin with the whole file dirty. The client, `nbdload`, "
-            "sleeps in its receive call and polls for nobody, but for direct I/O.", ""]
+            "with it what a small write costs the kernel; runs that write begin with the whole file dirty. The "
+            "client, `nbdload`, sleeps in its receive call and polls for nobody, but for direct I/O and where a row "
+            "says so.", ""]
     out += verdicts(data)
     out += [f"![{name}]({file})\n" for name, file in plots.items()]
     for part in COMPARED:
