@@ -96,6 +96,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   std::uint64_t push(std::uint64_t& cursor, std::uint64_t max_bytes);
   /// Requests of the guest wait for pulls: the background should leave them the stores.
   bool guest_waits() const { return readers_waiting_ > 0 || puller_.demanded_bytes() > 0; }
+  /// It has been asked something, and has answered nothing for so long.
+  bool base_is_silent(Duration patience) const { return core_.base && core_.base->stuck(patience); }
   unsigned pull_failures() const { return puller_.failures(); }
   /// Why nothing is pulled: what a store has said, or that the new one is silent. Else empty.
   std::string filling_fails() const;

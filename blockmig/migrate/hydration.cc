@@ -66,7 +66,8 @@ Task<void> push_all(Migration& migration) {
   while (!device.whole() && !interrupted(migration)) {
     if (!device.guest_waits()) held_until = migration.loop.now() + kHeldForReaders;
     const bool for_readers = device.guest_waits() && migration.loop.now() < held_until;
-    const bool held = migration.status.state == JobState::kPaused || for_readers;
+    const bool paused = migration.status.state == JobState::kPaused || migration.yields;
+    const bool held = paused || for_readers;
     std::uint64_t started = 0;
     if (!held) {
       held_until = migration.loop.now() + kHeldForReaders;

@@ -33,6 +33,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
+      record_soon_(loop),
       guest_(disk, options) {
   migration_.request = std::move(request);
   migration_.opener = std::move(opener);
@@ -56,6 +57,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
       leftovers_(leftovers),
       ended_(loop),
       stop_sampling_(loop),
+      record_soon_(loop),
       guest_(disk, options) {
   migration_.request = std::move(request);
   const HydrationRecord& record = hydrating.record();
@@ -104,6 +106,7 @@ Task<void> Job::run() {
   migration_.suspended = migration_.suspended && outcome_of(result) == JobState::kAborted;
   co_await clean_up(result);
   stop_sampling_.set();
+  record_soon_.pulse();
   co_await sampler.join();
   migration_.share.release();
   ended_at_ = migration_.loop.now();
@@ -158,7 +161,7 @@ Task<Status> Job::migrate() {
   const Status armed = co_await arm_and_scan(migration_, std::move(device));
   if (!armed.ok()) co_return armed;
   set_pace();
-  if (migration_.paused_by_user) migration_.engine->pause();
+  if (migration_.waits()) migration_.engine->pause();
   const Status moved = co_await run_mode(migration_);
   co_return moved;
 }
@@ -327,7 +330,7 @@ Status Job::resume() {
   migration_.held = false;
   show_pause(migration_);
   migration_.wake.pulse();
-  if (migration_.engine) migration_.engine->resume();
+  if (migration_.engine && !migration_.waits()) migration_.engine->resume();
   return {};
 }
 
@@ -358,17 +361,6 @@ Task<void> Job::sample() {
     const TimePoint next = migration_.loop.now() + kSampleInterval;
     co_await stop_sampling_.wait_until(next);
     if (!stop_sampling_.is_set()) take_sample();
-  }
-}
-
-/// A checkpoint that fails is tried again later: what is recorded stays true, only older.
-Task<void> Job::record_progress() {
-  while (!stop_sampling_.is_set()) {
-    const TimePoint next = migration_.loop.now() + migration_.options.checkpoint_interval;
-    co_await stop_sampling_.wait_until(next);
-    if (stop_sampling_.is_set() || !migration_.checkpoint) continue;
-    const Status done = co_await migration_.checkpoint->run_once();
-    static_cast<void>(done);
   }
 }
 

@@ -56,6 +56,16 @@ class Job final {
   Status resume();
   Status change(const JobChange& change);
 
+  /// Another daemon is to take this one's place (job_yield.cc): from here on nobody waits for the
+  /// job. It copies and decides nothing, and is shown as before. Until stay(), or suspend().
+  void yield();
+  void stay();
+  /// Why it cannot be suspended at once; empty: it can.
+  std::string unrest() const;
+  /// Records how far it is, where that is recorded at all, soon: until then is_recording().
+  void record_now();
+  bool is_recording() const { return record_wanted_ && !ended(); }
+
   const std::string& request() const { return migration_.request; }
   const std::string& id() const { return migration_.status.id; }
   const std::string& disk_name() const { return migration_.status.disk; }
@@ -94,6 +104,8 @@ class Job final {
   RecoveredTracking kept_;  ///< of a job that has ended, while its record may be believed
   Event ended_;
   Event stop_sampling_;
+  Event record_soon_;  ///< pulsed when record_progress() is not to wait any longer
+  bool record_wanted_ = false;
   TimePoint ended_at_{};
   GuestPace guest_;
   RateMeter copied_rate_;

@@ -14,6 +14,7 @@ namespace blockmig {
 namespace {
 constexpr const char* kPausedBefore =
     "an operator asked for it, before its daemon was started again";
+constexpr Duration kRestPoll = std::chrono::milliseconds(5);
 
 /// The jobs by whose records disks that are not whole go on (I12).
 Task<Result<std::set<std::string>>> jobs_of_hydrations(Journal& journal) {
@@ -124,6 +125,7 @@ void JobBoard::forget_oldest() {
 void JobBoard::launch(std::shared_ptr<Job> job) {
   forget_oldest();
   jobs_.push_back(std::move(job));
+  if (yields_) jobs_.back()->yield();
   auto task = jobs_.back()->run();
   scope_.spawn(std::move(task));
 }
@@ -132,6 +134,10 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
                                     const JobOptions& options, std::string request) {
   Status allowed = check_start(disk, options);
   if (allowed.ok()) allowed = check_record(disk, options);
+  if (allowed.ok() && yields_) {
+    allowed =
+        Error(ErrorCode::kBusy, "another daemon is taking this one's place: try again in a moment");
+  }
   if (!allowed.ok()) return allowed.error();
   std::string id = kJobIdPrefix + std::to_string(next_id_++);
   std::shared_ptr<TargetOpener> opener = std::move(target);
@@ -252,6 +258,60 @@ Task<Result<JobStatus>> JobBoard::wait(const std::string& id) {
   if (job == nullptr) co_return no_such_job(id);
   co_await job->ended_event().wait();
   co_return job->status();
+}
+
+Status JobBoard::check_leaving() const {
+  for (const auto& job : jobs_) {
+    const bool goes_on = job->goes_on_after_restart() || job->status().switched;
+    if (job->ended() || goes_on) continue;
+    return Error(ErrorCode::kBusy,
+                 "disk '" + job->disk_name() + "' is being migrated by " + job->id() +
+                     ", which would end with this daemon (--on-restart abort): wait for it, or "
+                     "abort it with 'blockmig abort " +
+                     job->id() + "'");
+  }
+  return {};
+}
+
+Task<Status> JobBoard::yield(Duration patience) {
+  yields_ = true;
+  const TimePoint deadline = loop_.now() + patience;
+  for (const auto& job : jobs_) job->yield();
+  Status rest = co_await come_to_rest(deadline);
+  if (rest.ok()) {
+    for (const auto& job : jobs_) {
+      if (!job->ended()) job->record_now();
+    }
+    rest = co_await come_to_rest(deadline);
+  }
+  co_return rest;
+}
+
+Task<Status> JobBoard::come_to_rest(TimePoint deadline) {
+  const auto jobs = jobs_;  // one may be forgotten meanwhile
+  for (const auto& job : jobs) {
+    std::string why = job->unrest();
+    while ((!why.empty() || job->is_recording()) && loop_.now() < deadline) {
+      co_await sleep_for(loop_, kRestPoll);
+      why = job->unrest();
+    }
+    if (why.empty() && job->is_recording()) why = "its target is slow to flush";
+    if (why.empty()) continue;
+    co_return Error(ErrorCode::kBusy, job->id() + " of disk '" + job->disk_name() +
+                                          "' cannot be left to another daemon now: " + why +
+                                          ": try again, or see 'blockmig status " + job->id() +
+                                          "'");
+  }
+  co_return Status();
+}
+
+void JobBoard::stay() {
+  yields_ = false;
+  for (const auto& job : jobs_) job->stay();
+}
+
+bool JobBoard::all_ended() const {
+  return std::all_of(jobs_.begin(), jobs_.end(), [](const auto& job) { return job->ended(); });
 }
 
 Task<void> JobBoard::stop(AtStop what) {

@@ -87,6 +87,16 @@ class JobBoard final {
   /// Returns when nobody may at `uri`, or after `patience`.
   Task<void> wait_answered(std::string uri, Duration patience);
 
+  /// Whether every job goes on after a stop(kSuspend). kBusy, naming it: one would end.
+  Status check_leaving() const;
+  /// Before the stop(kSuspend) of a daemon whose place another one is to take, while clients are
+  /// served still: from here on nobody waits for a job (Job::yield()), and none begins. kBusy,
+  /// naming it: one has not come to rest within `patience`. stay(): all go on.
+  Task<Status> yield(Duration patience);
+  void stay();
+  /// Stores that have not answered jobs are all that is waited for.
+  bool all_ended() const;
+
   /// What becomes of jobs before their decision.
   enum class AtStop : unsigned char {
     kAbort,
@@ -115,6 +125,7 @@ class JobBoard final {
   void forget_oldest();
   Job* find(const std::string& id) const;
   Task<void> cut_unanswered(Event& all_ended);
+  Task<Status> come_to_rest(TimePoint deadline);
 
   EventLoop& loop_;
   Journal& journal_;
@@ -124,6 +135,7 @@ class JobBoard final {
   std::vector<std::shared_ptr<Job>> jobs_;  ///< shared with who waits for them
   std::uint64_t next_id_ = 1;
   bool stopping_ = false;
+  bool yields_ = false;
 };
 
 }  // namespace blockmig

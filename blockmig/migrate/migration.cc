@@ -60,7 +60,7 @@ void show_pause(Migration& migration) {
 }
 
 void limit_guest(Migration& migration) {
-  const bool waits = migration.paused_by_user || migration.held || migration.trouble.lasts;
+  const bool waits = migration.waits() || migration.held || migration.trouble.lasts;
   TokenBucket& writes = migration.disk.write_throttle();
   // Parked writers, too: what they write is copied again.
   if (waits && writes.held()) writes.let_go();
@@ -72,7 +72,7 @@ void limit_guest(Migration& migration) {
 Task<void> wait_while_paused(Migration& migration) {
   const CancelSource::Callback on_cancel(migration.cancel,
                                          [&migration] { migration.wake.pulse(); });
-  while (migration.paused_by_user && !migration.cancel.cancelled()) {
+  while (migration.waits() && !migration.cancel.cancelled()) {
     co_await migration.wake.wait();
   }
 }
@@ -92,7 +92,7 @@ Task<Status> copy_pass(Migration& migration) {
     const std::uint64_t mirrored_before = mirrored_bytes(migration);
     const TimePoint begun = migration.loop.now();
     const std::uint64_t pauses = migration.pauses;
-    const bool begun_paused = migration.paused_by_user;
+    const bool begun_paused = migration.waits();
     status = co_await engine.run_pass(std::nullopt);
     if (status.ok() && (begun_paused || migration.pauses != pauses)) {
       co_await wait_while_paused(migration);

@@ -117,10 +117,14 @@ struct Migration {
   std::uint64_t pauses = 0;                                 ///< that an operator has asked for
   std::string pause_asked_by = "an operator asked for it";  ///< or the options did
   bool held = false;                                        ///< paused by the target's trouble
+  bool yields = false;       ///< another daemon is taking this one's place: as if it were paused
   bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
   bool keep_target = false;  ///< it is what was asked for, though it owns nothing
+
+  /// It copies nothing, decides nothing and holds no guest back.
+  bool waits() const { return paused_by_user || yields; }
 };
 
 /// What the journal keeps of the job.

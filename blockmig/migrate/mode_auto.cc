@@ -250,7 +250,7 @@ Task<void> keep_looking(Migration& migration, Course& course, Event& ended) {
   while (!over) {
     // At the fence there is nothing to choose. A job that is paused shows no rates, and decides
     // nothing: what has gone on meanwhile is no part of what is measured next.
-    const bool paused = migration.status.state == JobState::kPaused;
+    const bool paused = migration.status.state == JobState::kPaused || migration.yields;
     if (paused || was_paused) {
       course.last = count(migration);
     } else if (migration.status.phase != Phase::kSwitching && !course.over) {

@@ -35,7 +35,7 @@ Error no_instant(const Migration& migration, Duration tried_for) {
 Task<Status> begin_generation(Migration& migration) {
   TimePoint since = migration.loop.now();
   for (unsigned attempt = 0; !migration.cancel.cancelled(); ++attempt) {
-    if (migration.paused_by_user) {
+    if (migration.waits()) {
       co_await wait_while_paused(migration);
       since = migration.loop.now();
       attempt = 0;

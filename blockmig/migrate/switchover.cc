@@ -109,9 +109,9 @@ bool copies_all_dirty(const Migration& migration) {
   return !migration.pivot || migration.at_rest != nullptr;
 }
 
-/// An operator has paused the job: it goes on copying nothing, and decides nothing.
+/// An operator has paused the job, or it is being left to another daemon: it decides nothing.
 bool must_wait(const Migration& migration) {
-  return migration.paused_by_user && !planted(PlantedBug::kPausedSwitches);
+  return migration.waits() && !planted(PlantedBug::kPausedSwitches);
 }
 
 bool equal_now(const Migration& migration) {

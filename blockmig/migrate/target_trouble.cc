@@ -97,7 +97,7 @@ Task<void> wait_for_next_try(Migration& migration) {
   const Duration delay = retry_delay(migration.trouble.failures++, migration.held);
   const TimePoint due = migration.loop.now() + delay;
   const bool asked = co_await migration.wake.wait_until(due);
-  while (migration.paused_by_user && !migration.cancel.cancelled()) {
+  while (migration.waits() && !migration.cancel.cancelled()) {
     co_await migration.wake.wait();
   }
   if (!asked || migration.held) co_return;
