@@ -139,7 +139,7 @@ class World:
         self.server.start()
 
     def _replace(self):
-        """A daemon that has a move under way refuses, and goes on."""
+        """A daemon may refuse, and goes on: its moves would end, or their targets do not answer."""
         before = self.server.process
         after = daemon.Process([daemon.built("blockmigd"), "--state-dir", self.server.state, "--replace"], self.server.log)
         daemon.until(lambda: not (before.alive() and after.alive()), "one of two daemons to end")

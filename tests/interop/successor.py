@@ -42,7 +42,7 @@ class Doomed:
     """Asks the daemon for its place, takes the handover as far as it comes, and goes away without a word, or hands it
     on to another daemon."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, takes=True):
         self._folder = folder
         self._path = os.path.join(folder, "s", "handover.sock")
         with socket.socket(socket.AF_UNIX) as place:
@@ -55,7 +55,9 @@ class Doomed:
                 assert b" 200 " in asking.recv(100)
             self._connection, _ = place.accept()
         self._connection.settimeout(20)
-        self._take()
+        self._passed = []
+        if takes:
+            self._take()
 
     def _take(self):
         head = self._connection.recv(struct.calcsize(HEAD), socket.MSG_WAITALL)
@@ -78,9 +80,30 @@ class Doomed:
         self._connection.close()
         os.unlink(self._path)
 
-    def hand_on(self, name, *arguments):
+    def hand_on(self, name, *arguments, meanwhile=None):
         """To `blockmigd --replace ARGUMENTS`, which is told nothing else of the daemon before; what it says to that
-        goes back there."""
+        goes back there, if both live still. `meanwhile` is called with it once it has the handover."""
+        following = self._ask_for_place(name, *arguments)
+        with socket.socket(socket.AF_UNIX) as place:
+            place.settimeout(20)
+            place.connect(self._path)
+            place.sendall(self._message)
+            place.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self._passed)])
+            for fd in self._passed:
+                os.close(fd)
+            if meanwhile:
+                meanwhile(following)
+            try:
+                head = place.recv(struct.calcsize(HEAD), socket.MSG_WAITALL)
+                if head:
+                    said = place.recv(struct.unpack(HEAD, head)[1], socket.MSG_WAITALL)
+                    self._connection.sendall(head + said)
+            except ConnectionError:
+                pass
+            self._connection.close()
+        return following
+
+    def _ask_for_place(self, name, *arguments):
         os.unlink(self._path)
         control_path = os.path.join(self._folder, "s", "control.sock")
         with socket.socket(socket.AF_UNIX) as asked:
@@ -98,14 +121,4 @@ class Doomed:
                     if request:
                         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
         os.unlink(control_path)
-        with socket.socket(socket.AF_UNIX) as place:
-            place.settimeout(20)
-            place.connect(self._path)
-            place.sendall(self._message)
-            place.sendmsg([b"D"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, self._passed)])
-            for fd in self._passed:
-                os.close(fd)
-            head = place.recv(struct.calcsize(HEAD), socket.MSG_WAITALL)
-            said = place.recv(struct.unpack(HEAD, head)[1], socket.MSG_WAITALL)
-            self._connection.sendall(head + said)
         return following

@@ -62,11 +62,13 @@ class Engine final {
   bool leave_journal();
   /// Stops serving without a word to the clients; then only shut_down() is left. Control requests
   /// that have not ended are not waited for: whoever asked must have been answered. kBusy, of
-  /// kRefuse alone: a disk is being migrated, or on its way in or out. Else as NbdServer::park():
-  /// everything is as before.
+  /// kRefuse alone: a disk is on its way in or out. Else as NbdServer::park(): everything is as
+  /// before.
   Task<Result<Handover>> park(Duration patience, Stragglers stragglers);
   /// Whether another daemon could open what is open here, asked before anything is given up for it:
-  /// the journal, and as check_reopening().
+  /// the journal, as check_reopening(), and whether it could go on with the moves. Those come to
+  /// rest meanwhile, and go on if the answer is no, or else if park() fails. kBusy: one would end
+  /// with this daemon, or does not come to rest.
   Task<Status> check_successor(Duration patience);
   /// Opens the disks that another engine has parked, as Takeover::open_disks(). After an error
   /// nothing is to be served.
@@ -86,7 +88,11 @@ class Engine final {
   bool is_wanted_later(const std::string& disk) const;
   Task<Status> distrust_by_stamps();
   Task<Status> distrust_by_targets(const ServedDisk& served);
+  Task<Result<Handover>> park_clients(Duration patience, Stragglers stragglers);
+  void tell_of_moves();
   Task<void> end_moves();
+  Task<void> wait_for_moves(TimePoint limit);
+  void note_suspended_moves();
   Task<void> end_clients();
   void close_disks();
   Task<void> close_disk(std::string name);

@@ -54,12 +54,9 @@ Task<Status> Engine::shut_down() {
   ending_clients_.spawn(std::move(parting));
   co_await end_by(limit, ending_clients_, "requests of clients");
   co_await end_requests(limit);
-  co_await end_by(limit, ending_moves_, "the end of moves");
+  co_await wait_for_moves(limit);
   if (!parked_) co_await end_arrivals(limit);
-  for (const JobStatus& job : jobs_.list()) {
-    const auto disk = disks_.get(job.disk);
-    if (job.suspended && disk.ok()) (*disk)->leave_move(job.target_uri);
-  }
+  note_suspended_moves();
   report_end_.cancel();
   co_await end_by(limit, reports_, "reports");
   close_disks();
@@ -75,6 +72,43 @@ Task<Status> Engine::shut_down() {
   for (const std::string& each : given_up_) what += (what.empty() ? "" : ", ") + each;
   co_return Error(ErrorCode::kTimedOut,
                   "given up, since it had not ended in time (--stop-timeout): " + what);
+}
+
+/// A store that a move has left, or suspended, may hang: guests that wait for another daemon do not
+/// wait for that too. It is left behind, and nobody else opens it before its last answer.
+Task<void> Engine::wait_for_moves(TimePoint limit) {
+  const TimePoint last_word = loop_.now() + kLastWord;
+  const auto may_leave = [&] { return parked_ && jobs_.all_ended() && loop_.now() >= last_word; };
+  while (ending_moves_.running() != 0 && loop_.now() < limit && !may_leave()) {
+    co_await sleep_for(loop_, kEndPoll);
+  }
+  if (ending_moves_.running() == 0) co_return;
+  if (!may_leave()) {
+    given_up_.emplace_back("the end of moves");
+    co_return;
+  }
+  for (const Unanswered::Place& store : jobs_.unanswered()) {
+    log_.warning(store.uri + " has not answered " + store.job + ": it is left behind",
+                 {store.disk, store.job, 0});
+  }
+}
+
+/// What the next daemon is to compare with what it finds. Of a target that still hangs nobody knows
+/// what it will be: it is not believed.
+void Engine::note_suspended_moves() {
+  const std::vector<Unanswered::Place> unanswered = jobs_.unanswered();
+  for (const JobStatus& job : jobs_.list()) {
+    const auto disk = disks_.get(job.disk);
+    if (!job.suspended || !disk.ok()) continue;
+    const bool answered =
+        std::none_of(unanswered.begin(), unanswered.end(),
+                     [&job](const Unanswered::Place& place) { return place.job == job.id; });
+    (*disk)->leave_move(answered ? job.target_uri : "");
+  }
+  for (const auto& [name, target_uri] : restarts_.left()) {
+    const auto disk = disks_.get(name);
+    if (disk.ok()) (*disk)->leave_move(target_uri);
+  }
 }
 
 Task<void> Engine::end_requests(TimePoint limit) {
@@ -110,7 +144,9 @@ Task<void> Engine::end_arrivals(TimePoint limit) {
 }
 
 bool Engine::left_behind() const {
-  return requests_.running() + recorded_.restoring().running() + takeover_.opening().running() != 0;
+  return requests_.running() + recorded_.restoring().running() + takeover_.opening().running() +
+             ending_moves_.running() !=
+         0;
 }
 
 bool Engine::leave_journal() {

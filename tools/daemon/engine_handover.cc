@@ -10,6 +10,10 @@
 namespace blockmig {
 namespace {
 
+/// For the moves to come to rest. Clients wait for none of it; who is to take over does.
+constexpr Duration kRestPatience = std::chrono::seconds(10);
+constexpr Duration kShortRestPatience = std::chrono::seconds(1);  ///< of an end, which comes anyway
+
 HandoverDisk disk_to_hand_over(const ServeRequest& request) {
   HandoverDisk disk;
   disk.request = request;
@@ -35,6 +39,12 @@ HandoverDisk disk_to_hand_over(ServedDisk& served) {
 }  // namespace
 
 Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
+  Result<Handover> parked = co_await park_clients(patience, stragglers);
+  if (!parked.ok()) jobs_.stay();
+  co_return std::move(parked);
+}
+
+Task<Result<Handover>> Engine::park_clients(Duration patience, Stragglers stragglers) {
   auto late = late_disks();
   std::erase_if(late, [this](const HandoverDisk& disk) {
     const std::string& name = disk.request.disk;
@@ -48,11 +58,12 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
     co_return Error(ErrorCode::kBusy, "disk '" + disks_.closing().front()->name() +
                                           "' is being detached: its store has not answered");
   }
-  for (const std::shared_ptr<ServedDisk>& served : disks_.disks()) {
-    const bool busy = !jobs_.job_of(served->name()).empty();
-    // Where nobody is left to go back to, it is suspended with the disk, as at any other end.
-    if (busy && stragglers == Stragglers::kRefuse) co_return jobs_.busy_with(served->name());
+  // An end comes anyway; whoever may refuse has seen to it before (check_successor()).
+  if (stragglers == Stragglers::kCut) {
+    const Status rest = co_await jobs_.yield(kShortRestPatience);
+    if (!rest.ok()) log_.warning(rest.error().message());
   }
+  tell_of_moves();
   ParkedServer waiting;
   waiting.clients = takeover_.take_clients();
   Result<ParkedServer> parked = co_await server_->park(patience, stragglers);
@@ -76,6 +87,13 @@ Task<Result<Handover>> Engine::park(Duration patience, Stragglers stragglers) {
   co_return std::move(handover);
 }
 
+void Engine::tell_of_moves() {
+  for (const JobStatus& job : jobs_.list()) {
+    if (is_final(job.state) || job.switched) continue;
+    log_.info(migrations_.what_a_restart_does(job), {job.disk, job.id, job.epoch});
+  }
+}
+
 std::vector<HandoverDisk> Engine::late_disks() const {
   std::vector<HandoverDisk> disks = takeover_.late();
   for (const ServeRequest& request : recorded_.late()) disks.push_back(disk_to_hand_over(request));
@@ -90,12 +108,18 @@ bool Engine::comes_by_itself(const std::string& late) const {
 Task<Status> Engine::check_successor(Duration patience) {
   const Status journal = journal_->health();
   if (!journal.ok()) co_return journal.error().with_context("the journal has failed");
+  const Status leaving = jobs_.check_leaving();
+  if (!leaving.ok()) co_return leaving;
   auto disks = disks_.disks();
   const Status openable = co_await check_reopening(loop_, requests_, std::move(disks), patience);
-  co_return openable;
+  if (!openable.ok()) co_return openable;
+  const Status rest = co_await jobs_.yield(kRestPatience);
+  if (!rest.ok()) jobs_.stay();
+  co_return rest;
 }
 
 Task<Status> Engine::resume_disks(const Handover& handover, ResumedDisks which) {
+  restarts_.wait();  // whoever fails must not have touched the moves, and clients come first
   const Status opened = co_await takeover_.open_disks(handover.state.disks, which);
   co_return opened;
 }
@@ -116,9 +140,13 @@ Task<Status> Engine::serve_wanted(std::vector<ServeRequest> disks, bool alone) {
 
 Status Engine::resume_clients(const Handover& handover) {
   Result<ParkedServer> parked = parked_of(handover);
-  if (!parked.ok()) return parked.error();
+  if (!parked.ok()) {
+    restarts_.go_on();
+    return parked.error();
+  }
   const std::size_t clients = parked->clients.size();
   const Status served = takeover_.resume_clients(*std::move(parked));
+  restarts_.go_on();
   const std::size_t waiting = takeover_.waiting_clients();
   if (served.ok()) log_.info("going on with " + std::to_string(clients - waiting) + " clients");
   // No listener may have come along: then it is the usual one, if there is somebody to serve.

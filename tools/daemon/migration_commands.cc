@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/control/json.h"
 #include "tools/daemon/job_changes.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/restart_service.h"
@@ -19,6 +20,19 @@ std::vector<JobStatus> MigrationService::list() const {
     all.push_back(completed(std::move(job)));
   }
   return all;
+}
+
+std::string MigrationService::what_a_restart_does(const JobStatus& job) const {
+  const Result<MigrateRequest> request = migrate_request_from_json(jobs_.request_of(job.id));
+  std::string what = "is suspended: the next daemon goes on with it";
+  if (!request.ok()) return what;
+  if (job.point_in_time) {
+    what = "is suspended: the next daemon begins it anew, as of a later instant";
+  } else if (!is_recorded(request->options)) {
+    what = "is suspended: the next daemon begins it anew";
+  }
+  if (request->options.on_restart != OnRestart::kPause) return what;
+  return what + " when 'blockmig resume " + job.disk + "' says so (--on-restart pause)";
 }
 
 Result<JobStatus> MigrationService::find(const std::string& job_or_disk) const {

@@ -71,6 +71,9 @@ class MigrationService final {
   /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
   Task<void> finish();
 
+  /// Of a job that has not switched, for the log.
+  std::string what_a_restart_does(const JobStatus& job) const;
+
   /// Newest last; those of earlier daemons first.
   std::vector<JobStatus> list() const;
   Result<JobStatus> find(const std::string& job_or_disk) const;

@@ -155,12 +155,42 @@ void RestartService::published(const std::string& disk) {
   Unfinished job = std::move(found->second);
   unfinished_.erase(found);
   if (leaving_) {
-    kept_.emplace_back(disk, std::move(job.tracking));
+    keep(std::move(job));
     return;
   }
   taken_up_[disk] = job.record.id;
+  if (waiting_) {
+    held_.push_back(std::move(job));
+    return;
+  }
   auto task = take_up_again(std::move(job));
   resuming_.spawn(std::move(task));
+}
+
+void RestartService::go_on() {
+  waiting_ = false;
+  for (Unfinished& job : std::exchange(held_, {})) {
+    auto task = take_up_again(std::move(job));
+    resuming_.spawn(std::move(task));
+  }
+}
+
+Task<void> RestartService::finish() {
+  leaving_ = true;
+  for (Unfinished& job : std::exchange(held_, {})) keep(std::move(job));
+  co_await resuming_.join();
+}
+
+void RestartService::keep(Unfinished job) {
+  kept_.push_back({job.record.disk, job.record.target_uri, std::move(job.tracking)});
+}
+
+std::vector<std::pair<std::string, std::string>> RestartService::left() const {
+  std::vector<std::pair<std::string, std::string>> moves;
+  for (const Kept& each : kept_) {
+    if (!each.target_uri.empty()) moves.emplace_back(each.disk, each.target_uri);
+  }
+  return moves;
 }
 
 Task<void> RestartService::take_up_again(Unfinished job) {
@@ -199,8 +229,13 @@ Task<void> RestartService::resume(Unfinished job) {
   const Status resumed =
       co_await migrations_.resume_recorded(record, job.tracking, std::move(target_as_left));
   if (resumed) {
-    log_.info(recorded ? "resumed from its record" : "begun again: nothing was recorded yet",
-              {record.disk, record.id, 0});
+    const bool waits = record.on_restart == to_string(OnRestart::kPause);
+    log_.info(
+        std::string(recorded ? "resumed from its record"
+                             : "begun again: nothing was recorded yet") +
+            (waits ? ", and waits for 'blockmig resume " + record.disk + "' (--on-restart pause)"
+                   : std::string()),
+        {record.disk, record.id, 0});
     co_return;
   }
   log_.error("cannot be resumed: " + resumed.error().message(), {record.disk, record.id, 0});
@@ -217,24 +252,23 @@ Task<void> RestartService::resume(Unfinished job) {
   if (is_void.ok()) {
     co_await discard((*disk)->disk(), std::move(tracking));
   } else if (!tracking.empty()) {
-    kept_.emplace_back(record.disk, std::move(tracking));
+    kept_.push_back({record.disk, "", std::move(tracking)});
   }
 }
 
 bool RestartService::may_have_record(const std::string& disk) const {
   const bool kept = std::any_of(kept_.begin(), kept_.end(),
-                                [&disk](const auto& left) { return left.first == disk; });
-  return kept || unfinished_.contains(disk) || resuming_.running() != 0;
+                                [&disk](const Kept& left) { return left.disk == disk; });
+  return kept || unfinished_.contains(disk) || !held_.empty() || resuming_.running() != 0;
 }
 
 Task<void> RestartService::leave_disk(Disk& disk) {
   // Taken out first: meanwhile the move of another disk may come to be kept.
   for (;;) {
-    const auto found = std::find_if(kept_.begin(), kept_.end(), [&disk](const auto& left) {
-      return left.first == disk.name();
-    });
+    const auto found = std::find_if(kept_.begin(), kept_.end(),
+                                    [&disk](const Kept& left) { return left.disk == disk.name(); });
     if (found == kept_.end()) co_return;
-    auto tracking = std::move(found->second);
+    auto tracking = std::move(found->tracking);
     kept_.erase(found);
     co_await discard(disk, std::move(tracking));
   }

@@ -63,11 +63,13 @@ class RestartService final {
   /// Before anybody may move the disk: a return that ended with its daemon has left the old store
   /// as one that the disk may still return to.
   Task<void> end_return(ServedDisk& disk);
+  /// Jobs whose disks are there wait all the same, until go_on().
+  void wait() { waiting_ = true; }
+  void go_on();
   /// From here on nothing is published, and no job goes on: their records stay for the next start.
-  Task<void> finish() {
-    leaving_ = true;
-    co_await resuming_.join();
-  }
+  Task<void> finish();
+  /// After finish(): disks, with the targets of those of their moves that nobody has gone on with.
+  std::vector<std::pair<std::string, std::string>> left() const;
   /// The journal may hold region sets of a job of that disk that is not on the board (yet).
   bool may_have_record(const std::string& disk) const;
   /// As JobBoard::leave_disk().
@@ -110,9 +112,17 @@ class RestartService final {
   StoreOwners* owners_ = nullptr;
   std::map<std::string, Unfinished> unfinished_;  ///< by disk
   std::map<std::string, std::string> taken_up_;   ///< job by disk, between the above and the board
-  /// Of jobs that did not go on, by disk, where their record may still be believed.
-  std::vector<std::pair<std::string, RecoveredTracking>> kept_;
+  /// Of a job that did not go on, where its record may still be believed.
+  struct Kept {
+    std::string disk;
+    std::string target_uri;  ///< empty: it has ended
+    RecoveredTracking tracking;
+  };
+  void keep(Unfinished job);
+  std::vector<Kept> kept_;
+  std::vector<Unfinished> held_;  ///< published, and not to go on yet
   TaskScope resuming_;
+  bool waiting_ = false;
   bool leaving_ = false;
 };
 
