@@ -139,6 +139,11 @@ class DirtyBitmap final {
     catch_up();
     into.copy_block(block, filter_);
   }
+  /// Sets in `into`, of as many chunks, what is dirty in the block.
+  void merge_block_to(std::size_t block, DirtyFilter& into) const {
+    catch_up();
+    into.merge_block(block, filter_);
+  }
   /// Makes the block what it is in `other` (same size and granularity); costs what differs. False:
   /// nothing does.
   bool copy_block(std::size_t block, const DirtyBitmap& other);

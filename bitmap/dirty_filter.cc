@@ -288,14 +288,28 @@ void DirtyFilter::add_block(std::size_t block, Block& into) const {
 void DirtyFilter::copy_block(std::size_t block, const DirtyFilter& other) {
   BM_CHECK(other.chunk_count_ == chunk_count_);
   if (same_block(other, block)) return;
-  const std::uint32_t count = other.counts_[block];
+  Block chunks{};
+  other.add_block(block, chunks);
+  put_block(block, chunks, other.counts_[block]);
+}
+
+void DirtyFilter::merge_block(std::size_t block, const DirtyFilter& other) {
+  BM_CHECK(other.chunk_count_ == chunk_count_);
+  if (other.counts_[block] == 0 || counts_[block] == block_capacity(block)) return;
+  if (counts_[block] == 0) return copy_block(block, other);
+  Block chunks{};
+  add_block(block, chunks);
+  other.add_block(block, chunks);
+  std::uint32_t count = 0;
+  for (const Word word : chunks) count += static_cast<std::uint32_t>(popcount(word));
+  put_block(block, chunks, count);
+}
+
+void DirtyFilter::put_block(std::size_t block, const Block& chunks, std::uint32_t count) {
   count_ = count_ - counts_[block] + count;
   counts_[block] = count;
   if (count != 0 && count != kBlockChunks) {
-    Word* const dense = writable(block);
-    Block bits{};
-    other.add_block(block, bits);
-    std::copy(bits.begin(), bits.end(), dense);
+    std::copy(chunks.begin(), chunks.end(), writable(block));
   }
   settle(block);
 }

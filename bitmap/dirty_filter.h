@@ -71,6 +71,8 @@ class DirtyFilter final {
   void add_block(std::size_t block, Block& into) const;
   /// Makes the block what it is in `other`, of as many chunks. Quick where it is uniform.
   void copy_block(std::size_t block, const DirtyFilter& other);
+  /// Sets in the block what is set in `other`, of as many chunks. Quick where either is uniform.
+  void merge_block(std::size_t block, const DirtyFilter& other);
 
   std::size_t memory_bytes() const;
 
@@ -102,6 +104,8 @@ class DirtyFilter final {
   void release(std::size_t block);
   /// Readies a block for a change of [first, end): true if it is to be made in its sparse form.
   bool choose_sparse(std::size_t block, std::uint64_t first, std::uint64_t end, bool set);
+  /// Makes the block these chunks.
+  void put_block(std::size_t block, const Block& chunks, std::uint32_t count);
   /// After a change: the form that the block's count asks for.
   void settle(std::size_t block);
 

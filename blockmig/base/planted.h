@@ -37,6 +37,8 @@ enum class PlantedBug : int {
   kChunkInFlightNotKept,     ///< snapshot: a chunk with the copier counts as copied
   kActivityLogSkipped,       ///< a write into a cold region does not wait for its record (I5)
   kCleanBeforeTargetFlush,   ///< a chunk is recorded clean before the target made it durable
+  kPendingNotRecorded,  ///< snapshot: what a generation has still to copy is recorded clean (I5)
+  kRestNotRecorded,     ///< shared: what stays at rest is recorded as if the target had it (I5)
   kCleanBeforeSourceFlush,   ///< … before the source did: after a power loss it is older there
   kRetireWithoutQuiesce,     ///< a region is recorded cold while a write to it is under way
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes

@@ -97,7 +97,7 @@ Task<Status> BitmapKeeper::write_down(JournalBatch batch, bool retire) {
     if (!kept->plan.persistent || !kept->inconsistent.empty()) continue;
     const DirtyBitmap& bitmap = *disk_.tracking().find(kept->plan.name);
     auto now = std::make_unique<DirtyFilter>(bitmap.chunk_count());
-    co_await copy_dirty(loop_, bitmap, *now, [] {});
+    co_await copy_dirty(loop_, bitmap, *now, [](std::uint32_t, std::uint32_t) {});
     const RegionSetId set = bitmap_records::set_of(disk_.name(), kept->plan.name);
     const DirtyFilter nothing(bitmap.chunk_count());
     if (kept->recorded == nullptr) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blockmig/disk/region_snapshot.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -98,14 +99,14 @@ Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_
 }
 
 Task<void> copy_dirty(EventLoop& loop, const DirtyBitmap& bitmap, DirtyFilter& into,
-                      FunctionRef<void()> at_once) {
-  for (std::uint32_t index = 0; index < bitmap.block_count(); ++index) {
-    bitmap.copy_block_to(index, into);
-    if ((index + 1) % kContainersPerTurn != 0) continue;
-    at_once();
-    co_await sleep_for(loop, kBetweenTurns);
+                      AddAtOnce at_once) {
+  const auto containers = static_cast<std::uint32_t>(bitmap.block_count());
+  for (std::uint32_t first = 0; first < containers; first += kContainersPerTurn) {
+    if (first != 0) co_await sleep_for(loop, kBetweenTurns);
+    const std::uint32_t end = std::min(containers, first + kContainersPerTurn);
+    for (std::uint32_t index = first; index < end; ++index) bitmap.copy_block_to(index, into);
+    at_once(first, end);
   }
-  at_once();
 }
 
 void add_change(JournalBatch& batch, const DirtyFilter& before, const DirtyFilter& now,

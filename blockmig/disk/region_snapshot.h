@@ -35,9 +35,11 @@ Status for_each_run(const std::vector<RegionContainer>& containers, std::uint64_
 inline constexpr std::uint32_t kContainersPerTurn = 64;
 
 /// Makes `into` what a bitmap holds. Each container is of one instant; between two of them may lie
-/// turns. At the end of every turn `at_once` may add what belongs to that instant too.
+/// turns. At the end of every turn `at_once` may add what belongs to that instant too, of that
+/// turn's containers [first, end).
+using AddAtOnce = FunctionRef<void(std::uint32_t first, std::uint32_t end)>;
 Task<void> copy_dirty(EventLoop& loop, const DirtyBitmap& bitmap, DirtyFilter& into,
-                      FunctionRef<void()> at_once);
+                      AddAtOnce at_once);
 
 /// Adds to a batch what must be put and erased so that the journal holds `now`, where it holds
 /// `before`; in as many pieces as its limits ask for: a disk of many TiB has more containers than

@@ -101,6 +101,20 @@ RegionSetRecord JobCheckpoint::record() const {
   return record;
 }
 
+/// What is not dirty and not equal either: what a generation has still to copy, what stays at rest,
+/// and what is being copied, before that has worked. All of one instant with what is dirty: chunks
+/// change from one to another at any time.
+void JobCheckpoint::add_different(std::uint32_t first, std::uint32_t end, DirtyFilter& now) const {
+  const auto add = [first, end, &now](const DirtyBitmap& others) {
+    for (std::uint32_t index = first; index < end; ++index) others.merge_block_to(index, now);
+  };
+  const Generation* const generation = migration_.generation.get();
+  if (generation != nullptr && !planted(PlantedBug::kPendingNotRecorded)) add(generation->chunks());
+  const DirtyBitmap* const rest = migration_.sync->rest.get();
+  if (rest != nullptr && !planted(PlantedBug::kRestNotRecorded)) add(*rest);
+  for (const std::uint32_t chunk : migration_.sync->ledger.busy()) now.set(chunk);
+}
+
 Task<Status> JobCheckpoint::checkpoint() {
   DirtyBitmap& dirty = *migration_.sync->dirty;
   const std::uint64_t losses = migration_.replica->losses();
@@ -109,11 +123,10 @@ Task<Status> JobCheckpoint::checkpoint() {
     co_await migration_.disk.tracking().quiesce(migration_.disk.gate());
   }
   auto now = std::make_unique<DirtyFilter>(dirty.chunk_count());
-  // What is being copied is not dirty, nor equal before that has worked.
-  const auto add_busy = [this, &now] {
-    for (const std::uint32_t chunk : migration_.sync->ledger.busy()) now->set(chunk);
+  const auto add_others = [this, &now](std::uint32_t first, std::uint32_t end) {
+    add_different(first, end, *now);
   };
-  co_await copy_dirty(migration_.loop, dirty, *now, add_busy);
+  co_await copy_dirty(migration_.loop, dirty, *now, add_others);
   Status settled = co_await settle();
   if (settled.ok() && migration_.replica->losses() != losses) {
     // A flush that works after a loss does not cover what was lost.
@@ -124,7 +137,7 @@ Task<Status> JobCheckpoint::checkpoint() {
     co_return settled;
   }
   if (planted(PlantedBug::kCleanBeforeTargetFlush)) {
-    co_await copy_dirty(migration_.loop, dirty, *now, add_busy);
+    co_await copy_dirty(migration_.loop, dirty, *now, add_others);
   }
   JournalBatch batch;
   const RegionSetRecord description = record();

@@ -61,6 +61,7 @@ class JobCheckpoint final {
  private:
   Task<Status> settle();
   Task<Status> checkpoint();
+  void add_different(std::uint32_t first, std::uint32_t end, DirtyFilter& now) const;
   RegionSetRecord record() const;
 
   Migration& migration_;

@@ -78,6 +78,7 @@ class Generation final : public WriteMirror, public CopySource {
 
   // CopySource.
   DirtyBitmap& chunks() override { return *pending_; }
+  const DirtyBitmap& chunks() const { return *pending_; }
   std::optional<std::uint64_t> urgent() const override;
   Task<Status> read(ByteRange range, MutableBytes into) override;
   void copied(const std::vector<std::uint32_t>& chunks) override;

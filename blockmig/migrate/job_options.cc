@@ -177,11 +177,11 @@ bool may_pivot(const JobOptions& options) {
   return pivots(options.mode) || options.on_stall == OnStall::kPostcopy;
 }
 
-/// A snapshot's target holds one instant, and what was there before beside it: it begins anew. So
-/// does what switches over at once, or with little copied, and keeps a presence map from then on.
+/// A copy of one instant begins anew, with another: what the guest has overwritten since was in
+/// memory alone. So does what copies nothing before its switchover, and keeps a presence map from
+/// then on.
 bool is_recorded(const JobOptions& options) {
-  const bool begins_anew = options.mode == Mode::kSnapshot || options.mode == Mode::kPostcopy ||
-                           options.mode == Mode::kShared;
+  const bool begins_anew = options.point_in_time || options.mode == Mode::kPostcopy;
   return options.on_restart != OnRestart::kAbort && !begins_anew;
 }
 

@@ -75,13 +75,38 @@ Task<void> end_generation(Migration& migration) {
   co_await migration.generation->wait_empty();
 }
 
+/// No checkpoint's flush meanwhile, nor one that it has given up waiting for: where that fails, the
+/// success of one beside it means nothing (I11).
 Task<Status> flush_target(Migration& migration) {
+  if (migration.checkpoint) co_await migration.checkpoint->hold();
   auto op = std::make_shared<TargetOp>(migration.loop, TargetOpKind::kFlush);
   const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
-  const Status flushed = co_await migration.replica->perform(op, deadline);
+  const bool idle = co_await migration.replica->idle_until(deadline);
+  Status flushed = Error(ErrorCode::kTimedOut, "the target has not answered all that it was asked");
+  if (idle) flushed = co_await migration.replica->perform(op, deadline);
+  if (migration.checkpoint) migration.checkpoint->release();
   if (!flushed.ok()) migration.replica->note_trouble(flushed.error());
   if (!flushed.ok()) co_return flushed.error().with_context("flushing the target");
   co_return flushed;
+}
+
+/// What has been copied, since the target had `losses`. Empty: it is there. Else why not, and what
+/// is not there is dirty: as the disk held it at that instant it is nowhere any more.
+Task<Result<std::string>> make_durable(Migration& migration, std::uint64_t losses) {
+  const Status flushed = co_await flush_target(migration);
+  const std::optional<Error> trouble = migration.replica->trouble();
+  if (!flushed.ok() && !(trouble && is_trouble(flushed.error()))) co_return flushed.error();
+  // A checkpoint's flush may have failed, which makes one that works later worth nothing (I11).
+  const bool lost = migration.replica->losses() != losses;
+  if (flushed.ok() && !lost) co_return std::string();
+  if (trouble) {
+    const Status outlasted = co_await outlast_trouble(migration);
+    if (!outlasted.ok()) co_return outlasted.error();
+  }
+  std::string why = "the target failed to make it durable";
+  if (trouble) why += ": " + trouble->message();
+  note_decision(migration, "generation given up", why);
+  co_return why;
 }
 
 /// Copies one generation. Empty: the target is the disk of one instant, durably. Else why not; the
@@ -91,6 +116,7 @@ Task<Result<std::string>> copy_generation(Migration& migration) {
   const Status begun = co_await begin_generation(migration);
   if (!begun.ok()) co_return begun.error();
   const Generation& generation = *migration.generation;
+  const std::uint64_t losses = migration.replica->losses();
   Status copied;
   do {
     copied = co_await copy_pass(migration);
@@ -104,17 +130,8 @@ Task<Result<std::string>> copy_generation(Migration& migration) {
     note_decision(migration, "generation given up", torn);
     co_return torn;
   }
-  const Status flushed = co_await flush_target(migration);
-  if (!flushed.ok() && migration.replica->trouble() && is_trouble(flushed.error())) {
-    const Status outlasted = co_await outlast_trouble(migration);
-    if (!outlasted.ok()) co_return outlasted.error();
-    // What the flush did not make durable is dirty, and what the disk held then is not there any
-    // more.
-    const std::string why = "the target failed to make it durable: " + flushed.error().message();
-    note_decision(migration, "generation given up", why);
-    co_return why;
-  }
-  if (!flushed.ok()) co_return flushed.error();
+  const auto lost = co_await make_durable(migration, losses);
+  if (!lost.ok() || !lost->empty()) co_return lost;
   const Status told =
       co_await migration.opener->generation_complete(migration.status.generations_begun);
   if (!told.ok()) co_return told.error();

@@ -87,11 +87,10 @@ class Episode:
             words += ["--hydrate", self._pick.choice(("background", "on-demand", "never"))]
         on_restart = self._pick.choice(("resume", "resume", "pause", "abort"))
         words += ["--on-restart", on_restart, "--verify", self._pick.choice(("none", "digest", "full"))]
-        if mode in ("mirror", "dbt", "cold", "auto"):
-            if on_restart != "abort":
-                words += ["--checkpoint-interval", "100ms"]
-            if self._pick.random() < 0.4:
-                words.append("--keep-record")
+        if mode != "postcopy" and on_restart != "abort":
+            words += ["--checkpoint-interval", "100ms"]
+        if mode in ("mirror", "dbt", "cold", "auto") and self._pick.random() < 0.4:
+            words.append("--keep-record")
         if self._ask(*words) and mode in ("postcopy", "hybrid", "shared"):
             disk.only_flushed_counts = True
             disk.rests = mode == "shared"

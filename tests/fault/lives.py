@@ -14,7 +14,7 @@ BLOCK = 4096
 BLOCKS = 24 * moves.MIB // BLOCK  # of the disk of a Move
 RECORD = struct.Struct("<cQQ")  # kind, block, number; the kinds are in allowed_by() and WRITER
 MODES = ("mirror", "dbt", "cold", "auto", "snapshot", "point-in-time", "postcopy", "hybrid", "shared", "settle", "return")
-BEGIN_ANEW = ("snapshot", "postcopy", "shared")  # modes of which no progress is recorded
+BEGIN_ANEW = ("postcopy",)  # mode of which no progress is recorded
 FIRST_NUMBER = 7  # what a block holds in the beginning; see first_number()
 WRITER = """
 import os, random, struct, time

@@ -59,6 +59,8 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"activity-log-skipped", PlantedBug::kActivityLogSkipped, "--mode dbt"},
     {"clean-before-target-flush", PlantedBug::kCleanBeforeTargetFlush, ""},
     {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush, "--mode restarts"},
+    {"pending-not-recorded", PlantedBug::kPendingNotRecorded, "--mode snapshot"},
+    {"rest-not-recorded", PlantedBug::kRestNotRecorded, "--mode shared"},
     {"retire-without-quiesce", PlantedBug::kRetireWithoutQuiesce, "--mode bitmaps"},
     {"active-regions-forgotten", PlantedBug::kActiveRegionsForgotten, "--mode bitmaps"},
     {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly, "--mode bitmaps"},

@@ -22,7 +22,7 @@ Status check_effect(const RawOptions& raw, const JobOptions& options) {
            "--mode dbt, mirror, auto, snapshot, shared and return"},
       Rule{"--mirror-deadline", raw.mirror_deadline, mode != Mode::kCold, "every mode but cold"},
       Rule{"--checkpoint-interval", raw.checkpoint_interval, is_recorded(options),
-           "every mode but snapshot, postcopy and shared, and --on-restart resume or pause"},
+           "every mode but postcopy, no --point-in-time, and --on-restart resume or pause"},
       Rule{"--deadline", raw.deadline, mode == Mode::kAuto, "--mode auto"},
       Rule{"--snapshot-buffer", raw.snapshot_buffer, mode == Mode::kSnapshot, "--mode snapshot"},
       Rule{"--hydrate", raw.hydrate, mode == Mode::kShared, "--mode shared"},

@@ -111,7 +111,7 @@ Task<void> copy_in_vain(EventLoop& loop, Random& random, Work& work, const bool&
 }
 
 Task<void> look(EventLoop& loop, Work& work, DirtyFilter& into, bool& ended) {
-  const auto add_busy = [&] {
+  const auto add_busy = [&](std::uint32_t, std::uint32_t) {
     for (const std::uint64_t chunk : work.busy) into.set(chunk);
   };
   co_await copy_dirty(loop, *work.dirty, into, add_busy);

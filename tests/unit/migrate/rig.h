@@ -24,7 +24,7 @@ inline JobOptions options_for(Mode mode) {
   return options;
 }
 
-class TestOpener final : public TargetOpener {
+class TestOpener : public TargetOpener {
  public:
   /// `discarded` is not set where the target was given up first.
   explicit TestOpener(std::shared_ptr<FaultDevice> device, bool* discarded = nullptr)

@@ -206,9 +206,8 @@ TEST(CommandLine, AnOptionThatItsModeDoesNotKnowIsRefused) {
       "--mode cold --on-stall fail",
       "--mode postcopy --on-stall fail",
       "--mode hybrid --on-stall throttle",
-      "--mode snapshot --checkpoint-interval 1s",
+      "--point-in-time --checkpoint-interval 1s",
       "--mode postcopy --checkpoint-interval 1s",
-      "--mode shared --checkpoint-interval 1s",
       "--on-restart abort --checkpoint-interval 1s",
   };
   for (const std::string& options : wrong) {
@@ -219,8 +218,9 @@ TEST(CommandLine, AnOptionThatItsModeDoesNotKnowIsRefused) {
   const std::string right[] = {
       "--mode auto --deadline 1min --on-stall postcopy --base-patience 2s",
       "--mode snapshot --snapshot-buffer 8MiB --on-stall throttle --mirror-deadline 5ms",
+      "--mode snapshot --checkpoint-interval 1s",
       "--mode cold --on-restart pause --checkpoint-interval 1s",
-      "--mode shared --on-stall fail",
+      "--mode shared --on-stall fail --checkpoint-interval 1s",
       "--mode shared --hydrate background --base-patience 2s",
       "--mode hybrid --reverse-mirror off --on-target-error retry --retry-for 5s",
   };
