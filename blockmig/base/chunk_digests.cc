@@ -51,7 +51,9 @@ void ImageDigest::append_zero_chunks(std::uint64_t count) {
 }
 
 ChunkDigests::ChunkDigests(const ChunkDigests& other)
-    : size_bytes_(other.size_bytes_), unknown_(other.unknown_) {
+    : size_bytes_(other.size_bytes_),
+      unknown_(other.unknown_),
+      changed_pages_(other.changed_pages_) {
   for (const auto& [number, its_page] : other.pages_) {
     pages_.emplace(number, std::make_unique<Page>(*its_page));
   }
@@ -74,7 +76,10 @@ const ChunkDigests::Page* ChunkDigests::find_page(std::uint64_t chunk) const {
 }
 
 void ChunkDigests::change(std::uint64_t chunk, Known to) {
-  Known& known = page(chunk).known[chunk % kPageChunks];
+  Page& its_page = page(chunk);
+  if (its_page.changed == 0) changed_pages_.push_back(chunk / kPageChunks);
+  its_page.changed |= static_cast<unsigned char>(1U << (chunk % kPageChunks / kGroupChunks));
+  Known& known = its_page.known[chunk % kPageChunks];
   if (known == Known::kUnknown) --unknown_;
   if (to == Known::kUnknown) ++unknown_;
   known = to;
@@ -214,6 +219,30 @@ std::vector<ChunkDigests::Run> ChunkDigests::runs() const {
     }
   }
   return runs;
+}
+
+std::vector<std::uint64_t> ChunkDigests::take_changed() {
+  std::vector<std::uint64_t> groups;
+  for (const std::uint64_t number : changed_pages_) {
+    unsigned char& changed = pages_.at(number)->changed;
+    for (std::uint64_t i = 0; i < kPageGroups; ++i) {
+      if ((changed >> i & 1U) != 0) groups.push_back(number * kPageGroups + i);
+    }
+    changed = 0;
+  }
+  changed_pages_.clear();
+  return groups;
+}
+
+void ChunkDigests::change_all() {
+  changed_pages_.clear();
+  for (const auto& [number, its_page] : pages_) {
+    changed_pages_.push_back(number);
+    for (std::uint64_t i = 0; i < kPageGroups; ++i) {
+      const bool there = (number * kPageGroups + i) < group_count();
+      if (there) its_page->changed |= static_cast<unsigned char>(1U << i);
+    }
+  }
 }
 
 void ChunkDigests::invalidate(std::uint64_t offset, std::uint64_t length) {

@@ -82,6 +82,15 @@ class ChunkDigests final {
   /// All of them, ascending; neighbours of one kind are one run.
   std::vector<Run> runs() const;
 
+  /// Of neighbours that are kept together by whoever records digests.
+  static constexpr std::uint64_t kGroupChunks = 256;
+  std::uint64_t group_count() const { return div_up(chunk_count(), kGroupChunks); }
+  /// The groups in which something was set, or became unknown, since the last call. What was never
+  /// set is in none.
+  std::vector<std::uint64_t> take_changed();
+  /// From now on every group of which anything was ever set counts as changed.
+  void change_all();
+
   std::uint64_t unknown_chunks() const { return unknown_; }
   /// First unknown chunk at or after the chunk of `offset`, as a byte range.
   std::optional<ByteRange> next_unknown(std::uint64_t offset) const;
@@ -91,9 +100,11 @@ class ChunkDigests final {
  private:
   static constexpr std::uint64_t kPageChunks = 1024;
   enum class Known : unsigned char { kZero, kDigest, kUnknown };
+  static constexpr std::uint64_t kPageGroups = kPageChunks / kGroupChunks;
   struct Page {
     std::vector<Digest> digests;  ///< empty until the first of the page is known
     Known known[kPageChunks] = {};
+    unsigned char changed = 0;  ///< a bit for each of its groups
   };
   Page& page(std::uint64_t chunk);
   const Page* find_page(std::uint64_t chunk) const;
@@ -102,6 +113,7 @@ class ChunkDigests final {
   std::uint64_t size_bytes_;
   std::uint64_t unknown_ = 0;
   std::unordered_map<std::uint64_t, std::unique_ptr<Page>> pages_;
+  std::vector<std::uint64_t> changed_pages_;  ///< each once
 };
 
 /// XXH3-128 of `length` zero bytes (at most one chunk); cached for whole chunks.

@@ -40,6 +40,8 @@ enum class PlantedBug : int {
   kPendingNotRecorded,  ///< snapshot: what a generation has still to copy is recorded clean (I5)
   kRestNotRecorded,     ///< shared: what stays at rest is recorded as if the target had it (I5)
   kCleanBeforeSourceFlush,   ///< … before the source did: after a power loss it is older there
+  kDigestsBeforeMarks,       ///< the digests of a checkpoint are older than what it calls clean
+  kDigestsRecordedOnce,      ///< what is recorded of a chunk stays when it has been copied again
   kRetireWithoutQuiesce,     ///< a region is recorded cold while a write to it is under way
   kUnmarkedAfterCompletion,  ///< one-sided tracking: no second mark when a write completes
   kZerosOverwriteNewer,      ///< I12: so does a push of zeros

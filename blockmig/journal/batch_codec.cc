@@ -28,7 +28,8 @@ class Puts final {
       failed_ = value.error();
     }
   }
-  void add(const RegionChange& change) {
+  template <typename Change>
+  void add(const Change& change) {
     Result<EncodedChange> encoded = encode_change(change);
     if (!encoded) {
       if (failed_) failed_ = encoded.error();
@@ -58,6 +59,7 @@ void encode_removals(const JournalBatch& batch, EncodedBatch& encoded) {
   for (const RegionSetId& set : batch.removed_sets) {
     encoded.removed_keys.push_back(set_key(set));
     encoded.removed_prefixes.push_back(regions_prefix(set.disk, set.name));
+    encoded.removed_prefixes.push_back(digests_prefix(set));
   }
 }
 
@@ -154,6 +156,9 @@ Result<EncodedBatch> encode_batch(const JournalBatch& batch) {
   for (const NoteRecord& note : batch.notes) {
     puts.add(note_key(note.topic, note.name), encode_note(note));
   }
+  const std::size_t others = encoded.puts.size();
+  for (const DigestChange& change : batch.digests) puts.add(change);
+  encoded.digests = encoded.puts.size() - others;
   if (!puts.failed()) return puts.failed().error();
   return encoded;
 }

@@ -31,6 +31,10 @@ class ForwardingJournal : public Journal {
                                                           const std::string& name) override {
     return inner_.load_regions(disk, name);
   }
+  Task<Result<std::vector<DigestContainer>>> load_digests(const RegionSetId& set,
+                                                          std::uint32_t from) override {
+    return inner_.load_digests(set, from);
+  }
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     return inner_.load_hydration(disk);
   }

@@ -13,12 +13,14 @@
 // Thread rule: one loop; blocking work is offloaded. Tasks must have finished when it is destroyed.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "blockmig/base/digest.h"
 #include "blockmig/base/error.h"
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/task.h"
@@ -49,6 +51,7 @@ struct JobRecord {
   std::string report_json;    ///< the final report, opaque here
   std::string request{};      ///< what a restart starts it again with, opaque here
   std::string on_restart{};   ///< "resume", "pause" or "abort"; empty: as "abort"
+  std::string phase{};        ///< within the state, as in the job's JSON; empty: not known
   friend bool operator==(const JobRecord&, const JobRecord&) = default;
 };
 
@@ -65,6 +68,12 @@ struct RegionContainer {
   friend bool operator==(const RegionContainer&, const RegionContainer&) = default;
 };
 
+struct RegionSetId {
+  std::string disk;
+  std::string name;
+  friend bool operator==(const RegionSetId&, const RegionSetId&) = default;
+};
+
 /// A change of a named set of chunks of a disk (a presence map, a dirty bitmap). The set exists by
 /// its containers: without any, it is empty.
 struct RegionChange {
@@ -72,6 +81,25 @@ struct RegionChange {
   std::string name;
   std::vector<RegionContainer> put;  ///< whole containers, replacing what was there
   std::vector<std::uint32_t> erase;  ///< containers that are empty now
+};
+
+/// Digests are of chunks of 64 KiB, whatever a set's granularity is, and are kept by container too.
+inline constexpr std::uint32_t kDigestsPerContainer = 256;
+
+/// What is known of the chunks of 64 KiB among [index * 256, (index + 1) * 256).
+struct DigestContainer {
+  std::uint32_t index = 0;
+  std::bitset<kDigestsPerContainer> zeros;  ///< chunks of zeros
+  std::bitset<kDigestsPerContainer> known;  ///< that have a digest; none of `zeros`
+  std::vector<Digest> digests;              ///< of `known`, ascending
+  friend bool operator==(const DigestContainer&, const DigestContainer&) = default;
+};
+
+/// A change of the digests that belong to a region set, and go with it.
+struct DigestChange {
+  RegionSetId set;
+  std::vector<DigestContainer> put;  ///< whole containers, replacing what was there
+  std::vector<std::uint32_t> erase;  ///< containers of which nothing is known any more
 };
 
 /// What becomes of chunks that are in the base only.
@@ -120,12 +148,6 @@ struct RegionSetRecord {
   friend bool operator==(const RegionSetRecord&, const RegionSetRecord&) = default;
 };
 
-struct RegionSetId {
-  std::string disk;
-  std::string name;
-  friend bool operator==(const RegionSetId&, const RegionSetId&) = default;
-};
-
 /// A text about something by name, opaque here: how a disk is served.
 struct NoteRecord {
   std::string topic;  ///< small letters and '-'
@@ -138,13 +160,14 @@ struct NoteRecord {
 struct JournalBatch {
   std::vector<std::string> removed_disks;  ///< their records only
   std::vector<std::string> removed_jobs;
-  std::vector<RegionSetId> removed_sets;        ///< their records, and all their containers
+  std::vector<RegionSetId> removed_sets;        ///< their records, containers and digests
   std::vector<std::string> removed_hydrations;  ///< by disk
   std::vector<NoteRecord> removed_notes;        ///< `text` does not matter
   std::vector<DiskRecord> disks;
   std::vector<JobRecord> jobs;
   std::vector<RegionSetRecord> sets;
   std::vector<RegionChange> regions;
+  std::vector<DigestChange> digests;
   std::vector<HydrationRecord> hydrations;
   std::vector<NoteRecord> notes;
 };
@@ -165,6 +188,10 @@ class Journal {
   /// Ascending by index; empty if there is no such set.
   virtual Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                                   const std::string& name) = 0;
+  /// Those at or after `from`, ascending by index: at most kMaxContainersPerChange, for all of a
+  /// large disk are hundreds of MiB. Not before here is it noticed that one of them is damaged.
+  virtual Task<Result<std::vector<DigestContainer>>> load_digests(const RegionSetId& set,
+                                                                  std::uint32_t from) = 0;
   virtual Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) = 0;
   /// Of the disk, or of every disk if `disk` is empty.
   virtual Task<Result<std::vector<RegionSetRecord>>> load_sets(const std::string& disk) = 0;
@@ -173,7 +200,8 @@ class Journal {
   virtual Task<Result<std::optional<NoteRecord>>> load_note(const std::string& topic,
                                                             const std::string& name) = 0;
 
-  /// One synced write: all of the batch or nothing of it. `batch` stays until the task has
+  /// One synced write: all of the batch or nothing of it. Only, where there is little room, digests
+  /// are erased instead of saved: nothing rests on them. `batch` stays until the task has
   /// finished. kInvalid: a change of regions has more containers than one may have.
   virtual Task<Status> commit(const JournalBatch& batch) = 0;
   /// Takes the room that a commit of `batch` needs, so that one that follows does not find the

@@ -46,6 +46,15 @@ class MemoryJournal final : public Journal {
     co_return load_all<RegionContainer>(prefix, &decode_region);
   }
 
+  Task<Result<std::vector<DigestContainer>>> load_digests(const RegionSetId& set,
+                                                          std::uint32_t from) override {
+    const std::string prefix = digests_prefix(set);
+    const std::string first = digest_key(set, from);
+    offload pause(loop_, [] {});
+    co_await pause;
+    co_return load_some<DigestContainer>(prefix, first, kMaxContainersPerChange, &decode_digests);
+  }
+
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     const std::string key = hydration_key(disk);
     offload pause(loop_, [] {});
@@ -114,9 +123,17 @@ class MemoryJournal final : public Journal {
   Result<std::vector<Record>> load_all(const std::string& prefix,
                                        Result<Record> (*decode)(std::string_view,
                                                                 std::string_view)) const {
+    return load_some<Record>(prefix, prefix, SIZE_MAX, decode);
+  }
+  /// Those at or after `first`.
+  template <typename Record>
+  Result<std::vector<Record>> load_some(const std::string& prefix, const std::string& first,
+                                        std::size_t limit,
+                                        Result<Record> (*decode)(std::string_view,
+                                                                 std::string_view)) const {
     std::vector<Record> all;
-    for (auto at = records_.lower_bound(prefix);
-         at != records_.end() && at->first.compare(0, prefix.size(), prefix) == 0; ++at) {
+    for (auto at = records_.lower_bound(first);
+         all.size() < limit && at != records_.end() && at->first.starts_with(prefix); ++at) {
       auto record = decode(at->first, at->second);
       if (!record) return record.error();
       all.push_back(*std::move(record));

@@ -58,6 +58,7 @@ Result<std::string> encode_job(const JobRecord& record) {
   writer.text(record.report_json);
   writer.text(record.request);
   writer.text(record.on_restart);
+  writer.text(record.phase);
   const std::string key = job_key(record.id);
   return checked(key, record.id, writer.frame(Kind::kJob, key, format::kJobVersion));
 }
@@ -156,6 +157,7 @@ Result<JobRecord> decode_job(std::string_view key, std::string_view value) {
     record.request = reader.text();
     record.on_restart = reader.text();
   }
+  if (opened->version >= 3) record.phase = reader.text();
   if (!reader.finished() || job_key(record.id) != key) return damaged(key, "payload");
   return record;
 }
@@ -216,6 +218,7 @@ Status check_record(std::string_view key, std::string_view value) {
   if (key.starts_with(format::kDiskPrefix)) return status_of(decode_disk(key, value));
   if (key.starts_with(format::kJobPrefix)) return status_of(decode_job(key, value));
   if (key.starts_with(format::kRegionPrefix)) return status_of(decode_region(key, value));
+  if (key.starts_with(format::kDigestPrefix)) return status_of(decode_digests(key, value));
   if (key.starts_with(format::kSetPrefix)) return status_of(decode_set(key, value));
   if (key.starts_with(format::kNotePrefix)) return status_of(decode_note(key, value));
   if (key.starts_with(format::kHydrationPrefix)) return status_of(decode_hydration(key, value));

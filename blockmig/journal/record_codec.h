@@ -28,6 +28,10 @@ std::string hydration_key(const std::string& disk);
 std::string regions_prefix(const std::string& disk, const std::string& name);
 std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index);
 
+/// The same of the digests that belong to a set.
+std::string digests_prefix(const RegionSetId& set);
+std::string digest_key(const RegionSetId& set, std::uint32_t index);
+
 /// Of all sets of one disk; of all disks if it is empty.
 std::string set_prefix(const std::string& disk);
 std::string set_key(const RegionSetId& set);
@@ -38,6 +42,7 @@ Result<std::string> encode_job(const JobRecord& record);
 Result<std::string> encode_hydration(const HydrationRecord& record);
 Result<std::string> encode_region(const std::string& disk, const std::string& name,
                                   const RegionContainer& container);
+Result<std::string> encode_digests(const RegionSetId& set, const DigestContainer& container);
 Result<std::string> encode_set(const RegionSetRecord& record);
 Result<std::string> encode_note(const NoteRecord& record);
 std::string encode_schema(std::uint32_t version);
@@ -46,6 +51,7 @@ Result<DiskRecord> decode_disk(std::string_view key, std::string_view value);
 Result<JobRecord> decode_job(std::string_view key, std::string_view value);
 Result<HydrationRecord> decode_hydration(std::string_view key, std::string_view value);
 Result<RegionContainer> decode_region(std::string_view key, std::string_view value);
+Result<DigestContainer> decode_digests(std::string_view key, std::string_view value);
 Result<RegionSetRecord> decode_set(std::string_view key, std::string_view value);
 Result<NoteRecord> decode_note(std::string_view key, std::string_view value);
 Result<std::uint32_t> decode_schema(std::string_view value);
@@ -61,13 +67,18 @@ struct EncodedChange {
   std::vector<std::string> remove;
 };
 Result<EncodedChange> encode_change(const RegionChange& change);
+Result<EncodedChange> encode_change(const DigestChange& change);
 
 /// A batch as keys and values; removals come first.
 struct EncodedBatch {
   std::vector<std::string> removed_prefixes;
   std::vector<std::string> removed_keys;
   std::vector<std::pair<std::string, std::string>> puts;
+  /// Of `puts` the last ones are digests.
+  std::size_t digests = 0;
 };
+/// Where there is no room for digests: what they replace is erased.
+void leave_out_digests(EncodedBatch& batch);
 Result<EncodedBatch> encode_batch(const JournalBatch& batch);
 /// What makes these sets void (Journal::distrust_sets).
 JournalBatch distrust(const std::vector<RegionSetRecord>& sets);

@@ -9,12 +9,13 @@
 namespace blockmig::record_format {
 
 /// Grows with every change that an older program must not touch.
-inline constexpr std::uint32_t kSchemaVersion = 3;
+inline constexpr std::uint32_t kSchemaVersion = 4;
 
 inline constexpr std::string_view kSchemaKey = "schema";
 inline constexpr std::string_view kDiskPrefix = "disk/";
 inline constexpr std::string_view kJobPrefix = "job/";
 inline constexpr std::string_view kRegionPrefix = "region/";
+inline constexpr std::string_view kDigestPrefix = "digest/";
 inline constexpr std::string_view kHydrationPrefix = "hydration/";
 inline constexpr std::string_view kSetPrefix = "set/";
 inline constexpr std::string_view kNotePrefix = "note/";
@@ -28,11 +29,12 @@ enum class Kind : std::uint8_t {
   kHydration = 'H',
   kSet = 'T',
   kNote = 'N',
+  kDigests = 'X',
 };
 
 /// The second byte: the layout of that kind of record.
 inline constexpr std::uint8_t kRecordVersion = 1;
-inline constexpr std::uint8_t kJobVersion = 2;
+inline constexpr std::uint8_t kJobVersion = 3;
 
 // A value: kind u8, version u8, zero u16, payload length u32, payload, CRC32C u32; little-endian.
 inline constexpr std::size_t kKindAt = 0;
@@ -48,5 +50,8 @@ inline constexpr std::size_t kMaxValueBytes = 1024 * 1024;
 
 /// Of a region container's bits: one for each of its 32,768 chunks.
 inline constexpr std::size_t kMaxContainerBytes = 4096;
+
+/// Of a digest: as its hexadecimal digits, without them.
+inline constexpr std::size_t kDigestBytes = 16;
 
 }  // namespace blockmig::record_format

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "blockmig/base/check.h"
+#include "blockmig/base/units.h"
 #include "blockmig/io/durable_file.h"
 #include "blockmig/io/offload.h"
 #include "blockmig/io/visit.h"
@@ -21,6 +22,10 @@ namespace blockmig {
 namespace {
 
 namespace format = record_format;
+
+/// Digests are the only large thing here, and the only one that a job can do without: with less
+/// than this free, a journal that is full would cost far more.
+constexpr std::uint64_t kRoomForDigests = 256 * kMiB;
 
 /// Of the journal's own files beside RocksDB's.
 Status in_journal(const Status& status) {
@@ -99,6 +104,19 @@ class RocksJournal final : public Journal {
     co_return decode_all<RegionContainer>(*records, &decode_region);
   }
 
+  Task<Result<std::vector<DigestContainer>>> load_digests(const RegionSetId& set,
+                                                          std::uint32_t from) override {
+    const Visit running(running_);
+    const std::string prefix = digests_prefix(set);
+    const std::string first = digest_key(set, from);
+    offload work(calls_, [this, &prefix, &first] {
+      return store_->scan_some(prefix, first, kMaxContainersPerChange);
+    });
+    const auto records = co_await work;
+    if (!records) co_return records.error();
+    co_return decode_all<DigestContainer>(*records, &decode_digests);
+  }
+
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override {
     const Visit running(running_);
     const std::string key = hydration_key(disk);
@@ -115,8 +133,11 @@ class RocksJournal final : public Journal {
     const Visit running(running_);
     // Encoded there too: of a large disk it may be many MiB.
     offload work(calls_, [this, &batch]() -> Status {
-      const Result<EncodedBatch> encoded = encode_batch(batch);
+      Result<EncodedBatch> encoded = encode_batch(batch);
       if (!encoded) return encoded.error();
+      if (encoded->digests > 0 && store_->free_bytes() < kRoomForDigests) {
+        leave_out_digests(*encoded);
+      }
       return store_->apply(encoded->puts, encoded->removed_keys, encoded->removed_prefixes);
     });
     const Status saved = co_await work;
@@ -243,9 +264,10 @@ Status initialise(RocksStore& store) {
   return store.flush();
 }
 
-/// Every record is read once at the start: damage is found before anything rests on it.
+/// Every record is read once at the start: damage is found before anything rests on it. Nothing
+/// rests on digests, and of a large disk they are many: they are judged when a job asks for them.
 Status check_records(RocksStore& store, bool initialised) {
-  const auto records = store.scan("");
+  const auto records = store.scan_all_but(std::string(format::kDigestPrefix));
   if (!records) return records.error();
   if (records->empty() && !initialised) return initialise(store);
   const auto schema_value = store.get(std::string(format::kSchemaKey));

@@ -30,6 +30,12 @@ constexpr std::uint64_t kReserveBytes = 64 * 1024;
 /// A table of what is buffered, a log, and RocksDB's own records of both.
 constexpr std::uint64_t kFlushBytes = 4 * kWriteBufferBytes;
 
+/// Behind the last key that begins with `prefix`, which ends in a '/'.
+std::string end_of(std::string prefix) {
+  ++prefix.back();
+  return prefix;
+}
+
 Error translate(const rocksdb::Status& status, const std::string& what) {
   ErrorCode code = ErrorCode::kIo;
   if (status.IsCorruption()) code = ErrorCode::kProtocol;
@@ -106,14 +112,38 @@ class RocksDbStore final : public RocksStore {
   }
 
   Result<std::vector<Record>> scan(const std::string& prefix) override {
+    return scan_some(prefix, prefix, SIZE_MAX);
+  }
+
+  Result<std::vector<Record>> scan_some(const std::string& prefix, const std::string& first,
+                                        std::size_t limit) override {
     return guarded<std::vector<Record>>([&]() -> Result<std::vector<Record>> {
       std::vector<Record> records;
       const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
-      for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
+      for (at->Seek(first); records.size() < limit && at->Valid() && at->key().starts_with(prefix);
+           at->Next()) {
         records.emplace_back(at->key().ToString(), at->value().ToString());
       }
       // The end of an iteration and its failure look the same until asked.
       if (!at->status().ok()) return translate(at->status(), what("reading " + prefix));
+      return records;
+    });
+  }
+
+  Result<std::vector<Record>> scan_all_but(const std::string& prefix) override {
+    return guarded<std::vector<Record>>([&]() -> Result<std::vector<Record>> {
+      std::vector<Record> records;
+      const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
+      at->SeekToFirst();
+      while (at->Valid()) {
+        if (at->key().starts_with(prefix)) {
+          at->Seek(end_of(prefix));
+          continue;
+        }
+        records.emplace_back(at->key().ToString(), at->value().ToString());
+        at->Next();
+      }
+      if (!at->status().ok()) return translate(at->status(), what("reading"));
       return records;
     });
   }
@@ -140,9 +170,7 @@ class RocksDbStore final : public RocksStore {
       db_->GetIntProperty(rocksdb::DB::Properties::kCurSizeActiveMemTable, &buffered);
       if (buffered > kWriteBufferBytes / 2) {
         // A table that finds no room would end the journal for all that it is written for.
-        struct statvfs room {};
-        if (::statvfs(directory_.c_str(), &room) == 0 &&
-            room.f_bavail * room.f_frsize < kFlushBytes) {
+        if (free_bytes() < kFlushBytes) {
           return Error(ErrorCode::kNoSpace, what("taking room for what is to be saved") +
                                                 ": less than " + format_bytes(kFlushBytes) +
                                                 " are free");
@@ -156,6 +184,11 @@ class RocksDbStore final : public RocksStore {
       return extend(directory_ + log->PathName(), 2 * batch.GetDataSize() + kReserveBytes);
     });
   }
+  std::uint64_t free_bytes() const override {
+    struct statvfs room {};
+    if (::statvfs(directory_.c_str(), &room) != 0) return UINT64_MAX;
+    return room.f_bavail * room.f_frsize;
+  }
   Status flush() override {
     return write("flushing", [&] { return db_->Flush(rocksdb::FlushOptions()); });
   }
@@ -165,12 +198,9 @@ class RocksDbStore final : public RocksStore {
                         const std::vector<std::string>& removals,
                         const std::vector<std::string>& removed_prefixes) {
     rocksdb::Status built;
+    // As one range: of a large disk's digests there are a million, and a decision waits for this.
     for (const std::string& prefix : removed_prefixes) {
-      const std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(read_options()));
-      for (at->Seek(prefix); at->Valid() && at->key().starts_with(prefix); at->Next()) {
-        if (built.ok()) built = batch.Delete(at->key());
-      }
-      if (built.ok()) built = at->status();
+      if (built.ok()) built = batch.DeleteRange(prefix, end_of(prefix));
     }
     for (const std::string& key : removals) {
       if (built.ok()) built = batch.Delete(key);

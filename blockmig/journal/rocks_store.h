@@ -7,6 +7,7 @@
 // retried sync that succeeds proves nothing (I11). Thread rule: any thread.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,6 +31,11 @@ class RocksStore {
   virtual Result<std::optional<std::string>> get(const std::string& key) = 0;
   /// Ascending by key.
   virtual Result<std::vector<Record>> scan(const std::string& prefix) = 0;
+  /// Of these at most `limit`, from the key `first` on.
+  virtual Result<std::vector<Record>> scan_some(const std::string& prefix, const std::string& first,
+                                                std::size_t limit) = 0;
+  /// All but those with the prefix.
+  virtual Result<std::vector<Record>> scan_all_but(const std::string& prefix) = 0;
   virtual Status put(const std::string& key, const std::string& value) = 0;
   /// All removals, then all puts, or nothing: one record of the log. Of a key that is not there:
   /// success.
@@ -39,6 +45,8 @@ class RocksStore {
   /// of no consequence but that there is none.
   virtual Status reserve(const std::vector<Record>& puts, const std::vector<std::string>& removals,
                          const std::vector<std::string>& removed_prefixes) = 0;
+  /// What the filesystem has free; UINT64_MAX where it does not say.
+  virtual std::uint64_t free_bytes() const = 0;
   /// Moves what is in the log into a table file.
   virtual Status flush() = 0;
 };

@@ -104,6 +104,16 @@ Task<Result<std::vector<RegionContainer>>> SimJournal::load_regions(const std::s
   co_return load_all<RegionContainer>(records_, prefix, &decode_region);
 }
 
+Task<Result<std::vector<DigestContainer>>> SimJournal::load_digests(const RegionSetId& set,
+                                                                    std::uint32_t from) {
+  const std::string prefix = digests_prefix(set);
+  const Status turn = co_await take_time();
+  if (!turn.ok()) co_return turn.error();
+  auto found = load_all<DigestContainer>(records_, prefix, &decode_digests);
+  if (found.ok()) std::erase_if(*found, [from](const auto& it) { return it.index < from; });
+  co_return found;
+}
+
 Task<Result<std::optional<HydrationRecord>>> SimJournal::load_hydration(const std::string& disk) {
   const std::string key = hydration_key(disk);
   const Status turn = co_await take_time();

@@ -45,6 +45,8 @@ class SimJournal final : public Journal {
   Task<Result<std::vector<JobRecord>>> load_jobs() override;
   Task<Result<std::vector<RegionContainer>>> load_regions(const std::string& disk,
                                                           const std::string& name) override;
+  Task<Result<std::vector<DigestContainer>>> load_digests(const RegionSetId& set,
+                                                          std::uint32_t from) override;
   Task<Result<std::optional<HydrationRecord>>> load_hydration(const std::string& disk) override;
   Task<Status> commit(const JournalBatch& batch) override;
   Task<Status> reserve(const JournalBatch& batch) override;

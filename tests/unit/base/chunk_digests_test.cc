@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <set>
 #include <vector>
 
 #include "blockmig/base/random.h"
@@ -125,6 +126,26 @@ TEST(ChunkDigests, WhatAnotherKnowsOfARangeIsTaken) {
   EXPECT_EQ(into.find(1), from.find(1));
   EXPECT_FALSE(into.find(2)) << "not known there";
   EXPECT_TRUE(into.is_zero(3));
+}
+
+TEST(ChunkDigests, TellsOnceOfEachGroupThatHasChanged) {
+  constexpr std::uint64_t kGroup = ChunkDigests::kGroupChunks;
+  ChunkDigests digests(2000 * kChunk);
+  EXPECT_TRUE(digests.take_changed().empty());
+  digests.set_digest(0, Digest{1, 2});
+  digests.set_digest(1, Digest{1, 2});
+  digests.invalidate((3 * kGroup + 1) * kChunk, kChunk);
+  digests.set_digest(5 * kGroup, Digest{1, 2});
+  EXPECT_EQ(digests.take_changed(), (std::vector<std::uint64_t>{0, 3, 5}));
+  EXPECT_TRUE(digests.take_changed().empty());
+  digests.set_zero(1);
+  EXPECT_EQ(digests.take_changed(), std::vector<std::uint64_t>{0});
+  digests.set_zeros(9 * kGroup * kChunk, kChunk);
+  EXPECT_TRUE(digests.take_changed().empty()) << "zeros that were never anything else";
+  digests.change_all();
+  const std::vector<std::uint64_t> all = digests.take_changed();
+  EXPECT_EQ(std::set<std::uint64_t>(all.begin(), all.end()),
+            (std::set<std::uint64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
 }
 
 TEST(ChunkDigests, AlikeCountsNeighboursOfOneKind) {

@@ -68,8 +68,20 @@ TEST(BatchCodec, AJobOfVersionOneIsRead) {
   ASSERT_TRUE(record.ok()) << record.error().message();
   EXPECT_EQ(*record, (JobRecord{"j1", "disk0", "dbt", "file:///t", "running", 3, "report"}));
   EXPECT_EQ(
-      decode_job(job_key("j1"), writer.frame(format::Kind::kJob, job_key("j1"), 3)).error().code(),
+      decode_job(job_key("j1"), writer.frame(format::Kind::kJob, job_key("j1"), 4)).error().code(),
       ErrorCode::kPrecondition);
+}
+
+// Before schema 4 nobody knew in which phase it was.
+TEST(BatchCodec, AJobOfVersionTwoIsRead) {
+  record_frame::Writer writer;
+  for (const char* text : {"j1", "disk0", "dbt", "file:///t", "running"}) writer.text(text);
+  writer.number(3);
+  for (const char* text : {"report", "request", "resume"}) writer.text(text);
+  const auto record = decode_job(job_key("j1"), writer.frame(format::Kind::kJob, job_key("j1"), 2));
+  ASSERT_TRUE(record.ok()) << record.error().message();
+  EXPECT_EQ(*record, (JobRecord{"j1", "disk0", "dbt", "file:///t", "running", 3, "report",
+                                "request", "resume", ""}));
 }
 
 class BatchJournalTest : public JournalFolder {
