@@ -36,7 +36,10 @@ std::vector<RegionSetId> records_of(const std::string& disk, const std::string& 
 }
 
 JobCheckpoint::JobCheckpoint(Migration& migration, RecoveredTracking recovered)
-    : migration_(migration), log_(std::move(recovered.log)), changed_(migration.loop) {}
+    : migration_(migration),
+      log_(std::move(recovered.log)),
+      recorded_(std::move(recovered.recorded)),
+      changed_(migration.loop) {}
 
 JobCheckpoint::~JobCheckpoint() { BM_CHECK(!armed_ && !running_); }
 
@@ -44,11 +47,30 @@ void JobCheckpoint::arm() {
   armed_ = true;
   if (log_ != nullptr) return;  // recovered: it is attached already
   const JobStatus& status = migration_.status;
+  auto& digests = migration_.sync->digests;
+  if (digests && knows_all_digests(migration_.options)) {
+    digests_ = std::make_unique<DigestRecord>(bitmap_set(status.disk, status.id), *digests);
+    digests_->begin_anew();
+  }
   log_ = std::make_unique<ActivityLog>(migration_.loop, migration_.journal,
                                        active_set(status.disk, status.id), status.size_bytes,
                                        migration_.options.activity_region_bytes);
   log_->activate_all();
   migration_.disk.tracking().set_log(Recorded::kJob, log_.get());
+}
+
+Task<void> JobCheckpoint::recall() {
+  const JobStatus& status = migration_.status;
+  auto& digests = migration_.sync->digests;
+  // Nobody would keep what is recorded true.
+  anew_ = !digests || !knows_all_digests(migration_.options);
+  if (anew_) co_return;
+  auto record = std::make_unique<DigestRecord>(bitmap_set(status.disk, status.id), *digests);
+  const Status known =
+      co_await record->recall(migration_.loop, migration_.journal, *migration_.sync->dirty);
+  anew_ = !known.ok();
+  if (anew_) note_decision(migration_, "digests are taken anew", known.error().message());
+  digests_ = std::move(record);
 }
 
 Task<void> JobCheckpoint::hold() {
@@ -122,6 +144,11 @@ Task<Status> JobCheckpoint::checkpoint() {
   if (!planted(PlantedBug::kRetireWithoutQuiesce)) {
     co_await migration_.disk.tracking().quiesce(migration_.disk.gate());
   }
+  JournalBatch early;
+  if (digests_ && planted(PlantedBug::kDigestsBeforeMarks)) {
+    co_await digests_->add_change(migration_.loop, early);
+    co_await sleep_for(migration_.loop, std::chrono::milliseconds(20));
+  }
   auto now = std::make_unique<DirtyFilter>(dirty.chunk_count());
   const auto add_others = [this, &now](std::uint32_t first, std::uint32_t end) {
     add_different(first, end, *now);
@@ -140,21 +167,36 @@ Task<Status> JobCheckpoint::checkpoint() {
     co_await copy_dirty(migration_.loop, dirty, *now, add_others);
   }
   JournalBatch batch;
-  const RegionSetRecord description = record();
-  const RegionSetId set{description.disk, description.name};
-  const DirtyFilter nothing(dirty.chunk_count());
-  if (recorded_ == nullptr) {
-    batch.removed_sets.push_back(set);
-    batch.sets.push_back(description);
+  co_await add_marks(batch, *now);
+  if (digests_ && !planted(PlantedBug::kDigestsBeforeMarks)) {
+    co_await digests_->add_change(migration_.loop, batch);
   }
-  co_await add_change_in_turns(migration_.loop, batch, recorded_ != nullptr ? *recorded_ : nothing,
-                               *now, set);
+  for (DigestChange& change : early.digests) batch.digests.push_back(std::move(change));
+  const Phase phase = migration_.status.phase;
+  const bool moved_on = !phase_is_recorded(migration_);
+  if (moved_on) batch.jobs.push_back(record_of_phase(migration_));
   recorded_.reset();  // until it is known to be there
   const Status committed = co_await log_->commit(std::move(batch));
   if (!committed.ok()) co_return committed;
   recorded_ = std::move(now);
+  if (moved_on) migration_.recorded_phase = phase;
   ++checkpoints_;
   co_return Status();
+}
+
+/// The bitmap as it was at `now`; where it is not known what the journal holds, all of it.
+Task<void> JobCheckpoint::add_marks(JournalBatch& batch, const DirtyFilter& now) {
+  const RegionSetRecord description = record();
+  const RegionSetId set{description.disk, description.name};
+  const DirtyFilter nothing(now.chunk_count());
+  if (std::exchange(anew_, false)) recorded_.reset();
+  if (recorded_ == nullptr) {
+    batch.removed_sets.push_back(set);
+    batch.sets.push_back(description);
+    if (digests_) digests_->begin_anew();
+  }
+  co_await add_change_in_turns(migration_.loop, batch, recorded_ != nullptr ? *recorded_ : nothing,
+                               now, set);
 }
 
 /// Makes durable, on both sides, what is equal now.
@@ -217,13 +259,16 @@ Task<Result<RecoveredTracking>> recover(Journal& journal, Disk& disk, std::strin
   tracking.log = std::make_unique<ActivityLog>(loop, journal, active_id, size,
                                                found->active->granularity_bytes);
   const std::uint64_t granularity = bitmap.granularity_bytes();
+  tracking.recorded = std::make_unique<DirtyFilter>(bitmap.chunk_count());
   const auto mark = [&bitmap, size](std::uint64_t first, std::uint64_t end, std::uint64_t unit) {
     const std::uint64_t until = std::min(end * unit, size);
     bitmap.mark(first * unit, until - first * unit);
   };
   const Status marked =
-      for_each_run(*chunks, bitmap.chunk_count(),
-                   [&](std::uint64_t first, std::uint64_t end) { mark(first, end, granularity); });
+      for_each_run(*chunks, bitmap.chunk_count(), [&](std::uint64_t first, std::uint64_t end) {
+        mark(first, end, granularity);
+        tracking.recorded->set_range(first, end);
+      });
   if (!marked.ok()) co_return marked.error();
   const std::uint64_t region_bytes = tracking.log->region_bytes();
   const Status active_marked =

@@ -2,6 +2,7 @@
 // JobCheckpoint: what a job has recorded of its progress, so that a restart copies only the
 // difference (I5, I7).
 //
+//   recall()     of a recovered job: the digests that are recorded
 //   arm()        with the job's bitmap attached: every region active, nothing recorded; writes cost
 //                nothing, and a crash means to begin anew
 //   run_once()   regions that no write touched leave the activity log:
@@ -12,6 +13,7 @@
 //                power loss it is the same on both sides, whatever their caches held.
 //                Nothing any more once the journal has failed: the log stays as it is, and a write
 //                into a region that has left makes the records void (ActivityLog)
+//                With them the digests of what is clean (digest_record.h)
 //   hold()       no checkpoint runs until release(): for a switchover
 //   detach()     before the bitmap goes: makes the record void. Where it shall stay, for a restart,
 //                or cannot be made void, the log stays on the disk too
@@ -29,6 +31,7 @@
 #include "blockmig/disk/disk.h"
 #include "blockmig/io/task.h"
 #include "blockmig/journal/journal.h"
+#include "blockmig/migrate/digest_record.h"
 
 namespace blockmig {
 
@@ -39,7 +42,8 @@ struct Migration;
 struct RecoveredTracking {
   std::unique_ptr<DirtyBitmap> dirty;  ///< null where only the record is kept true
   std::unique_ptr<ActivityLog> log;
-  std::string target_identity;  ///< TargetOpener::identity() of what was written
+  std::unique_ptr<DirtyFilter> recorded;  ///< chunks that the journal has as dirty; as `dirty`
+  std::string target_identity;            ///< TargetOpener::identity() of what was written
   bool empty() const { return log == nullptr; }
 };
 
@@ -49,6 +53,9 @@ class JobCheckpoint final {
   ~JobCheckpoint();
 
   void arm();
+  /// Before anything is copied, after what the job's digests do not know was marked in them. Never
+  /// fails: what cannot be read is hashed again.
+  Task<void> recall();
   Task<Status> run_once();
   Task<void> hold();
   void release();
@@ -63,10 +70,13 @@ class JobCheckpoint final {
   Task<Status> checkpoint();
   void add_different(std::uint32_t first, std::uint32_t end, DirtyFilter& now) const;
   RegionSetRecord record() const;
+  Task<void> add_marks(JournalBatch& batch, const DirtyFilter& now);
 
   Migration& migration_;
   std::unique_ptr<ActivityLog> log_;
   std::unique_ptr<DirtyFilter> recorded_;  ///< what the journal holds; null: nothing, or unknown
+  std::unique_ptr<DigestRecord> digests_;  ///< null: none are recorded
+  bool anew_ = false;                      ///< what the journal holds is not gone on with
   std::uint64_t checkpoints_ = 0;
   bool running_ = false;
   bool held_ = false;

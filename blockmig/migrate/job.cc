@@ -72,19 +72,21 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
   status.bytes_total = hydrating.map().absent_bytes();
+  status.interrupted_in = to_string(Phase::kHydrating);
   migration_.hydrating = &hydrating;
   migration_.decided = true;
 }
 
 Job::~Job() { BM_CHECK((!migration_.engine || ended()) && kept_.empty()); }
 
-void Job::go_on(RecoveredTracking recovered, std::uint64_t attempt) {
+void Job::go_on(RecoveredTracking recovered, const JobRecord& record) {
   migration_.recovered = std::move(recovered);
   // The record is in chunks of the size that it was made with.
   if (!migration_.recovered.empty()) {
     migration_.options.granularity_bytes = migration_.recovered.dirty->granularity_bytes();
   }
-  migration_.status.attempt = attempt;
+  migration_.status.attempt = record.attempt + 1;
+  migration_.status.interrupted_in = record.phase;
 }
 
 void Job::begin_paused(std::string because) {
@@ -275,6 +277,7 @@ Task<Status> Job::record(const std::string& state) {
   }
   if (ends) batch.removed_sets = records_of(disk_name(), id());
   const Status saved = co_await migration_.journal.commit(batch);
+  if (saved.ok()) migration_.recorded_phase = migration_.status.phase;
   co_return saved;
 }
 

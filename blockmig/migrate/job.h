@@ -33,8 +33,8 @@ class Job final {
       JobLeftovers& leftovers);
   ~Job();
 
-  /// Before run(): the job goes on where an earlier daemon left it, as its `attempt`.
-  void go_on(RecoveredTracking recovered, std::uint64_t attempt);
+  /// Before run(): the job goes on where an earlier daemon left it, as its next attempt.
+  void go_on(RecoveredTracking recovered, const JobRecord& record);
   /// Before run(): it waits until an operator resumes it.
   void begin_paused(std::string because);
   Task<void> run();

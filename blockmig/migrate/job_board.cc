@@ -170,7 +170,7 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
                                    options, record.request, leftovers_);
-  job->go_on(std::move(recovered), record.attempt + 1);
+  job->go_on(std::move(recovered), record);
   if (options.on_restart == OnRestart::kPause) {
     job->begin_paused("its daemon was started again (--on-restart pause)");
   } else if (record.state == to_string(JobState::kPaused)) {

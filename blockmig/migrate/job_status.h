@@ -94,6 +94,7 @@ struct JobStatus {
   std::uint64_t checkpoints = 0;     ///< of its progress, since it started or was resumed
   std::uint64_t active_regions = 0;  ///< that a crash would make dirty
   bool resumed = false;              ///< by a restart, from what was recorded
+  std::string interrupted_in;        ///< by the last restart: the phase that it was in then
   bool suspended = false;            ///< ended with its daemon, and a restart goes on with it
 
   double elapsed_seconds = 0;

@@ -41,8 +41,37 @@ JobRecord record_of_job(const Migration& migration, std::string state) {
   record.attempt = status.attempt;
   record.request = migration.request;
   record.on_restart = to_string(migration.options.on_restart);
+  Phase phase = migration.hydrating != nullptr ? Phase::kHydrating : status.phase;
+  const bool ends =
+      record.state != to_string(JobState::kRunning) && record.state != to_string(JobState::kPaused);
+  if (ends) phase = Phase::kEnded;
+  record.phase = to_string(phase);
   return record;
 }
+
+bool phase_is_recorded(const Migration& migration) {
+  return migration.recorded_phase == migration.status.phase;
+}
+
+JobRecord record_of_phase(const Migration& migration) {
+  // Not that a target holds it up: a restart would leave that to an operator.
+  const JobState state = migration.paused_by_user ? JobState::kPaused : JobState::kRunning;
+  return record_of_job(migration, std::string(to_string(state)));
+}
+
+namespace {
+
+/// An error is the next save's: nothing rests on this.
+Task<void> record_phase(Migration& migration) {
+  if (phase_is_recorded(migration)) co_return;
+  const Phase phase = migration.status.phase;
+  JournalBatch batch;
+  batch.jobs.push_back(record_of_phase(migration));
+  const Status saved = co_await migration.journal.commit(batch);
+  if (saved.ok()) migration.recorded_phase = phase;
+}
+
+}  // namespace
 
 void show_pause(Migration& migration) {
   JobStatus& status = migration.status;
@@ -86,6 +115,7 @@ Task<Status> copy_pass(Migration& migration) {
       const Status outlasted = co_await outlast_trouble(migration);
       if (!outlasted.ok()) co_return outlasted;
     }
+    co_await record_phase(migration);
     const CopyStats before = engine.stats();
     const std::uint64_t dirty_before = dirty.dirty_bytes() + pending_bytes(migration);
     const std::uint64_t guest_before = migration.disk.guest_bytes_written();

@@ -118,6 +118,7 @@ struct Migration {
   std::string pause_asked_by = "an operator asked for it";  ///< or the options did
   bool held = false;                                        ///< paused by the target's trouble
   bool yields = false;       ///< another daemon is taking this one's place: as if it were paused
+  std::optional<Phase> recorded_phase;                      ///< as far as it is known
   bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
@@ -129,6 +130,11 @@ struct Migration {
 
 /// What the journal keeps of the job.
 JobRecord record_of_job(const Migration& migration, std::string state);
+
+/// The journal has the phase that the job is in.
+bool phase_is_recorded(const Migration& migration);
+/// What it is to have of a job that goes on.
+JobRecord record_of_phase(const Migration& migration);
 
 /// Brings the job's state and the reason in its status in line with who wants it paused.
 void show_pause(Migration& migration);

@@ -134,9 +134,9 @@ Task<Status> prepare_holes(Migration& migration, bool resumed) {
   co_return Status();
 }
 
-/// Nobody has hashed what an earlier life, or an earlier move, has made equal: it is read after the
-/// decision, as far as it is allocated. What is a hole now, and written later, is copied and
-/// hashed.
+/// This life has not hashed what an earlier one, or an earlier move, has made equal: what no record
+/// has a digest of is read after the decision, as far as it is allocated. What is a hole now, and
+/// written later, is copied and hashed.
 Task<Status> forget_digests(Migration& migration) {
   SyncState& sync = *migration.sync;
   if (!sync.digests) co_return Status();
@@ -330,6 +330,7 @@ Task<Status> arm_and_scan(Migration& migration, std::unique_ptr<BlockDevice> tar
     migration.status.resumed = true;
     const Status forgotten = co_await forget_digests(migration);
     if (!forgotten.ok()) co_return forgotten;
+    co_await migration.checkpoint->recall();
   }
   const Status written_found = co_await find_written(migration);
   if (!written_found.ok()) co_return written_found;

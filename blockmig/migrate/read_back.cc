@@ -20,6 +20,18 @@ std::optional<std::uint64_t> first_difference(ConstBytes a, ConstBytes b) {
   return static_cast<std::uint64_t>(place.first - a.begin());
 }
 
+struct Difference {
+  std::uint64_t offset = 0;
+  std::string why;
+};
+
+/// The first chunk whose digest is known, and is another one.
+std::optional<std::uint64_t> differs_from_digests(const SyncState& sync, const JobOptions& options,
+                                                  std::uint64_t offset, ConstBytes content) {
+  if (!sync.digests || !knows_all_digests(options)) return std::nullopt;
+  return sync.digests->first_difference(offset, content);
+}
+
 /// One sweep over the unverified chunks.
 class Sweep final {
  public:
@@ -88,7 +100,8 @@ class Sweep final {
       if (failure_.ok()) {
         failure_ = Error(ErrorCode::kMismatch,
                          "verification failed: target " + migration_.status.target_uri +
-                             " differs from the source at offset " + std::to_string(**difference));
+                             " differs from the source at offset " +
+                             std::to_string((*difference)->offset) + (*difference)->why);
       }
     }
     const std::uint64_t granularity = sync_.unverified->granularity_bytes();
@@ -98,8 +111,42 @@ class Sweep final {
     ended_.set();
   }
 
-  /// The first differing offset of the range, if any.
-  Task<Result<std::optional<std::uint64_t>>> compare(ByteRange range) {
+  /// Where both hold the same, that is what was copied there, also before a restart. What has
+  /// changed meanwhile is dirty, and copied and compared again.
+  Result<std::optional<Difference>> compare_with_digests(ByteRange range, ConstBytes both) {
+    const auto stale = differs_from_digests(sync_, migration_.options, range.offset, both);
+    if (!stale || sync_.dirty->any_dirty(range.offset, range.length)) {
+      return std::optional<Difference>();
+    }
+    ++sync_.mismatches;
+    return Error(ErrorCode::kMismatch, "verification failed: source and target " +
+                                           migration_.status.target_uri +
+                                           " hold the same at offset " + std::to_string(*stale) +
+                                           ", but not what was copied there");
+  }
+
+  /// Which of the two holds what was copied; empty where nobody knows.
+  std::string who_changed(ByteRange range, std::uint64_t at, ConstBytes source, ConstBytes target) {
+    // Of the digest's chunk that has the difference.
+    const std::uint64_t chunk = align_down(at, ChunkDigests::kChunkBytes);
+    const std::uint64_t end =
+        std::min(chunk + ChunkDigests::kChunkBytes, sync_.dirty->size_bytes());
+    const bool known = chunk >= range.offset && end <= range.end() && sync_.digests &&
+                       sync_.digests->find(chunk / ChunkDigests::kChunkBytes);
+    if (!known) return "";
+    const auto part = [&](ConstBytes of) { return of.subspan(chunk - range.offset, end - chunk); };
+    const auto& options = migration_.options;
+    if (!differs_from_digests(sync_, options, chunk, part(source))) {
+      return ": the target does not hold what was copied there";
+    }
+    if (!differs_from_digests(sync_, options, chunk, part(target))) {
+      return ": the target holds what was copied there, the source does not any more";
+    }
+    return "";
+  }
+
+  /// The first difference in the range, if any.
+  Task<Result<std::optional<Difference>>> compare(ByteRange range) {
     auto op = std::make_shared<TargetOp>(migration_.loop, TargetOpKind::kReadBack);
     op->memory = std::make_shared<Buffer>(range.length);
     op->bytes = op->memory->bytes();
@@ -121,10 +168,12 @@ class Sweep final {
       if (is_silent) migration_.replica->note_trouble(target_read.error());
       co_return target_read.error().with_context("verifying");
     }
-    if (planted(PlantedBug::kReadBackBelievesCopies)) co_return std::optional<std::uint64_t>();
+    if (planted(PlantedBug::kReadBackBelievesCopies)) co_return std::optional<Difference>();
     const auto difference = first_difference(into, op->bytes);
-    if (!difference) co_return std::optional<std::uint64_t>();
-    co_return std::optional<std::uint64_t>(range.offset + *difference);
+    if (!difference) co_return compare_with_digests(range, into);
+    const std::uint64_t at = range.offset + *difference;
+    const std::string why = who_changed(range, at, into, op->bytes);
+    co_return std::optional<Difference>(Difference{at, why});
   }
 
   Migration& migration_;

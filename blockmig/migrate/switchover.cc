@@ -43,6 +43,7 @@ JournalBatch batch_of_decision(const Migration& migration) {
   const bool goes_on = migration.pivot && fetches_rest(migration);
   const JobState state = goes_on ? JobState::kRunning : JobState::kDone;
   batch.jobs.push_back(record_of_job(migration, std::string(to_string(state))));
+  if (goes_on) batch.jobs.back().phase = to_string(Phase::kHydrating);
   batch.removed_sets = records_of(migration.disk.name(), migration.status.id);
   return batch;
 }
@@ -60,6 +61,8 @@ Task<Status> try_journal(Migration& migration) {
   if (planted(PlantedBug::kRefusalIsUnknown)) co_return Status();
   JournalBatch batch;
   batch.jobs.push_back(record_of_job(migration, std::string(to_string(migration.status.state))));
+  batch.jobs.back().phase = to_string(Phase::kSwitching);
+  migration.recorded_phase = Phase::kSwitching;  // a pass that follows puts it right
   Status saved = co_await migration.journal.commit(batch);
   if (saved.ok()) saved = co_await reserve_decision(migration);
   if (saved.ok()) co_return saved;

@@ -61,6 +61,8 @@ inline constexpr auto kBugs = std::to_array<NamedBug>({
     {"clean-before-source-flush", PlantedBug::kCleanBeforeSourceFlush, "--mode restarts"},
     {"pending-not-recorded", PlantedBug::kPendingNotRecorded, "--mode snapshot"},
     {"rest-not-recorded", PlantedBug::kRestNotRecorded, "--mode shared"},
+    {"digests-before-marks", PlantedBug::kDigestsBeforeMarks, "--mode restarts --verify digest"},
+    {"digests-recorded-once", PlantedBug::kDigestsRecordedOnce, "--mode restarts --verify digest"},
     {"retire-without-quiesce", PlantedBug::kRetireWithoutQuiesce, "--mode bitmaps"},
     {"active-regions-forgotten", PlantedBug::kActiveRegionsForgotten, "--mode bitmaps"},
     {"bitmap-retires-early", PlantedBug::kBitmapRetiresEarly, "--mode bitmaps"},

@@ -63,7 +63,7 @@ class PassNeedsTheLoop : public testing::Test {
   }
   std::string start() {
     std::string id = rig_.start(options_);
-    rig_.advance(milliseconds(2));
+    rig_.advance(milliseconds(4));
     return id;
   }
   double part() const { return rig_.disk.guest_share().part(rig_.loop.now()); }
