@@ -260,6 +260,8 @@ std::string job_text(const JobStatus& job) {
                               (job.earlier_seconds == 0
                                    ? ""
                                    : ", and " + seconds(job.earlier_seconds) + " before restarts")},
+              {"interrupted",
+               job.interrupted_in.empty() ? "" : "by a restart, " + job.interrupted_in},
               {"epoch", std::to_string(job.epoch)},
               {"paused because", job.paused_because},
               {"target errors", job.target_errors == 0

@@ -187,6 +187,7 @@ Json json_of(const JobStatus& job) {
   json["checkpoints"] = job.checkpoints;
   json["active_regions"] = job.active_regions;
   json["resumed"] = job.resumed;
+  json["interrupted_in"] = job.interrupted_in;
   json["suspended"] = job.suspended;
   json["switchover_attempts"] = job.switchover_attempts;
   json["switchovers_postponed"] = job.switchovers_postponed;
@@ -253,6 +254,7 @@ Result<JobStatus> job_of_json(const Json& json) {
   fields.read("checkpoints", job.checkpoints);
   fields.read("active_regions", job.active_regions);
   fields.read("resumed", job.resumed);
+  fields.read("interrupted_in", job.interrupted_in);
   fields.read("suspended", job.suspended);
   fields.read("switchover_attempts", job.switchover_attempts);
   fields.read("switchovers_postponed", job.switchovers_postponed);

@@ -60,7 +60,9 @@ JobStatus joined(const JobStatus& earlier, JobStatus job) {
   job.earlier_seconds = earlier.earlier_seconds + earlier.elapsed_seconds;
   for (Decision& decision : job.decisions) decision.at_seconds += job.earlier_seconds;
   std::vector<Decision> all = earlier.decisions;
-  all.push_back({job.earlier_seconds, "goes on", "the daemon was started again"});
+  all.push_back({job.earlier_seconds, "goes on",
+                 "the daemon was started again" +
+                     (job.interrupted_in.empty() ? "" : "; the job was " + job.interrupted_in)});
   std::move(job.decisions.begin(), job.decisions.end(), std::back_inserter(all));
   job.decisions = std::move(all);
   job.decisions_dropped += earlier.decisions_dropped;

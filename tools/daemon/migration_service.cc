@@ -43,6 +43,11 @@ JobStatus status_of_record(const JobRecord& record) {
   for (const JobState state : {JobState::kDone, JobState::kAborted}) {
     if (record.state == to_string(state)) job.state = state;
   }
+  // Of one that has ended by itself the report says it.
+  if (record.state == to_string(JobState::kRunning) ||
+      record.state == to_string(JobState::kPaused)) {
+    job.interrupted_in = record.phase;
+  }
   const bool ended_so = !report.ok() && record.state == to_string(JobState::kFailed);
   if (ended_so || record.state == to_string(JobState::kRunning) ||
       record.state == to_string(JobState::kPaused)) {
@@ -308,6 +313,7 @@ Task<void> MigrationService::keep_report(std::string id, std::string base_uri) {
   record.state = to_string(job->state);
   record.attempt = job->attempt;
   record.report_json = to_json(completed(*job));
+  record.phase = to_string(job->phase);
   record.request = jobs_.request_of(id);  // for a hydration that goes on later
   const Status saved = co_await journal_.save_job(record);
   // Nothing rests on it: the disk's record is what counts, and the job is still on the board.

@@ -77,6 +77,7 @@ JobStatus sample_job() {
   job.checkpoints = 21;
   job.active_regions = 22;
   job.resumed = true;
+  job.interrupted_in = "mirroring";
   job.switchovers_postponed = 14;
   job.postponed_ms = 8.5;
   job.decisions = {{0.25, "mirror -> dbt", "most writes missed"}, {1.5, "dbt -> mirror", "why"}};
@@ -147,6 +148,7 @@ TEST(Json, JobHasTheFieldsThatScriptsRelyOn) {
                             "checkpoints",
                             "active_regions",
                             "resumed",
+                            "interrupted_in",
                             "switchover_attempts",
                             "mirror_deadline_misses",
                             "mirror_fallbacks",
