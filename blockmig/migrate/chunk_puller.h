@@ -56,6 +56,8 @@ class ChunkPuller final {
 
   /// The new store has refused what the background fetched: one chunk is the next try.
   bool store_refuses() const { return store_refusals_ > 0; }
+  /// What it has said to what was fetched last; nothing where it took that.
+  std::optional<Error> refusal() const { return core_.cannot_keep ? refusal_ : std::nullopt; }
   /// And it is not its time yet, or that try is still under way.
   bool must_wait() const {
     const bool due = core_.loop.now() >= store_again_ && bytes_in_flight_ == demanded_bytes_;

@@ -41,19 +41,24 @@ std::string HydratingDevice::trouble() const {
   if (!base.empty()) return "the old store: " + base;
   const std::string local = trouble_of(*core_.local);
   if (!local.empty()) return local;
-  const std::string filling = filling_fails();
-  return filling.empty() ? core_.stats.last_error : filling;
+  const std::optional<Error> filling = filling_fails();
+  return filling ? filling->message() : core_.stats.last_error;
 }
 
-std::string HydratingDevice::filling_fails() const {
+std::optional<Error> HydratingDevice::filling_fails() const {
   if (new_store_silent()) {
-    return "the new store has not answered for " + format_duration(core_.silence.lasts()) +
-           ": what it does not have is read from the old one";
+    return Error(ErrorCode::kTimedOut, "the new store has not answered for " +
+                                           format_duration(core_.silence.lasts()) +
+                                           ": what it does not have is read from the old one");
   }
-  if (puller_.failures() > 0) return core_.stats.last_error;
+  if (puller_.failures() > 0) {
+    const auto refusal = puller_.refusal();
+    return refusal ? *refusal : Error(ErrorCode::kIo, core_.stats.last_error);
+  }
   // One that is patient with itself has not failed yet.
   const std::string base = core_.base ? trouble_of(core_.base->target()) : std::string();
-  return base.empty() ? base : "the old store: " + base;
+  if (base.empty()) return std::nullopt;
+  return Error(ErrorCode::kIo, "the old store: " + base);
 }
 
 /// What only the base has is durable there, so a server that was restarted has it still. What the

@@ -99,8 +99,8 @@ class HydratingDevice final : public BlockDevice, public StoreHealth {
   /// It has been asked something, and has answered nothing for so long.
   bool base_is_silent(Duration patience) const { return core_.base && core_.base->stuck(patience); }
   unsigned pull_failures() const { return puller_.failures(); }
-  /// Why nothing is pulled: what a store has said, or that the new one is silent. Else empty.
-  std::string filling_fails() const;
+  /// Why nothing is pulled: what a store has said, or that the new one is silent. Else nothing.
+  std::optional<Error> filling_fails() const;
   /// Makes durable what the base has from before; then its connection may be made anew.
   Task<void> settle_base();
   std::string trouble() const override;

@@ -11,6 +11,7 @@
 #include "blockmig/io/offload.h"
 #include "blockmig/migrate/guest_pace.h"
 #include "blockmig/migrate/pivot.h"
+#include "blockmig/migrate/room_watch.h"
 
 namespace blockmig {
 namespace {
@@ -63,10 +64,11 @@ Task<void> push_all(Migration& migration) {
   std::uint64_t absent_at_save = device.map().absent_bytes();
   unsigned failures = 0;
   TimePoint held_until{};
+  RoomWatch room(migration);
   while (!device.whole() && !interrupted(migration)) {
     if (!device.guest_waits()) held_until = migration.loop.now() + kHeldForReaders;
     const bool for_readers = device.guest_waits() && migration.loop.now() < held_until;
-    const bool paused = migration.status.state == JobState::kPaused || migration.yields;
+    const bool paused = migration.paused_by_user || migration.yields;
     const bool held = paused || for_readers;
     std::uint64_t started = 0;
     if (!held) {
@@ -80,12 +82,13 @@ Task<void> push_all(Migration& migration) {
       migration.share.charge(started);
       if (started > 0 && !rate.unlimited()) co_await rate.take(started);
     }
-    const std::string failing = device.filling_fails();
-    if (!failing.empty()) {
-      hold_up(migration, Error(ErrorCode::kIo, failing));
-    } else if (device.pull_failures() == 0) {
+    const std::optional<Error> failing = device.filling_fails();
+    if (failing) {
+      hold_up(migration, *failing);
+    } else if (device.pull_failures() == 0 && !migration.held) {
       migration.status.error.reset();
     }
+    room.look(failing);
     if (absent_at_save - device.map().absent_bytes() >= kSaveEveryBytes) {
       absent_at_save = device.map().absent_bytes();
       const Status saved = co_await save_presence(migration, failures);
@@ -100,6 +103,7 @@ Task<void> push_all(Migration& migration) {
     const TimePoint until = migration.loop.now() + kLookAgain;
     co_await device.changed().wait_until(until);
   }
+  room.over();
 }
 
 /// Every chunk is present: makes it durable, then the journal says that the new store is the disk.

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The new store's filesystem fills up in mid-hydration: reads are served from the old store, commands are answered,
-and the hydration goes on by itself when there is room."""
+"""The new store's filesystem fills up in mid-hydration: the job is paused for want of room, reads are served from the
+old store, commands are answered, and the hydration goes on by itself when there is room."""
 import os
 
 import moves
@@ -28,13 +28,14 @@ def run(place, mount, reverse):
         daemon.run("dd", "if=/dev/zero", f"of={mount}/hog", "bs=64k")  # until it is full
         assert disk.cli("set", job, "bwlimit=none").returncode == 0
         shown = daemon.until(lambda: disk.job(job)["error"], "the job to say it")
-        assert "filling the new store" in shown["message"], shown
+        assert "filling the new store" in shown["message"] and shown["code"] == "no-space", shown
+        assert disk.job(job)["state"] == "paused" and disk.job(job)["paused_because"] == shown["message"]
         assert disk.cli("status").returncode == 0
         client = connected(disk)
         for mib in range(15, 0, -1):
             at = mib * moves.MIB + 4096
             assert client.pread(8192, at) == content[at:at + 8192], mib
-        assert disk.job(job)["state"] == "running"
+        assert disk.job(job)["state"] == "paused"
         os.unlink(f"{mount}/hog")
         ended = disk.wait_job(job)
         assert ended["state"] == "done", ended

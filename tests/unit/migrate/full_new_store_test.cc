@@ -35,6 +35,55 @@ TEST(FullNewStore, ThatRefusesOnTheSpotHoldsUpNobodyElse_I10) {
   EXPECT_TRUE(rig.equal());
 }
 
+TEST(FullNewStore, PausesTheHydrationForWantOfRoomUntilThereIsSome_I8) {
+  for (const bool mirrored : {true, false}) {
+    Rig rig;
+    JobOptions options = postcopy(1 << 20);
+    options.reverse_mirror = mirrored;
+    const std::string id = rig.start(options);
+    while (rig.board.status(id)->phase != Phase::kHydrating) {
+      rig.advance(std::chrono::milliseconds(1));
+    }
+    rig.target->plan().space_bytes = 2 * kMiB;
+    const JobChange unlimited{.bwlimit_bytes_per_second = 0, .priority = {}, .max_downtime = {}};
+    ASSERT_TRUE(rig.board.change(id, unlimited).ok());
+    rig.advance(std::chrono::seconds(30));
+    const JobStatus held = *rig.board.status(id);
+    EXPECT_EQ(held.state, JobState::kPaused);
+    ASSERT_TRUE(held.error);
+    EXPECT_EQ(held.error->code(), ErrorCode::kNoSpace) << held.error->message();
+    EXPECT_EQ(held.paused_because, held.error->message());
+    EXPECT_EQ(held.decisions.size(), 1U) << "one pause, however often it is tried";
+    std::vector<std::byte> seen(65536);
+    const MutableBytes into(seen);
+    EXPECT_TRUE(run_task(rig.loop, rig.disk.read(3 * kMiB, into)).ok());
+    EXPECT_TRUE(rig.board.resume(id).ok()) << "an operator may ask for a try";
+    rig.advance(std::chrono::seconds(5));
+    EXPECT_EQ(rig.board.status(id)->state, JobState::kPaused);
+    rig.target->plan().space_bytes = UINT64_MAX;
+    EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+    EXPECT_TRUE(rig.equal());
+  }
+}
+
+TEST(FullNewStore, IsPausedByAnOperatorToo) {
+  Rig rig;
+  const std::string id = rig.start(postcopy(1 << 20));
+  while (rig.board.status(id)->phase != Phase::kHydrating) {
+    rig.advance(std::chrono::milliseconds(1));
+  }
+  rig.target->plan().space_bytes = 2 * kMiB;
+  rig.advance(std::chrono::seconds(30));
+  ASSERT_EQ(rig.board.status(id)->state, JobState::kPaused);
+  ASSERT_TRUE(rig.board.pause(id).ok());
+  rig.target->plan().space_bytes = UINT64_MAX;
+  rig.advance(std::chrono::seconds(30));
+  EXPECT_EQ(rig.board.status(id)->state, JobState::kPaused) << "room alone is not his word";
+  ASSERT_TRUE(rig.board.resume(id).ok());
+  EXPECT_EQ(rig.wait(id).state, JobState::kDone);
+  EXPECT_TRUE(rig.equal());
+}
+
 TEST(FullNewStore, IsFoundBeforeTheDecision_I8) {
   for (const Mode mode : {Mode::kPostcopy, Mode::kHybrid}) {
     Rig rig;
