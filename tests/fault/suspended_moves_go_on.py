@@ -4,6 +4,7 @@ nothing of what somebody has changed in between. After a kill likewise, where th
 import os
 import random
 import shutil
+import subprocess
 
 import lives
 import moves
@@ -15,6 +16,13 @@ AT = 8 * moves.MIB  # copied in the first life, and not written to by the guest
 COPIED = 12 * moves.MIB
 MOST = 18 * moves.MIB  # less than everything
 DEFACED = b"\xee" * lives.BLOCK
+READER = """
+import os
+h.connect_uri(os.environ["URI"])
+for _ in range(64):  # of a connection's requests one in eight counts as heat: all of it is the working set
+    for offset in range(0, h.get_size(), 65536):
+        h.pread(65536, offset)
+"""
 
 
 class SuspendedMove(lives.Move):
@@ -29,8 +37,9 @@ class SuspendedMove(lives.Move):
     def __enter__(self):
         try:
             self.prepare()
-            for _ in range(30 if self.mode == "shared" else 0):  # all of it is the working set: one request in eight counts
-                daemon.ok("nbdcopy", self.server.uri(), "null:")
+            if self.mode == "shared":
+                env = dict(os.environ, URI=self.server.uri(), PATH="/usr/bin:" + os.environ.get("PATH", ""))
+                subprocess.run(["nbdsh", "-c", READER], env=env, check=True)
             self.ask(*self.options)
             self.copy_half()
         except BaseException:
@@ -207,9 +216,11 @@ def is_unfinished_where_it_was_killed(folder):
 
 
 for mode_ in ("dbt", "mirror", "auto", "snapshot", "shared"):
-    for was_killed in (False, True):
-        with daemon.scratch() as here:
-            goes_on(here, mode_, was_killed)
+    with daemon.scratch() as here:
+        goes_on(here, mode_)
+for mode_ in ("snapshot", "shared"):
+    with daemon.scratch() as here:
+        goes_on(here, mode_, killed=True)
 for story in (source_is_changed, target_is_changed,
               target_is_changed_and_a_life_is_short, store_to_return_to_is_changed, read_only_image_is_replaced,
               image_is_replaced_after_a_kill, waits_where_asked, is_aborted_where_asked,
