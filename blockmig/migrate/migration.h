@@ -117,8 +117,8 @@ struct Migration {
   std::uint64_t pauses = 0;                                 ///< that an operator has asked for
   std::string pause_asked_by = "an operator asked for it";  ///< or the options did
   bool held = false;                                        ///< paused by the target's trouble
-  bool yields = false;       ///< another daemon is taking this one's place: as if it were paused
-  std::optional<Phase> recorded_phase;                      ///< as far as it is known
+  bool yields = false;  ///< another daemon is taking this one's place: as if it were paused
+  std::optional<Phase> recorded_phase;  ///< as far as it is known
   bool suspended = false;    ///< ends with its daemon, and goes on with the next: records stay
   bool deciding = false;     ///< the decision is being written: too late to abort
   bool decided = false;      ///< the target owns the disk
