@@ -27,14 +27,18 @@ constexpr std::uint64_t kSize = 300001;
 class SlowJournal final : public ForwardingJournal {
  public:
   explicit SlowJournal(EventLoop& loop)
-      : ForwardingJournal(make_memory_journal(loop)), free(loop) {}
+      : ForwardingJournal(make_memory_journal(loop)), held(loop), free(loop) {}
   Task<Result<std::vector<DiskRecord>>> load_disks() override {
-    if (std::exchange(hold_next, false)) co_await free.wait();
+    if (std::exchange(hold_next, false)) {
+      held.set();
+      co_await free.wait();
+    }
     auto disks = co_await inner().load_disks();
     co_return disks;
   }
 
   bool hold_next = false;
+  Event held;  ///< somebody is
   Event free;
 };
 
@@ -77,6 +81,7 @@ class MigrationServiceTest : public testing::Test {
     answers.push_back(std::move(served));
   }
   Task<void> replace_a() {
+    co_await journal_.held.wait();
     std::string name = "a";
     const Status gone = co_await service_.detach(std::move(name), /*forget=*/false);
     EXPECT_TRUE(gone.ok());
@@ -87,6 +92,7 @@ class MigrationServiceTest : public testing::Test {
     journal_.free.set();
   }
   Task<void> move_a_elsewhere() {
+    co_await journal_.held.wait();
     MigrateRequest request = move("a", "file://" + scratch_ / "elsewhere.img");
     const auto moved = co_await migrations_.start(std::move(request));
     EXPECT_TRUE(moved.ok());
