@@ -291,7 +291,7 @@ RC_GTEST_PROP(DirtyBitmapProperty, AgreesAcrossBlocksAndContainers, ()) {
   const auto chunks = blocks * 32'768 + *rc::gen::inRange<std::uint64_t>(0, 300) - 150;
   const auto tail = *rc::gen::inRange<std::uint64_t>(0, 4096);
   Machine machine(chunks * 4096 + tail, 4096, seed);
-  machine.run(8, 8);
+  machine.run(5, 8);
 }
 
 // Random single chunks, enough to fill and fold the log many times over.
