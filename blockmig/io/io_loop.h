@@ -141,7 +141,7 @@ enum class LoopKind {
 
 struct IoLoopOptions {
   LoopKind kind = LoopKind::kAuto;
-  /// How long the loop polls before it sleeps, while polling pays (adaptive); four times as long
+  /// How long the loop polls before it sleeps, while polling pays (adaptive); ten times as long
   /// while a file's operation is on its way; 0 = never.
   Duration spin = std::chrono::microseconds(50);
   /// Threads for run_blocking(), and as many for calls on open files (in the portable loop that is
