@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Containers of digests: record_codec.h.
-#include <cstdio>
 #include <utility>
 
 #include "blockmig/base/endian.h"
@@ -41,17 +40,6 @@ bool read_bits(const std::string& text, Bits& bits) {
 }
 
 }  // namespace
-
-std::string digests_prefix(const RegionSetId& set) {
-  const std::string of_regions = regions_prefix(set.disk, set.name);
-  return std::string(format::kDigestPrefix) + of_regions.substr(format::kRegionPrefix.size());
-}
-
-std::string digest_key(const RegionSetId& set, std::uint32_t index) {
-  char digits[9];
-  std::snprintf(digits, sizeof digits, "%08x", index);  // ascending by index
-  return digests_prefix(set) + digits;
-}
 
 Result<std::string> encode_digests(const RegionSetId& set, const DigestContainer& container) {
   if (container.digests.size() != container.known.count() ||

@@ -24,15 +24,36 @@ std::string hydration_key(const std::string& disk) {
   return std::string(format::kHydrationPrefix) + disk;
 }
 
-std::string regions_prefix(const std::string& disk, const std::string& name) {
-  return std::string(format::kRegionPrefix) + std::to_string(disk.size()) + ":" + disk + "/" +
+namespace {
+
+std::string containers_prefix(std::string_view kind, const std::string& disk,
+                              const std::string& name) {
+  return std::string(kind) + std::to_string(disk.size()) + ":" + disk + "/" +
          std::to_string(name.size()) + ":" + name + "/";
 }
 
-std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index) {
+std::string container_key(const std::string& prefix, std::uint32_t index) {
   char digits[9];
   std::snprintf(digits, sizeof digits, "%08x", index);  // ascending by index
-  return regions_prefix(disk, name) + digits;
+  return prefix + digits;
+}
+
+}  // namespace
+
+std::string regions_prefix(const std::string& disk, const std::string& name) {
+  return containers_prefix(format::kRegionPrefix, disk, name);
+}
+
+std::string region_key(const std::string& disk, const std::string& name, std::uint32_t index) {
+  return container_key(regions_prefix(disk, name), index);
+}
+
+std::string digests_prefix(const RegionSetId& set) {
+  return containers_prefix(format::kDigestPrefix, set.disk, set.name);
+}
+
+std::string digest_key(const RegionSetId& set, std::uint32_t index) {
+  return container_key(digests_prefix(set), index);
 }
 
 Result<std::string> encode_disk(const DiskRecord& record) {
