@@ -27,11 +27,11 @@ WAIT_SECONDS = 120
 class Move:
     """One move of a fresh disk of ours, watched."""
 
-    def __init__(self, bin_folder, folder, source, mode, extra=()):
+    def __init__(self, bin_folder, folder, source, mode, **options):
         self._bin = bin_folder
         self.target = os.path.join(folder, "target.img")
         self._mode = mode
-        self._extra = extra
+        self._options = options
         self.disk = live.OurDisk(os.path.join(bin_folder, "blockmig"), folder, source, mode)
 
     def load(self, *arguments):
@@ -44,7 +44,7 @@ class Move:
         """{"first_byte", "switched", "seconds", "job"}, in seconds from the command on."""
         begin = time.monotonic()
         seen = {"first_byte": None, "switched": None}
-        job = self.disk.start(self.target, *self._extra)
+        job = self.disk.start(self.target, **self._options)
         while time.monotonic() - begin < WAIT_SECONDS:
             now = time.monotonic() - begin
             if seen["first_byte"] is None and job["bytes_copied"] + job["hydration"]["bytes_hydrated"] > 0:
@@ -111,8 +111,8 @@ def sparse(bin_folder, folder, data_bytes, note):
     for size, name in ((SPARSE_BYTES, "16 TiB sparse"), (data_bytes, "all data")):
         put_sparse(source, size, data_bytes)
         for mode in SPARSE_MODES:
-            extra = ("--hydrate", "background") if mode == "shared" else ()
-            with contextlib.closing(Move(bin_folder, folder, source, mode, extra)) as move:
+            options = {"hydrate": "background"} if mode == "shared" else {}
+            with contextlib.closing(Move(bin_folder, folder, source, mode, **options)) as move:
                 out = move.run()
                 job = out["job"]
                 rows.append({"disk": name, "mode": mode, "first_byte": out["first_byte"],
@@ -128,8 +128,8 @@ def sparse(bin_folder, folder, data_bytes, note):
 
 def shared_once(bin_folder, folder, source, size_bytes, mode, share):
     """One mode in one scenario."""
-    extra = ("--hydrate", "on-demand") if mode == "shared" else ()
-    with contextlib.closing(Move(bin_folder, folder, source, mode, extra)) as move:
+    options = {"hydrate": "on-demand"} if mode == "shared" else {}
+    with contextlib.closing(Move(bin_folder, folder, source, mode, **options)) as move:
         working = str(int(size_bytes * WORKING_SHARE))
         move.load("--op", "mix", "--mix", "30", "--rate", "2000", "--range", working,
                   "--seconds", str(WORK_SECONDS))

@@ -164,7 +164,7 @@ def live_row(row):
                                             if g in j["verdicts"] else "not measured" for g in live.GOALS),
                      figure(j.get("rate")), figure(j.get("seconds"))] for j in judged]
     return [f"### {row['name']}, {row['bytes'] >> 20} MiB", "",
-            f"Guest: `nbdload {row['arguments']}`; ours with `--max-downtime {row['downtime']}`.", "",
+            f"Guest: `nbdload {row['arguments']}`; ours with `--max-downtime {row['downtime_ms']}ms`.", "",
             table(["who", "seconds", "copied / disk", "guest requests/s", "of undisturbed",
                    "guest p99 ms (before)", "longest at switchover ms", "ended"], table_rows),
             table(["ours", "beside the peer's", *live.GOALS, "guest, ours / peer", "time, ours / peer"],

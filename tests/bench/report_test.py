@@ -148,7 +148,7 @@ def live_run(seconds=1.0, iops=100.0, stall=5.0, converged=True):
 def live_row(ours, background, blocking):
     runs = {who: ours for who, _ in live.MODES}
     runs |= {live.PEER + " background": background, live.PEER + " write-blocking": blocking}
-    return {"name": "work", "bytes": 1 << 30, "arguments": "--op mix", "downtime": "10ms", "failures": {},
+    return {"name": "work", "bytes": 1 << 30, "arguments": "--op mix", "downtime_ms": 10, "failures": {},
             "runs": runs}
 
 
