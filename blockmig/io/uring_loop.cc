@@ -121,7 +121,6 @@ class FileOperation final {
   bool await_ready() const { return false; }
   void await_suspend(std::coroutine_handle<> waiter) {
     waiter_ = waiter;
-    loop_.submit_full_group();
     io_uring_sqe* submission = loop_.next_submission();
     io_uring_prep_rw(request_.opcode, submission, request_.fd, nullptr, request_.length,
                      request_.offset);
@@ -130,6 +129,7 @@ class FileOperation final {
     if (request_.on_a_thread) submission->flags |= IOSQE_ASYNC;
     submission->user_data = tagged(Tag::kFile, reinterpret_cast<std::uintptr_t>(this));
     ++loop_.file_operations_;
+    loop_.submit_full_group();
     if (request_.length >= kLargeBytes) loop_.submit_to_idle();
   }
   int await_resume() const { return result_; }
