@@ -6,6 +6,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <set>
 #include <string>
 
@@ -106,13 +107,25 @@ class Machine final {
       RC_ASSERT(filter_.next_clear(from, end) == clear);
     }
   }
-  /// A copy, made block by block of whatever it was before.
+  /// A copy, made block by block of whatever it was before; and what both of them hold.
   void follow() {
+    std::uint64_t both = 0;
     for (std::size_t i = 0; i < filter_.block_count(); ++i) {
+      DirtyFilter::Block expected{};
+      copy_.add_block(i, expected);
+      filter_.add_block(i, expected);
+      for (const std::uint64_t word : expected)
+        both += static_cast<std::uint64_t>(std::popcount(word));
+      merged_.copy_block(i, copy_);
+      merged_.merge_block(i, filter_);
+      DirtyFilter::Block merged{};
+      merged_.add_block(i, merged);
+      RC_ASSERT(merged == expected);
       copy_.copy_block(i, filter_);
       RC_ASSERT(copy_.same_block(filter_, i));
     }
     RC_ASSERT(copy_.count() == filter_.count());
+    RC_ASSERT(merged_.count() == both);
   }
 
   void compare() {
@@ -136,6 +149,7 @@ class Machine final {
   Random random_;
   DirtyFilter filter_{kEnd};
   DirtyFilter copy_{kEnd};
+  DirtyFilter merged_{kEnd};
   std::set<std::uint64_t> model_;
   const std::size_t idle_bytes_ = idle_bytes();
 };
