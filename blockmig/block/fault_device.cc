@@ -148,8 +148,7 @@ Task<Status> FaultDevice::flush() {
   Request request(*this, nullptr);
   // Covers what had finished when it was called; what finishes meanwhile may stay in the cache.
   const std::uint64_t covered = next_sequence_;
-  const Duration more = plan_.flush_delay;
-  const Status timed = co_await take_time(request, 0, more);
+  const Status timed = co_await take_time(request, 0, plan_.flush_delay);
   if (!timed) co_return timed.error().with_context("flush");
   if (flush_failed_ || draw(plan_.flush_error_ppm)) {
     // As the kernel does it: the pages count as clean although they were not written (I11).
@@ -167,6 +166,7 @@ Task<Result<std::vector<Extent>>> FaultDevice::extents(std::uint64_t offset, std
   const Status timed = co_await take_time(request, 0);
   if (!timed) co_return timed.error();
   if (draw(plan_.read_error_ppm)) co_return Error::from_errno(EIO, info().name + ": extents");
+  if (writes_done_ > 0) plan_.misdirected_write_ppm = 0;
   co_return visible_.peek_extents(offset, length, plan_.most_extents);
 }
 

@@ -41,7 +41,8 @@ struct FaultPlan {
   std::uint32_t flush_error_ppm = 0;   ///< EIO; sticky, and the cache is lost
   std::uint32_t lost_write_ppm = 0;    ///< reports success, does nothing
   std::uint32_t torn_write_ppm = 0;    ///< reports success, writes only some sectors
-  /// Reports success, writes elsewhere; until the medium is read: nobody could find out later.
+  /// Reports success, writes elsewhere; until somebody reads the medium, or asks after a write what
+  /// is there: nobody could find out later.
   std::uint32_t misdirected_write_ppm = 0;
   std::uint64_t space_bytes = UINT64_MAX;  ///< allocated bytes before ENOSPC
   std::size_t most_extents = SIZE_MAX;     ///< that one question is told of; at least one

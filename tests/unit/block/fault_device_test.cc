@@ -276,6 +276,18 @@ TEST(FaultDevice, LostTornAndMisdirectedWritesReportSuccess) {
   EXPECT_NE(astray.seen(0, kSize), filled(kSize, 0));
 }
 
+TEST(FaultDevice, WritesDoNotStrayToWhereSomebodyHasLooked) {
+  Rig asked(5);
+  asked.device.plan().misdirected_write_ppm = 1'000'000;
+  ASSERT_TRUE(asked.sync.extents(0, kSize).ok());
+  EXPECT_NE(asked.device.plan().misdirected_write_ppm, 0U) << "nothing was written yet";
+  ASSERT_TRUE(asked.sync.write(0, filled(512, 8)).ok());
+  EXPECT_EQ(asked.seen(0, 512), filled(512, 0));
+  ASSERT_TRUE(asked.sync.extents(0, kSize).ok());
+  ASSERT_TRUE(asked.sync.write(0, filled(512, 8)).ok());
+  EXPECT_EQ(asked.seen(0, 512), filled(512, 8));
+}
+
 TEST(FaultDevice, RunsOutOfSpace) {
   Rig rig;
   rig.device.plan().space_bytes = 2 * MemoryDevice::kPageBytes;
