@@ -18,9 +18,9 @@
 namespace blockmig {
 namespace {
 
-// What a gibibyte of filled page tables takes the kernel to empty is 50 ms.
-constexpr std::size_t kLeastDropBytes = 2 * kMiB;
-constexpr std::size_t kMostDropBytes = 32 * kMiB;
+// To empty the filled page tables of 32 MiB takes the kernel 1.5 ms.
+constexpr std::uint64_t kLeastDropBytes = 2 * kMiB;
+constexpr std::uint64_t kMostDropBytes = 32 * kMiB;
 constexpr std::chrono::microseconds kQuickDrop(100);
 
 // madvise(2), Linux 5.14; Debian 12's C library has them, older headers do not.
@@ -68,19 +68,20 @@ Result<std::unique_ptr<FileMapping>> FileMapping::create(int fd, std::uint64_t s
   return std::unique_ptr<FileMapping>(new FileMapping(bytes, page_bytes, read_only));
 }
 
-/// Whoever unmaps keeps all threads from mapping, which includes a loop that starts a thread. So
-/// the page tables are emptied first, which does not, and by pieces, larger ones where there is
-/// little in them: one call after the other that unmaps filled ones shut a loop out for 12 ms (256
-/// MiB).
+/// Whoever unmaps keeps all threads from mapping, which includes a loop that starts a thread: one
+/// call after the other that unmaps filled page tables shut a loop out for 12 ms (256 MiB). So they
+/// are emptied first, by pieces, and nobody waits for more than one; larger ones where there is
+/// little in them.
 FileMapping::~FileMapping() {
-  std::size_t piece = kLeastDropBytes;
-  for (MutableBytes left = bytes_; !left.empty();) {
-    const std::size_t length = std::min(left.size(), piece);
+  const std::uint64_t pages = div_up(size_bytes(), page_bytes_);
+  std::uint64_t piece = kLeastDropBytes / page_bytes_;
+  for (std::uint64_t page = 0; page < pages;) {
     const auto begun = std::chrono::steady_clock::now();
-    (void)::madvise(left.data(), length, MADV_DONTNEED);
+    drop(page, piece);
+    page += piece;
     const bool quick = std::chrono::steady_clock::now() - begun < kQuickDrop;
-    piece = quick ? std::min(2 * piece, kMostDropBytes) : kLeastDropBytes;
-    left = left.subspan(length);
+    piece =
+        quick ? std::min(2 * piece, kMostDropBytes / page_bytes_) : kLeastDropBytes / page_bytes_;
   }
   ::munmap(bytes_.data(), bytes_.size());
 }

@@ -6,11 +6,10 @@
 // One turn: run what was posted, fire due timers, resume what is ready, then some of those whose
 // file operations ended, between two looks at I/O, and behind whom the first of these found: a disk
 // ends whole batches at once, and what its clients want next shall be with it before the whole
-// batch is worked off. Otherwise I/O is looked
-// at, and what was queued for it submitted in one go, when there is nothing else to do, and after
-// kResumesPerPoll resumed coroutines or kTurnsPerPoll turns at the latest, so that nobody starves
-// it. With nothing to do at all the loop spins if that pays, then sleeps until I/O, a timer or a
-// post.
+// batch is worked off. Otherwise I/O is looked at, and what was queued for it submitted in one go,
+// when there is nothing else to do, and after kResumesPerPoll resumed coroutines or kTurnsPerPoll
+// turns at the latest, so that nobody starves it. With nothing to do at all the loop spins if that
+// pays, then sleeps until I/O, a timer or a post.
 //
 // Waking: a poster writes the eventfd only if the loop said that it is about to sleep. The loop
 // says so and then looks at the queue again, the poster queues and then looks whether the loop
