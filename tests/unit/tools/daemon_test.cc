@@ -58,13 +58,23 @@ class DaemonTest : public testing::Test {
     return ask("POST", "/v1/disks", to_json(request));
   }
   ControlResponse migrate(const std::string& disk, const std::string& target,
-                          std::uint64_t bwlimit = 0) {
+                          std::uint64_t bwlimit = 0, OnRestart on_restart = OnRestart::kResume) {
     MigrateRequest request;
     request.disk = disk;
     request.target = target.find(':') == std::string::npos ? "file://" + target : target;
     request.options.mode = Mode::kDbt;
     request.options.bwlimit_bytes_per_second = bwlimit;
+    request.options.on_restart = on_restart;
     return ask("POST", "/v1/jobs", to_json(request));
+  }
+  /// Until the job has opened its target and copies to it.
+  void wait_until_it_copies(const std::string& job) {
+    for (;;) {
+      const Result<JobStatus> status = job_from_json(ask("GET", "/v1/jobs/" + job).body);
+      ASSERT_TRUE(status.ok() && !is_final(status->state));
+      if (status->bytes_copied > 0) return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
   }
   JobStatus wait(const std::string& job) {
     for (;;) {
@@ -207,12 +217,24 @@ TEST_F(DaemonTest, AbortByDiskRemovesTheHalfTarget_I8) {
 
 TEST_F(DaemonTest, StoppingAbortsWhatRuns_I8) {
   ASSERT_TRUE(serve("vm1", source_).ok());
-  ASSERT_TRUE(migrate("vm1", scratch_ / "b.img", 64 * kKiB).ok());
+  const auto job = job_from_json(
+      migrate("vm1", scratch_ / "b.img", 64 * kKiB, /*on_restart=*/OnRestart::kAbort).body);
+  ASSERT_TRUE(job.ok());
+  wait_until_it_copies(job->id);
   stop();
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "b.img"));
   start();
   ASSERT_TRUE(serve("vm1", "").ok());
   EXPECT_EQ(disk("vm1").store_uri, "file://" + source_);
+}
+
+TEST_F(DaemonTest, StoppingSuspendsWhatGoesOnAfterARestart) {
+  ASSERT_TRUE(serve("vm1", source_).ok());
+  const auto job = job_from_json(migrate("vm1", scratch_ / "b.img", 64 * kKiB).body);
+  ASSERT_TRUE(job.ok());
+  wait_until_it_copies(job->id);
+  stop();
+  EXPECT_TRUE(std::filesystem::exists(scratch_ / "b.img"));
 }
 
 TEST_F(DaemonTest, AddingADiskThatCannotBeIsRefusedAndLeavesNoRecord) {
