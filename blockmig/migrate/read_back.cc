@@ -10,6 +10,7 @@
 #include "blockmig/base/planted.h"
 #include "blockmig/io/event.h"
 #include "blockmig/io/task_scope.h"
+#include "blockmig/migrate/target_trouble.h"
 
 namespace blockmig {
 namespace {
@@ -201,24 +202,34 @@ void mark_unsent(SyncState& sync, ByteRange range) {
 }
 
 /// What the target has where nothing was sent may be a write that went astray: it is compared with
-/// the source's hole. A target that cannot say is taken for what it was.
-Task<void> look_for_astray(Migration& migration) {
+/// the source's hole. Of a target that cannot say, all that was not sent is. Errors: the target's
+/// trouble; it is asked again when that is over.
+Task<Status> look_for_astray(Migration& migration) {
   const std::uint64_t size = migration.sync->unverified->size_bytes();
   for (std::uint64_t at = 0; at < size && !migration.cancel.cancelled();) {
     const TimePoint deadline = migration.loop.now() + migration.options.target_timeout;
     const auto told = co_await migration.replica->extents(at, size - at, deadline);
-    if (!told.ok() || told->empty()) co_return;
+    if (!told.ok() && is_trouble(told.error())) {
+      migration.replica->note_trouble(told.error());
+      co_return told.error().with_context("verifying: what the target has");
+    }
+    if (!told.ok() || told->empty()) {
+      mark_unsent(*migration.sync, {at, size - at});
+      co_return Status();
+    }
     for (const Extent& extent : *told) {
       at = extent.offset + extent.length;
       if (!extent.zero) mark_unsent(*migration.sync, {extent.offset, extent.length});
     }
   }
+  co_return Status();
 }
 
 }  // namespace
 
 Task<Status> read_back(Migration& migration) {
-  co_await look_for_astray(migration);
+  const Status looked = co_await look_for_astray(migration);
+  if (!looked.ok()) co_return looked;
   const DirtyBitmap& unverified = *migration.sync->unverified;
   std::uint64_t least = unverified.dirty_count();
   Status failure;
