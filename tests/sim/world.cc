@@ -129,6 +129,8 @@ JobOptions World::draw_options() {
   if (options_.restarts) plan_restarts(options);
   if (options_.sweep) plan_sweep(options);
   if (options_.overlays) plan_overlay(options);
+  // Checkpoints would flush the source.
+  if (has_cold_writes()) options.on_restart = OnRestart::kAbort;
   return options;
 }
 
@@ -205,6 +207,7 @@ Task<void> World::story() {
   if (options_.restarts) calm_guest();
   if (options_.sweep) hurry_guest();
   start_guest();
+  if (has_cold_writes()) co_await let_cool();
   TaskScope crashes;
   if (options_.bitmaps) {
     co_await begin_bitmap();
@@ -222,7 +225,8 @@ Task<void> World::story() {
     const Duration wait = std::chrono::microseconds(random_.between(1, 20000));
     co_await sleep_for(loop_, wait);
     if (dies_by_lot(i)) {
-      auto falls = crash_later(options_.sweep ? kSweptMove : kCrashWithin);
+      auto falls = has_cold_writes() ? lose_power_when_switched()
+                                     : crash_later(options_.sweep ? kSweptMove : kCrashWithin);
       crashes.spawn(std::move(falls));
     }
     const bool copies = !crashed_ && options_.backups && random_.chance(3, 4);

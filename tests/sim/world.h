@@ -81,6 +81,11 @@ class World final : public SimRun {
   bool has_slow_requests() const {
     return options_.mode == Mode::kMirror && options_.seed % 2 == 0 && !options_.sweep;
   }
+  /// Of moves in mode `shared` every other world: what the guest has written before is cold,
+  /// and nobody but the move flushes it.
+  bool has_cold_writes() const {
+    return options_.mode == Mode::kShared && options_.seed % 2 == 0 && !options_.sweep;
+  }
   /// Most of the disk are holes at first, and stores tell of one extent at a time.
   bool is_sparse() const { return options_.seed % 4 == 1; }
   void plan_faults(FaultDevice& target);
@@ -89,6 +94,9 @@ class World final : public SimRun {
   void plan_restarts(JobOptions& options);
   void calm_guest();
   void plan_overlay(JobOptions& options);
+  /// The guest's writes of a while ago, which no flush may have made durable, are at rest.
+  Task<void> let_cool();
+  Task<void> lose_power_when_switched();
   /// Of the disk that is served: it is on an overlay for good, as far as it is concerned.
   bool on_overlay() const;
   /// What the disk reads as, wherever that is.

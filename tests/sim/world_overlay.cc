@@ -34,6 +34,26 @@ void World::plan_overlay(JobOptions& options) {
   if (options.on_stall == OnStall::kPostcopy) options.on_stall = OnStall::kThrottle;
 }
 
+Task<void> World::let_cool() {
+  co_await sleep_for(loop_, std::chrono::milliseconds(20));
+  guest_->stop();
+  co_await workers_->join();
+  forget_guest();
+  co_await sleep_for(loop_, std::chrono::hours(1));
+  guest_plan_.flush_percent = 0;
+  start_guest();
+}
+
+Task<void> World::lose_power_when_switched() {
+  const Duration wait = std::chrono::microseconds(random_.between(1, 2000));
+  bool switched = false;
+  while (!ended_ && !crashed_ && !switched) {
+    co_await sleep_for(loop_, wait);
+    switched = disk_ && hydrating_layer(*disk_) != nullptr;
+  }
+  if (!ended_ && !crashed_ && guest_) crash(true);
+}
+
 std::vector<std::byte> World::live_content() const {
   std::vector<std::byte> content(size_bytes_);
   owner_->peek(0, content);
