@@ -14,6 +14,7 @@ FOLDER_MODES = ("shared", "settle")
 HYDRATES = ("postcopy", "hybrid", "shared")
 DECIDES = ("mirror", "dbt", "cold", "auto", "snapshot", "postcopy", "hybrid", "shared", "settle", "return")
 LOGS = tuple("{state}/journal/%06d.log" % number for number in range(1, 60))
+ENDS_WITHIN_SECONDS = 5
 REACHED_WITHIN_SECONDS = 10
 
 
@@ -127,8 +128,13 @@ class Trap:
                      "strace to begin", pause=0.002)
 
     def _let_go(self):
+        """A strace that slept through the death of all that it traces hears no SIGTERM either."""
         self._strace.terminate()
-        self._strace.wait()
+        try:
+            self._strace.wait(timeout=ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._strace.kill()
+            self._strace.wait()
 
 
 class Tour:
