@@ -333,6 +333,8 @@ Task<Status> ChunkPuller::read_back(ByteRange range, ConstBytes content) {
   if (place.first == content.end()) co_return Status();
   const auto at = range.offset + static_cast<std::uint64_t>(place.first - content.begin());
   ++core_.stats.mismatches;
+  // Also where it was known to hold zeros, so that the next try writes them.
+  if (core_.written) core_.written->mark(range.offset, range.length);
   core_.stats.last_error =
       "the new store gives back something else than was written at offset " + std::to_string(at);
   co_return Error(ErrorCode::kMismatch, core_.stats.last_error);

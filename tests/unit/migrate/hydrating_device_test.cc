@@ -346,6 +346,19 @@ TEST_F(HydratingDeviceTest, ReadBackFindsAStoreThatLoses) {
   expect_content(0, kSize);
 }
 
+/// The chunk that is zero was never written, and is not what the store holds there.
+TEST_F(HydratingDeviceTest, AWriteThatStrayedOntoZerosIsWrittenOverByThem_I13) {
+  make_hole({kChunk, kChunk});
+  local->fill(std::byte{0});
+  options.read_back = true;
+  options.patience = std::chrono::milliseconds(300);
+  known_written = *DirtyBitmap::create(kSize, kChunk);
+  open(false);
+  local->preload(kChunk + 4096, std::vector<std::byte>(512, std::byte{1}));
+  expect_content(0, kSize);
+  EXPECT_GE(stats().mismatches, 1U);
+}
+
 TEST_F(HydratingDeviceTest, ExtentsOfAbsentChunksAreData) {
   open(false, {{0, 2 * kChunk}});
   local->preload(0, std::vector<std::byte>(2 * kChunk));

@@ -49,9 +49,13 @@ class HydratingRig : public testing::Test {
     make(std::move(map));
   }
   void make(std::unique_ptr<PresenceMap> map) {
-    HydratingDevice::Parts parts{
-        loop,    *journal, record, std::move(map), std::make_unique<SharedDevice>(local),
-        nullptr, kSize};
+    HydratingDevice::Parts parts{loop,
+                                 *journal,
+                                 record,
+                                 std::move(map),
+                                 std::make_unique<SharedDevice>(local),
+                                 std::move(known_written),
+                                 kSize};
     device = std::make_unique<HydratingDevice>(std::move(parts), options);
     device->attach_base(open_base());
   }
@@ -134,6 +138,7 @@ class HydratingRig : public testing::Test {
   SimLoop loop{random};
   std::shared_ptr<FaultDevice> local;
   std::shared_ptr<FaultDevice> base;
+  std::unique_ptr<DirtyBitmap> known_written;  ///< of the next make(): `local` is zero elsewhere
   std::unique_ptr<Journal> journal;
   HydrationOptions options;
   HydrationRecord record;
