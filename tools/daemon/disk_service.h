@@ -127,6 +127,8 @@ class DiskService final {
     return uses_if(except, its_base_too, [](const std::string&, bool) { return true; });
   }
   StoreReservations& reserved() { return reserved_; }
+  /// A daemon whose moves go to ever new files does not remember all of them.
+  void forget_unused_stores();
   /// Of an NBD store that has just been opened, to be the store of `disk` or a move's target. By
   /// what its server says it is: kPrecondition: it is, by another address, that disk itself or its
   /// store, or where one of `lives` is; kBusy: what another disk or job uses. Else it is known as

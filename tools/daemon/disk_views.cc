@@ -195,6 +195,13 @@ std::vector<StoreUse> DiskService::uses_if(
   return uses;
 }
 
+void DiskService::forget_unused_stores() {
+  if (!reserved_.knows_much()) return;
+  std::set<std::string> used;
+  for (const StoreUse& use : uses("")) used.insert(use.uri.text);
+  reserved_.keep_only(used);
+}
+
 /// In `holds`, when nobody else uses it.
 Task<Status> DiskService::take_source(const ServeRequest& request, const SourceChoice& choice,
                                       const StoreUri& uri, Holds& holds) {
@@ -224,6 +231,7 @@ Task<Status> DiskService::take_source(const ServeRequest& request, const SourceC
   });
   if (free) free = check_parts(uri, parts);
   if (free) holds[hold].found(std::move(parts));
+  forget_unused_stores();
   co_return free;
 }
 

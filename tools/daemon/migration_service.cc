@@ -153,6 +153,7 @@ Task<Result<TargetPlan>> MigrationService::plan_target(
   }
   if (!checked) co_return checked.error();
   hold->found(std::move(parts));
+  service_.forget_unused_stores();
   co_return plan;
 }
 

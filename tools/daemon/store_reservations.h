@@ -74,6 +74,20 @@ class StoreReservations final {
     const auto known = parts_.find(uri);
     return known != parts_.end() && !known->second.empty();
   }
+  /// So much is known that it is worth a look which of it is of stores that nobody uses any more.
+  bool knows_much() const { return parts_.size() >= much_; }
+  /// Forgets where all others are: whoever uses them again finds them again.
+  void keep_only(const std::set<std::string>& used) {
+    for (auto known = parts_.begin(); known != parts_.end();) {
+      if (used.contains(known->first)) {
+        ++known;
+        continue;
+      }
+      forget_places(known->first, known->second);
+      known = parts_.erase(known);
+    }
+    much_ = 2 * parts_.size() + kMuch;
+  }
   /// URIs of what lies, or has lain, in the files and devices of `parts`.
   std::set<std::string> beside(const std::vector<StorePart>& parts) const {
     std::set<std::string> uris;
@@ -85,12 +99,17 @@ class StoreReservations final {
   }
 
  private:
-  void keep(const std::string& uri, const std::vector<StorePart>& parts) {
-    for (const StorePart& part : parts_[uri]) {
+  static constexpr std::size_t kMuch = 64;
+
+  void forget_places(const std::string& uri, const std::vector<StorePart>& parts) {
+    for (const StorePart& part : parts) {
       auto& there = places_[{part.device, part.inode}];
       there.erase(uri);
       if (there.empty()) places_.erase({part.device, part.inode});
     }
+  }
+  void keep(const std::string& uri, const std::vector<StorePart>& parts) {
+    forget_places(uri, parts_[uri]);
     for (const StorePart& part : parts) places_[{part.device, part.inode}].insert(uri);
     parts_[uri] = parts;
   }
@@ -99,6 +118,7 @@ class StoreReservations final {
   std::unordered_map<std::string, std::vector<StorePart>> parts_;    ///< by URI
   std::map<std::pair<dev_t, ino_t>, std::set<std::string>> places_;  ///< URIs, by parts_
   std::map<std::string, Identities> identities_;                     ///< by URI
+  std::size_t much_ = kMuch;                                         ///< of parts_
 };
 
 }  // namespace blockmig

@@ -96,5 +96,26 @@ TEST(StoreUse, WhatLiesInOneFileIsFoundByItsPlace) {
   EXPECT_TRUE(reserved.beside({one}).empty());
 }
 
+TEST(StoreUse, WhereAStoreIsThatNobodyUsesAnyMoreIsForgotten) {
+  const StorePart kept{1, 1};
+  const StorePart reused{1, 2};
+  StoreReservations reserved;
+  const auto found = [&reserved](const std::string& uri, StorePart part) {
+    reserved.reserve({"somebody", *parse_store_uri(uri)}).found({part});
+  };
+  found("file:///kept", kept);
+  int moves = 0;
+  for (; !reserved.knows_much() && moves < 1000; ++moves) {
+    found("file:///t" + std::to_string(moves), reused);
+  }
+  ASSERT_LT(moves, 1000);
+  reserved.keep_only({"file:///kept"});
+  EXPECT_FALSE(reserved.knows_much());
+  EXPECT_TRUE(reserved.knows_parts("file:///kept"));
+  EXPECT_EQ(reserved.beside({kept}), (std::set<std::string>{"file:///kept"}));
+  EXPECT_FALSE(reserved.knows_parts("file:///t0"));
+  EXPECT_TRUE(reserved.beside({reused}).empty());
+}
+
 }  // namespace
 }  // namespace blockmig
