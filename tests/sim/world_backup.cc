@@ -42,6 +42,9 @@ Task<void> World::back_up_once() {
     if (random_.chance(1, 2)) copy_->fill(std::byte{0xA5});
   }
   target_ = copy_;
+  // The daemon refuses a target that an ended job's requests may still change (I9).
+  co_await board_->wait_answered("sim:" + copy_->info().name, std::chrono::seconds(10));
+  if (crashed_ || !board_->unanswered().empty()) co_return;
   target_->reopen();
   target_->mutable_info().zero_initialised = false;
   if (!options_.sweep) plan_faults(*target_);
