@@ -16,8 +16,9 @@
 #include "blockmig/base/check.h"
 #include "blockmig/io/file_calls.h"
 #include "blockmig/io/loop_base.h"
+#include "blockmig/io/uring_polls.h"
 #include "blockmig/io/uring_setup.h"
-#include "blockmig/io/watch_table.h"
+#include "blockmig/io/uring_tag.h"
 
 namespace blockmig {
 namespace {
@@ -33,27 +34,14 @@ constexpr unsigned kLargeBytes = 32 * 1024;
 /// stands behind those of a disk.
 constexpr int kMostEntries = 16;
 
-/// What a completion is about: the top byte of its user_data. The rest is a pointer or a watch's
-/// key.
-enum class Tag : std::uint64_t { kFile = 0, kWatchIn = 1, kWatchOut = 2, kWake = 3, kIgnored = 4 };
-
-constexpr int kTagShift = 56;
-static_assert(kTagShift >= WatchTable<FdWatch>::kKeyBits);
-
-constexpr std::uint64_t tagged(Tag tag, std::uint64_t value) {
-  return static_cast<std::uint64_t>(tag) << kTagShift | value;
-}
-
-class UringWatch;
-
-class UringLoop final : public LoopBase {
+class UringLoop final : public LoopBase, private UringPolls::Host {
  public:
   UringLoop(const IoLoopOptions& options, UniqueFd wake, const io_uring& ring, bool enabled)
       : LoopBase(options, std::move(wake)), ring_(ring), enabled_(enabled) {}
   ~UringLoop() override;
 
   std::string_view name() const override { return "io_uring"; }
-  std::unique_ptr<FdWatch> watch(int fd) override;
+  std::unique_ptr<FdWatch> watch(int fd) override { return polls_.watch(fd); }
   Task<Result<std::size_t>> read_at(int fd, MutableBytes into, std::uint64_t offset) override;
   Task<Result<std::size_t>> write_at(int fd, ConstBytes from, std::uint64_t offset,
                                      bool durable) override;
@@ -67,11 +55,10 @@ class UringLoop final : public LoopBase {
   bool io_ready() override { return io_uring_cq_ready(&ring_) != 0 || kernel_has_work(); }
 
  private:
-  friend class UringWatch;
   friend class FileOperation;
 
   /// Room for one submission; it goes out with the next poll_io().
-  io_uring_sqe* next_submission();
+  io_uring_sqe* next_submission() override;
   /// The medium starts with the first of many operations while the rest is still being prepared.
   void submit_full_group();
   /// What is queued goes out now if the medium has nothing to do.
@@ -83,17 +70,17 @@ class UringLoop final : public LoopBase {
   }
   void submit();
   void enable();
-  bool may_submit() const {
+  bool may_submit() const override {
     return owner_ == std::thread::id() || owner_ == std::this_thread::get_id();
   }
   void enter(std::optional<Duration> wait);
   void collect();
   void complete(std::uint64_t user_data, int result, unsigned flags);
-  /// Outside run(): what was queued takes effect now.
-  void flush();
+  void flush() override;
+  void resume_later(std::coroutine_handle<> waiter) override { defer(waiter); }
 
   io_uring ring_;
-  WatchTable<UringWatch> watches_;
+  UringPolls polls_{*this};
   std::size_t file_operations_ = 0;  ///< queued or in flight
   bool enabled_;
   std::thread::id owner_;  ///< the thread that submits: the first that entered the kernel
@@ -127,7 +114,7 @@ class FileOperation final {
     submission->addr = request_.address;
     submission->rw_flags = static_cast<int>(request_.call_flags);
     if (request_.on_a_thread) submission->flags |= IOSQE_ASYNC;
-    submission->user_data = tagged(Tag::kFile, reinterpret_cast<std::uintptr_t>(this));
+    submission->user_data = tagged(UringTag::kFile, reinterpret_cast<std::uintptr_t>(this));
     ++loop_.file_operations_;
     loop_.submit_full_group();
     if (request_.length >= kLargeBytes) loop_.submit_to_idle();
@@ -145,61 +132,6 @@ class FileOperation final {
   const FileRequest& request_;
   std::coroutine_handle<> waiter_;
   int result_ = 0;
-};
-
-/// Reading is a multishot poll, which reports edges until it is removed or the kernel ends it;
-/// writing is a one-shot poll for every wait. A poll that ended is queued again by the next wait,
-/// and then reports what has become ready since: so no edge is lost, and no ready descriptor keeps
-/// the loop busy.
-class UringWatch final : public FdWatch {
- public:
-  UringWatch(UringLoop& loop, int fd) : loop_(loop), fd_(fd), key_(loop.watches_.add(*this)) {}
-
-  ~UringWatch() override {
-    loop_.watches_.remove(key_);
-    if (!loop_.may_submit()) return;  // the thread that ran the loop is gone, and its polls with it
-    if (armed_[0]) remove_poll(Tag::kWatchIn);
-    if (armed_[1]) remove_poll(Tag::kWatchOut);
-    if (armed_[0] || armed_[1]) loop_.flush();
-  }
-
-  void on_poll(Tag tag, int result, bool more) {
-    const bool is_out = tag == Tag::kWatchOut;
-    armed_[is_out] = more;
-    if (result < 0) {
-      cancel();
-      return;
-    }
-    const bool broken = (result & (POLLERR | POLLHUP)) != 0;
-    signal(!is_out || broken, is_out || broken);
-  }
-
- protected:
-  void arm(int direction) override {
-    if (armed_[direction]) return;
-    armed_[direction] = true;
-    io_uring_sqe* submission = loop_.next_submission();
-    if (direction == 0) {
-      io_uring_prep_poll_multishot(submission, fd_, POLLIN | POLLRDHUP);
-      submission->user_data = tagged(Tag::kWatchIn, key_);
-    } else {
-      io_uring_prep_poll_add(submission, fd_, POLLOUT);
-      submission->user_data = tagged(Tag::kWatchOut, key_);
-    }
-  }
-  void wake(std::coroutine_handle<> waiter) override { loop_.defer(waiter); }
-
- private:
-  void remove_poll(Tag tag) {
-    io_uring_sqe* submission = loop_.next_submission();
-    io_uring_prep_poll_remove(submission, tagged(tag, key_));
-    submission->user_data = tagged(Tag::kIgnored, 0);
-  }
-
-  UringLoop& loop_;
-  int fd_;
-  std::uint64_t key_;
-  bool armed_[2] = {false, false};
 };
 
 UringLoop::~UringLoop() {
@@ -254,7 +186,7 @@ void UringLoop::poll_io(std::optional<Duration> wait) {
     wake_armed_ = true;
     io_uring_sqe* submission = next_submission();
     io_uring_prep_poll_multishot(submission, wake_fd(), POLLIN);
-    submission->user_data = tagged(Tag::kWake, 0);
+    submission->user_data = tagged(UringTag::kWake, 0);
   }
   const bool in_burst = has_finished();
   const bool is_waiting = !wait || *wait > Duration::zero();
@@ -304,27 +236,22 @@ void UringLoop::collect() {
 
 // Must not queue submissions: it runs while the completion queue is being walked.
 void UringLoop::complete(std::uint64_t user_data, int result, unsigned flags) {
-  const auto tag = static_cast<Tag>(user_data >> kTagShift);
-  const std::uint64_t value = user_data & ((1ULL << kTagShift) - 1);
+  const std::uint64_t value = tagged_value(user_data);
   const bool more = (flags & IORING_CQE_F_MORE) != 0;
-  switch (tag) {
-    case Tag::kFile:
+  switch (tag_of(user_data)) {
+    case UringTag::kFile:
       reinterpret_cast<FileOperation*>(static_cast<std::uintptr_t>(value))->complete(result);
       return;
-    case Tag::kWatchIn:
-    case Tag::kWatchOut:
-      if (UringWatch* watch = watches_.find(value)) watch->on_poll(tag, result, more);
+    case UringTag::kWatchIn:
+    case UringTag::kWatchOut:
+      polls_.complete(user_data, result, more);
       return;
-    case Tag::kWake:
+    case UringTag::kWake:
       wake_armed_ = more;
       return;
-    case Tag::kIgnored:
+    case UringTag::kIgnored:
       return;
   }
-}
-
-std::unique_ptr<FdWatch> UringLoop::watch(int fd) {
-  return std::make_unique<UringWatch>(*this, fd);
 }
 
 Task<Result<std::size_t>> transfer_all(UringLoop& loop, Transfer transfer, int fd,

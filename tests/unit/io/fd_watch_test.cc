@@ -5,51 +5,18 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <optional>
-#include <thread>
 #include <vector>
 
-#include "blockmig/base/random.h"
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/task_scope.h"
 #include "blockmig/io/unique_fd.h"
-#include "tests/unit/io/loops.h"
+#include "tests/unit/io/fd_watch_fixture.h"
 
 namespace blockmig {
 namespace {
 
-class FdWatchTest : public LoopTest {
- protected:
-  void SetUp() override {
-    LoopTest::SetUp();
-    int pair[2];
-    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
-    ours_ = UniqueFd(pair[0]);
-    theirs_ = UniqueFd(pair[1]);
-  }
-  void send_byte() { ASSERT_EQ(::send(theirs_.get(), "x", 1, MSG_NOSIGNAL), 1); }
-  /// How many bytes were there.
-  long drain() {
-    std::array<char, 4096> bytes;
-    long total = 0;
-    for (;;) {
-      const ssize_t got = ::recv(ours_.get(), bytes.data(), bytes.size(), 0);
-      if (got <= 0) return total;
-      total += got;
-    }
-  }
-  void fill() {
-    const std::vector<char> bytes(64 * 1024);
-    while (::send(ours_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0) {
-    }
-    ASSERT_EQ(errno, EAGAIN);
-  }
-
-  UniqueFd ours_;
-  UniqueFd theirs_;
-};
 INSTANTIATE_TEST_SUITE_P(Loops, FdWatchTest, all_loops(), loop_name);
 
 Task<bool> wait_readable(FdWatch& watch) {
@@ -113,88 +80,6 @@ TEST_P(FdWatchTest, EveryRoundHasItsEdge) {
     }
     ASSERT_EQ(got, 1);
   }
-}
-
-Task<long> receive_until(FdWatch& watch, int fd, long expected) {
-  std::array<char, 512> bytes;
-  long total = 0;
-  while (total < expected) {
-    const ssize_t got = ::recv(fd, bytes.data(), bytes.size(), 0);
-    if (got > 0) {
-      total += got;
-      continue;
-    }
-    if (got == 0 || errno != EAGAIN) break;
-    const bool alive = co_await watch.readable();
-    if (!alive) break;
-  }
-  co_return total;
-}
-
-// A lost edge leaves bytes in the socket and the reader waiting: the watchdog then ends the wait.
-TEST_P(FdWatchTest, NoReadEdgeIsLostUnderAnIrregularWriter) {
-  constexpr long kBytes = 400'000;
-  const auto watch = loop().watch(ours_.get());
-  std::thread writer([this] {
-    Random random(5);
-    const std::vector<char> bytes(2000);
-    long left = kBytes;
-    while (left > 0) {
-      const auto size = static_cast<std::size_t>(
-          std::min<long>(left, static_cast<long>(random.between(1, bytes.size()))));
-      const ssize_t sent = ::send(theirs_.get(), bytes.data(), size, MSG_NOSIGNAL);
-      if (sent > 0) left -= sent;
-      if (sent < 0 || random.chance(1, 3)) {
-        std::this_thread::sleep_for(std::chrono::microseconds(random.below(60)));
-      }
-    }
-  });
-  Timer watchdog(loop(), [&watch] { watch->cancel(); });
-  watchdog.arm(loop().now() + std::chrono::seconds(40));
-  EXPECT_EQ(run(receive_until(*watch, ours_.get(), kBytes)), kBytes);
-  watchdog.disarm();
-  writer.join();
-}
-
-Task<long> send_until(FdWatch& watch, int fd, long count) {
-  const std::vector<char> bytes(4096);
-  long total = 0;
-  while (total < count) {
-    const auto size = static_cast<std::size_t>(std::min<long>(count - total, 4096));
-    const ssize_t sent = ::send(fd, bytes.data(), size, MSG_NOSIGNAL);
-    if (sent > 0) {
-      total += sent;
-      continue;
-    }
-    if (errno != EAGAIN) break;
-    const bool alive = co_await watch.writable();
-    if (!alive) break;
-  }
-  co_return total;
-}
-
-TEST_P(FdWatchTest, NoWriteEdgeIsLostUnderAnIrregularReader) {
-  constexpr long kBytes = 20'000'000;
-  const auto watch = loop().watch(ours_.get());
-  std::atomic<long> received = 0;
-  std::thread reader([&] {
-    Random random(6);
-    std::vector<char> bytes(100'000);
-    while (received < kBytes) {
-      const auto size = static_cast<std::size_t>(random.between(1, bytes.size()));
-      const ssize_t got = ::recv(theirs_.get(), bytes.data(), size, 0);
-      if (got > 0) received += got;
-      if (got == 0) return;
-      if (got < 0) std::this_thread::sleep_for(std::chrono::microseconds(random.below(30)));
-    }
-  });
-  Timer watchdog(loop(), [&watch] { watch->cancel(); });
-  watchdog.arm(loop().now() + std::chrono::seconds(40));
-  EXPECT_EQ(run(send_until(*watch, ours_.get(), kBytes)), kBytes);
-  watchdog.disarm();
-  ours_.reset();
-  reader.join();
-  EXPECT_EQ(received, kBytes);
 }
 
 TEST_P(FdWatchTest, WaitsUntilThereIsRoomToWrite) {
@@ -356,6 +241,22 @@ TEST_P(FdWatchTest, OutsideRunADestroyedWatchLetsGoOfTheFileAtOnce) {
     settle();
   }
   ours_.reset();
+  char byte;
+  EXPECT_EQ(::recv(theirs_.get(), &byte, 1, 0), 0) << "the kernel still holds the file";
+}
+
+TEST_P(FdWatchTest, AWatchDestroyedBesideAnEventLetsGoOfTheFile) {
+  auto watch = loop().watch(ours_.get());
+  send_byte();
+  ASSERT_TRUE(run(wait_readable(*watch)));
+  drain();
+  loop().post([&] {
+    send_byte();  // the kernel has an event to report when the poll is to be removed
+    drain();
+    watch.reset();
+    ours_.reset();
+  });
+  settle();
   char byte;
   EXPECT_EQ(::recv(theirs_.get(), &byte, 1, 0), 0) << "the kernel still holds the file";
 }
