@@ -63,8 +63,7 @@ class UringLoop final : public LoopBase, private UringPolls::Host {
   void submit_full_group();
   /// What is queued goes out now if the medium has nothing to do.
   void submit_to_idle();
-  /// Completions that the kernel holds back until it is entered.
-  bool kernel_has_work() const {
+  bool kernel_has_work() const override {
     const unsigned flags = __atomic_load_n(ring_.sq.kflags, __ATOMIC_ACQUIRE);
     return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
   }
@@ -189,6 +188,7 @@ void UringLoop::poll_io(std::optional<Duration> wait) {
     submission->user_data = tagged(UringTag::kWake, 0);
   }
   const bool in_burst = has_finished();
+  if (polls_.in_doubt()) wait = Duration::zero();
   const bool is_waiting = !wait || *wait > Duration::zero();
   if (is_waiting || io_uring_sq_ready(&ring_) != 0 || kernel_has_work()) enter(wait);
   collect();
@@ -196,6 +196,7 @@ void UringLoop::poll_io(std::optional<Duration> wait) {
     enter(Duration::zero());
     collect();
   }
+  polls_.settle_doubts();
 }
 
 void UringLoop::enter(std::optional<Duration> wait) {

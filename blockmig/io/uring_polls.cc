@@ -34,9 +34,16 @@ class UringWatch final : public FdWatch {
     signal(!is_out || broken, is_out || broken);
   }
 
+  void look_again() {
+    if (waited_for(0)) nudge_reader();
+  }
+
  protected:
   void arm(int direction) override {
-    if (armed_[direction]) return;
+    if (armed_[direction]) {
+      if (direction == 0 && polls_.host_.kernel_has_work()) polls_.doubted_.push_back(key_);
+      return;
+    }
     armed_[direction] = true;
     io_uring_sqe* submission = polls_.host_.next_submission();
     if (direction == 0) {
@@ -71,6 +78,13 @@ std::unique_ptr<FdWatch> UringPolls::watch(int fd) {
 void UringPolls::complete(std::uint64_t user_data, int result, bool more) {
   UringWatch* watch = watches_.find(tagged_value(user_data));
   if (watch != nullptr) watch->on_poll(tag_of(user_data), result, more);
+}
+
+void UringPolls::settle_doubts() {
+  for (const std::uint64_t key : doubted_) {
+    if (UringWatch* watch = watches_.find(key)) watch->look_again();
+  }
+  doubted_.clear();
 }
 
 }  // namespace blockmig

@@ -6,11 +6,19 @@
 // and then reports what has become ready since: so no edge is lost, and no ready descriptor keeps
 // the loop busy.
 //
+// Except by the kernel. A poll with an event to report counts what wakes it meanwhile; from 128 on
+// it only sets a mark, and a mark that is set while it has looked and gives its counts back is
+// overlooked (io_uring/poll.c, io_poll_get_ownership_slowpath(), Linux 6.1 to 6.18): data is there,
+// and nobody is told before more arrives. It takes a reader that has taken the data of an event
+// before the event was worked off. So who begins to wait while the kernel has work is in doubt, and
+// looks again once that work is done.
+//
 // Thread rule: the loop's.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "blockmig/io/io_loop.h"
 #include "blockmig/io/watch_table.h"
@@ -27,6 +35,8 @@ class UringPolls final {
   class Host {
    public:
     virtual io_uring_sqe* next_submission() = 0;
+    /// Completions that the kernel holds back until it is entered.
+    virtual bool kernel_has_work() const = 0;
     /// False on another thread than the ring's: its polls went with it.
     virtual bool may_submit() const = 0;
     /// Outside run(): what was queued takes effect now.
@@ -45,12 +55,16 @@ class UringPolls final {
   std::unique_ptr<FdWatch> watch(int fd);
   /// A completion tagged kWatchIn or kWatchOut.
   void complete(std::uint64_t user_data, int result, bool more);
+  /// Somebody waits who is to look again behind the next entry into the kernel.
+  bool in_doubt() const { return !doubted_.empty(); }
+  void settle_doubts();
 
  private:
   friend class UringWatch;
 
   Host& host_;
   WatchTable<UringWatch> watches_;
+  std::vector<std::uint64_t> doubted_;  ///< keys
 };
 
 }  // namespace blockmig
