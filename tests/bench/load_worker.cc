@@ -128,7 +128,8 @@ void LoadWorker::wait_for_turn(const LoadConnection& c, std::uint64_t end_ns) {
   const std::uint64_t now = now_ns();
   const std::uint64_t until = std::min(std::max(c.next_due_ns(), now), end_ns);
   pollfd ready{c.fd(), POLLIN, 0};
-  const std::uint64_t ns = until > now && c.has_room() ? until - now : kLongestNapNs;
+  const std::uint64_t to_turn_ns = until > now ? until - now : 0;  // past: it is its turn
+  const std::uint64_t ns = c.has_room() ? to_turn_ns : kLongestNapNs;
   const timespec nap{static_cast<std::time_t>(ns / 1'000'000'000),
                      static_cast<long>(ns % 1'000'000'000)};
   (void)::ppoll(&ready, 1, &nap, nullptr);
