@@ -7,11 +7,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "blockmig/base/random.h"
 #include "blockmig/io/io_loop.h"
+#include "blockmig/io/task_scope.h"
 #include "tests/unit/io/fd_watch_fixture.h"
 
 namespace blockmig {
@@ -19,6 +21,11 @@ namespace {
 
 class FdWatchEdgesTest : public FdWatchTest {};
 INSTANTIATE_TEST_SUITE_P(Loops, FdWatchEdgesTest, all_loops(), loop_name);
+
+/// Events wait in the kernel until the loop enters it.
+class DeferredEdgesTest : public FdWatchTest {};
+INSTANTIATE_TEST_SUITE_P(Loops, DeferredEdgesTest, testing::Values(TestLoop::kUringDeferred),
+                         loop_name);
 
 Task<long> receive_until(FdWatch& watch, int fd, long expected) {
   std::array<char, 512> bytes;
@@ -61,49 +68,73 @@ TEST_P(FdWatchEdgesTest, NoReadEdgeIsLostUnderAnIrregularWriter) {
   writer.join();
 }
 
-constexpr long kBurst = 200;
+constexpr std::size_t kBurst = 200;
 
-/// All but a burst's last byte are received without a turn of the loop.
-Task<int> receive_bursts(FdWatch& watch, int fd, int count) {
+/// All but a burst's last byte are received without a turn of the loop. False: an edge was lost.
+Task<bool> receive_bursts(IoLoop& loop, FdWatch& watch, int fd, int count, TimePoint until) {
   std::array<char, kBurst> bytes;
-  const bool armed = co_await watch.readable();
-  if (!armed) co_return 0;
-  for (int burst = 0; burst < count; ++burst) {
-    for (long got = 0; got < kBurst - 1;) {
-      got += std::max<ssize_t>(
-          ::recv(fd, bytes.data(), static_cast<std::size_t>(kBurst - 1 - got), 0), 0);
+  bool alive = co_await watch.readable();
+  for (int burst = 0; alive && burst < count && loop.now() < until; ++burst) {
+    for (std::size_t left = kBurst - 1; left > 0;) {
+      const ssize_t got = ::recv(fd, bytes.data(), left, 0);
+      if (got > 0) left -= static_cast<std::size_t>(got);
     }
-    while (::recv(fd, bytes.data(), 1, 0) != 1) {
-      const bool alive = co_await watch.readable();
-      if (!alive) co_return burst;
+    while (alive && ::recv(fd, bytes.data(), 1, 0) != 1) {
+      alive = co_await watch.readable();
     }
-    if (::send(fd, "a", 1, MSG_NOSIGNAL) != 1) co_return burst;
+    (void)!::send(fd, "a", 1, MSG_NOSIGNAL);
   }
-  co_return count;
+  co_return alive;
 }
 
-// What the kernel may lose, and why, is said in uring_polls.h.
+// What the kernel may lose, and why, is said in uring_polls.h: two events that it had not worked
+// off when their data was taken are no edge any more, and behind many such ones a real edge may be
+// overlooked.
+TEST_P(DeferredEdgesTest, AReaderLooksAgainBehindEventsWhoseDataItTookEarly) {
+  const auto watch = loop().watch(ours_.get());
+  send_byte();
+  EXPECT_TRUE(run(wait_readable(*watch)));
+  EXPECT_EQ(drain(), 1);
+  std::optional<bool> outcome;
+  TaskScope scope;
+  loop().post([&] {
+    send_byte();
+    send_byte();
+    EXPECT_EQ(drain(), 2);
+    scope.spawn(note_readable(*watch, outcome));
+  });
+  settle();
+  EXPECT_EQ(outcome, true);
+  outcome.reset();
+  scope.spawn(note_readable(*watch, outcome));
+  settle();
+  EXPECT_FALSE(outcome) << "once is enough";
+  send_byte();
+  settle();
+}
+
 TEST_P(FdWatchEdgesTest, NoReadEdgeIsLostBehindManyThatNobodyTook) {
   // Where events are worked off only when the loop enters the kernel: seen in one of 375 to 6,400.
   const int bursts = GetParam() == TestLoop::kUringDeferred ? 20'000 : 1000;
   const auto watch = loop().watch(ours_.get());
-  std::atomic<bool> given_up = false;
+  std::atomic<bool> over = false;
   std::thread writer([&] {
     Random random(7);
     char answer;
-    for (int burst = 0; burst < bursts && !given_up; ++burst) {
-      for (long i = 0; i < kBurst - 1; ++i) send_byte();
+    while (!over) {
+      for (std::size_t i = 0; i < kBurst - 1; ++i) send_byte();
       for (std::uint64_t spin = random.below(3000); spin > 0; --spin) asm volatile("");
       send_byte();
-      while (!given_up && ::recv(theirs_.get(), &answer, 1, 0) != 1) {
+      while (!over && ::recv(theirs_.get(), &answer, 1, 0) != 1) {
       }
     }
   });
+  const TimePoint until = loop().now() + std::chrono::seconds(4);  // on a busy machine
   Timer watchdog(loop(), [&watch] { watch->cancel(); });
-  watchdog.arm(loop().now() + std::chrono::seconds(40));
-  EXPECT_EQ(run(receive_bursts(*watch, ours_.get(), bursts)), bursts);
+  watchdog.arm(until + std::chrono::seconds(20));
+  EXPECT_TRUE(run(receive_bursts(loop(), *watch, ours_.get(), bursts, until)));
   watchdog.disarm();
-  given_up = true;
+  over = true;
   writer.join();
 }
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <vector>
 
 #include "blockmig/io/io_loop.h"
@@ -45,5 +46,25 @@ class FdWatchTest : public LoopTest {
   UniqueFd ours_;
   UniqueFd theirs_;
 };
+
+inline Task<bool> wait_readable(FdWatch& watch) {
+  const bool alive = co_await watch.readable();
+  co_return alive;
+}
+
+inline Task<bool> wait_writable(FdWatch& watch) {
+  const bool alive = co_await watch.writable();
+  co_return alive;
+}
+
+inline Task<void> note_readable(FdWatch& watch, std::optional<bool>& outcome) {
+  const bool alive = co_await watch.readable();
+  outcome = alive;
+}
+
+inline Task<void> note_writable(FdWatch& watch, std::optional<bool>& outcome) {
+  const bool alive = co_await watch.writable();
+  outcome = alive;
+}
 
 }  // namespace blockmig

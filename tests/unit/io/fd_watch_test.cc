@@ -19,26 +19,6 @@ namespace {
 
 INSTANTIATE_TEST_SUITE_P(Loops, FdWatchTest, all_loops(), loop_name);
 
-Task<bool> wait_readable(FdWatch& watch) {
-  const bool alive = co_await watch.readable();
-  co_return alive;
-}
-
-Task<bool> wait_writable(FdWatch& watch) {
-  const bool alive = co_await watch.writable();
-  co_return alive;
-}
-
-Task<void> note_readable(FdWatch& watch, std::optional<bool>& outcome) {
-  const bool alive = co_await watch.readable();
-  outcome = alive;
-}
-
-Task<void> note_writable(FdWatch& watch, std::optional<bool>& outcome) {
-  const bool alive = co_await watch.writable();
-  outcome = alive;
-}
-
 TEST_P(FdWatchTest, WhatIsThereBeforeTheFirstWaitIsReported) {
   const auto watch = loop().watch(ours_.get());
   send_byte();
