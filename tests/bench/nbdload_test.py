@@ -33,6 +33,7 @@ class Programs(unittest.TestCase):
         return server
 
     SOME = ("--count", "100", "--seconds", "30", "--warmup", "0")  # however slow the machine is
+    MANY = ("--count", "3000", "--seconds", "30", "--warmup", "0")  # several for each block of 1 MiB
 
     def load(self, address, *arguments, code=0):
         """What nbdload printed; on failure its complaint."""
@@ -60,13 +61,14 @@ class Programs(unittest.TestCase):
 
     def test_threads_share_the_connections(self):
         server = self.serve("null_server")
-        out = self.load(server.address, "--connections", "5", "--threads", "2")
+        out = self.load(server.address, "--connections", "5", "--threads", "2", "--seconds", "2")
         self.assertGreater(out["requests"], 0)
         self.assertIn("--threads", self.load(server.address, "--threads", "2", code=2))
 
     def test_spinning_works_like_sleeping(self):
         server = self.serve("null_server")
-        self.assertGreater(self.load(server.address, "--spin", "50", "--depth", "1")["requests"], 0)
+        out = self.load(server.address, "--spin", "50", "--depth", "1", *self.SOME)
+        self.assertGreater(out["requests"], 0)
 
     def test_a_count_is_exact(self):
         server = self.serve("null_server")
@@ -74,12 +76,12 @@ class Programs(unittest.TestCase):
 
     def test_a_server_that_forgets_writes_is_found_out(self):
         server = self.serve("null_server")
-        out = self.load(server.address, "--op", "mix", "--verify", "--range", "1M", code=1)
+        out = self.load(server.address, "--op", "mix", "--verify", "--range", "1M", *self.MANY, code=1)
         self.assertGreater(out["mismatches"], 0)
 
     def test_a_server_that_keeps_them_is_not(self):
         server = self.serve("nbdkit")
-        out = self.load(server.address, "--op", "mix", "--verify", "--range", "1M")
+        out = self.load(server.address, "--op", "mix", "--verify", "--range", "1M", *self.MANY)
         self.assertGreater(out["verified"], 0)
         self.assertEqual(out["mismatches"], 0)
 
