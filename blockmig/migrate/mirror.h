@@ -75,6 +75,10 @@ class Mirror final : public WriteMirror {
   /// case.
   Task<Status> flush(BlockDevice& store) override;
 
+  /// It is about to be attached, in the middle of a pass: until what the copier has sent by then,
+  /// without a thought of a mirror, is nearly answered, writes are tracked and wait for nothing.
+  void begin() { begun_ = false; }
+
   /// Paces all the guest's writes to this many bytes per second, also those into dirty chunks,
   /// which otherwise do not wait: as far as each one's deadline allows. 0 = not.
   void pace(std::uint64_t bytes_per_second) { pace_ = bytes_per_second; }
@@ -111,6 +115,7 @@ class Mirror final : public WriteMirror {
     ByteRange range;
     Route route;
   };
+  bool has_begun();
   Route route(ByteRange range, std::uint64_t arrival) const;
   std::vector<Part> plan(ByteRange range, std::uint64_t arrival) const;
   TargetShare::Target target_now() const;
@@ -150,6 +155,7 @@ class Mirror final : public WriteMirror {
   const JobOptions& options_;
   MirrorStats stats_;
   MirrorFallback fallback_;
+  bool begun_ = true;
   Duration typical_answer_{};  ///< of the target, moving average
   std::uint64_t in_flight_bytes_ = 0;
   std::optional<std::uint64_t> most_in_flight_;  ///< since approach()

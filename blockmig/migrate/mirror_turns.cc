@@ -72,6 +72,11 @@ bool Mirror::has_room(std::uint64_t length) const {
   return bounded && share_.guest_fits(length, target_now());
 }
 
+bool Mirror::has_begun() {
+  begun_ = begun_ || replica_.bulk_in_flight_bytes() <= share_.window(target_now());
+  return begun_;
+}
+
 Mirror::Route Mirror::route(ByteRange range, std::uint64_t arrival) const {
   if (target_gone() || tracking_only()) return Route::kSourceOnly;
   // The target is busy with what the copier sent before it knew better: no write behind that would
@@ -193,6 +198,7 @@ Task<std::vector<Mirror::Part>> Mirror::take_turn(ByteRange range, TimePoint arr
     if (source_only) co_await wait_unless_turned_away(most);
     if (leaving()) co_return std::vector<Part>();
   }
+  if (!has_begun()) co_return std::vector<Part>{{range, Route::kSourceOnly}};
   auto parts = co_await settle_plan(range, arrived);
   co_return parts;
 }

@@ -160,6 +160,7 @@ void change_mode(Migration& migration, Mode mode) {
                                                   *migration.sync, migration.options);
     }
     enter_phase(migration.status.phase, Phase::kMirroring);
+    migration.mirror->begin();
     migration.engine->set_mirror(migration.mirror.get());
     migration.disk.set_mirror(migration.mirror.get());
   } else {

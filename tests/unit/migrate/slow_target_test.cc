@@ -90,6 +90,18 @@ TEST(SlowMirror, TheCopyTakesItsPartOfTheTargetAndTheGuestsWritesAreInTime) {
   EXPECT_LE(status.longest_mirror_wait_ms, 50.0);
 }
 
+TEST(SlowAuto, NoWriteWaitsBehindWhatTheCopierSentBeforeItMirrored) {
+  Rig rig(kDiskBytes);
+  rig.target->plan().bytes_per_second = 32 * kMiB;
+  DeepGuest guest(rig, 2);
+  rig.advance(milliseconds(100));
+  const JobStatus status = rig.wait(rig.start(options_for(Mode::kAuto, milliseconds(10))));
+  ASSERT_EQ(status.state, JobState::kDone);
+  EXPECT_EQ(status.active_mode, Mode::kMirror);
+  EXPECT_LE(guest.longest(), milliseconds(25)) << status.elapsed_seconds;
+  EXPECT_LE(status.longest_mirror_wait_ms, 25.0);
+}
+
 /// A write that meets a closed gate, and freezes the target behind it.
 Task<void> freeze_under_fence(Rig& rig, Duration& waited) {
   static const std::vector<std::byte> bytes(4096, std::byte{0x5a});
