@@ -35,7 +35,7 @@ std::string end_text(const JobStatus& job) {
 Task<void> EventReport::run(CancelSource& cancel) {
   // What earlier daemons did has been logged by them.
   for (const JobStatus& job : jobs_.list()) {
-    if (is_final(job.state)) seen_jobs_[job.id] = {job.state, job.phase, job.verdict};
+    if (is_final(job.state)) seen_jobs_.of(job.id).first = {job.state, job.phase, job.verdict};
   }
   while (!cancel.cancelled()) {
     look();
@@ -48,10 +48,12 @@ void EventReport::look() {
   connections_.tick();
   rates_.sample(loop_.now());
   look_at_journal();
-  for (const JobStatus& job : jobs_.list()) {
+  const std::vector<JobStatus> jobs = jobs_.list();
+  for (const JobStatus& job : jobs) {
     // Of its disk it has been said that it is late.
     if (!jobs_.waits_for_disk(job)) look_at_job(job);
   }
+  seen_jobs_.keep_only(jobs);
   for (const auto& disk : disks_.disks()) look_at_store(*disk);
 }
 
@@ -81,8 +83,7 @@ void EventReport::look_at_store(ServedDisk& disk) {
 }
 
 void EventReport::look_at_job(const JobStatus& job) {
-  const auto [place, fresh] = seen_jobs_.try_emplace(job.id);
-  SeenJob& seen = place->second;
+  const auto [seen, fresh] = seen_jobs_.of(job.id);
   LogFields fields;
   fields.disk = job.disk;
   fields.job = job.id;

@@ -14,6 +14,7 @@
 #include "tools/daemon/disk_set.h"
 #include "tools/daemon/log.h"
 #include "tools/daemon/migration_service.h"
+#include "tools/daemon/seen_jobs.h"
 
 namespace blockmig {
 
@@ -34,12 +35,6 @@ class EventReport final {
   void look();
 
  private:
-  struct SeenJob {
-    JobState state = JobState::kRunning;
-    Phase phase = Phase::kPreparing;
-    std::string verdict;
-  };
-
   void look_at_journal();
   void look_at_job(const JobStatus& job);
   void look_at_store(ServedDisk& disk);
@@ -52,7 +47,7 @@ class EventReport final {
   DiskRates& rates_;
   Log& log_;
   bool seen_journal_failure_ = false;
-  std::map<std::string, SeenJob> seen_jobs_;
+  SeenJobs seen_jobs_;
   std::map<std::string, std::string> seen_trouble_;  ///< of a store, by disk
 };
 
