@@ -8,14 +8,15 @@
 //
 // Except by the kernel. A poll with an event to report counts what wakes it meanwhile; from 128 on
 // it only sets a mark, and a mark that is set while it has looked and gives its counts back is
-// overlooked (io_uring/poll.c, io_poll_get_ownership_slowpath(), Linux 6.1 to 6.18): data is there,
-// and nobody is told before more arrives. It takes a reader that has taken the data of an event
-// before the event was worked off. So who begins to wait while the kernel has work is in doubt, and
-// looks again once that work is done.
+// overlooked (io_uring/poll.c, io_poll_get_ownership_slowpath(); seen on Linux 6.18): data is
+// there, and nobody is told before more arrives. It takes a reader that has taken the data of an
+// event before the event was worked off. So who begins to wait while the kernel has work is in
+// doubt, and looks again once that work is done.
 //
 // Thread rule: the loop's.
 #pragma once
 
+#include <coroutine>
 #include <cstdint>
 #include <memory>
 #include <vector>

@@ -115,7 +115,9 @@ class Mirror final : public WriteMirror {
     ByteRange range;
     Route route;
   };
-  bool has_begun();
+  void begin_if_calm();
+  /// No write is sent, and none waits.
+  bool only_tracks() const { return target_gone() || tracking_only() || !begun_; }
   Route route(ByteRange range, std::uint64_t arrival) const;
   std::vector<Part> plan(ByteRange range, std::uint64_t arrival) const;
   TargetShare::Target target_now() const;
@@ -155,7 +157,7 @@ class Mirror final : public WriteMirror {
   const JobOptions& options_;
   MirrorStats stats_;
   MirrorFallback fallback_;
-  bool begun_ = true;
+  bool begun_ = true;          ///< what was sent before begin() is nearly answered
   Duration typical_answer_{};  ///< of the target, moving average
   std::uint64_t in_flight_bytes_ = 0;
   std::optional<std::uint64_t> most_in_flight_;  ///< since approach()

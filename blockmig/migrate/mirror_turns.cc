@@ -72,13 +72,12 @@ bool Mirror::has_room(std::uint64_t length) const {
   return bounded && share_.guest_fits(length, target_now());
 }
 
-bool Mirror::has_begun() {
+void Mirror::begin_if_calm() {
   begun_ = begun_ || replica_.bulk_in_flight_bytes() <= share_.window(target_now());
-  return begun_;
 }
 
 Mirror::Route Mirror::route(ByteRange range, std::uint64_t arrival) const {
-  if (target_gone() || tracking_only()) return Route::kSourceOnly;
+  if (only_tracks()) return Route::kSourceOnly;
   // The target is busy with what the copier sent before it knew better: no write behind that would
   // be in time, and waiting would not make it so.
   if (replica_.bulk_waits(2 * options_.mirror_deadline)) return Route::kSourceOnly;
@@ -102,9 +101,7 @@ Mirror::Route Mirror::route(ByteRange range, std::uint64_t arrival) const {
 
 std::vector<Mirror::Part> Mirror::plan(ByteRange range, std::uint64_t arrival) const {
   const Route whole = route(range, arrival);
-  if (whole != Route::kSourceOnly || target_gone() || tracking_only()) {
-    return {{range, whole}};
-  }
+  if (whole != Route::kSourceOnly || only_tracks()) return {{range, whole}};
   std::vector<Part> parts;
   const std::uint64_t granularity = sync_.dirty->granularity_bytes();
   for (std::uint64_t at = range.offset; at < range.end();) {
@@ -184,7 +181,8 @@ Task<void> Mirror::wait_unless_turned_away(TimePoint until) {
 /// Waits for the pace, if one is set, then for the plan. Half of the deadline is left to a write
 /// that goes to both sides; one that does not may as well wait for most of it.
 Task<std::vector<Mirror::Part>> Mirror::take_turn(ByteRange range, TimePoint arrived) {
-  if (pace_ != 0 && !target_gone() && !tracking_only()) {
+  begin_if_calm();
+  if (pace_ != 0 && !only_tracks()) {
     const Duration deadline = options_.mirror_deadline;
     const std::chrono::duration<double> cost(static_cast<double>(range.length) /
                                              static_cast<double>(pace_));
@@ -198,7 +196,6 @@ Task<std::vector<Mirror::Part>> Mirror::take_turn(ByteRange range, TimePoint arr
     if (source_only) co_await wait_unless_turned_away(most);
     if (leaving()) co_return std::vector<Part>();
   }
-  if (!has_begun()) co_return std::vector<Part>{{range, Route::kSourceOnly}};
   auto parts = co_await settle_plan(range, arrived);
   co_return parts;
 }
