@@ -21,7 +21,7 @@ namespace blockmig {
 
 class CopierNeed final {
  public:
-  static constexpr double kLeastPart = 0.125;
+  static constexpr double kLeastPart = 0.05;
 
   /// It has used `work` of the last `elapsed`.
   void worked(Duration work, Duration elapsed) {
