@@ -8,8 +8,10 @@
 // measure: with less under way it would be idle.
 //
 // Whose turn it is when both wait: the guest's writes get the part of the target that they need to
-// be answered by their deadline, the copier the rest, and each at least a quarter, so that neither
-// starves the other. Who does not wait is not waited for.
+// be answered by their deadline, and at least half, since a guest that waits is worse than a move
+// that takes longer; the copier gets the rest, and at least a quarter, so that the move ends. Who
+// does not wait is not waited for. At a slow target a chunk and a few small writes are under way
+// together, not two chunks: the second would only make the first of the next writes wait.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +25,7 @@ class TargetShare final {
  public:
   struct Limits {
     Duration deadline = std::chrono::milliseconds(50);  ///< of a mirrored write
-    std::uint64_t least_bytes = 64 * 1024;              ///< of either side under way
+    std::uint64_t chunk_bytes = 64 * 1024;              ///< what the copier sends at least
   };
   /// What is known of the target now, and what is under way there, in bytes.
   struct Target {
@@ -37,18 +39,18 @@ class TargetShare final {
 
   /// Bytes under way of both together.
   std::uint64_t window(const Target& target) const {
-    if (target.bytes_per_second == 0) return kLeastAtFirst * limits_.least_bytes;
+    if (target.bytes_per_second == 0) return kChunksAtFirst * limits_.chunk_bytes;
     const Duration goal = std::max(limits_.deadline / kGoalsPerDeadline, 2 * target.quickest);
-    return std::max(bytes_in(goal, target), 2 * limits_.least_bytes);
+    return std::max(bytes_in(goal, target), limits_.chunk_bytes + limits_.chunk_bytes / 4);
   }
   /// `length` more bytes may be sent.
   bool guest_fits(std::uint64_t length, const Target& target) const {
     if (bulk_waits_ && ahead_ > 0) return false;
-    return target.mirrored == 0 || target.mirrored + target.bulk + length <= window(target);
+    return fits(length, target);
   }
   bool bulk_fits(std::uint64_t length, const Target& target) const {
     if (guest_waiting_ > 0 && ahead_ < 0) return false;
-    return target.bulk == 0 || target.mirrored + target.bulk + length <= window(target);
+    return fits(length, target);
   }
   void guest_sent(std::uint64_t length, const Target& target) {
     move_ahead(static_cast<double>(length) * (1 - guest_part(target)), target);
@@ -72,16 +74,22 @@ class TargetShare final {
 
  private:
   static constexpr int kGoalsPerDeadline = 25;
-  static constexpr std::uint64_t kLeastAtFirst = 4;
-  static constexpr double kLeastPart = 0.25;
+  static constexpr std::uint64_t kChunksAtFirst = 4;
+  static constexpr double kGuestLeastPart = 0.5;
+  static constexpr double kBulkLeastPart = 0.25;
 
+  /// One always does.
+  bool fits(std::uint64_t length, const Target& target) const {
+    const std::uint64_t under_way = target.mirrored + target.bulk;
+    return under_way == 0 || under_way + length <= window(target);
+  }
   /// Of what the target takes.
   double guest_part(const Target& target) const {
     // Four fifths of the deadline: the rest is for answers that take longer than most.
     const Duration wait = limits_.deadline / 5 * (near_end_ ? 2 : 4);
     const auto in_time = static_cast<double>(bytes_in(wait, target));
     const auto wanted = static_cast<double>(target.mirrored + guest_waiting_);
-    return std::clamp(wanted / std::max(in_time, 1.0), kLeastPart, 1 - kLeastPart);
+    return std::clamp(wanted / std::max(in_time, 1.0), kGuestLeastPart, 1 - kBulkLeastPart);
   }
   /// What was not used for long is not owed for ever: no more than a window.
   void move_ahead(double bytes, const Target& target) {

@@ -102,6 +102,18 @@ TEST(SlowAuto, NoWriteWaitsBehindWhatTheCopierSentBeforeItMirrored) {
   EXPECT_LE(status.longest_mirror_wait_ms, 25.0);
 }
 
+/// 2 ms a chunk: two writes under way, each behind one of the copier's, take 8 ms.
+TEST(SlowMirror, HalfOfTheTargetIsTheGuests) {
+  Rig rig(kDiskBytes);
+  rig.target->plan().bytes_per_second = 32 * kMiB;
+  DeepGuest guest(rig, 2);
+  rig.advance(milliseconds(100));
+  const JobStatus status = rig.wait(rig.start(options_for(Mode::kMirror, milliseconds(10))));
+  ASSERT_EQ(status.state, JobState::kDone);
+  EXPECT_EQ(status.mirror_fallbacks, 0u);
+  EXPECT_LE(guest.longest(), milliseconds(10)) << status.elapsed_seconds;
+}
+
 /// A write that meets a closed gate, and freezes the target behind it.
 Task<void> freeze_under_fence(Rig& rig, Duration& waited) {
   static const std::vector<std::byte> bytes(4096, std::byte{0x5a});
