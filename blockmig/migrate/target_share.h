@@ -8,10 +8,11 @@
 // measure: with less under way it would be idle.
 //
 // Whose turn it is when both wait: the guest's writes get the part of the target that they need to
-// be answered by their deadline, and at least half, since a guest that waits is worse than a move
-// that takes longer; the copier gets the rest, and at least a quarter, so that the move ends. Who
-// does not wait is not waited for. At a slow target a chunk and a few small writes are under way
-// together, not two chunks: the second would only make the first of the next writes wait.
+// be answered by their deadline, and at least half (near the end two thirds), since a guest that
+// waits is worse than a move that takes longer; the copier gets the rest, and at least a quarter,
+// so that the move ends. Who does not wait is not waited for. At a slow target a chunk and a few
+// small writes are under way together, not two chunks: the second would only make the first of the
+// next writes wait.
 #pragma once
 
 #include <algorithm>
@@ -61,7 +62,8 @@ class TargetShare final {
   /// Who has something to send that did not fit; the guest in bytes.
   void guest_waits(std::uint64_t bytes) { guest_waiting_ = bytes; }
   void bulk_waits(bool waits) { bulk_waits_ = waits; }
-  /// The copy is nearly done: from now on the guest's writes need wait only half as long.
+  /// The copy is nearly done: from now on the guest's writes wait less, as what they wait here adds
+  /// up with the switchover.
   void near_end(bool near) { near_end_ = near; }
   std::uint64_t guest_waiting() const { return guest_waiting_; }
 
@@ -76,6 +78,7 @@ class TargetShare final {
   static constexpr int kGoalsPerDeadline = 25;
   static constexpr std::uint64_t kChunksAtFirst = 4;
   static constexpr double kGuestLeastPart = 0.5;
+  static constexpr double kGuestLeastNearEnd = 0.67;
   static constexpr double kBulkLeastPart = 0.25;
 
   /// One always does.
@@ -89,7 +92,8 @@ class TargetShare final {
     const Duration wait = limits_.deadline / 5 * (near_end_ ? 2 : 4);
     const auto in_time = static_cast<double>(bytes_in(wait, target));
     const auto wanted = static_cast<double>(target.mirrored + guest_waiting_);
-    return std::clamp(wanted / std::max(in_time, 1.0), kGuestLeastPart, 1 - kBulkLeastPart);
+    const double least = near_end_ ? kGuestLeastNearEnd : kGuestLeastPart;
+    return std::clamp(wanted / std::max(in_time, 1.0), least, 1 - kBulkLeastPart);
   }
   /// What was not used for long is not owed for ever: no more than a window.
   void move_ahead(double bytes, const Target& target) {

@@ -131,7 +131,8 @@ TEST(TargetShare, TheGuestGetsWhatItsWaitingWritesNeedToBeInTimeAndNotMore) {
 TEST(TargetShare, NearTheEndTheGuestWaitsHalfAsLong) {
   TargetShare share({milliseconds(50), kChunk});
   share.near_end(true);
-  EXPECT_NEAR(part_of_guest(share, 40, 8 * kChunk), 0.62, 0.02);
+  EXPECT_NEAR(part_of_guest(share, 35, 8 * kChunk), 0.71, 0.02);
+  EXPECT_NEAR(part_of_guest(share, 40, kChunk), 0.67, 0.02);
 }
 
 TEST(TargetShare, WhoDoesNotWaitIsNotWaitedFor) {
