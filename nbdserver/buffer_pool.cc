@@ -80,7 +80,7 @@ BufferRef BufferPool::make(std::byte* memory, std::size_t capacity, bool of_heap
 }
 
 void BufferPool::put_back(detail::Buffer* buffer) {
-  if (buffer->of_heap || idle_bytes_ + buffer->capacity > max_idle_bytes_) return destroy(buffer);
+  if (buffer->of_heap || !keeps(buffer->capacity)) return destroy(buffer);
   detail::Buffer*& head = idle_[class_of(buffer->capacity)];
   buffer->next_idle = head;
   head = buffer;

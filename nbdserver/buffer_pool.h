@@ -85,6 +85,9 @@ class BufferPool final {
   /// The same, but only if nothing was taken since the last call.
   void trim_if_unused();
 
+  /// True if a buffer of this capacity would lie idle when it comes back, and not go to the system.
+  bool keeps(std::size_t capacity) const { return idle_bytes_ + capacity <= max_idle_bytes_; }
+
   MemoryBudget* budget() const { return budget_; }
   std::size_t idle_bytes() const { return idle_bytes_; }
   /// In use and idle together.

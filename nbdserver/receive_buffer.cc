@@ -20,7 +20,7 @@ void ReceiveBuffer::prepare(std::size_t unparsed_bytes) {
   BM_CHECK(unparsed_bytes + kMinRoomBytes <= kBytes);
   if (!retired_.empty()) drop_unpinned();
   high_water_ = std::max(high_water_, end_);
-  if (buffer_ && begin_ == end_ && buffer_.is_sole()) begin_ = end_ = 0;
+  if (buffer_ && holds_nothing()) begin_ = end_ = 0;
   const bool fits_whole = buffer_ && capacity_ - begin_ >= unparsed_bytes;
   // The rest of a long request that fits behind its head is worth a receive of its own.
   const bool worth_it = capacity_ - end_ >= kMinRoomBytes || unparsed_bytes >= kMinRoomBytes;
@@ -67,9 +67,16 @@ void ReceiveBuffer::drop_unpinned() {
   std::erase_if(retired_, [](const BufferRef& old) { return old.is_sole(); });
 }
 
+void ReceiveBuffer::let_go() {
+  if (!buffer_ || !holds_nothing() || !pool_.keeps(capacity_)) return;
+  buffer_ = BufferRef();
+  data_ = nullptr;
+  capacity_ = begin_ = end_ = high_water_ = 0;
+}
+
 void ReceiveBuffer::forget_contents() {
   drop_unpinned();
-  if (!buffer_ || begin_ != end_ || !buffer_.is_sole() || high_water_ == 0) return;
+  if (!buffer_ || !holds_nothing() || high_water_ == 0) return;
   // The pages read as zeros afterwards and come back when they are written to. A hint that fails is
   // no loss.
   static_cast<void>(::madvise(data_, capacity_, MADV_DONTNEED));

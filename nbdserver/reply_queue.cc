@@ -12,7 +12,7 @@ namespace blockmig::nbd {
 
 ReplySlot ReplyQueue::reserve(std::size_t bytes) {
   BM_CHECK(bytes <= kMaxSlotBytes);
-  if (current_ && current_.is_sole()) current_used_ = 0;  // all of it was sent: warm memory again
+  if (current_ && current_.is_sole()) current_used_ = 0;  // all of it was sent
   if (!current_ || current_.capacity() - current_used_ < bytes) {
     current_ = pool_.take(kBatchBufferBytes);
     current_used_ = 0;
@@ -46,23 +46,22 @@ void ReplyQueue::stop_waiting(ReplySlot& slot) {
   if (--buffer->slots == 0) waiting_.erase(buffer);
 }
 
+bool ReplyQueue::is_youngest(const ReplySlot& slot) const {
+  return current_ && slot.buffer_.shares(current_) &&
+         slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_;
+}
+
 void ReplyQueue::commit(ReplySlot&& slot, std::size_t used) {
   BM_CHECK(used <= slot.bytes_.size());
   stop_waiting(slot);
   // The unused end of the youngest slot is free for the next one.
-  if (slot.buffer_.shares(current_) &&
-      slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_) {
-    current_used_ -= slot.bytes_.size() - used;
-  }
+  if (is_youngest(slot)) current_used_ -= slot.bytes_.size() - used;
   push(std::move(slot.buffer_), slot.bytes_.first(used));
 }
 
 void ReplyQueue::cancel(ReplySlot&& slot) {
   stop_waiting(slot);
-  if (slot.buffer_.shares(current_) &&
-      slot.bytes_.data() + slot.bytes_.size() == current_.data() + current_used_) {
-    current_used_ -= slot.bytes_.size();
-  }
+  if (is_youngest(slot)) current_used_ -= slot.bytes_.size();
 }
 
 void ReplyQueue::commit_buffer(BufferRef buffer, ConstBytes bytes) {
@@ -226,6 +225,8 @@ void ReplyQueue::release(Batch& batch) {
   const std::uint64_t charged = std::exchange(batch.charged, 0);
   counters_.bytes_read.add(std::exchange(batch.lent, 0));
   if (replies != 0) in_flight_.give(replies, charged);
+  // The next connection's replies go where the processor's caches have these.
+  if (current_ && current_.is_sole() && pool_.keeps(current_.capacity())) current_ = BufferRef();
 }
 
 }  // namespace blockmig::nbd

@@ -136,6 +136,8 @@ class ReplyQueue final {
     std::uint32_t slots;
   };
 
+  /// True if nothing was reserved behind it.
+  bool is_youngest(const ReplySlot& slot) const;
   /// A slot's wait is over.
   void stop_waiting(ReplySlot& slot);
   void push(BufferRef buffer, ConstBytes bytes);

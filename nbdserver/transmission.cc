@@ -273,14 +273,25 @@ void Transmission::start_write(const Request& request, BufferRef keep, ConstByte
 Task<Status> Transmission::receive_more() {
   // A small request may stand behind a long payload as well as another long one: ask first.
   const std::size_t limit = std::exchange(receive_limit_, 0);
-  received_.prepare(wanted_bytes_);
-  MutableBytes room = received_.room();
-  if (limit != 0 && limit < room.size()) room = room.first(limit);
-  const Result<std::size_t> got = co_await stream_.read_some(room);
-  if (!got.ok()) co_return got.error();
-  if (*got == 0) co_return Error(ErrorCode::kDisconnected);
-  received_.received(*got);
-  co_return Status();
+  for (;;) {
+    received_.prepare(wanted_bytes_);
+    MutableBytes room = received_.room();
+    if (limit != 0 && limit < room.size()) room = room.first(limit);
+    bool ended = !stream_.works_in_place();  // read_some() gives nothing only at the end
+    Result<std::size_t> got = std::size_t{0};
+    if (ended) {
+      got = co_await stream_.read_some(room);
+    } else {
+      got = stream_.try_read(room, &ended);
+    }
+    if (!got.ok()) co_return got.error();
+    received_.received(*got);
+    if (*got != 0) co_return Status();
+    if (ended) co_return Error(ErrorCode::kDisconnected);
+    received_.let_go();
+    const Status more = co_await stream_.readable();
+    if (!more.ok()) co_return more;
+  }
 }
 
 Task<Status> Transmission::receive_payload() {

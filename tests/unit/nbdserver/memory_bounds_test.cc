@@ -163,5 +163,47 @@ TEST(MemoryBounds, ReadsThatWaitAndFailGiveBackWhatTheyKept) {
   EXPECT_LE(kept_bytes(rig), ReceiveBuffer::kBytes + ReplyQueue::kBatchBufferBytes);
 }
 
+TEST(MemoryBounds, ConnectionsThatWaitHoldNothingAndShareWhatIsWarm) {
+  StalledRig rig;
+  constexpr std::size_t kClients = 20;
+  std::vector<SessionRig::Connection*> clients;
+  for (std::size_t i = 0; i < kClients; ++i) clients.push_back(&structured_client(rig));
+  for (int round = 0; round < 2; ++round) {
+    for (auto* client : clients) {
+      EXPECT_FALSE(rig.exchange(*client, request(0, kRead, 1, 0, 512)).empty());
+    }
+  }
+  EXPECT_EQ(kept_bytes(rig), 0u);
+  EXPECT_LE(rig.loops.home().pool.total_bytes(),
+            ReceiveBuffer::kBytes + ReplyQueue::kBatchBufferBytes);
+}
+
+TEST(MemoryBounds, AnotherConnectionDoesNotGetWhatHalfARequestIsIn_Trap16) {
+  StalledRig rig;
+  auto& slow = rig.client();
+  auto& quick = rig.client();
+  const ByteVector write = request(0, kWrite, 7, 0, 512, sector(1));
+  const auto half = static_cast<std::ptrdiff_t>(write.size() / 2);
+  rig.send(slow, ByteVector(write.begin(), write.begin() + half));
+  EXPECT_EQ(kept_bytes(rig), ReceiveBuffer::kBytes);
+  for (int i = 2; i < 5; ++i) {
+    const ByteVector other = request(0, kWrite, 8, sector_at(i), 512, sector(i));
+    EXPECT_EQ(rig.exchange(quick, other), simple_reply(0, 8));
+  }
+  rig.send(slow, ByteVector(write.begin() + half, write.end()));
+  EXPECT_EQ(rig.receive(slow), simple_reply(0, 7));
+  ByteVector written(512);
+  rig.store.peek(0, written);
+  EXPECT_EQ(written, sector(1));
+}
+
+TEST(MemoryBounds, WhatThePoolWouldNotKeepStaysWithItsConnection) {
+  BufferPool pool(0);
+  ReceiveBuffer buffer(pool);
+  buffer.prepare(28);
+  buffer.let_go();
+  EXPECT_EQ(pool.total_bytes(), ReceiveBuffer::kBytes);
+}
+
 }  // namespace
 }  // namespace blockmig::nbd
