@@ -12,7 +12,7 @@ with daemon.scratch() as folder:
                daemon.built("blockmigd"), "--state-dir", os.path.join(folder, "s"), "--disk",
                f"{daemon.EXPORT}={image}"]
     with daemon.Process(command, os.path.join(folder, "log")) as server:
-        daemon.until(lambda: os.path.exists(path), "the socket")
+        daemon.until(lambda: "Listening on" in server.log(), "the socket")
         size = daemon.ok("nbdinfo", "--size", f"nbd+unix:///{daemon.EXPORT}?socket={path}")
         assert int(size) == 1 << 20, size
         daemon.until(lambda: "activated as 'disks'" in server.log(), "its name in the log")
