@@ -94,7 +94,7 @@ def asked_for_early(folder, host):
         store.freeze()
         host.process = daemon.Process(
             [daemon.built("blockmigd"), "--state-dir", host.state, "--listen", "unix:" + path], host.log)
-        daemon.until(lambda: os.path.exists(path), "the listener")
+        daemon.until(lambda: daemon.greets(path, b""), "the listener")
         answer = daemon.run(*asks)
         assert answer.returncode != 0 and "is late" in answer.stderr, answer
         store.thaw()
