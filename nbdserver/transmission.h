@@ -94,6 +94,8 @@ class Transmission final {
     kEnd,
   };
 
+  enum class Arrival : std::uint8_t { kBytes, kNothing, kEnd };
+
   // The intake (transmission.cc).
   Task<void> take_requests();
   Task<void> rest(TimePoint until);
@@ -104,15 +106,22 @@ class Transmission final {
   Step skip_payload();
   Step start_refusal(const Request& request, const Verdict& verdict, std::uint64_t payload);
   bool should_pause(const Request& request);
+  void count_work(std::uint64_t charge);
   void start(const Request& request, BufferRef keep, ConstBytes payload);
   void start_write(const Request& request, BufferRef keep, ConstBytes payload, std::uint64_t done);
-  Task<Status> receive_more();
+  Task<void> drain_then_close();
+  std::uint64_t charge_of(const Request& request) const;
+
+  // Their bytes (transmission_receive.cc).
+  MutableBytes room_to_receive();
+  Arrival receive_now();
+  /// Where the stream does not work in place.
+  Task<Arrival> receive_waiting();
+  Arrival end_of_intake(const Error& error);
   Task<Status> receive_payload();
   bool can_receive_in_place(const Request& request) const;
   /// How much of the payload the device has; the rest must be received and written.
   Task<Result<std::size_t>> receive_in_place(Request request);
-  Task<void> drain_then_close();
-  std::uint64_t charge_of(const Request& request) const;
 
   // The commands (commands.cc, block_status_command.cc). Each answers its request once.
   void start_read(const Request& request);

@@ -2,6 +2,7 @@
 #include "blockmig/io/pipe_stream.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "blockmig/base/check.h"
@@ -71,10 +72,13 @@ class PipeEnd final : public Stream {
   std::size_t try_write(std::span<const ConstBytes> parts) override;
   bool works_in_place() const override { return true; }
   std::size_t available() override { return in_.size(); }
-  Task<Status> readable() override;
   bool peer_has_ended() const override { return broken(); }
   void shutdown() override;
   std::string peer_name() const override { return "pipe"; }
+
+ protected:
+  bool begin_wait(std::coroutine_handle<> waiter) override;
+  Status end_wait() override;
 
  private:
   bool ended() const { return pipe_->shut[end_] || (in_.empty() && pipe_->shut[1 - end_]); }
@@ -91,6 +95,7 @@ class PipeEnd final : public Stream {
   int end_;
   Channel& in_;
   Channel& out_;
+  std::optional<Event::Waiter> wait_;  ///< of readable()
 };
 
 Task<Result<std::size_t>> PipeEnd::read_some(MutableBytes into) {
@@ -136,12 +141,16 @@ std::size_t PipeEnd::try_write(std::span<const ConstBytes> parts) {
   return sum;
 }
 
-Task<Status> PipeEnd::readable() {
-  const std::size_t before = in_.size();
-  while (!ended() && !broken() && in_.size() <= before) {
-    co_await in_.changed.wait();
-  }
-  co_return Status();
+bool PipeEnd::begin_wait(std::coroutine_handle<> waiter) {
+  if (ended() || broken()) return false;
+  wait_.emplace(in_.changed, std::nullopt);
+  wait_->await_suspend(waiter);
+  return true;
+}
+
+Status PipeEnd::end_wait() {
+  wait_.reset();
+  return {};
 }
 
 void PipeEnd::shutdown() {

@@ -189,13 +189,20 @@ std::size_t SocketStream::available() {
   return static_cast<std::size_t>(bytes);
 }
 
-Task<Status> SocketStream::readable() {
+bool SocketStream::begin_wait(std::coroutine_handle<> waiter) {
   // One edge per arrival; one that came since the last read is kept.
-  const bool watched = co_await watch_->readable();
-  if (shut_) co_return shut_down_error(peer_name_);
-  if (reading_ended_) co_return handed_over_error(peer_name_);
-  if (!watched) co_return Error(ErrorCode::kIo, peer_name_ + ": the socket cannot be watched");
-  co_return Status();
+  FdWatch::Awaiter edge = watch_->readable();
+  if (edge.await_ready()) return false;
+  edge.await_suspend(waiter);
+  return true;
+}
+
+Status SocketStream::end_wait() {
+  const bool watched = watch_->readable().await_resume();
+  if (shut_) return shut_down_error(peer_name_);
+  if (reading_ended_) return handed_over_error(peer_name_);
+  if (!watched) return Error(ErrorCode::kIo, peer_name_ + ": the socket cannot be watched");
+  return {};
 }
 
 bool SocketStream::peer_has_ended() const { return shut_ || has_hung_up(socket_.get()); }

@@ -29,7 +29,6 @@ class SocketStream final : public Stream {
   std::size_t try_write(std::span<const ConstBytes> parts) override;
   bool works_in_place() const override { return true; }
   std::size_t available() override;
-  Task<Status> readable() override;
   bool peer_has_ended() const override;
   void set_keepalive(Duration silence) override;
   void shutdown() override;
@@ -40,6 +39,10 @@ class SocketStream final : public Stream {
   bool can_release() const override { return true; }
   void end_reading() override;
   int release() override;
+
+ protected:
+  bool begin_wait(std::coroutine_handle<> waiter) override;
+  Status end_wait() override;
 
  private:
   UniqueFd socket_;

@@ -7,6 +7,7 @@
 // read). Thread rule: one loop.
 #pragma once
 
+#include <coroutine>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -64,10 +65,20 @@ class Stream {
   virtual bool works_in_place() const { return false; }
   /// How many bytes try_read() would give now, or fewer.
   virtual std::size_t available() { return 0; }
-  /// Waits until more is available, or the end. Counts as reading.
-  virtual Task<Status> readable() {
-    co_return Error(ErrorCode::kNotSupported, peer_name() + ": cannot wait for bytes");
-  }
+  /// To be awaited: no task of its own, as most of what a server's many connections do is to wait.
+  class Readable {
+   public:
+    explicit Readable(Stream& stream) : stream_(stream) {}
+    bool await_ready() const { return false; }
+    bool await_suspend(std::coroutine_handle<> waiter) { return stream_.begin_wait(waiter); }
+    Status await_resume() { return stream_.end_wait(); }
+
+   private:
+    Stream& stream_;
+  };
+  /// Waits until more is available, or the end; what came before may end it early. Counts as
+  /// reading.
+  Readable readable() { return Readable(*this); }
   /// True once the peer sends no more, or after shutdown(), whatever is still unread: for work that
   /// only a client who waits for it wants. False also where the stream cannot tell.
   virtual bool peer_has_ended() const { return false; }
@@ -97,6 +108,17 @@ class Stream {
   /// The descriptor, which is the caller's now; the connection stays open. Last call; nobody may be
   /// reading or writing. Negative: it has none.
   virtual int release() { return -1; }
+
+ protected:
+  /// Of readable(): true if `waiter` will be resumed, through the loop; false if it need not wait.
+  virtual bool begin_wait(std::coroutine_handle<> waiter) {
+    (void)waiter;
+    return false;
+  }
+  /// What has come of it.
+  virtual Status end_wait() {
+    return Error(ErrorCode::kNotSupported, peer_name() + ": cannot wait for bytes");
+  }
 };
 
 /// Fills `into` whole; kDisconnected if the stream ends before.
