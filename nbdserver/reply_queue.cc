@@ -217,7 +217,6 @@ Task<void> ReplyQueue::send_all(bool yield_first) {
 
 void ReplyQueue::release(Batch& batch) {
   unsent_bytes_ -= batch.size;
-  batch.size = 0;
   batch.borrows = false;
   batch.segments.clear();
   batch.size = 0;
