@@ -31,6 +31,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
          std::string request, JobLeftovers& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
+      begun_(loop),
       ended_(loop),
       stop_sampling_(loop),
       record_soon_(loop),
@@ -55,6 +56,7 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
          JobLeftovers& leftovers)
     : migration_(loop, disk, journal, bandwidth, options),
       leftovers_(leftovers),
+      begun_(loop),
       ended_(loop),
       stop_sampling_(loop),
       record_soon_(loop),
@@ -125,12 +127,14 @@ Task<void> Job::run() {
   }
   finish(result);
   if (!recorded.ok() && !migration_.status.error) migration_.status.error = recorded.error();
+  begun_.set();
   ended_.set();
 }
 
 Task<Status> Job::migrate() {
   const std::string state(to_string(migration_.status.state));
   const Status recorded = co_await record(state);
+  if (recorded.ok()) begun_.set();
   if (migration_.hydrating != nullptr) {
     const Status hydrated = co_await run_hydration(migration_);
     co_return hydrated;

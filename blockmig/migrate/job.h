@@ -76,6 +76,8 @@ class Job final {
   bool goes_on_after_restart() const {
     return migration_.options.on_restart != OnRestart::kAbort && !migration_.request.empty();
   }
+  /// Set when a restart would know of the job, or it has ended: from then on it may be promised.
+  Event& begun_event() { return begun_; }
   Event& ended_event() { return ended_; }
   JobStatus status() const;
 
@@ -102,6 +104,7 @@ class Job final {
   JobLeftovers& leftovers_;
   bool over_ = false;       ///< what it came to is known
   RecoveredTracking kept_;  ///< of a job that has ended, while its record may be believed
+  Event begun_;
   Event ended_;
   Event stop_sampling_;
   Event record_soon_;  ///< pulsed when record_progress() is not to wait any longer

@@ -180,12 +180,14 @@ Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<Target
   return record.id;
 }
 
-Job* JobBoard::find(const std::string& id) const {
+std::shared_ptr<Job> JobBoard::share(const std::string& id) const {
   for (const auto& job : jobs_) {
-    if (job->id() == id) return job.get();
+    if (job->id() == id) return job;
   }
   return nullptr;
 }
+
+Job* JobBoard::find(const std::string& id) const { return share(id).get(); }
 
 namespace {
 Error no_such_job(const std::string& id) {
@@ -250,11 +252,15 @@ std::string JobBoard::job_of(const std::string& disk) const {
   return {};
 }
 
+Task<Result<JobStatus>> JobBoard::wait_begun(const std::string& id) {
+  const std::shared_ptr<Job> job = share(id);
+  if (job == nullptr) co_return no_such_job(id);
+  co_await job->begun_event().wait();
+  co_return job->status();
+}
+
 Task<Result<JobStatus>> JobBoard::wait(const std::string& id) {
-  std::shared_ptr<Job> job;
-  for (const auto& each : jobs_) {
-    if (each->id() == id) job = each;
-  }
+  const std::shared_ptr<Job> job = share(id);
   if (job == nullptr) co_return no_such_job(id);
   co_await job->ended_event().wait();
   co_return job->status();

@@ -79,6 +79,8 @@ class JobBoard final {
   std::vector<JobStatus> list() const;
   /// The running job of a disk, or empty.
   std::string job_of(const std::string& disk) const;
+  /// Resumes when the journal has the job, or it has ended: only then may its start be answered.
+  Task<Result<JobStatus>> wait_begun(const std::string& id);
   /// Resumes when the job has ended.
   Task<Result<JobStatus>> wait(const std::string& id);
 
@@ -124,6 +126,7 @@ class JobBoard final {
   void launch(std::shared_ptr<Job> job);
   void forget_oldest();
   Job* find(const std::string& id) const;
+  std::shared_ptr<Job> share(const std::string& id) const;
   Task<void> cut_unanswered(Event& all_ended);
   Task<Status> come_to_rest(TimePoint deadline);
 

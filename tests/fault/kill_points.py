@@ -68,7 +68,7 @@ POINTS = (
 )
 
 
-def _threads(pid, field):
+def threads_say(pid, field):
     """A field of /proc/PID/status of each thread."""
     for status in glob.glob(f"/proc/{pid}/task/*/status"):
         with contextlib.suppress(OSError), open(status, encoding="ascii", errors="replace") as lines:
@@ -76,7 +76,7 @@ def _threads(pid, field):
 
 
 def is_frozen(process):
-    return set(_threads(process.pid, "State")) <= {"T", "t"}  # the small letter: by somebody who traces it
+    return set(threads_say(process.pid, "State")) <= {"T", "t"}  # the small letter: by somebody who traces it
 
 
 def start_held(server, *options):
@@ -124,7 +124,7 @@ class Trap:
         command = ["strace", "-f", "-qq", *self._files, "-e", "trace=" + calls, "-e",
                    f"inject={calls}:signal={number}:when={times}", "-o", "/dev/null", "-p", str(self._process.pid)]
         self._strace = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # pylint: disable=consider-using-with
-        daemon.until(lambda: self._strace.poll() is not None or "0" not in _threads(self._process.pid, "TracerPid"),
+        daemon.until(lambda: self._strace.poll() is not None or "0" not in threads_say(self._process.pid, "TracerPid"),
                      "strace to begin", pause=0.002)
 
     def _let_go(self):

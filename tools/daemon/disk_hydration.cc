@@ -210,18 +210,37 @@ Task<void> DiskService::finish_manifests(std::shared_ptr<ServedDisk> disk,
   }
 }
 
-Task<Result<std::string>> DiskService::settle(const std::string& name) {
-  const auto disk = disks_.get(name);
-  if (!disk) co_return disk.error();
+Result<std::shared_ptr<ServedDisk>> DiskService::find_unsettled(const std::string& name) const {
+  auto disk = disks_.get(name);
+  if (!disk) return disk.error();
   const Status settled = check_settled(name);
-  if (!settled) co_return settled.error();
-  if (!jobs_.job_of(name).empty()) co_return jobs_.busy_with(name);
+  if (!settled) return settled.error();
+  if (!jobs_.job_of(name).empty()) return jobs_.busy_with(name);
   if (hydrating_layer((*disk)->disk()) == nullptr) {
-    co_return Error(ErrorCode::kPrecondition,
-                    "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");
+    return Error(ErrorCode::kPrecondition,
+                 "disk '" + name + "' is whole at " + (*disk)->disk().store_uri() + " already");
   }
-  const std::shared_ptr<ServedDisk> held = *disk;
-  const Result<std::string> id = co_await fetch_rest(held, false);
+  return disk;
+}
+
+Task<Result<std::string>> DiskService::settle(const std::string& name) {
+  const auto found = find_unsettled(name);
+  if (!found) co_return found.error();
+  const HydratingDevice& layer = *hydrating_layer((*found)->disk());
+  if (layer.at_rest() && layer.record().hydrate != Hydrate::kBackground) {
+    // So that a restart goes on with it. Of a base at rest nobody else changes this record.
+    HydrationRecord rest = layer.record();
+    rest.hydrate = Hydrate::kBackground;
+    const Status saved = co_await journal_.save_hydration(rest);
+    if (!saved) co_return saved.error();
+  }
+  const auto still = find_unsettled(name);
+  if (!still) co_return still.error();
+  const std::shared_ptr<ServedDisk> disk = *still;
+  const Result<std::string> id = co_await fetch_rest(disk, false);
+  if (!id) co_return id.error();
+  const Result<JobStatus> begun = co_await jobs_.wait_begun(*id);
+  if (!begun) co_return begun.error();
   co_return id;
 }
 

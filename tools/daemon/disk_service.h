@@ -100,7 +100,7 @@ class DiskService final {
   void set_owners(StoreOwners* owners) { owners_ = owners; }
 
   /// Fetches what a disk has at rest in a folder until its own store is whole, and lets the folder
-  /// go. The job's id. kPrecondition: it is whole already.
+  /// go; a restart goes on with it. The job's id. kPrecondition: it is whole already.
   Task<Result<std::string>> settle(const std::string& name);
 
   DiskView view(ServedDisk& disk) const;
@@ -137,6 +137,8 @@ class DiskService final {
                            const std::string& disk, const std::vector<DiskLife>& lives);
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
+  /// As settle(), of a disk that may begin with it now.
+  Result<std::shared_ptr<ServedDisk>> find_unsettled(const std::string& name) const;
   /// Why a disk that was served before is not served yet; empty: nothing is known of that.
   std::string why_late(const std::string& disk) const;
   /// Where disks live that are not served, by the journal, and what they are not whole without.

@@ -9,6 +9,7 @@ namespace {
 constexpr const char* kJobTopic = "job-change";
 constexpr const char* kPauseTopic = "job-pause";
 constexpr const char* kPaused = "paused";
+constexpr const char* kAbortTopic = "job-abort";
 constexpr const char* kDaemonTopic = "daemon";
 constexpr const char* kRateName = "bwlimit";
 
@@ -57,11 +58,30 @@ Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string
   co_return std::optional<bool>((*note)->text == kPaused);
 }
 
+Task<Status> save_abort(Journal& journal, const std::string& id) {
+  NoteRecord note{kAbortTopic, id, "aborted"};
+  const Status saved = co_await save_note(journal, std::move(note));
+  co_return saved;
+}
+
+Task<Result<bool>> load_abort(Journal& journal, const std::string& id) {
+  const std::string topic = kAbortTopic;
+  const auto note = co_await journal.load_note(topic, id);
+  if (!note) co_return note.error();
+  co_return note->has_value();
+}
+
+std::vector<NoteRecord> notes_of_job(const std::string& id) {
+  std::vector<NoteRecord> notes;
+  for (const char* const topic : {kJobTopic, kPauseTopic, kAbortTopic, kJobReportTopic}) {
+    notes.push_back({topic, id, ""});
+  }
+  return notes;
+}
+
 Task<Status> forget_job_change(Journal& journal, const std::string& id) {
   JournalBatch batch;
-  batch.removed_notes.push_back({kJobTopic, id, ""});
-  batch.removed_notes.push_back({kPauseTopic, id, ""});
-  batch.removed_notes.push_back({kJobReportTopic, id, ""});
+  batch.removed_notes = notes_of_job(id);
   const Status removed = co_await journal.commit(batch);
   co_return removed;
 }

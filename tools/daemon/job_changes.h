@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "blockmig/io/task.h"
 #include "blockmig/journal/journal.h"
@@ -26,7 +27,11 @@ Task<Status> apply_job_change(Journal& journal, const std::string& id, JobOption
 Task<Status> save_pause(Journal& journal, const std::string& id, bool paused);
 /// The last word of an operator; nothing: none was said.
 Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string& id);
-/// The job has ended.
+/// An operator has aborted job `id`: a restart before its end does not go on with it.
+Task<Status> save_abort(Journal& journal, const std::string& id);
+Task<Result<bool>> load_abort(Journal& journal, const std::string& id);
+/// For a batch's `removed_notes`, with the end of job `id`.
+std::vector<NoteRecord> notes_of_job(const std::string& id);
 Task<Status> forget_job_change(Journal& journal, const std::string& id);
 
 /// In bytes per second; 0: none, also where nothing was ever set.

@@ -1,14 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // MigrationService's part in commands to jobs that are there: shows and steers them.
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "blockmig/io/event.h"
 #include "tools/control/json.h"
 #include "tools/daemon/job_changes.h"
 #include "tools/daemon/migration_service.h"
 #include "tools/daemon/restart_service.h"
 
 namespace blockmig {
+namespace {
+
+/// Of an abort, at the latest: with the rest it takes less than the 100 ms of any control command.
+constexpr Duration kAbortAnswered = std::chrono::milliseconds(80);
+
+}  // namespace
 
 std::vector<JobStatus> MigrationService::list() const {
   std::vector<JobStatus> all = history_;
@@ -86,10 +95,36 @@ Task<Result<JobStatus>> MigrationService::abort(std::string job_or_disk) {
   const Result<std::string> id = resolve(job_or_disk);
   if (!id) co_return id.error();
   std::string disk = disk_waited_for(*id);
-  if (disk.empty()) co_return status_after(*id, jobs_.abort(*id));
+  if (disk.empty()) {
+    const Status aborted = jobs_.abort(*id);
+    if (aborted) co_await remember_abort(*id);
+    co_return status_after(*id, aborted);
+  }
   const Status ended = co_await restarts_->abort(std::move(disk));
   if (!ended) co_return ended.error();
   co_return find(*id);
+}
+
+/// A job ends only when its source has answered, and no restart may go on with it meanwhile. But an
+/// abort is answered soon also where the journal hangs.
+Task<void> MigrationService::remember_abort(std::string id) {
+  auto saved = std::make_shared<Event>(loop_);
+  auto saving = keep_abort(id, saved);
+  reports_.spawn(std::move(saving));
+  const TimePoint latest = loop_.now() + kAbortAnswered;
+  const bool in_time = co_await saved->wait_until(latest);
+  static_cast<void>(in_time);
+}
+
+Task<void> MigrationService::keep_abort(std::string id, std::shared_ptr<Event> saved) {
+  const Status noted = co_await save_abort(journal_, id);
+  saved->set();
+  if (!noted) log_.warning(noted.error().message(), {"", id, 0});
+  const Result<JobStatus> job = jobs_.status(id);
+  if (job.ok() && !is_final(job->state)) co_return;
+  // It has ended meanwhile, and its end may have been first to remove what is noted of it.
+  const Status forgotten = co_await forget_job_change(journal_, id);
+  static_cast<void>(forgotten);  // nobody looks for the notes of a job that has ended
 }
 
 Task<Result<JobStatus>> MigrationService::pause(std::string job_or_disk) {

@@ -229,7 +229,9 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
     co_return id.error();
   }
   reports_.spawn(keep_report(*id, base_uri));
-  co_return jobs_.status(*id);
+  hold.reset();
+  const Result<JobStatus> job = co_await jobs_.wait_begun(*id);
+  co_return job;
 }
 
 Task<Status> MigrationService::resume_recorded(const JobRecord& record,

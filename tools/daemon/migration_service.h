@@ -55,8 +55,8 @@ class MigrationService final {
   /// A job of theirs has ended without having been on the board.
   void note_end(const JobStatus& job);
 
-  /// The started job. What is wrong with the target and can be known without asking another server
-  /// is an error here; the rest fails the job.
+  /// The started job, which the journal has by then. What is wrong with the target and can be known
+  /// without asking another server is an error here; the rest fails the job.
   Task<Result<JobStatus>> start(MigrateRequest request);
 
   /// Keeps the report of a job that somebody else started, too.
@@ -118,6 +118,8 @@ class MigrationService final {
   /// What a command has made of the job, or its error.
   Result<JobStatus> status_after(const std::string& id, const Status& done) const;
   Task<void> remember_pause(std::string id, bool paused);
+  Task<void> remember_abort(std::string id);
+  Task<void> keep_abort(std::string id, std::shared_ptr<Event> saved);
   /// What the guest's requests take once the move is over; waits for that.
   Task<bool> look_after(const JobStatus& job);
   /// Saves what its report has so far, now and then, until it has ended.

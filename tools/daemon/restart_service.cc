@@ -28,7 +28,7 @@ Task<Status> RestartService::load() {
   for (const JobRecord& record : found.stale) {
     JournalBatch batch = batch_of_end(record, JobState::kFailed);
     // The disk's notes are its latest job's.
-    batch.removed_notes.clear();
+    batch.removed_notes = notes_of_job(record.id);
     const Status ended = co_await journal_.commit(batch);
     if (!ended) co_return ended;
   }
@@ -40,6 +40,12 @@ Task<Status> RestartService::load_facts(Unfinished& job) {
   const auto switched = co_await has_switched(job.record);
   if (!switched) co_return switched.error();
   job.switched = *switched;
+  const auto aborted = co_await load_abort(journal_, job.record.id);
+  if (!aborted) co_return aborted.error();
+  if (*aborted) {
+    job.record.on_restart = to_string(OnRestart::kAbort);
+    job.end = JobState::kAborted;
+  }
   const auto paused = co_await load_pause(journal_, job.record.id);
   if (!paused) co_return paused.error();
   job.paused = paused->value_or(job.record.state == to_string(JobState::kPaused));

@@ -34,6 +34,7 @@ JournalBatch RestartService::batch_of_end(JobRecord record, JobState state) {
   record.state = to_string(state);
   JournalBatch batch;
   batch.removed_sets = records_of(record.disk, record.id);
+  batch.removed_notes = notes_of_job(record.id);
   batch.removed_notes.push_back(closed_move_note(record.disk));
   batch.removed_notes.push_back(begun_target_note(record.disk));
   batch.jobs.push_back(std::move(record));

@@ -5,7 +5,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
@@ -13,7 +16,9 @@
 #include "blockmig/journal/forwarding_journal.h"
 #include "tests/unit/tools/noting_server.h"
 #include "tests/unit/tools/scratch.h"
+#include "tools/control/json.h"
 #include "tools/daemon/closed_move.h"
+#include "tools/daemon/job_changes.h"
 #include "tools/daemon/restart_service.h"
 
 namespace blockmig {
@@ -23,7 +28,8 @@ using testing::HasSubstr;
 
 constexpr std::uint64_t kSize = 300001;
 
-/// Who asks next, once `hold_next` is set, learns which disks there are when `free` is.
+/// Who asks next, once `hold_next` is set, learns which disks there are when `free` is; what
+/// `holds` picks is not saved before that either.
 class SlowJournal final : public ForwardingJournal {
  public:
   explicit SlowJournal(EventLoop& loop)
@@ -37,7 +43,17 @@ class SlowJournal final : public ForwardingJournal {
     co_return disks;
   }
 
+  Task<Status> commit(const JournalBatch& batch) override {
+    if (holds && holds(batch)) {
+      held.set();
+      co_await free.wait();
+    }
+    const Status saved = co_await inner().commit(batch);
+    co_return saved;
+  }
+
   bool hold_next = false;
+  std::function<bool(const JournalBatch&)> holds;
   Event held;  ///< somebody is
   Event free;
 };
@@ -102,6 +118,49 @@ class MigrationServiceTest : public testing::Test {
     }
     journal_.free.set();
   }
+  /// A move of disk a is under way whose journal does not take what `holds` picks, until
+  /// `meanwhile` has ended.
+  void move_beside(std::function<bool(const JournalBatch&)> holds, Task<void> meanwhile,
+                   std::vector<Result<JobStatus>>& answers) {
+    journal_.holds = std::move(holds);
+    TaskScope both;
+    auto moving = start(move("a", "file://" + scratch_ / "new.img"), answers);
+    both.spawn(std::move(moving));
+    both.spawn(std::move(meanwhile));
+    run_task(*loop_, end_of(both));
+    ASSERT_EQ(answers.size(), 1U);
+    ASSERT_TRUE(answers[0].ok());
+    const auto ended = run_task(*loop_, jobs_.wait(answers[0]->id));
+    ASSERT_TRUE(ended.ok());
+    run_task(*loop_, migrations_.finish());
+  }
+  Task<void> expect_no_answer_yet(const std::vector<Result<JobStatus>>& answers) {
+    co_await journal_.held.wait();
+    co_await sleep_for(*loop_, std::chrono::milliseconds(20));
+    EXPECT_TRUE(answers.empty());
+    journal_.free.set();
+  }
+  Task<void> abort_a(bool noted) {
+    co_await journal_.held.wait();
+    std::string disk = "a";
+    const auto aborted = co_await migrations_.abort(std::move(disk));
+    EXPECT_TRUE(aborted.ok() && aborted->state == JobState::kRunning);
+    const auto remembered = co_await load_abort(journal_, aborted->id);
+    EXPECT_TRUE(remembered.ok());
+    EXPECT_EQ(*remembered, noted);
+    journal_.free.set();
+  }
+  /// The note of it is saved when the end of the job has removed all notes already.
+  Task<void> abort_a_and_let_it_end() {
+    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
+    std::string id = jobs_.job_of("a");
+    const auto aborted = co_await migrations_.abort(id);
+    EXPECT_TRUE(aborted.ok() && journal_.held.is_set());
+    const auto ended = co_await jobs_.wait(id);
+    EXPECT_TRUE(ended.ok() && ended->state == JobState::kAborted);
+    co_await sleep_for(*loop_, std::chrono::milliseconds(20));
+    journal_.free.set();
+  }
   /// A move of disk a is held while its target is looked at, until `overtaking` has ended.
   void expect_changed_meanwhile(Task<void> overtaking) {
     std::vector<Result<JobStatus>> answers;
@@ -150,6 +209,54 @@ TEST_F(MigrationServiceTest, TheEndOfAnEarlierJobLeavesTheNoteOfTheLatestAlone_I
   const auto closed = run_task(*loop_, load_closed_move(journal_, "a"));
   ASSERT_TRUE(closed.ok() && closed->has_value());
   EXPECT_EQ((*closed)->target, "there");
+}
+
+bool is_of_job(const JournalBatch& batch) { return !batch.jobs.empty(); }
+
+// A power loss right behind the answer would take the job with it.
+TEST_F(MigrationServiceTest, StartIsAnsweredWhenTheJournalHasTheJob) {
+  std::vector<Result<JobStatus>> answers;
+  move_beside(is_of_job, expect_no_answer_yet(answers), answers);
+}
+
+TEST_F(MigrationServiceTest, AbortIsRememberedUntilTheJobHasEnded) {
+  std::vector<Result<JobStatus>> answers;
+  move_beside(is_of_job, abort_a(true), answers);
+  EXPECT_EQ(answers[0]->id, "job-1");
+  EXPECT_FALSE(*run_task(*loop_, load_abort(journal_, "job-1")));
+  EXPECT_EQ(run_task(*loop_, journal_.load_jobs())->front().state, "aborted");
+}
+
+TEST_F(MigrationServiceTest, AbortThatIsSavedBehindTheEndIsForgottenToo) {
+  const auto is_abort = [](const JournalBatch& batch) {
+    return !batch.notes.empty() && batch.notes.front().topic == "job-abort";
+  };
+  std::vector<Result<JobStatus>> answers;
+  move_beside(is_abort, abort_a_and_let_it_end(), answers);
+  EXPECT_FALSE(*run_task(*loop_, load_abort(journal_, "job-1")));
+}
+
+TEST_F(MigrationServiceTest, AbortIsAnsweredAlsoWhereTheJournalHangs_I10) {
+  std::vector<Result<JobStatus>> answers;
+  move_beside([](const JournalBatch&) { return true; }, abort_a(false), answers);
+  EXPECT_FALSE(*run_task(*loop_, load_abort(journal_, "job-1")));
+}
+
+TEST_F(MigrationServiceTest, AbortedJobIsNotTakenUpByARestart) {
+  JobRecord job = running("job-1", "a");
+  job.on_restart = to_string(OnRestart::kResume);
+  job.request = to_json(move("a", "file://" + scratch_ / "new.img"));
+  JournalBatch batch;
+  batch.jobs.push_back(job);
+  ASSERT_TRUE(run_task(*loop_, journal_.commit(batch)).ok());
+  ASSERT_TRUE(run_task(*loop_, save_abort(journal_, "job-1")).ok());
+  RestartService restarts(*loop_, journal_, disks_, migrations_, log_);
+  ASSERT_TRUE(run_task(*loop_, restarts.load()).ok());
+  Disk& disk = (*disks_.get("a"))->disk();
+  ASSERT_TRUE(run_task(*loop_, restarts.prepare(disk, /*same_store=*/true)).ok());
+  EXPECT_EQ(run_task(*loop_, journal_.load_jobs())->front().state, "aborted");
+  EXPECT_FALSE(*run_task(*loop_, load_abort(journal_, "job-1")));
+  EXPECT_EQ(restarts.job_to_take_up("a"), "");
 }
 
 TEST_F(MigrationServiceTest, OfTwoMovesToOneStoreAtOnceOneIsRefused) {
