@@ -45,16 +45,24 @@ class ImageComparison final {
   struct Window {
     explicit Window(EventLoop& loop) : ready(loop) {}
     std::uint64_t offset = 0;
-    std::array<std::uint64_t, 2> lengths{};  ///< of each side; 0 beyond its end
+    std::array<std::uint64_t, 2>
+        lengths{};  ///< of each side; 0 beyond its end. Of zeros any number
     std::array<bool, 2> zero{};
     std::array<std::vector<std::byte>, 2> buffers;
     Status status;
     Event ready;
   };
 
+  /// The extent that `offset` is in is the side's next one.
+  Task<Status> find_extent(Side& side, std::uint64_t offset);
+  /// How many whole windows from there on are known to be zero on both sides.
+  Task<Result<std::uint64_t>> find_zero_windows(std::uint64_t offset);
+  static void append_zeros(Side& side, std::uint64_t length);
   Task<Status> is_zero(Side& side, std::uint64_t offset, std::uint64_t length, bool* zero);
   Task<void> fill(Window* window);
-  Task<Status> start(Window* window, std::uint64_t offset);
+  /// The next window, or a stretch of them where nothing is to be read.
+  Task<Status> start(Window* window);
+  std::uint64_t length_of(std::size_t side, std::uint64_t offset, std::uint64_t most) const;
   Task<Status> read_windows();
   void judge(const Window& window);
   ConstBytes content(const Window& window, std::size_t side) const;
@@ -64,6 +72,7 @@ class ImageComparison final {
   std::function<void(std::uint64_t, std::uint64_t)> progress_;
   std::vector<std::byte> zeros_;
   std::vector<std::unique_ptr<Window>> windows_;
+  std::uint64_t next_ = 0;  ///< where the next window begins
   TaskScope reads_;
   CompareReport report_;
   bool differs_ = false;

@@ -63,6 +63,27 @@ TEST_F(Compare, HoleEqualsWrittenZeros) {
   EXPECT_TRUE(compare(a_, b_).equal);
 }
 
+TEST_F(Compare, HolesTakeNoStepsOfTheirOwn) {
+  constexpr std::uint64_t kHuge = 8192 * kGiB + 4321;
+  constexpr std::uint64_t kDataAt = 5000 * kGiB + 3 * kMiB;
+  MemoryDevice a("a", kHuge);
+  MemoryDevice b("b", kHuge);
+  const std::vector<std::byte> data(2 * kMiB, std::byte{7});
+  a.poke(kDataAt, data);
+  b.poke(kDataAt, data);
+  int steps = 0;
+  const auto look = [&] {
+    ImageComparison comparison(*loop_, a, b, [&steps](std::uint64_t, std::uint64_t) { ++steps; });
+    const auto report = run_task(*loop_, comparison.run());
+    EXPECT_TRUE(report.ok());
+    return report.ok() ? *report : CompareReport{};
+  };
+  EXPECT_TRUE(look().equal);
+  EXPECT_LT(steps, 100);
+  flip(b, kHuge - 1);
+  EXPECT_EQ(look().first_difference, kHuge - 1);
+}
+
 TEST_F(Compare, OneBitAnywhereIsFound) {
   for (const std::uint64_t at : {std::uint64_t{0}, kMiB - 1, kMiB, 2 * kMiB + 77, kSize - 1}) {
     flip(b_, at);
