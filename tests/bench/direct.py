@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Direct I/O on a real file: fio on the file itself beside the same file through our server.
 
-Who does the I/O, fio or our server, runs on the processor on which the disk serves best; our client has the other
-one and polls. `in_series` is fio's time and null_server's, which only answers, added: what a server would reach
-whose store and sockets take turns.
+Who does the I/O, fio or our server, is measured on each of both processors and counts with the one that is the
+better for it: one of them takes the disk's interrupts. Our client has the other one and polls. `in_series` is fio's
+time and null_server's, which only answers, added: what a server would reach whose store and sockets take turns.
 """
 import json
 import os
@@ -18,6 +18,8 @@ import verdict
 
 FIO = ("--name=direct", "--ioengine=io_uring", "--direct=1", "--time_based", "--norandommap",
        "--randrepeat=0", "--output-format=json")
+
+PROCESSORS = (peers.SERVER_CPU, peers.CLIENT_CPU)
 
 # Longer than a batch takes: the time in which the client's processor wakes up is not the server's.
 CLIENT_POLLS = ("--spin", "2000")
@@ -42,26 +44,26 @@ def run_fio(command, seconds):
             "p99_us": side["clat_ns"]["percentile"]["99.000000"] / 1e3}
 
 
-def disk_cpu(plan, seconds):
-    """The processor on which the disk serves fio best: the one that takes its interrupts, if one does. Who
-    does the I/O gets it, be it fio or our server; our client gets the other."""
-    arguments = all_cells.DIRECT[0][1]
-    return max((peers.SERVER_CPU, peers.CLIENT_CPU), key=lambda cpu: run_fio(
-        fio_command(cpu, plan.image(peers.OURS), plan.size_bytes, arguments, seconds), seconds)["iops"])
+def _round(plan, server, answering, cell, arguments, seconds, ours_first):
+    """(ours, fio, null_server) with who does the I/O on plan.cpus; seconds are whole, as fio wants them."""
+    server.pin(plan.cpus)
+    answering.pin(plan.cpus)
+    fio = fio_command(plan.cpus, plan.image(peers.OURS), plan.size_bytes, arguments, seconds)
+    ours = serving.measure(plan, server, cell, seconds) if ours_first else None
+    theirs = run_fio(fio, seconds)
+    ours = ours or serving.measure(plan, server, cell, seconds)
+    return ours, theirs, serving.measure(plan, answering, cell, seconds)
 
 
 def _rounds(plan, server, answering, cell, arguments, pairs, seconds):
-    """[(ours, fio, null_server)]; seconds are whole, as fio wants them; the order alternates."""
-    fio = fio_command(plan.cpus, plan.image(peers.OURS), plan.size_bytes, arguments, seconds)
+    """[{processor: what _round() gives}]; the orders alternate."""
     out = []
     for i in range(pairs):
-        if i % 2 == 0:
-            ours = serving.measure(plan, server, cell, seconds)
-            theirs = run_fio(fio, seconds)
-        else:
-            theirs = run_fio(fio, seconds)
-            ours = serving.measure(plan, server, cell, seconds)
-        out.append((ours, theirs, serving.measure(plan, answering, cell, seconds)))
+        measured = {}
+        for cpu in PROCESSORS[::-1] if i % 2 else PROCESSORS:
+            plan.cpus, plan.client_cpu = cpu, next(other for other in PROCESSORS if other != cpu)
+            measured[cpu] = _round(plan, server, answering, cell, arguments, seconds, i % 2 == 0)
+        out.append(measured)
     return out
 
 
@@ -81,9 +83,7 @@ def compare(plan, quick, names, pairs, seconds, note):
         serving.make_image(image, plan.size_bytes, plan.piece_bytes)
         with open(image, "rb") as f:
             os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        plan.cpus = disk_cpu(plan, seconds)
         plan.client_options = CLIENT_POLLS
-        plan.client_cpu = (peers.CLIENT_CPU if plan.cpus == peers.SERVER_CPU else peers.SERVER_CPU)
         server = peers.start(plan, peers.OURS, lambda p, address: peers.ours(
             p, address, extra=("--bitmap", "bench", "--cache", "direct")))
     except serving.FAILURES as e:
@@ -111,11 +111,18 @@ def compare(plan, quick, names, pairs, seconds, note):
     return {"rows": rows, "commands": commands, "failures": failures}
 
 
+def _at_its_best(rounds, which):
+    """The runs of one of _round()'s on the processor on which their median is the greatest."""
+    runs = {cpu: [measured[cpu][which] for measured in rounds] for cpu in rounds[0]}
+    return max(runs.values(), key=lambda those: statistics.median(run["iops"] for run in those))
+
+
 def row(cell, rounds):
-    value = verdict.ratio([(ours, theirs) for ours, theirs, _ in rounds])
-    series = [1 / (1 / theirs["iops"] + 1 / answers["iops"]) for _, theirs, answers in rounds]
+    ours, theirs, answers = (_at_its_best(rounds, which) for which in range(3))
+    value = verdict.ratio(list(zip(ours, theirs)))
+    series = [1 / (1 / a["iops"] + 1 / b["iops"]) for a, b in zip(theirs, answers)]
     return {"cell": cell.name, "must": cell.must, "value": value,
             "verdict": verdict.verdict(value, cell.must),
-            "ours": statistics.median(ours["iops"] for ours, _, _ in rounds),
-            "fio": statistics.median(theirs["iops"] for _, theirs, _ in rounds),
+            "ours": statistics.median(run["iops"] for run in ours),
+            "fio": statistics.median(run["iops"] for run in theirs),
             "in_series": statistics.median(series)}

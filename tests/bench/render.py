@@ -79,8 +79,9 @@ def direct(data):
             for r in data["rows"]]
     return ["## Direct I/O on a real file", "",
             "`fio --ioengine=io_uring --direct=1` on the file itself, and the same file through "
-            "`blockmig serve --cache direct` and NBD; medians of pairs. Who does the I/O runs on the processor on "
-            "which the disk serves fio best; our client has the other one and polls. The last column adds fio's "
+            "`blockmig serve --cache direct` and NBD; medians of pairs. Who does the I/O is measured on each of both "
+            "processors, and counts with the better one for it, cell by cell: one of them takes the disk's interrupts. Our "
+            "client has the other one and polls. The last column adds fio's "
             "time per request to that of a server which only answers: what a server reaches whose store and "
             "sockets take turns.",
             "", table(["work", "ours / fio", "must reach", "verdict", "ours IOPS", "fio IOPS",

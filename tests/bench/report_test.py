@@ -104,11 +104,22 @@ class Targets(unittest.TestCase):
         self.assertEqual(len(cells.chosen(cells.SERVE, False, ["4 KiB random read, depth 1"])), 1)
 
 
+def runs(*rates):
+    return tuple({"iops": rate} for rate in rates)
+
+
 class Direct(unittest.TestCase):
     def test_fio_and_the_sockets_in_series_are_told_beside_the_ratio(self):
-        rounds = [tuple({"iops": n} for n in (60, 100, 300))]
-        told = direct.row(CELL, rounds)
+        told = direct.row(CELL, [{"0": runs(60, 100, 300)}])
         self.assertEqual(told["value"], 0.6)
+        self.assertAlmostEqual(told["in_series"], 75)
+
+    def test_each_counts_with_its_better_processor(self):
+        rounds = [{"0": runs(60, 100, 300), "1": runs(80, 90, 100)}, {"0": runs(70, 100, 300), "1": runs(60, 70, 100)},
+                  {"0": runs(60, 100, 300), "1": runs(80, 90, 100)}]
+        told = direct.row(CELL, rounds)
+        self.assertEqual((told["ours"], told["fio"]), (80, 100))
+        self.assertEqual(told["value"], 0.8)
         self.assertAlmostEqual(told["in_series"], 75)
 
 
