@@ -39,6 +39,9 @@ class Folder(StateFolder):
         for words in ((), ("--read-only",)):
             answer = self.cli("serve", "vm1", *words)
             assert answer.returncode == 9 and "journal is older" in answer.stderr, answer
+        refused = self.shown("status")["daemon"]["refused_disks"]
+        assert [disk["disk"] for disk in refused] == ["vm1"] and "journal is older" in refused[0]["why"], refused
+        assert "disk 'vm1' was served before, and is not now" in self.ok("status"), "the overview names it"
         self.end()
 
 

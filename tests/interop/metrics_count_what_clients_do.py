@@ -42,6 +42,7 @@ PROMISED = {
     "blockmig_postcopy_remote_reads_total": "counter",
     "blockmig_verify_mismatched_chunks_total": "counter",
     "blockmig_late_disks": "gauge",
+    "blockmig_refused_disks": "gauge",
     "blockmig_journal_healthy": "gauge",
     "blockmig_journal_sync_duration_seconds": "histogram",
     "blockmig_build_info": "gauge",

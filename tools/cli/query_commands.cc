@@ -126,11 +126,11 @@ std::string disk_beside(ControlHandler& daemon, const JobStatus& job) {
   return disk.ok() ? lines_beside_job(*disk, job) : "";
 }
 
-std::string late_disks_of(ControlHandler& daemon) {
+std::string unserved_disks_of(ControlHandler& daemon) {
   const Result<std::string> answer = ask(daemon, "GET", "/v1/status");
   const Result<Overview> overview =
       answer ? overview_from_json(*answer) : Result<Overview>(answer.error());
-  return overview ? late_lines(overview->daemon.late_disks) : "";
+  return overview ? unserved_lines(overview->daemon) : "";
 }
 
 }  // namespace
@@ -170,7 +170,7 @@ ExitCode run_list(const CommandLine& command, const CommandContext& context) {
       const Result<std::vector<DiskView>> disks = disks_from_json(*answer);
       if (!disks) return report(disks.error());
       const std::string table =
-          disks_table(*disks, is_wide(command)) + trouble_lines(*disks) + late_disks_of(daemon);
+          disks_table(*disks, is_wide(command)) + trouble_lines(*disks) + unserved_disks_of(daemon);
       show_list(command, *disks, table, json_line<DiskView>);
       return ExitCode::kOk;
     }

@@ -342,11 +342,14 @@ std::string jobs_overview(const std::vector<JobStatus>& jobs, bool wide) {
 
 }  // namespace
 
-std::string late_lines(const std::vector<std::string>& disks) {
+std::string unserved_lines(const DaemonView& daemon) {
   std::string text;
-  for (const std::string& disk : disks) {
+  for (const std::string& disk : daemon.late_disks) {
     text +=
         "disk '" + disk + "' is late: it is served as soon as its store is there (see the log)\n";
+  }
+  for (const RefusedDisk& refused : daemon.refused_disks) {
+    text += "disk '" + refused.disk + "' was served before, and is not now: " + refused.why + "\n";
   }
   return text;
 }
@@ -364,7 +367,7 @@ std::string overview_text(const Overview& overview, bool wide) {
     text += "the journal has failed, nothing is recorded until the daemon is restarted: " +
             daemon.journal_error + "\n";
   }
-  text += late_lines(daemon.late_disks);
+  text += unserved_lines(daemon);
   text += trouble_lines(overview.disks);
   text += "\n" + disks_table(overview.disks, wide);
   if (!overview.disks.empty()) text += "\n" + activity_table(overview.disks);

@@ -29,8 +29,8 @@ std::string disk_text(const DiskView& disk);
 std::string lines_beside_job(const DiskView& disk, const JobStatus& job);
 /// Of disks whose requests wait for their stores, or fail; empty if there are none.
 std::string trouble_lines(const std::vector<DiskView>& disks);
-/// Of disks that are wanted, and not served yet; empty if there are none.
-std::string late_lines(const std::vector<std::string>& disks);
+/// Disks that are to be served and are not.
+std::string unserved_lines(const DaemonView& daemon);
 std::string overview_text(const Overview& overview, bool wide);
 
 }  // namespace blockmig

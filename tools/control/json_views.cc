@@ -128,6 +128,10 @@ Json json_of(const DaemonView& daemon) {
   json["bwlimit_bytes_per_second"] = daemon.bwlimit_bytes_per_second;
   json["journal_error"] = daemon.journal_error;
   json["late_disks"] = daemon.late_disks;
+  json["refused_disks"] = Json::array();
+  for (const RefusedDisk& refused : daemon.refused_disks) {
+    json["refused_disks"].push_back(Json{{"disk", refused.disk}, {"why", refused.why}});
+  }
   return json;
 }
 
@@ -146,6 +150,15 @@ Json json_of(const CompareReport::Side& side) {
   return {{"uri", side.uri}, {"size_bytes", side.size_bytes}, {"digest", side.digest}};
 }
 
+Result<RefusedDisk> refused_disk_of_json(const Json& json) {
+  RefusedDisk refused;
+  FieldReader fields(json);
+  fields.require("disk");
+  fields.read("disk", refused.disk);
+  fields.read("why", refused.why);
+  return finish(fields, refused);
+}
+
 Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   const Json* object = fields.find("daemon");
   if (object == nullptr || !object->is_object()) {
@@ -162,6 +175,9 @@ Status read_daemon(FieldReader& fields, DaemonView& daemon) {
   inner.read("bwlimit_bytes_per_second", daemon.bwlimit_bytes_per_second);
   inner.read("journal_error", daemon.journal_error);
   inner.read("late_disks", daemon.late_disks);
+  const Status refused =
+      read_list(inner, "refused_disks", daemon.refused_disks, refused_disk_of_json);
+  if (!refused) return refused;
   return inner.status();
 }
 

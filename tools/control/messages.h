@@ -149,6 +149,13 @@ struct ClientView {
   friend bool operator==(const ClientView&, const ClientView&) = default;
 };
 
+/// Served by an earlier daemon, and not by this one, since it must not be.
+struct RefusedDisk {
+  std::string disk;
+  std::string why;
+  friend bool operator==(const RefusedDisk&, const RefusedDisk&) = default;
+};
+
 struct DaemonView {
   std::string version;
   std::uint64_t pid = 0;
@@ -162,6 +169,7 @@ struct DaemonView {
   std::string journal_error{};
   /// Served by the daemon before, and not by this one yet: their stores have not answered.
   std::vector<std::string> late_disks{};
+  std::vector<RefusedDisk> refused_disks{};
   friend bool operator==(const DaemonView&, const DaemonView&) = default;
 };
 

@@ -233,6 +233,7 @@ DaemonView Engine::describe() const {
   view.listen = disk_service_.addresses();
   view.bwlimit_bytes_per_second = jobs_.bandwidth().rate();
   for (const HandoverDisk& disk : late_disks()) view.late_disks.push_back(disk.request.disk);
+  view.refused_disks = recorded_.refused();
   if (const Status journal = journal_->health(); !journal) {
     view.journal_error = journal.error().message();
   }

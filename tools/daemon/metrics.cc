@@ -81,6 +81,10 @@ std::string metrics_text(const MetricsSnapshot& snapshot) {
       .gauge("blockmig_late_disks",
              "Disks that are to be served and are not, because their stores are not there yet.")
       .add(static_cast<double>(snapshot.daemon.late_disks.size()));
+  families
+      .gauge("blockmig_refused_disks",
+             "Disks that were served before and must not be now; `blockmig status` says why.")
+      .add(static_cast<double>(snapshot.daemon.refused_disks.size()));
   add_nbd_metrics(snapshot, families);
   add_disk_metrics(snapshot, families);
   add_migration_metrics(snapshot, families);

@@ -195,6 +195,7 @@ void RecordedDisks::note_failure(const std::string& disk, const Error& error, Ti
 void RecordedDisks::leave(const std::string& disk, const Error& error) {
   log_.error("was served before, and is not now: " + error.message(), {disk, "", 0});
   coming_.erase(disk);
+  refused_[disk] = error.message();
   changed_.pulse();
 }
 
@@ -242,12 +243,20 @@ bool RecordedDisks::has_failed(const std::string& disk) const {
   return found != coming_.end() && found->second.failure;
 }
 
+std::vector<RefusedDisk> RecordedDisks::refused() const {
+  std::vector<RefusedDisk> all;
+  for (const auto& [disk, why] : refused_) all.push_back({disk, why});
+  return all;
+}
+
 std::string RecordedDisks::failure_of(const std::string& disk) const {
+  const auto refused = refused_.find(disk);
+  if (refused != refused_.end()) return refused->second;
   return has_failed(disk) ? coming_.at(disk).failure->message() : std::string();
 }
 
 bool RecordedDisks::give_up(const std::string& disk) {
-  if (coming_.erase(disk) == 0) return false;
+  if (coming_.erase(disk) + refused_.erase(disk) == 0) return false;
   log_.info("was served before, and is not waited for any more", {disk, "", 0});
   changed_.pulse();
   return true;
@@ -264,7 +273,10 @@ void RecordedDisks::hold(const std::string& disk) { by_hand_.insert(disk); }
 
 void RecordedDisks::let_go(const std::string& disk, bool served) {
   by_hand_.erase(by_hand_.find(disk));
-  if (served) coming_.erase(disk);
+  if (served) {
+    coming_.erase(disk);
+    refused_.erase(disk);
+  }
   changed_.pulse();
 }
 

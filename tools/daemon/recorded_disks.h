@@ -52,12 +52,15 @@ class RecordedDisks final {
   void expect() { known_ = false; }
   /// Nothing is open of it that another daemon would meet, unless it is tried just now.
   bool has_failed(const std::string& disk) const;
-  /// Why; empty where it has not, or is not late.
+  /// Why it is not there, also of one that is not tried any more; empty: it is, or nothing is
+  /// known.
   std::string failure_of(const std::string& disk) const;
+  /// What is not tried any more.
+  std::vector<RefusedDisk> refused() const;
   /// A disk takes its place after those before it, so that disks and listeners come in one order;
   /// not after those that are late. kShutdown: not any more. kCancelled: it was given up.
   Task<Status> wait_for_earlier(const std::string& disk);
-  /// The disk is not wanted any more. False: it is not late.
+  /// The disk is not wanted any more. False: it is neither late nor refused().
   bool give_up(const std::string& disk);
   /// No try of that disk is under way any more; false: one hangs.
   Task<bool> wait_for_try(const std::string& disk);
@@ -91,8 +94,9 @@ class RecordedDisks final {
   Journal& journal_;
   DiskSet& disks_;
   Log& log_;
-  std::map<std::string, Coming> coming_;  ///< by disk
-  std::set<std::string> trying_;          ///< a try is under way, of one that was given up too
+  std::map<std::string, Coming> coming_;        ///< by disk
+  std::map<std::string, std::string> refused_;  ///< why, by disk
+  std::set<std::string> trying_;  ///< a try is under way, of one that was given up too
   std::multiset<std::string> by_hand_;
   std::size_t listening_ = 0;      ///< are served, and wait for their addresses
   TimePoint in_order_by_{};        ///< nobody waits for the late any more

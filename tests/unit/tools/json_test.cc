@@ -212,6 +212,7 @@ TEST(Json, ListsSurviveTheRoundTrip) {
   Overview overview{{"0.1", 42, "/s", "io_uring", 1.5, {"unix:/x"}}, {disk}, jobs, clients};
   overview.daemon.journal_error = "no room";
   overview.daemon.late_disks = {"vm2"};
+  overview.daemon.refused_disks = {{"vm3", "another daemon has it"}};
   const auto overview_back = overview_from_json(to_json(overview));
   ASSERT_TRUE(overview_back.ok());
   EXPECT_EQ(overview_back->daemon, overview.daemon);

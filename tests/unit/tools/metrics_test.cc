@@ -141,6 +141,9 @@ TEST(Metrics, AFailedJournalIsZero) {
 TEST(Metrics, LateDisksAreCounted) {
   MetricsSnapshot snapshot;
   EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_late_disks"), 0);
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_refused_disks"), 0);
+  snapshot.daemon.refused_disks = {{"vm3", "it is another's"}};
+  EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_refused_disks"), 1);
   snapshot.daemon.late_disks = {"vm1", "vm2"};
   EXPECT_EQ(parse(metrics_text(snapshot)).at("blockmig_late_disks"), 2);
 }

@@ -108,6 +108,13 @@ TEST(StatusTables, TheOverviewNamesLateDisks) {
   EXPECT_THAT(overview_text(overview, false), HasSubstr("disk 'vm2' is late"));
 }
 
+TEST(StatusTables, TheOverviewNamesRefusedDisksAndWhy) {
+  Overview overview;
+  overview.daemon.refused_disks = {{"vm3", "another daemon has it"}};
+  EXPECT_THAT(overview_text(overview, false),
+              HasSubstr("disk 'vm3' was served before, and is not now: another daemon has it\n"));
+}
+
 TEST(StatusTables, TroubleIsShownWhereverTheDiskIs) {
   Overview overview;
   overview.disks = {busy_disk()};
