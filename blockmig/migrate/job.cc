@@ -74,7 +74,6 @@ Job::Job(EventLoop& loop, Journal& journal, BandwidthPool& bandwidth, Disk& disk
   status.attempt = 1;
   status.size_bytes = disk.info().size_bytes;
   status.bytes_total = hydrating.map().absent_bytes();
-  status.interrupted_in = to_string(Phase::kHydrating);
   migration_.hydrating = &hydrating;
   migration_.decided = true;
 }

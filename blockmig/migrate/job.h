@@ -37,6 +37,8 @@ class Job final {
   void go_on(RecoveredTracking recovered, const JobRecord& record);
   /// Before run(): it waits until an operator resumes it.
   void begin_paused(std::string because);
+  /// Before run(): that an earlier life of it was cut off there.
+  void note_interruption(Phase phase) { migration_.status.interrupted_in = to_string(phase); }
   Task<void> run();
   /// The daemon stops: a hydration ends here and goes on when the disk is served again.
   void interrupt() {

@@ -147,7 +147,8 @@ Result<std::string> JobBoard::start(Disk& disk, std::unique_ptr<TargetOpener> ta
 }
 
 Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
-                                      const JobOptions& options, std::string request, bool paused) {
+                                      const JobOptions& options, std::string request, bool paused,
+                                      bool begins) {
   if (stopping_) return Error(ErrorCode::kShutdown, "the daemon is stopping");
   const Status free = check_free(disk);
   if (!free.ok()) return free.error();
@@ -158,20 +159,21 @@ Result<std::string> JobBoard::hydrate(Disk& disk, HydratingDevice& hydrating,
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, hydrating, options,
                                    std::move(request), leftovers_);
   if (paused) job->begin_paused(kPausedBefore);
+  if (!begins) job->note_interruption(Phase::kHydrating);
   launch(std::move(job));
   return jobs_.back()->id();
 }
 
 Result<std::string> JobBoard::resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
                                               const JobOptions& options, const JobRecord& record,
-                                              RecoveredTracking& recovered) {
+                                              RecoveredTracking& recovered, bool resumed) {
   const Status allowed = check_start(disk, options, recovered.dirty.get());
   if (!allowed.ok()) return allowed.error();
   std::shared_ptr<TargetOpener> opener = std::move(target);
   auto job = std::make_shared<Job>(loop_, journal_, bandwidth_, disk, std::move(opener), record.id,
                                    options, record.request, leftovers_);
   job->go_on(std::move(recovered), record);
-  if (options.on_restart == OnRestart::kPause) {
+  if (options.on_restart == OnRestart::kPause && !resumed) {
     job->begin_paused("its daemon was started again (--on-restart pause)");
   } else if (record.state == to_string(JobState::kPaused)) {
     job->begin_paused(kPausedBefore);
@@ -309,6 +311,26 @@ Task<Status> JobBoard::come_to_rest(TimePoint deadline) {
                                           "'");
   }
   co_return Status();
+}
+
+Task<void> JobBoard::record_progress(Duration patience) {
+  const TimePoint deadline = loop_.now() + patience;
+  yields_ = true;
+  std::vector<std::shared_ptr<Job>> resting = jobs_;
+  std::erase_if(resting, [](const auto& job) { return !job->goes_on_after_restart(); });
+  for (const auto& job : resting) job->yield();
+  std::vector<std::shared_ptr<Job>> recording;
+  while ((!resting.empty() || !recording.empty()) && loop_.now() < deadline) {
+    const auto rest = std::partition(resting.begin(), resting.end(),
+                                     [](const auto& job) { return !job->unrest().empty(); });
+    for (auto job = rest; job != resting.end(); ++job) {
+      (*job)->record_now();
+      recording.push_back(*job);
+    }
+    resting.erase(rest, resting.end());
+    std::erase_if(recording, [](const auto& job) { return !job->is_recording(); });
+    if (!resting.empty() || !recording.empty()) co_await sleep_for(loop_, kRestPoll);
+  }
 }
 
 void JobBoard::stay() {

@@ -45,18 +45,20 @@ class JobBoard final {
                             const JobOptions& options, std::string request = {});
   /// Goes on with a job that an earlier daemon left, under its id. `recovered` from recover(), made
   /// before the disk had clients; empty: from the beginning. As start() otherwise; then the caller
-  /// keeps what was recovered.
+  /// keeps what was recovered. `resumed`: an operator has said so since the restart, so that it
+  /// does not wait (OnRestart::kPause).
   Result<std::string> resume_recorded(Disk& disk, std::unique_ptr<TargetOpener> target,
                                       const JobOptions& options, const JobRecord& record,
-                                      RecoveredTracking& recovered);
+                                      RecoveredTracking& recovered, bool resumed = false);
 
   /// kBusy: what whoever wants something of a disk is told that has a job.
   Error busy_with(const std::string& disk) const;
 
   /// Goes on with the hydration of a disk that was opened in the middle of it. The job's id.
-  /// `request` as at start(), `paused`: an operator wants it to wait. kBusy as there.
+  /// `request` as at start(), `paused`: an operator wants it to wait; `begins`: it has not been cut
+  /// off, the rest is to be fetched from now on. kBusy as there.
   Result<std::string> hydrate(Disk& disk, HydratingDevice& hydrating, const JobOptions& options,
-                              std::string request = {}, bool paused = false);
+                              std::string request = {}, bool paused = false, bool begins = false);
 
   /// Ends a hydration for now; it goes on with hydrate(). Nothing where there is none.
   void interrupt(const std::string& id);
@@ -96,6 +98,10 @@ class JobBoard final {
   /// naming it: one has not come to rest within `patience`. stay(): all go on.
   Task<Status> yield(Duration patience);
   void stay();
+  /// Before the stop(kSuspend) of a daemon that ends: jobs that go on after a restart come to rest
+  /// and record how far they are, as far as their targets answer within `patience`. The others go
+  /// on from what they have recorded before.
+  Task<void> record_progress(Duration patience);
   /// Stores that have not answered jobs are all that is waited for.
   bool all_ended() const;
 

@@ -71,6 +71,20 @@ class SuspendedMove(lives.Move):
             return log.read()
 
 
+class UnrecordedMove(SuspendedMove):
+    """Its daemon ends long before it records anything by itself."""
+
+    def _command(self, options):
+        words = list(super()._command(options))
+        at = words.index("--checkpoint-interval")
+        return words[:at] + words[at + 2:]
+
+    def copy_half(self):
+        job = self.server.job
+        daemon.until(lambda: job()["bytes_copied"] > COPIED, "half of the disk to be copied", seconds=60)
+        assert job()["checkpoints"] == 0, job()
+
+
 def deface(path):
     with open(path, "r+b") as image:
         image.seek(AT)
@@ -83,8 +97,8 @@ def content(path):
         return image.read(lives.BLOCK)
 
 
-def goes_on(folder, mode, killed=False):
-    with SuspendedMove(folder, mode) as move:
+def goes_on(folder, mode, killed=False, kind=SuspendedMove):
+    with kind(folder, mode) as move:
         if killed:
             move.kill()
         else:
@@ -218,6 +232,9 @@ def is_unfinished_where_it_was_killed(folder):
 for mode_ in ("dbt", "mirror", "auto", "snapshot", "shared"):
     with daemon.scratch() as here:
         goes_on(here, mode_)
+for mode_ in ("dbt", "mirror"):
+    with daemon.scratch() as here:
+        goes_on(here, mode_, kind=UnrecordedMove)
 for mode_ in ("snapshot", "shared"):
     with daemon.scratch() as here:
         goes_on(here, mode_, killed=True)

@@ -65,8 +65,8 @@ Task<ControlResponse> ControlApi::answer(ControlRequest request) {
   if (what == "daemon" && path.size() == 3 && path[2] == "set" && request.method == "POST") {
     const Result<std::uint64_t> rate = bwlimit_from_json(request.body);
     if (!rate) co_return error_response(rate.error());
-    co_await jobs_.set_daemon_rate(*rate);
-    co_return done();
+    const Status set = co_await jobs_.set_daemon_rate(*rate);
+    co_return respond(set);
   }
   if (what == "stop" && path.size() == 2 && request.method == "POST") {
     request_stop_();

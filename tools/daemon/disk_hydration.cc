@@ -161,7 +161,7 @@ Task<void> DiskService::hydrate(std::shared_ptr<ServedDisk> disk) {
   const auto paused = co_await load_pause(journal_, rest.job);
   if (!paused) log_.warning(paused.error().message(), {disk->name(), rest.job, 0});
   const bool waits = paused.ok() && paused->value_or(false);
-  const Result<std::string> id = co_await fetch_rest(disk, waits);
+  const Result<std::string> id = co_await fetch_rest(disk, waits, /*begins=*/false);
   if (id.ok()) {
     log_.info("goes on with the hydration from " + rest.base_uri,
               {disk->name(), *id, disk->disk().epoch()});
@@ -237,14 +237,15 @@ Task<Result<std::string>> DiskService::settle(const std::string& name) {
   const auto still = find_unsettled(name);
   if (!still) co_return still.error();
   const std::shared_ptr<ServedDisk> disk = *still;
-  const Result<std::string> id = co_await fetch_rest(disk, false);
+  const Result<std::string> id = co_await fetch_rest(disk, false, /*begins=*/true);
   if (!id) co_return id.error();
   const Result<JobStatus> begun = co_await jobs_.wait_begun(*id);
   if (!begun) co_return begun.error();
   co_return id;
 }
 
-Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused) {
+Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused,
+                                                  bool begins) {
   auto* const hydrating = hydrating_layer(disk->disk());
   BM_CHECK(hydrating != nullptr);
   const HydrationRecord rest = hydrating->record();
@@ -270,7 +271,7 @@ Task<Result<std::string>> DiskService::fetch_rest(std::shared_ptr<ServedDisk> di
     co_return Error(ErrorCode::kBusy, "disk '" + disk->name() + "' has changed meanwhile");
   }
   Result<std::string> id =
-      jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request), paused);
+      jobs_.hydrate(disk->disk(), *hydrating, options, std::move(request), paused, begins);
   if (id.ok() && follow_) follow_(*id);
   co_return id;
 }

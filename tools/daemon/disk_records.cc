@@ -73,6 +73,11 @@ Task<Status> DiskService::forget_unserved(const std::string& name) {
   const Result<std::optional<DiskRecord>> record = co_await journal_.load_disk(name);
   if (!record) co_return record.error();
   if (!record->has_value()) co_return Error(ErrorCode::kNotFound, "no such disk: '" + name + "'");
+  if (restarts_ != nullptr) {
+    std::string disk = name;
+    const Status ended = co_await restarts_->end_without_disk(std::move(disk));
+    if (!ended) co_return ended.error();
+  }
   const bool moves = restarts_ != nullptr && restarts_->may_have_record(name);
   if (moves || !(*record)->hydration.empty()) {
     co_return Error(

@@ -19,28 +19,52 @@
 
 namespace blockmig {
 
-Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(const ServeRequest& request) {
+namespace {
+
+/// But for where it listens, which may be more.
+bool is_wanted_as(const ServeRequest& wanted, const ServeRequest& before) {
+  return wanted.read_only == before.read_only && wanted.bitmaps.empty() &&
+         wanted.cache == before.cache && wanted.description == before.description;
+}
+
+ServeRequest with_addresses(ServeRequest request, const std::vector<std::string>& more) {
+  std::vector<std::string>& all = request.listen;
+  for (const std::string& address : more) {
+    if (std::find(all.begin(), all.end(), address) == all.end()) all.push_back(address);
+  }
+  return request;
+}
+
+}  // namespace
+
+Task<Result<std::shared_ptr<ServedDisk>>> DiskService::find_restored(
+    const ServeRequest& request, UnixSocketOptions recorded,
+    std::optional<ServeRequest>& made_room) {
   const auto disk = disks_.get(request.disk);
   if (!disk || !restored_.contains(request.disk)) {
     co_return Error(ErrorCode::kNotFound, "not restored");
   }
   const Result<SourceChoice> choice = co_await choose(request);
-  const bool same = choice.ok() && choice->known && (*disk)->read_only() == request.read_only &&
-                    request.bitmaps.empty();
-  if (!same) {
+  if (!choice) co_return choice.error();
+  const ServeRequest before = (*disk)->request();
+  if (!choice->known || !is_wanted_as(request, before)) {
     // It is wanted in another way than before. Nobody has asked for it yet, so it makes room,
     // unless its clients have come back or its job goes on: then the caller hears that it is there.
     if (view(**disk).clients == 0) {
       std::string name = request.disk;
-      const Status detached = co_await detach(std::move(name), false);
-      static_cast<void>(detached);
+      const Status left = co_await take_away(std::move(name), Afterwards::kServedAgain);
+      if (left) made_room = before;
     }
     co_return Error(ErrorCode::kNotFound, "served otherwise");
   }
   const Status opened = listen(request.listen);
   if (!opened) co_return opened.error();
   restored_.erase(request.disk);
-  co_return *disk;
+  const std::shared_ptr<ServedDisk> served = *disk;
+  const ServeRequest together = with_addresses(before, request.listen);
+  served->remember(together);
+  if (together.listen != before.listen) co_await remember(together, recorded);
+  co_return served;
 }
 
 Task<Result<DiskView>> DiskService::serve_by_hand(ServeRequest request) {
@@ -59,9 +83,21 @@ Task<Result<DiskView>> DiskService::serve_by_hand(ServeRequest request) {
 
 Task<Result<DiskView>> DiskService::serve(ServeRequest request, Listening listening,
                                           const std::vector<HandoverBitmap>* handed_over) {
-  const auto restored = co_await find_restored(request);
+  std::optional<ServeRequest> made_room;
+  const auto restored = co_await find_restored(request, listening.unix_sockets, made_room);
   if (restored) co_return view(**restored);
   if (restored.error().code() != ErrorCode::kNotFound) co_return restored.error();
+  const std::string name = request.disk;
+  Result<DiskView> served = co_await serve_anew(std::move(request), listening, handed_over);
+  if (served || !made_room) co_return std::move(served);
+  // What is refused changes nothing.
+  const Result<DiskView> again = co_await serve_anew(*std::move(made_room), listening, nullptr);
+  if (again) note_restored(name);
+  co_return served.error();
+}
+
+Task<Result<DiskView>> DiskService::serve_anew(ServeRequest request, Listening listening,
+                                               const std::vector<HandoverBitmap>* handed_over) {
   if (handed_over == nullptr && takeover_ != nullptr && takeover_->is_late(request.disk)) {
     co_return Error(ErrorCode::kBusy, "disk '" + request.disk +
                                           "' is being added already: its clients wait for its "
@@ -294,6 +330,15 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
     co_return unknown ? disk.error() : forgotten;
   }
   if (!disk) co_return disk.error();
+  const Afterwards then = forget ? Afterwards::kForgotten : Afterwards::kNotServed;
+  const Status left = co_await take_away(std::move(name), then);
+  co_return left;
+}
+
+Task<Status> DiskService::take_away(std::string name, Afterwards then) {
+  const bool forget = then == Afterwards::kForgotten;
+  const auto disk = disks_.get(name);
+  if (!disk) co_return disk.error();
   const Status settled = check_settled(name);
   if (!settled) co_return settled;
   const std::string job = jobs_.job_of(name);
@@ -331,7 +376,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
   Status recorded;
   if (forgets) {
     recorded = co_await forget_records(name, store_uri);
-  } else {
+  } else if (then == Afterwards::kNotServed) {
     recorded = co_await forget_serving(name);
   }
   if (!removed) {

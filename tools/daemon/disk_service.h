@@ -204,11 +204,20 @@ class DiskService final {
   Task<void> leave_bases(std::shared_ptr<ServedDisk> disk);
   Task<void> finish_manifests(std::shared_ptr<ServedDisk> disk,
                               const std::vector<std::string>& bases);
-  /// A disk that a restart has served already, if the request asks for the same.
-  Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request);
+  /// A disk that a restart has served already, if the request asks for the same, maybe at more
+  /// addresses. One that is wanted otherwise goes, if nobody uses it: `made_room` is what it was.
+  Task<Result<std::shared_ptr<ServedDisk>>> find_restored(const ServeRequest& request,
+                                                          UnixSocketOptions recorded,
+                                                          std::optional<ServeRequest>& made_room);
+  /// As serve(), of a disk that is not there.
+  Task<Result<DiskView>> serve_anew(ServeRequest request, Listening listening,
+                                    const std::vector<HandoverBitmap>* handed_over);
+  enum class Afterwards : std::uint8_t { kNotServed, kForgotten, kServedAgain };
+  /// As detach(), of a disk that is there; what it is `then` for a restart.
+  Task<Status> take_away(std::string name, Afterwards then);
   /// What a restart serves the disk again with.
   Task<void> remember(const ServeRequest& request, UnixSocketOptions recorded);
-  Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused);
+  Task<Result<std::string>> fetch_rest(std::shared_ptr<ServedDisk> disk, bool paused, bool begins);
   Task<Status> publish(const ServeRequest& request, const SourceChoice& choice,
                        std::shared_ptr<ServedDisk> disk, Listening listening);
   /// `same`: the store's content is what the journal knows.

@@ -193,8 +193,11 @@ Task<void> Engine::end_moves() {
   recorded_.finish();
   co_await restarts_.finish();
   // What a memory remembers no restart finds.
-  co_await jobs_.stop(options_.private_journal ? JobBoard::AtStop::kAbort
-                                               : JobBoard::AtStop::kSuspend);
+  const bool goes_on = !options_.private_journal;
+  const Duration patience = std::min<Duration>(kStoreSilence, options_.stop_timeout / 2);
+  // A hand-over has had that done while clients were still served.
+  if (goes_on && !parked_) co_await jobs_.record_progress(patience);
+  co_await jobs_.stop(goes_on ? JobBoard::AtStop::kSuspend : JobBoard::AtStop::kAbort);
   co_await migrations_.finish();
 }
 

@@ -58,8 +58,10 @@ Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string
   co_return std::optional<bool>((*note)->text == kPaused);
 }
 
+NoteRecord abort_note(const std::string& id) { return {kAbortTopic, id, "aborted"}; }
+
 Task<Status> save_abort(Journal& journal, const std::string& id) {
-  NoteRecord note{kAbortTopic, id, "aborted"};
+  NoteRecord note = abort_note(id);
   const Status saved = co_await save_note(journal, std::move(note));
   co_return saved;
 }

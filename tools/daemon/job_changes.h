@@ -28,6 +28,7 @@ Task<Status> save_pause(Journal& journal, const std::string& id, bool paused);
 /// The last word of an operator; nothing: none was said.
 Task<Result<std::optional<bool>>> load_pause(Journal& journal, const std::string& id);
 /// An operator has aborted job `id`: a restart before its end does not go on with it.
+NoteRecord abort_note(const std::string& id);
 Task<Status> save_abort(Journal& journal, const std::string& id);
 Task<Result<bool>> load_abort(Journal& journal, const std::string& id);
 /// For a batch's `removed_notes`, with the end of job `id`.

@@ -16,6 +16,7 @@ namespace {
 
 /// Of an abort, at the latest: with the rest it takes less than the 100 ms of any control command.
 constexpr Duration kAbortAnswered = std::chrono::milliseconds(80);
+constexpr const char* kNotRemembered = "done, but a restart will not know of it";
 
 }  // namespace
 
@@ -120,9 +121,13 @@ Task<void> MigrationService::keep_abort(std::string id, std::shared_ptr<Event> s
   const Status noted = co_await save_abort(journal_, id);
   saved->set();
   if (!noted) log_.warning(noted.error().message(), {"", id, 0});
+  co_await forget_if_ended(id);
+}
+
+/// A job that ends while something is noted of it may be first to remove its notes.
+Task<void> MigrationService::forget_if_ended(std::string id) {
   const Result<JobStatus> job = jobs_.status(id);
-  if (job.ok() && !is_final(job->state)) co_return;
-  // It has ended meanwhile, and its end may have been first to remove what is noted of it.
+  if (job.ok() && (!is_final(job->state) || job->suspended)) co_return;
   const Status forgotten = co_await forget_job_change(journal_, id);
   static_cast<void>(forgotten);  // nobody looks for the notes of a job that has ended
 }
@@ -147,13 +152,16 @@ Task<Result<JobStatus>> MigrationService::set_paused(std::string job_or_disk, bo
     co_return find(*id);
   }
   const Status done = paused ? jobs_.pause(*id) : jobs_.resume(*id);
-  if (done) co_await remember_pause(*id, paused);
+  if (done) {
+    const Status saved = co_await remember_pause(*id, paused);
+    if (!saved) co_return saved.error().with_context(kNotRemembered);
+  }
   co_return status_after(*id, done);
 }
 
-Task<void> MigrationService::remember_pause(std::string id, bool paused) {
+Task<Status> MigrationService::remember_pause(std::string id, bool paused) {
   pauses_[id] = paused;
-  co_await saving_pause_.acquire(1);
+  co_await saving_.acquire(1);
   const Result<JobStatus> job = jobs_.status(id);
   const auto said = pauses_.find(id);
   Status saved;
@@ -162,8 +170,9 @@ Task<void> MigrationService::remember_pause(std::string id, bool paused) {
     pauses_.erase(said);
     saved = co_await save_pause(journal_, id, last);
   }
-  saving_pause_.release(1);
-  if (!saved) log_.warning(saved.error().message(), {job->disk, id, job->epoch});
+  saving_.release(1);
+  co_await forget_if_ended(id);
+  co_return saved;
 }
 
 Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobChange change) {
@@ -176,15 +185,29 @@ Task<Result<JobStatus>> MigrationService::change(std::string job_or_disk, JobCha
   }
   const Result<JobStatus> changed = status_after(*id, jobs_.change(*id, change));
   if (!changed) co_return changed.error();
-  const Status saved = co_await save_job_change(journal_, *changed);
-  if (!saved) log_.warning(saved.error().message(), {changed->disk, *id, changed->epoch});
+  const Status saved = co_await remember_change(*id);
+  if (!saved) co_return saved.error().with_context(kNotRemembered);
   co_return changed;
 }
 
-Task<void> MigrationService::set_daemon_rate(std::uint64_t bytes_per_second) {
+/// What is set by now: of several changes at once the last one is saved last.
+Task<Status> MigrationService::remember_change(std::string id) {
+  co_await saving_.acquire(1);
+  const Result<JobStatus> job = jobs_.status(id);
+  Status saved;
+  if (job.ok() && !is_final(job->state)) saved = co_await save_job_change(journal_, *job);
+  saving_.release(1);
+  co_await forget_if_ended(id);
+  co_return saved;
+}
+
+Task<Status> MigrationService::set_daemon_rate(std::uint64_t bytes_per_second) {
   jobs_.bandwidth().set_rate(bytes_per_second);
-  const Status saved = co_await save_daemon_rate(journal_, bytes_per_second);
-  if (!saved) log_.warning("the daemon's bwlimit is not remembered: " + saved.error().message());
+  co_await saving_.acquire(1);
+  const Status saved = co_await save_daemon_rate(journal_, jobs_.bandwidth().rate());
+  saving_.release(1);
+  if (!saved) co_return saved.error().with_context(kNotRemembered);
+  co_return saved;
 }
 
 Task<Status> MigrationService::load_daemon_rate(std::optional<std::uint64_t> given) {

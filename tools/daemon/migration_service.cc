@@ -236,7 +236,8 @@ Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
 
 Task<Status> MigrationService::resume_recorded(const JobRecord& record,
                                                RecoveredTracking& recovered,
-                                               std::optional<std::string> target_as_left) {
+                                               std::optional<std::string> target_as_left,
+                                               bool resumed) {
   const Result<MigrateRequest> request = migrate_request_from_json(record.request);
   if (!request) co_return request.error();
   const auto disk = disks_.get(request->disk);
@@ -258,7 +259,7 @@ Task<Status> MigrationService::resume_recorded(const JobRecord& record,
   Result<std::string> id = check_still_there(*disk, *plan);
   if (id.ok()) {
     id = jobs_.resume_recorded((*disk)->disk(), std::move(opening->opener), options, left,
-                               recovered);
+                               recovered, resumed);
   }
   if (!id) {
     co_await drop_bitmap(disks_, request->disk, opening->fresh);

@@ -44,7 +44,7 @@ class MigrationService final {
         log_(log),
         job_reports_(loop, journal, jobs),
         stopping_(loop),
-        saving_pause_(loop, 1) {}
+        saving_(loop, 1) {}
 
   /// Whose stamps the stores of moves get; null: nobody's.
   void set_owners(StoreOwners* owners) { owners_ = owners; }
@@ -65,8 +65,9 @@ class MigrationService final {
   /// Goes on with a job of an earlier daemon, whose disk is served. After an error `recovered` is
   /// still the caller's.
   /// `target_as_left`: image_identity() of the target then, if that daemon ended in order.
+  /// `resumed`: as of JobBoard::resume_recorded().
   Task<Status> resume_recorded(const JobRecord& record, RecoveredTracking& recovered,
-                               std::optional<std::string> target_as_left);
+                               std::optional<std::string> target_as_left, bool resumed);
 
   /// Waits until the reports of ended jobs are in the journal. After JobBoard::stop().
   Task<void> finish();
@@ -80,12 +81,12 @@ class MigrationService final {
   /// It is not on the board yet, but will be when its disk is there.
   bool waits_for_disk(const JobStatus& job) const;
   Task<Result<JobStatus>> abort(std::string job_or_disk);
-  // Effective at once, and remembered for a restart.
+  // Effective at once, and remembered for a restart; an error of the journal says that it is not.
   Task<Result<JobStatus>> pause(std::string job_or_disk);
   Task<Result<JobStatus>> resume(std::string job_or_disk);
   Task<Result<JobStatus>> change(std::string job_or_disk, JobChange change);
   /// What all copiers may do together, in bytes per second; 0: no limit. As above.
-  Task<void> set_daemon_rate(std::uint64_t bytes_per_second);
+  Task<Status> set_daemon_rate(std::uint64_t bytes_per_second);
   /// The one that was set last, unless `given`.
   Task<Status> load_daemon_rate(std::optional<std::uint64_t> given);
 
@@ -117,7 +118,9 @@ class MigrationService final {
   Task<void> let_bases_go(const JobStatus& job, const std::string& base_uri);
   /// What a command has made of the job, or its error.
   Result<JobStatus> status_after(const std::string& id, const Status& done) const;
-  Task<void> remember_pause(std::string id, bool paused);
+  Task<Status> remember_pause(std::string id, bool paused);
+  Task<Status> remember_change(std::string id);
+  Task<void> forget_if_ended(std::string id);
   Task<void> remember_abort(std::string id);
   Task<void> keep_abort(std::string id, std::shared_ptr<Event> saved);
   /// What the guest's requests take once the move is over; waits for that.
@@ -139,7 +142,7 @@ class MigrationService final {
   std::map<std::string, GuestLatency> latencies_after_;  ///< by job of the board
   JobReports job_reports_;
   Event stopping_;
-  Semaphore saving_pause_;              ///< one at a time: what is saved last was said last
+  Semaphore saving_;                    ///< one at a time: what is saved last was said last
   std::map<std::string, bool> pauses_;  ///< by job, said and not saved yet
   TaskScope reports_;
 };

@@ -47,7 +47,10 @@ Task<void> ask_store(std::shared_ptr<ServedDisk> disk, std::shared_ptr<Answer> a
 Result<std::shared_ptr<Answer>> begin_asking(IoLoop& loop, TaskScope& asking,
                                              const std::shared_ptr<ServedDisk>& disk) {
   const std::string trouble = trouble_of(disk->disk().store());
-  if (!trouble.empty()) return Error(ErrorCode::kPrecondition, trouble);
+  if (!trouble.empty()) {
+    return Error(ErrorCode::kPrecondition, trouble + ": put that right, or 'blockmig detach " +
+                                               disk->name() + "', and replace it then");
+  }
   auto asked = std::make_shared<Answer>(loop);
   auto task = ask_store(disk, asked);
   asking.spawn(std::move(task));

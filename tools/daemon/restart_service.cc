@@ -232,10 +232,10 @@ Task<void> RestartService::resume(Unfinished job) {
   const bool recorded = !job.tracking.empty();
   std::optional<std::string> target_as_left;
   if (job.closed) target_as_left = job.closed->target;
-  const Status resumed =
-      co_await migrations_.resume_recorded(record, job.tracking, std::move(target_as_left));
+  const Status resumed = co_await migrations_.resume_recorded(
+      record, job.tracking, std::move(target_as_left), job.resumed);
   if (resumed) {
-    const bool waits = record.on_restart == to_string(OnRestart::kPause);
+    const bool waits = waits_for_operator(job.record) && !job.resumed;
     log_.info(
         std::string(recorded ? "resumed from its record"
                              : "begun again: nothing was recorded yet") +

@@ -58,6 +58,8 @@ class RestartService final {
   /// Ends a job that waits for its disk, as --on-restart abort would when that is there. kBusy:
   /// that is just coming. kPrecondition: the disk has switched.
   Task<Status> abort(std::string disk);
+  /// Ends what does not go on, for a disk that is not to come any more. Another job stays.
+  Task<Status> end_without_disk(std::string disk);
   /// As it is to begin when its disk is there. kBusy as above.
   Task<Status> set_paused(std::string disk, bool paused);
   /// Before anybody may move the disk: a return that ended with its daemon has left the old store
@@ -85,10 +87,13 @@ class RestartService final {
     bool in_use = false;               ///< by a task that has not ended yet
     bool switched = false;             ///< before the daemon's end
     bool paused = false;               ///< by an operator
+    bool resumed = false;              ///< likewise, since the restart
     bool returned = false;             ///< has ended but for end_return()
     JobState end = JobState::kFailed;  ///< as what it ends if it does not go on
   };
   static bool goes_on(const JobRecord& record);
+  /// --on-restart pause
+  static bool waits_for_operator(const JobRecord& record);
   static JournalBatch batch_of_end(JobRecord record, JobState state);
   Task<Status> load_facts(Unfinished& job);
   Task<Result<bool>> has_switched(const JobRecord& record);

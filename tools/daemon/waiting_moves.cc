@@ -30,6 +30,10 @@ bool RestartService::goes_on(const JobRecord& record) {
   return action.ok() && *action != OnRestart::kAbort && !record.request.empty();
 }
 
+bool RestartService::waits_for_operator(const JobRecord& record) {
+  return record.on_restart == to_string(OnRestart::kPause);
+}
+
 JournalBatch RestartService::batch_of_end(JobRecord record, JobState state) {
   record.state = to_string(state);
   JournalBatch batch;
@@ -49,6 +53,7 @@ Task<Status> RestartService::end_unserved(Unfinished& job) {
     told.on_restart = to_string(OnRestart::kAbort);
     JournalBatch batch;
     batch.removed_sets = records_of(told.disk, told.id);
+    if (job.end == JobState::kAborted) batch.notes.push_back(abort_note(told.id));
     batch.jobs.push_back(told);
     const Status saved = co_await journal_.commit(batch);
     if (!saved) co_return saved;
@@ -130,6 +135,24 @@ Task<Status> RestartService::abort(std::string disk) {
   co_return ended;
 }
 
+Task<Status> RestartService::end_without_disk(std::string disk) {
+  const auto found = unfinished_.find(disk);
+  if (found == unfinished_.end()) co_return Status();
+  Unfinished& job = found->second;
+  if (job.prepared || job.in_use || job.switched || goes_on(job.record)) co_return Status();
+  job.in_use = true;
+  Status ended;
+  if (!job.returned) ended = co_await end_unserved(job);
+  if (ended && job.returned) {
+    const JobRecord record = job.record;
+    std::optional<Error> why = why_ended(record, job.end);
+    ended = co_await record_end(record, job.end, std::move(why));
+  }
+  job.in_use = false;
+  if (ended) unfinished_.erase(disk);
+  co_return ended;
+}
+
 Task<Status> RestartService::set_paused(std::string disk, bool paused) {
   const auto waiting = find_waiting(disk);
   if (!waiting) co_return waiting.error();
@@ -137,7 +160,10 @@ Task<Status> RestartService::set_paused(std::string disk, bool paused) {
   job.in_use = true;
   const Status saved = co_await save_pause(journal_, job.record.id, paused);
   job.in_use = false;
-  if (saved) job.paused = paused;
+  if (saved) {
+    job.paused = paused;
+    job.resumed = !paused;
+  }
   co_return saved;
 }
 
@@ -146,14 +172,24 @@ void RestartService::show(JobStatus& job, const std::string& why) const {
   const auto found = unfinished_.find(job.disk);
   const bool waits = found != unfinished_.end();
   const bool switched = waits && found->second.switched;
-  if (waits && !switched && !goes_on(found->second.record)) return;
+  if (waits && !switched && !goes_on(found->second.record)) {
+    job.state = found->second.end;
+    job.error = why_ended(found->second.record, found->second.end);
+    return;
+  }
   job.state = JobState::kPaused;
   job.phase = switched ? Phase::kHydrating : Phase::kPreparing;
   job.switched = switched;
   job.error.reset();
   job.paused_because = waits ? "its disk is not served yet" : "its disk has just come";
   if (waits && !why.empty()) job.paused_because += ": " + why;
-  if (waits && found->second.paused) job.paused_because += "; and an operator has paused it";
+  if (!waits) return;
+  const Unfinished& later = found->second;
+  if (later.paused) {
+    job.paused_because += "; and an operator has paused it";
+  } else if (!switched && waits_for_operator(later.record) && !later.resumed) {
+    job.paused_because += "; then it waits for 'blockmig resume' (--on-restart pause)";
+  }
 }
 
 Task<Status> RestartService::record_end(JobRecord record, JobState state,

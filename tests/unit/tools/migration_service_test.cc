@@ -44,7 +44,10 @@ class SlowJournal final : public ForwardingJournal {
   }
 
   Task<Status> commit(const JournalBatch& batch) override {
-    if (holds && holds(batch)) {
+    if (fails && fails(batch)) co_return Error(ErrorCode::kNoSpace, "no room");
+    const bool first_note = hold_first_note && !batch.notes.empty();
+    if (first_note) hold_first_note = false;
+    if (first_note || (holds && holds(batch))) {
       held.set();
       co_await free.wait();
     }
@@ -53,7 +56,9 @@ class SlowJournal final : public ForwardingJournal {
   }
 
   bool hold_next = false;
+  bool hold_first_note = false;
   std::function<bool(const JournalBatch&)> holds;
+  std::function<bool(const JournalBatch&)> fails;
   Event held;  ///< somebody is
   Event free;
 };
@@ -150,6 +155,54 @@ class MigrationServiceTest : public testing::Test {
     EXPECT_EQ(*remembered, noted);
     journal_.free.set();
   }
+  Task<void> set_rate_of_a(std::uint64_t rate) {
+    JobChange change;
+    change.bwlimit_bytes_per_second = rate;
+    const auto changed = co_await migrations_.change("a", change);
+    EXPECT_TRUE(changed.ok());
+  }
+  /// Of two changes and two rates of the daemon at once the journal takes the first last, if it
+  /// may.
+  Task<void> set_twice_at_once() {
+    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
+    const std::string id = jobs_.job_of("a");
+    EXPECT_TRUE(jobs_.pause(id).ok());
+    journal_.hold_first_note = true;
+    TaskScope both;
+    auto first = set_rate_of_a(1000);
+    auto second = set_rate_of_a(2000);
+    both.spawn(std::move(first));
+    both.spawn(std::move(second));
+    co_await journal_.held.wait();
+    co_await sleep_for(*loop_, std::chrono::milliseconds(20));
+    journal_.free.set();
+    co_await both.join();
+    JobOptions options;
+    const Status applied = co_await apply_job_change(journal_, id, options);
+    EXPECT_TRUE(applied.ok());
+    EXPECT_EQ(options.bwlimit_bytes_per_second, 2000U);
+    EXPECT_TRUE(jobs_.abort(id).ok());
+  }
+  Task<void> pause_and_set_without_a_journal() {
+    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
+    const std::string id = jobs_.job_of("a");
+    journal_.fails = [](const JournalBatch& batch) { return !batch.notes.empty(); };
+    std::string disk = "a";
+    const auto paused = co_await migrations_.pause(std::move(disk));
+    EXPECT_THAT(paused.ok() ? std::string() : paused.error().message(),
+                HasSubstr("a restart will not know"));
+    EXPECT_EQ(jobs_.status(id)->state, JobState::kPaused);
+    JobChange change;
+    change.bwlimit_bytes_per_second = 1000;
+    const auto changed = co_await migrations_.change("a", change);
+    EXPECT_FALSE(changed.ok());
+    EXPECT_EQ(jobs_.status(id)->bwlimit_bytes_per_second, 1000U);
+    const Status rate = co_await migrations_.set_daemon_rate(5000);
+    EXPECT_FALSE(rate.ok());
+    EXPECT_EQ(jobs_.bandwidth().rate(), 5000U);
+    journal_.fails = nullptr;
+    EXPECT_TRUE(jobs_.abort(id).ok());
+  }
   /// The note of it is saved when the end of the job has removed all notes already.
   Task<void> abort_a_and_let_it_end() {
     while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
@@ -234,6 +287,17 @@ TEST_F(MigrationServiceTest, AbortThatIsSavedBehindTheEndIsForgottenToo) {
   std::vector<Result<JobStatus>> answers;
   move_beside(is_abort, abort_a_and_let_it_end(), answers);
   EXPECT_FALSE(*run_task(*loop_, load_abort(journal_, "job-1")));
+}
+
+TEST_F(MigrationServiceTest, OfTwoChangesAtOnceTheLastOneIsRemembered) {
+  std::vector<Result<JobStatus>> answers;
+  move_beside(nullptr, set_twice_at_once(), answers);
+}
+
+// It has its effect, but who asked for it must hear that a restart undoes it.
+TEST_F(MigrationServiceTest, WhatIsNotRememberedIsAnError_I11) {
+  std::vector<Result<JobStatus>> answers;
+  move_beside(nullptr, pause_and_set_without_a_journal(), answers);
 }
 
 TEST_F(MigrationServiceTest, AbortIsAnsweredAlsoWhereTheJournalHangs_I10) {
