@@ -33,6 +33,7 @@ Task<Status> save_abort(Journal& journal, const std::string& id);
 Task<Result<bool>> load_abort(Journal& journal, const std::string& id);
 /// For a batch's `removed_notes`, with the end of job `id`.
 std::vector<NoteRecord> notes_of_job(const std::string& id);
+/// The job has ended: they go now.
 Task<Status> forget_job_change(Journal& journal, const std::string& id);
 
 /// In bytes per second; 0: none, also where nothing was ever set.

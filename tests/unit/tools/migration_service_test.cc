@@ -29,7 +29,8 @@ using testing::HasSubstr;
 constexpr std::uint64_t kSize = 300001;
 
 /// Who asks next, once `hold_next` is set, learns which disks there are when `free` is; what
-/// `holds` picks is not saved before that either.
+/// `holds` picks is not saved before that either, nor the first note after `hold_first_note`. What
+/// `fails` picks is not saved at all.
 class SlowJournal final : public ForwardingJournal {
  public:
   explicit SlowJournal(EventLoop& loop)
@@ -155,28 +156,38 @@ class MigrationServiceTest : public testing::Test {
     EXPECT_EQ(*remembered, noted);
     journal_.free.set();
   }
+  /// Once it is on the board.
+  Task<std::string> job_of_a() {
+    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
+    co_return jobs_.job_of("a");
+  }
+  Task<void> set_rate_of_daemon(std::uint64_t rate) {
+    const Status set = co_await migrations_.set_daemon_rate(rate);
+    EXPECT_TRUE(set.ok());
+  }
   Task<void> set_rate_of_a(std::uint64_t rate) {
     JobChange change;
     change.bwlimit_bytes_per_second = rate;
     const auto changed = co_await migrations_.change("a", change);
     EXPECT_TRUE(changed.ok());
   }
-  /// Of two changes and two rates of the daemon at once the journal takes the first last, if it
-  /// may.
-  Task<void> set_twice_at_once() {
-    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
-    const std::string id = jobs_.job_of("a");
-    EXPECT_TRUE(jobs_.pause(id).ok());
+  /// The journal takes the first last, if it may.
+  Task<void> both_at_once(Task<void> first, Task<void> second) {
     journal_.hold_first_note = true;
     TaskScope both;
-    auto first = set_rate_of_a(1000);
-    auto second = set_rate_of_a(2000);
     both.spawn(std::move(first));
     both.spawn(std::move(second));
     co_await journal_.held.wait();
-    co_await sleep_for(*loop_, std::chrono::milliseconds(20));
+    co_await sleep_for(*loop_, std::chrono::milliseconds(20));  // in which the second may overtake
     journal_.free.set();
     co_await both.join();
+  }
+  Task<void> set_twice_at_once() {
+    const std::string id = co_await job_of_a();
+    EXPECT_TRUE(jobs_.pause(id).ok());
+    auto first = set_rate_of_a(1000);
+    auto second = set_rate_of_a(2000);
+    co_await both_at_once(std::move(first), std::move(second));
     JobOptions options;
     const Status applied = co_await apply_job_change(journal_, id, options);
     EXPECT_TRUE(applied.ok());
@@ -184,8 +195,7 @@ class MigrationServiceTest : public testing::Test {
     EXPECT_TRUE(jobs_.abort(id).ok());
   }
   Task<void> pause_and_set_without_a_journal() {
-    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
-    const std::string id = jobs_.job_of("a");
+    const std::string id = co_await job_of_a();
     journal_.fails = [](const JournalBatch& batch) { return !batch.notes.empty(); };
     std::string disk = "a";
     const auto paused = co_await migrations_.pause(std::move(disk));
@@ -205,8 +215,7 @@ class MigrationServiceTest : public testing::Test {
   }
   /// The note of it is saved when the end of the job has removed all notes already.
   Task<void> abort_a_and_let_it_end() {
-    while (jobs_.job_of("a").empty()) co_await sleep_for(*loop_, std::chrono::milliseconds(1));
-    std::string id = jobs_.job_of("a");
+    std::string id = co_await job_of_a();
     const auto aborted = co_await migrations_.abort(id);
     EXPECT_TRUE(aborted.ok() && journal_.held.is_set());
     const auto ended = co_await jobs_.wait(id);
@@ -292,6 +301,13 @@ TEST_F(MigrationServiceTest, AbortThatIsSavedBehindTheEndIsForgottenToo) {
 TEST_F(MigrationServiceTest, OfTwoChangesAtOnceTheLastOneIsRemembered) {
   std::vector<Result<JobStatus>> answers;
   move_beside(nullptr, set_twice_at_once(), answers);
+}
+
+TEST_F(MigrationServiceTest, OfTwoRatesOfTheDaemonAtOnceTheLastOneIsRemembered) {
+  auto first = set_rate_of_daemon(1000);
+  auto second = set_rate_of_daemon(2000);
+  run_task(*loop_, both_at_once(std::move(first), std::move(second)));
+  EXPECT_EQ(*run_task(*loop_, load_daemon_rate(journal_)), 2000U);
 }
 
 // It has its effect, but who asked for it must hear that a restart undoes it.
