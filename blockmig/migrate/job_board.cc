@@ -282,20 +282,36 @@ Status JobBoard::check_leaving() const {
 }
 
 Task<Status> JobBoard::yield(Duration patience) {
-  yields_ = true;
   const TimePoint deadline = loop_.now() + patience;
-  for (const auto& job : jobs_) job->yield();
-  Status rest = co_await come_to_rest(deadline);
-  if (rest.ok()) {
-    for (const auto& job : jobs_) {
-      if (!job->ended()) job->record_now();
-    }
-    rest = co_await come_to_rest(deadline);
-  }
-  co_return rest;
+  auto recording = rest_and_record(jobs_, deadline);
+  co_await recording;
+  co_return co_await name_restless(deadline);
 }
 
-Task<Status> JobBoard::come_to_rest(TimePoint deadline) {
+Task<void> JobBoard::record_progress(Duration patience) {
+  std::vector<std::shared_ptr<Job>> jobs = jobs_;
+  std::erase_if(jobs, [](const auto& job) { return !job->goes_on_after_restart(); });
+  co_await rest_and_record(std::move(jobs), loop_.now() + patience);
+}
+
+Task<void> JobBoard::rest_and_record(std::vector<std::shared_ptr<Job>> jobs, TimePoint deadline) {
+  yields_ = true;
+  for (const auto& job : jobs) job->yield();
+  std::vector<std::shared_ptr<Job>> recording;
+  while ((!jobs.empty() || !recording.empty()) && loop_.now() < deadline) {
+    const auto rest = std::partition(jobs.begin(), jobs.end(),
+                                     [](const auto& job) { return !job->unrest().empty(); });
+    for (auto job = rest; job != jobs.end(); ++job) {
+      (*job)->record_now();
+      recording.push_back(*job);
+    }
+    jobs.erase(rest, jobs.end());
+    std::erase_if(recording, [](const auto& job) { return !job->is_recording(); });
+    if (!jobs.empty() || !recording.empty()) co_await sleep_for(loop_, kRestPoll);
+  }
+}
+
+Task<Status> JobBoard::name_restless(TimePoint deadline) {
   const auto jobs = jobs_;  // one may be forgotten meanwhile
   for (const auto& job : jobs) {
     std::string why = job->unrest();
@@ -311,26 +327,6 @@ Task<Status> JobBoard::come_to_rest(TimePoint deadline) {
                                           "'");
   }
   co_return Status();
-}
-
-Task<void> JobBoard::record_progress(Duration patience) {
-  const TimePoint deadline = loop_.now() + patience;
-  yields_ = true;
-  std::vector<std::shared_ptr<Job>> resting = jobs_;
-  std::erase_if(resting, [](const auto& job) { return !job->goes_on_after_restart(); });
-  for (const auto& job : resting) job->yield();
-  std::vector<std::shared_ptr<Job>> recording;
-  while ((!resting.empty() || !recording.empty()) && loop_.now() < deadline) {
-    const auto rest = std::partition(resting.begin(), resting.end(),
-                                     [](const auto& job) { return !job->unrest().empty(); });
-    for (auto job = rest; job != resting.end(); ++job) {
-      (*job)->record_now();
-      recording.push_back(*job);
-    }
-    resting.erase(rest, resting.end());
-    std::erase_if(recording, [](const auto& job) { return !job->is_recording(); });
-    if (!resting.empty() || !recording.empty()) co_await sleep_for(loop_, kRestPoll);
-  }
 }
 
 void JobBoard::stay() {

@@ -134,7 +134,10 @@ class JobBoard final {
   Job* find(const std::string& id) const;
   std::shared_ptr<Job> share(const std::string& id) const;
   Task<void> cut_unanswered(Event& all_ended);
-  Task<Status> come_to_rest(TimePoint deadline);
+  /// Each of `jobs` records how far it is as soon as it has come to rest, until `deadline`.
+  Task<void> rest_and_record(std::vector<std::shared_ptr<Job>> jobs, TimePoint deadline);
+  /// kBusy: the first that does not rest by `deadline`, or is still recording.
+  Task<Status> name_restless(TimePoint deadline);
 
   EventLoop& loop_;
   Journal& journal_;

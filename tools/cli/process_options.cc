@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 #include "blockmig/base/uri.h"
 #include "nbdserver/limit_table.h"
@@ -167,7 +168,11 @@ Status take_listen(const std::vector<std::string>& texts, std::vector<std::strin
       if (!path) return usage("--listen: " + path.error().message());
       absolute.path = path->path;
     }
-    into.push_back(absolute.to_string());
+    const std::string address_text = absolute.to_string();
+    if (std::find(into.begin(), into.end(), address_text) != into.end()) {
+      return usage("--listen: '" + text + "' is given twice");
+    }
+    into.push_back(address_text);
   }
   return {};
 }
@@ -204,10 +209,14 @@ Status take_ids(const char* option, const std::vector<std::string>& texts,
   return {};
 }
 
+/// Of a limit that is given twice nobody could say which one was meant.
 Status take_limits(const std::vector<std::string>& texts, NbdServerLimits& into) {
+  std::set<std::string> names;
   for (const std::string& text : texts) {
     const Status set = set_limit(into, text);
     if (!set) return usage("--limit: " + set.error().message());
+    const std::string name = text.substr(0, text.find('='));
+    if (!names.insert(name).second) return usage("--limit: " + name + " is given twice");
   }
   const Status consistent = check_limits(into);
   return consistent.ok() ? consistent : usage("--limit: " + consistent.error().message());

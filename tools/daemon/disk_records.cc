@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "blockmig/base/uri.h"
+#include "blockmig/io/cancel.h"
+#include "blockmig/io/event_loop.h"
 #include "blockmig/migrate/hydration.h"
 #include "tools/daemon/begun_target.h"
 #include "tools/daemon/disk_service.h"
@@ -12,6 +14,12 @@
 #include "tools/daemon/takeover.h"
 
 namespace blockmig {
+namespace {
+
+constexpr Duration kArrivalPatience = std::chrono::seconds(2);
+constexpr Duration kArrivalPoll = std::chrono::milliseconds(10);
+
+}  // namespace
 
 Task<Result<std::vector<DiskLife>>> DiskService::lives_of_others(const std::string& disk) {
   const auto records = co_await journal_.load_disks();
@@ -36,6 +44,11 @@ Status DiskService::check_settled(const std::string& disk) const {
   return Error(ErrorCode::kBusy, "disk '" + disk + "' is being taken up" +
                                      (next.empty() ? "" : " with its unfinished move, " + next) +
                                      ": try again in a moment");
+}
+
+Task<void> DiskService::wait_settled(const std::string& disk) {
+  const TimePoint until = loop_.now() + kArrivalPatience;
+  while (!check_settled(disk) && loop_.now() < until) co_await sleep_for(loop_, kArrivalPoll);
 }
 
 std::string DiskService::why_late(const std::string& disk) const {

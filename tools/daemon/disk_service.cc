@@ -337,6 +337,7 @@ Task<Status> DiskService::detach(std::string name, bool forget) {
 
 Task<Status> DiskService::take_away(std::string name, Afterwards then) {
   const bool forget = then == Afterwards::kForgotten;
+  if (disks_.get(name).ok()) co_await wait_settled(name);
   const auto disk = disks_.get(name);
   if (!disk) co_return disk.error();
   const Status settled = check_settled(name);

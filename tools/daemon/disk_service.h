@@ -137,6 +137,9 @@ class DiskService final {
                            const std::string& disk, const std::vector<DiskLife>& lives);
   /// kBusy: it is on its way in still, or a move of an earlier daemon is to go on first.
   Status check_settled(const std::string& disk) const;
+  /// Returns when check_settled() has no objection, or a moment later: for commands to a disk that
+  /// has been seen already. `disk` stays until the task has finished.
+  Task<void> wait_settled(const std::string& disk);
   /// As settle(), of a disk that may begin with it now.
   Result<std::shared_ptr<ServedDisk>> find_unsettled(const std::string& name) const;
   /// Why a disk that was served before is not served yet; empty: nothing is known of that.

@@ -202,6 +202,7 @@ Result<std::string> MigrationService::check_still_there(const std::shared_ptr<Se
 }
 
 Task<Result<JobStatus>> MigrationService::start(MigrateRequest request) {
+  if (disks_.get(request.disk).ok()) co_await service_.wait_settled(request.disk);
   const auto disk = disks_.get(request.disk);
   if (!disk) co_return disk.error();
   const Status settled = service_.check_settled(request.disk);

@@ -10,12 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "blockmig/io/event.h"
 #include "blockmig/io/run_task.h"
 #include "blockmig/io/task_scope.h"
-#include "blockmig/journal/forwarding_journal.h"
 #include "tests/unit/tools/noting_server.h"
 #include "tests/unit/tools/scratch.h"
+#include "tests/unit/tools/slow_journal.h"
 #include "tools/control/json.h"
 #include "tools/daemon/closed_move.h"
 #include "tools/daemon/job_changes.h"
@@ -27,42 +26,6 @@ namespace {
 using testing::HasSubstr;
 
 constexpr std::uint64_t kSize = 300001;
-
-/// Who asks next, once `hold_next` is set, learns which disks there are when `free` is; what
-/// `holds` picks is not saved before that either, nor the first note after `hold_first_note`. What
-/// `fails` picks is not saved at all.
-class SlowJournal final : public ForwardingJournal {
- public:
-  explicit SlowJournal(EventLoop& loop)
-      : ForwardingJournal(make_memory_journal(loop)), held(loop), free(loop) {}
-  Task<Result<std::vector<DiskRecord>>> load_disks() override {
-    if (std::exchange(hold_next, false)) {
-      held.set();
-      co_await free.wait();
-    }
-    auto disks = co_await inner().load_disks();
-    co_return disks;
-  }
-
-  Task<Status> commit(const JournalBatch& batch) override {
-    if (fails && fails(batch)) co_return Error(ErrorCode::kNoSpace, "no room");
-    const bool first_note = hold_first_note && !batch.notes.empty();
-    if (first_note) hold_first_note = false;
-    if (first_note || (holds && holds(batch))) {
-      held.set();
-      co_await free.wait();
-    }
-    const Status saved = co_await inner().commit(batch);
-    co_return saved;
-  }
-
-  bool hold_next = false;
-  bool hold_first_note = false;
-  std::function<bool(const JournalBatch&)> holds;
-  std::function<bool(const JournalBatch&)> fails;
-  Event held;  ///< somebody is
-  Event free;
-};
 
 std::unique_ptr<IoLoop> make_loop() {
   auto loop = make_io_loop({});
@@ -212,6 +175,18 @@ class MigrationServiceTest : public testing::Test {
     EXPECT_EQ(jobs_.bandwidth().rate(), 5000U);
     journal_.fails = nullptr;
     EXPECT_TRUE(jobs_.abort(id).ok());
+  }
+  Task<void> move_c_while_it_comes() {
+    co_await journal_.held.wait();
+    std::vector<Result<JobStatus>> answers;
+    TaskScope moves;
+    auto moving = start(move("c", "file://" + scratch_ / "new.img"), answers);
+    moves.spawn(std::move(moving));
+    co_await sleep_for(*loop_, std::chrono::milliseconds(20));
+    EXPECT_TRUE(answers.empty());
+    journal_.free.set();
+    co_await moves.join();
+    EXPECT_TRUE(answers.size() == 1 && answers[0].ok());
   }
   /// The note of it is saved when the end of the job has removed all notes already.
   Task<void> abort_a_and_let_it_end() {
@@ -375,6 +350,25 @@ TEST_F(MigrationServiceTest, StoreThatIsBeingServedIsNoTarget) {
   ASSERT_EQ(moved.size(), 1U);
   ASSERT_EQ(served.size(), 1U);
   EXPECT_EQ(moved[0].ok() + served[0].ok(), 1);
+}
+
+// Who sees it has no other way to know that the rest of it takes a moment.
+TEST_F(MigrationServiceTest, DiskThatIsStillComingIsMovedWhenItHasCome) {
+  scratch_.image("c.img", kSize);
+  ServeRequest request;
+  request.disk = "c";
+  request.source = "file://" + scratch_ / "c.img";
+  journal_.holds = [](const JournalBatch& batch) {
+    return !batch.notes.empty() && batch.notes.back().topic == "serve";  // its last one
+  };
+  std::vector<Result<DiskView>> served;
+  TaskScope both;
+  auto serving = serve(std::move(request), served);
+  auto moving = move_c_while_it_comes();
+  both.spawn(std::move(serving));
+  both.spawn(std::move(moving));
+  run_task(*loop_, end_of(both));
+  EXPECT_TRUE(served.size() == 1 && served[0].ok());
 }
 
 TEST_F(MigrationServiceTest, DiskThatIsAnotherByThenIsNotMoved) {

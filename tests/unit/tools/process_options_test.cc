@@ -207,6 +207,15 @@ TEST_F(ConfigFileTest, DisksComeFromBothAndPerNameFromTheCommandLine) {
   EXPECT_THAT(wrong("disk = [\"a=/a.img\", \"a=/b.img\"]\n"), HasSubstr("'a' is given twice"));
 }
 
+TEST_F(ConfigFileTest, WhatIsGivenTwiceIsRefusedNotGuessed) {
+  EXPECT_THAT(complaint("--limit connections=9 --limit connections=8"),
+              HasSubstr("--limit: connections is given twice"));
+  EXPECT_THAT(wrong("limit = [\"connections=9\", \"connections=8\"]\n"),
+              HasSubstr("connections is given twice"));
+  EXPECT_THAT(complaint("--listen unix:/x --listen tcp::10809 --listen unix:/x"),
+              HasSubstr("--listen: 'unix:/x' is given twice"));
+}
+
 TEST_F(ConfigFileTest, AModeIsOctalAsInToml) {
   EXPECT_EQ(with("socket-mode = 0o660\n").unix_sockets.mode, 0660u);
   EXPECT_EQ(with("socket-mode = 0o0\n").unix_sockets.mode, 0u);
