@@ -13,6 +13,7 @@ class HomeLane final : public ExportLane {
  public:
   explicit HomeLane(Export& disk) : disk_(disk) {}
 
+  const std::string& name() const override { return disk_.name(); }
   BlockDevice& device() override { return disk_.device(); }
   Task<Result<Runs>> bitmap_runs(const std::string& bitmap, ByteRange range,
                                  std::size_t max_runs) override;
@@ -38,6 +39,7 @@ class RemoteLane final : public ExportLane {
   RemoteLane(Export& disk, std::shared_ptr<BlockDevice> device, EventLoop& home, EventLoop& own)
       : at_home_(disk), device_(std::move(device)), home_(home), own_(own) {}
 
+  const std::string& name() const override { return at_home_.name(); }
   BlockDevice& device() override { return *device_; }
   Task<Result<Runs>> bitmap_runs(const std::string& bitmap, ByteRange range,
                                  std::size_t max_runs) override;

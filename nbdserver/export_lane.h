@@ -25,6 +25,8 @@ class ExportLane {
   using Runs = std::vector<DirtyBitmap::Run>;
 
   virtual ~ExportLane() = default;
+  /// The export's.
+  virtual const std::string& name() const = 0;
   virtual BlockDevice& device() = 0;
   /// kIo if there is no bitmap of that name (any more).
   virtual Task<Result<Runs>> bitmap_runs(const std::string& bitmap, ByteRange range,

@@ -23,14 +23,14 @@ namespace blockmig::nbd {
 class InFlight final {
  public:
   /// `shown` is kept equal to requests(), for other threads to read. `budget` outlives the object;
-  /// null: there is no common limit. `origin`: StreamPeer::origin.
+  /// null: there is no common limit. `origin`: StreamPeer::origin; `disk`: the export's name.
   InFlight(EventLoop& loop, std::uint32_t max_requests, std::uint64_t max_bytes, Counter& shown,
-           MemoryBudget* budget = nullptr, std::string origin = {})
+           MemoryBudget* budget = nullptr, std::string origin = {}, std::string disk = {})
       : max_requests_(max_requests),
         max_bytes_(max_bytes),
         shown_(shown),
         changed_(loop),
-        share_(loop, budget, std::move(origin), [this] {
+        share_(loop, budget, std::move(origin), std::move(disk), [this] {
           ++gives_;
           wake();
         }) {}

@@ -2,6 +2,7 @@
 #include "nbdserver/memory_budget.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "blockmig/base/check.h"
@@ -17,35 +18,47 @@ std::optional<TimePoint> MemoryBudget::waiting_since() const {
   return line_.front()->since;
 }
 
-BudgetOrigin& MemoryBudget::join(const std::string& origin) {
+BudgetGroups MemoryBudget::join(const std::string& origin, const std::string& disk) {
   const std::lock_guard<std::mutex> guard(lock_);
-  BudgetOrigin& joined = origins_[origin];
-  ++joined.shares;
+  const BudgetGroups joined{origins_[origin], disks_[disk]};
+  ++joined.origin.shares;
+  ++joined.disk.shares;
   return joined;
 }
 
-void MemoryBudget::leave(const std::string& origin) {
+void MemoryBudget::leave(const std::string& origin, const std::string& disk) {
   const std::lock_guard<std::mutex> guard(lock_);
-  const auto left = origins_.find(origin);
-  if (--left->second.shares == 0) origins_.erase(left);
+  for (const auto& [groups, name] : {std::pair(&origins_, &origin), std::pair(&disks_, &disk)}) {
+    const auto left = groups->find(*name);
+    if (--left->second.shares == 0) groups->erase(left);
+  }
 }
 
-bool MemoryBudget::take_if_room(BudgetOrigin& origin, std::uint64_t bytes) {
+bool MemoryBudget::is_disks_due(const BudgetGroup& disk, std::uint64_t used,
+                                std::uint64_t bytes) const {
+  const std::uint64_t held = disk.held_bytes.load(std::memory_order_relaxed);
+  return held == 0 || held + bytes <= capacity_ - std::min(capacity_, used + bytes);
+}
+
+bool MemoryBudget::take_if_room(const BudgetGroups& groups, std::uint64_t bytes) {
   std::uint64_t used = used_.load();
   do {
     if (used != 0 && (bytes > capacity_ || used > capacity_ - bytes)) return false;
+    if (!is_disks_due(groups.disk, used, bytes)) return false;
   } while (!used_.compare_exchange_weak(used, used + bytes));
-  origin.held_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  groups.origin.held_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  groups.disk.held_bytes.fetch_add(bytes, std::memory_order_relaxed);
   return true;
 }
 
-bool MemoryBudget::try_take(BudgetOrigin& origin, std::uint64_t bytes) {
-  return !has_waiters() && take_if_room(origin, bytes);
+bool MemoryBudget::try_take(const BudgetGroups& groups, std::uint64_t bytes) {
+  return !has_waiters() && take_if_room(groups, bytes);
 }
 
-void MemoryBudget::give(BudgetOrigin& origin, std::uint64_t bytes) {
+void MemoryBudget::give(const BudgetGroups& groups, std::uint64_t bytes) {
   if (bytes == 0) return;
-  origin.held_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  groups.origin.held_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+  groups.disk.held_bytes.fetch_sub(bytes, std::memory_order_relaxed);
   const std::uint64_t before = used_.fetch_sub(bytes);
   BM_CHECK(before >= bytes);
   // Sequentially consistent, as enter_line() is: either we see who waits, or he sees the room.
@@ -70,21 +83,42 @@ bool MemoryBudget::leave_line(const std::shared_ptr<Ticket>& ticket) {
   return true;
 }
 
-void MemoryBudget::grant_to_waiters() {
+bool MemoryBudget::has_waited_long(const Ticket& ticket) const {
+  return ticket.groups.origin.overtaken_bytes >= capacity_;
+}
+
+/// Of those whose disks may hold more now. Whose turn it is, and who is held up by his own disk,
+/// holds up the others of that disk until enough of its requests have ended.
+MemoryBudget::Line::iterator MemoryBudget::next_in_line() {
   const auto rank = [this](const Ticket& ticket) {
-    const bool in_order = ticket.origin.overtaken_bytes >= capacity_;
-    return std::pair(ticket.origin.held_bytes.load(std::memory_order_relaxed),
-                     in_order ? 0 : ticket.in_all);
+    return std::pair(ticket.groups.origin.held_bytes.load(std::memory_order_relaxed),
+                     has_waited_long(ticket) ? 0 : ticket.in_all);
   };
-  const auto goes_before = [&rank](const auto& a, const auto& b) { return rank(*a) < rank(*b); };
+  std::set<const BudgetGroup*> held_up;
+  auto next = line_.end();
+  for (auto at = line_.begin(); at != line_.end(); ++at) {
+    const Ticket& ticket = **at;
+    const BudgetGroup& disk = ticket.groups.disk;
+    if (held_up.contains(&disk)) continue;
+    if (!is_disks_due(disk, used_.load(), ticket.bytes)) {
+      if (has_waited_long(ticket)) held_up.insert(&disk);
+      continue;
+    }
+    if (next == line_.end() || rank(ticket) < rank(**next)) next = at;
+  }
+  return next;
+}
+
+void MemoryBudget::grant_to_waiters() {
   for (;;) {
-    const auto next = std::min_element(line_.begin(), line_.end(), goes_before);
+    const auto next = next_in_line();
     if (next == line_.end()) return;
-    BudgetOrigin& origin = (*next)->origin;
-    if (!take_if_room(origin, (*next)->bytes)) return;
-    const bool overtakes = std::any_of(line_.begin(), next, [&origin](const auto& earlier) {
-      return &earlier->origin == &origin;
+    const BudgetGroups groups = (*next)->groups;
+    if (!take_if_room(groups, (*next)->bytes)) return;
+    const bool overtakes = std::any_of(line_.begin(), next, [&groups](const auto& earlier) {
+      return &earlier->groups.origin == &groups.origin;
     });
+    BudgetGroup& origin = groups.origin;
     origin.overtaken_bytes = overtakes ? origin.overtaken_bytes + (*next)->bytes : 0;
     const std::shared_ptr<Ticket> ticket = std::move(*next);
     line_.erase(next);
@@ -97,19 +131,20 @@ void MemoryBudget::grant_to_waiters() {
 }
 
 BudgetShare::BudgetShare(EventLoop& loop, MemoryBudget* budget, std::string origin,
-                         std::function<void()> on_granted)
+                         std::string disk, std::function<void()> on_granted)
     : loop_(loop),
       budget_(budget),
-      origin_name_(std::move(origin)),
+      origin_(std::move(origin)),
+      disk_(std::move(disk)),
       on_granted_(std::move(on_granted)) {
-  if (budget_ != nullptr) origin_ = &budget_->join(origin_name_);
+  if (budget_ != nullptr) groups_.emplace(budget_->join(origin_, disk_));
 }
 
 BudgetShare::~BudgetShare() {
   if (budget_ == nullptr) return;
   leave_line();
-  budget_->give(*origin_, held_);
-  budget_->leave(origin_name_);
+  budget_->give(*groups_, held_);
+  budget_->leave(origin_, disk_);
 }
 
 bool BudgetShare::cover(std::uint64_t bytes) {
@@ -121,12 +156,12 @@ bool BudgetShare::cover(std::uint64_t bytes) {
   const std::uint64_t missing = bytes - kOwnBytes - held_;
   const std::uint64_t rounded = (missing + kStepBytes - 1) / kStepBytes * kStepBytes;
   for (const std::uint64_t wanted : {rounded, missing}) {
-    if (!budget_->try_take(*origin_, wanted)) continue;
+    if (!budget_->try_take(*groups_, wanted)) continue;
     held_ += wanted;
     return true;
   }
   ticket_ = std::make_shared<MemoryBudget::Ticket>(
-      MemoryBudget::Ticket{loop_, missing, held_ + missing, loop_.now(), *origin_, this});
+      MemoryBudget::Ticket{loop_, missing, held_ + missing, loop_.now(), *groups_, this});
   budget_->enter_line(ticket_);
   return false;
 }
@@ -143,7 +178,7 @@ void BudgetShare::leave_line() {
   const std::shared_ptr<MemoryBudget::Ticket> ticket = std::exchange(ticket_, nullptr);
   ticket->owner = nullptr;
   // Granted, but the news had not arrived: nobody else will give it back.
-  if (!budget_->leave_line(ticket)) budget_->give(*origin_, ticket->bytes);
+  if (!budget_->leave_line(ticket)) budget_->give(*groups_, ticket->bytes);
 }
 
 void BudgetShare::shrink_to(std::uint64_t bytes) {
@@ -154,7 +189,7 @@ void BudgetShare::shrink_to(std::uint64_t bytes) {
   if (held_ <= needed + spare) return;
   const std::uint64_t given = held_ - needed - spare;
   held_ -= given;
-  budget_->give(*origin_, given);
+  budget_->give(*groups_, given);
 }
 
 }  // namespace blockmig::nbd

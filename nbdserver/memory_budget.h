@@ -17,6 +17,11 @@
 // any back while others wait is found by StallWatch: a client that does not read must not take from
 // others what they need.
 //
+// Nor must a disk whose store does not answer (I10): beyond its first request a disk's clients may
+// hold no more than they leave free, so that one such disk takes half of the budget, two a third
+// each, and there is always as much left for another one (dynamic thresholds: Choudhury and Hahne,
+// 1998). Those who wait because of their own disk are passed by the others.
+//
 // A share takes and gives in steps, so that most requests touch nothing that loops share. An idle
 // connection holds nothing. A request larger than the whole budget is admitted when nobody holds
 // anything. Thread rules: MemoryBudget any thread; a BudgetShare its connection's loop.
@@ -38,11 +43,18 @@ namespace blockmig::nbd {
 
 class BudgetShare;
 
-/// All connections of one StreamPeer::origin. Made, counted and removed under the budget's lock.
-struct BudgetOrigin {
+/// All connections of one StreamPeer::origin, or to one disk. Made, counted and removed under the
+/// budget's lock.
+struct BudgetGroup {
   std::atomic<std::uint64_t> held_bytes = 0;
   std::uint64_t overtaken_bytes = 0;  ///< granted past the one that has waited longest
   std::uint32_t shares = 0;
+};
+
+/// What a connection belongs to.
+struct BudgetGroups {
+  BudgetGroup& origin;
+  BudgetGroup& disk;
 };
 
 class MemoryBudget final {
@@ -65,28 +77,36 @@ class MemoryBudget final {
     const std::uint64_t bytes;
     const std::uint64_t in_all;  ///< what the connection holds then
     const TimePoint since;
-    BudgetOrigin& origin;
+    const BudgetGroups groups;
     BudgetShare* owner;
     bool granted = false;
   };
 
-  BudgetOrigin& join(const std::string& origin);
-  void leave(const std::string& origin);
+  using Line = std::deque<std::shared_ptr<Ticket>>;
+  using Groups = std::map<std::string, BudgetGroup>;
+
+  BudgetGroups join(const std::string& origin, const std::string& disk);
+  void leave(const std::string& origin, const std::string& disk);
   /// False while somebody is in line.
-  bool try_take(BudgetOrigin& origin, std::uint64_t bytes);
-  void give(BudgetOrigin& origin, std::uint64_t bytes);
+  bool try_take(const BudgetGroups& groups, std::uint64_t bytes);
+  void give(const BudgetGroups& groups, std::uint64_t bytes);
   void enter_line(std::shared_ptr<Ticket> ticket);
   /// True if it was still in line; false if its bytes have been granted.
   bool leave_line(const std::shared_ptr<Ticket>& ticket);
-  bool take_if_room(BudgetOrigin& origin, std::uint64_t bytes);
+  bool take_if_room(const BudgetGroups& groups, std::uint64_t bytes);
+  /// False: the disk holds too much already to hold `bytes` more beside the `used` ones.
+  bool is_disks_due(const BudgetGroup& disk, std::uint64_t used, std::uint64_t bytes) const;
+  bool has_waited_long(const Ticket& ticket) const;
+  Line::iterator next_in_line();
   void grant_to_waiters();
 
   const std::uint64_t capacity_;
   std::atomic<std::uint64_t> used_ = 0;
   std::atomic<std::uint32_t> waiting_ = 0;
   mutable std::mutex lock_;
-  std::deque<std::shared_ptr<Ticket>> line_;  ///< who came first is first
-  std::map<std::string, BudgetOrigin> origins_;
+  Line line_;  ///< who came first is first
+  Groups origins_;
+  Groups disks_;
 };
 
 /// What one connection holds of the budget. Destroying it gives everything back.
@@ -95,9 +115,10 @@ class BudgetShare final {
   static constexpr std::uint64_t kOwnBytes = 64 * 1024;
   static constexpr std::uint64_t kStepBytes = 256 * 1024;
 
-  /// `budget` may be null: nothing is limited. `origin`: where the connection comes from.
-  /// `on_granted` runs on the loop when a cover() that said false may be asked again.
-  BudgetShare(EventLoop& loop, MemoryBudget* budget, std::string origin,
+  /// `budget` may be null: nothing is limited. `origin`: where the connection comes from; `disk`:
+  /// where it leads. `on_granted` runs on the loop when a cover() that said false may be asked
+  /// again.
+  BudgetShare(EventLoop& loop, MemoryBudget* budget, std::string origin, std::string disk,
               std::function<void()> on_granted);
   ~BudgetShare();
   BudgetShare(const BudgetShare&) = delete;
@@ -117,9 +138,10 @@ class BudgetShare final {
 
   EventLoop& loop_;
   MemoryBudget* const budget_;
-  const std::string origin_name_;
-  BudgetOrigin* origin_ = nullptr;
+  const std::string origin_;
+  const std::string disk_;
   std::function<void()> on_granted_;
+  std::optional<BudgetGroups> groups_;  ///< none without a budget
   std::uint64_t held_ = 0;
   std::shared_ptr<MemoryBudget::Ticket> ticket_;
 };

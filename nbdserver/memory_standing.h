@@ -11,6 +11,7 @@ struct MemoryStanding {
   Counter held_bytes;        ///< of the budget
   Counter given_bytes;       ///< by requests that have ended, since the beginning
   Counter waits_for_client;  ///< 1: to read replies, or to send a payload
+  Counter waits_for_room;    ///< 1: until requests of its own or of others have ended
 };
 
 }  // namespace blockmig::nbd

@@ -6,6 +6,7 @@
 // arrived of the next one is in `leftover`. Values, but for the descriptors they own.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -15,6 +16,7 @@
 #include "blockmig/io/event_loop.h"
 #include "blockmig/io/stream.h"
 #include "blockmig/io/unique_fd.h"
+#include "nbdserver/client_counters.h"
 #include "nbdserver/listen_protection.h"
 #include "nbdserver/meta_context.h"
 #include "nbdserver/request_rules.h"
@@ -24,9 +26,14 @@ namespace blockmig {
 /// What a client has done by the time that it is parked.
 struct ClientPast {
   std::uint64_t requests = 0;
+  std::array<std::uint64_t, kNbdOps.size()> requests_by_op{};
+  std::uint64_t errors = 0;
+  std::uint64_t refused = 0;
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
   Duration connected{};
+  std::uint64_t& of(NbdOp op) { return requests_by_op[static_cast<std::size_t>(op)]; }
+  std::uint64_t of(NbdOp op) const { return requests_by_op[static_cast<std::size_t>(op)]; }
   friend bool operator==(const ClientPast&, const ClientPast&) = default;
 };
 
@@ -34,6 +41,7 @@ struct ParkedClient {
   UniqueFd socket;
   std::uint64_t id = 0;  ///< its number, which it keeps; 0: it gets one
   ClientPast past;
+  bool counted = false;  ///< by the server that resumes it, as accepted
   std::string export_name;
   nbd::TransmissionRules rules;  ///< as the client was told
   std::vector<nbd::MetaContext> contexts;

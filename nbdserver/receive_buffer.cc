@@ -2,10 +2,12 @@
 #include "nbdserver/receive_buffer.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 
+#include "blockmig/base/bytes.h"
 #include "blockmig/base/check.h"
 
 namespace blockmig::nbd {
@@ -76,10 +78,15 @@ void ReceiveBuffer::let_go() {
 
 void ReceiveBuffer::forget_contents() {
   drop_unpinned();
-  if (!buffer_ || !holds_nothing() || high_water_ == 0) return;
+  if (!buffer_ || !buffer_.is_sole() || high_water_ == 0) return;
+  static const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  const bool empty = begin_ == end_;
+  const std::size_t first = empty ? 0 : align_down(begin_, page_bytes);
+  const std::size_t last = empty ? 0 : align_up(end_, page_bytes);
   // The pages read as zeros afterwards and come back when they are written to. A hint that fails is
   // no loss.
-  static_cast<void>(::madvise(data_, capacity_, MADV_DONTNEED));
+  static_cast<void>(::madvise(data_, first, MADV_DONTNEED));
+  static_cast<void>(::madvise(data_ + last, capacity_ - last, MADV_DONTNEED));
   high_water_ = 0;
 }
 

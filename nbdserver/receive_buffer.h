@@ -14,8 +14,9 @@
 //
 // Who waits with nothing left over lets go of the memory (let_go()): the next connection of the
 // loop receives into what is still in the processor's caches, and a thousand idle ones hold
-// nothing. Where the stream must have the memory while it waits, forget_contents() gives its pages
-// back to the kernel. Thread rule: one loop.
+// nothing. Where the stream must have the memory while it waits, or the client has stopped in the
+// middle of a request, forget_contents() gives the other pages back to the kernel. Thread rule: one
+// loop.
 #pragma once
 
 #include <cstddef>
@@ -58,7 +59,8 @@ class ReceiveBuffer final {
 
   /// Before waiting: the memory goes to the pool if nothing is held in it and the pool keeps it.
   void let_go();
-  /// Gives the memory's pages back to the kernel if nothing is held in them.
+  /// Gives those of the memory's pages back to the kernel in which nothing is held; a receive may
+  /// be waiting.
   void forget_contents();
 
  private:

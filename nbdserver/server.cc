@@ -111,7 +111,7 @@ Task<void> NbdServerImpl::serve(std::unique_ptr<Stream> stream, StreamPeer peer,
   const bool known = resumed != nullptr && resumed->id != 0 && !sessions_.contains(resumed->id);
   const std::uint64_t id = known ? resumed->id : last_id_ + 1;
   last_id_ = std::max(last_id_, id);
-  ++stats_.accepted;
+  if (resumed == nullptr || !resumed->counted) ++stats_.accepted;
   nbd::Session session(loops_, directory_, limits_, std::move(stream), id, options_.security);
   if (resumed != nullptr) {
     nbd::Negotiated agreed{directory_.find(resumed->export_name), resumed->rules,
@@ -125,6 +125,7 @@ Task<void> NbdServerImpl::serve(std::unique_ptr<Stream> stream, StreamPeer peer,
   co_await session.run();
   sessions_.erase(id);
   stalls_.forget(id);
+  stats_.refused_requests += session.refused_here();
   if (!take_parked(session)) count_end(session);
   admission_.leave(peer);
   session_ended_.pulse();
@@ -151,7 +152,7 @@ NbdServerStats NbdServerImpl::stats() const {
     if (session->info().tls) ++sum.tls_sessions;
     if (!session->served()) continue;
     ++sum.served;
-    sum.refused_requests += session->info().counters.refused.value();
+    sum.refused_requests += session->refused_here();
   }
   return sum;
 }
@@ -162,7 +163,6 @@ void NbdServerImpl::count_end(const nbd::Session& session) {
   if (session.served()) {
     ++stats_.served;
     ++stats_.ended[static_cast<std::size_t>(session.end())];
-    stats_.refused_requests += info.counters.refused.value();
     if (options_.observer != nullptr) options_.observer->on_gone(info, session.end());
   } else if (const auto failure = session.handshake_failure()) {
     ++stats_.handshake_failures[static_cast<std::size_t>(*failure)];

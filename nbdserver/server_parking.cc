@@ -141,6 +141,7 @@ void NbdServerImpl::cut_all() {
 bool NbdServerImpl::take_parked(nbd::Session& session) {
   std::optional<ParkedClient> client = session.take_parked();
   if (!client) return false;
+  client->counted = true;
   if (parking_) {
     parked_.clients.push_back(*std::move(client));
     return true;

@@ -129,9 +129,8 @@ Task<void> Session::run() {
     if (host_->parked() && !cut_) {
       parked_ = host_->take_parked();
       parked_->socket = UniqueFd(stream_->release());
-      const NbdClientInfo now = info();
-      parked_->id = now.id;
-      parked_->past = {now.requests, now.bytes_read, now.bytes_written, now.connected};
+      parked_->id = info_.id;
+      parked_->past = past();
       co_return;
     }
   }
@@ -273,7 +272,8 @@ NbdClientEnd Session::end() const {
 void Session::release_idle_memory() {
   if (host_ == nullptr) return;
   const std::uint64_t requests = host_->counters().all_requests();
-  const bool idle = requests == requests_seen_ && host_->counters().in_flight.value() == 0;
+  const bool idle = requests == requests_seen_ && host_->counters().in_flight.value() == 0 &&
+                    host_->counters().memory.waits_for_room.value() == 0;
   // Once is enough: thousands of idle clients must not wake their loop every second.
   if (idle && rests_) return;
   rests_ = idle;
@@ -297,10 +297,32 @@ NbdClientInfo Session::info() const {
     if (info.requests != requests_seen_) info.idle = Duration::zero();
   }
   info.requests += past_.requests;
+  for (const NbdOp op : kNbdOps) {
+    info.counters.requests[static_cast<std::size_t>(op)].add(past_.of(op));
+  }
+  info.counters.errors.add(past_.errors);
+  info.counters.refused.add(past_.refused);
   info.bytes_read += past_.bytes_read;
   info.bytes_written += past_.bytes_written;
   info.connected += past_.connected;
   return info;
+}
+
+ClientPast Session::past() const {
+  const NbdClientInfo now = info();
+  ClientPast past;
+  past.requests = now.requests;
+  for (const NbdOp op : kNbdOps) past.of(op) = now.counters.of(op);
+  past.errors = now.counters.errors.value();
+  past.refused = now.counters.refused.value();
+  past.bytes_read = now.bytes_read;
+  past.bytes_written = now.bytes_written;
+  past.connected = now.connected;
+  return past;
+}
+
+std::uint64_t Session::refused_here() const {
+  return host_ != nullptr ? host_->counters().refused.value() : 0;
 }
 
 }  // namespace blockmig::nbd

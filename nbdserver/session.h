@@ -63,6 +63,8 @@ class Session final {
   /// For a sweep now and then.
   void release_idle_memory();
   NbdClientInfo info() const;
+  /// Requests refused by this session, without those of the client's past.
+  std::uint64_t refused_here() const;
   /// True once the negotiation has led to a disk.
   bool served() const { return host_ != nullptr; }
 
@@ -83,6 +85,7 @@ class Session final {
   Task<Status> start_tls();
   Task<Status> send_output(Handshake& handshake);
   PeerIdentities known_identities() const;
+  ClientPast past() const;
 
   ServerLoops& loops_;
   EventLoop& loop_;

@@ -56,7 +56,7 @@ Transmission::Transmission(EventLoop& loop, Stream& stream, BufferPool& pool, Ex
       counters_(counters),
       received_(pool),
       in_flight_(loop, limits.max_in_flight_requests, limits.max_in_flight_bytes,
-                 counters.in_flight, pool.budget(), stream.peer().origin),
+                 counters.in_flight, pool.budget(), stream.peer().origin, lane.name()),
       replies_(loop, stream, pool, in_flight_, counters),
       prefetch_(loop, 1) {}
 
@@ -82,7 +82,7 @@ Task<void> Transmission::take_requests() {
       case Step::kEnd:
         co_return;
       case Step::kReceive: {
-        awaits_payload_ = wanted_bytes_ > header_bytes_;
+        awaits_payload_ = skip_left_ != 0 || wanted_bytes_ > header_bytes_;
         Arrival arrival = Arrival::kNothing;
         if (stream_.works_in_place()) {
           arrival = receive_now();
@@ -109,7 +109,10 @@ Task<void> Transmission::take_requests() {
       case Step::kAwaitRoom:
         // What was sent at the end of start_requests() may have made room already.
         if (in_flight_.gives() == seen_gives_) {
+          counters_.memory.waits_for_room.set(1);
           co_await in_flight_.changed().wait();
+          counters_.memory.waits_for_room.set(0);
+          cut_if_gone();
         }
         break;
       case Step::kPause: {
@@ -117,6 +120,7 @@ Task<void> Transmission::take_requests() {
         const TimePoint until = loop_.now() + kUnsentPause;
         const bool changed = co_await in_flight_.changed().wait_until(until);
         pause_is_over_ = !changed;
+        cut_if_gone();
         break;
       }
       case Step::kNext:
@@ -154,7 +158,7 @@ Transmission::Step Transmission::start_requests() {
 }
 
 Transmission::Step Transmission::start_one() {
-  if (replies_.broken()) return Step::kEnd;
+  if (replies_.broken() || state_ == State::kEnding) return Step::kEnd;
   if (skip_left_ != 0) return skip_payload();
   if (state_ == State::kParking) {
     parked_ = true;
@@ -293,6 +297,7 @@ void Transmission::start_write(const Request& request, BufferRef keep, ConstByte
 }
 
 void Transmission::release_idle_memory() {
+  if (counters_.memory.waits_for_room.value() != 0) cut_if_gone();
   if (in_flight_.requests() == 0) {
     received_.forget_contents();
     stream_.release_idle_memory();

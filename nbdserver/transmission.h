@@ -9,7 +9,10 @@
 //
 //   kServing ──begin_shutdown()──▶ kDraining   new requests get ESHUTDOWN, until none is in flight
 //       │ └─────park()──▶ kParking ───┐│        no more is taken; the stream stays open
-//       └──────── intake ends ────────┴┴─▶ kEnding ──▶ run() returns
+//       └─ intake ends, or cut() ─────┴┴─▶ kEnding ──▶ run() returns
+//
+// A client that is gone has nothing more begun either, as far as the stream can tell: a write of
+// its that waits here for memory would land on what others have written since (trap 15).
 //
 // The caller closes the stream afterwards. Hostile input ends this connection only.
 // Thread rule: one loop.
@@ -73,6 +76,9 @@ class Transmission final {
   /// Takes no more requests, answers those it has taken, and ends without closing the stream, which
   /// can_release(). A request whose payload is on its way is waited for.
   void park();
+  /// Ends both directions of the stream, and begins nothing more of what the client has sent: when
+  /// run() returns nothing of its is under way. Idempotent.
+  void cut();
   /// After run(): it ended by park(), and these bytes of the next request had arrived.
   bool parked() const { return parked_; }
   ConstBytes leftover() const { return received_.available(); }
@@ -110,6 +116,7 @@ class Transmission final {
   void start(const Request& request, BufferRef keep, ConstBytes payload);
   void start_write(const Request& request, BufferRef keep, ConstBytes payload, std::uint64_t done);
   Task<void> drain_then_close();
+  void cut_if_gone();
   std::uint64_t charge_of(const Request& request) const;
 
   // Their bytes (transmission_receive.cc).

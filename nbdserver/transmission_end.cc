@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a connection's intake ends on request: by shutdown, or parked for another owner.
+// How a connection's intake ends on request: by shutdown, cut, or parked for another owner.
 #include <chrono>
 
 #include "nbdserver/transmission.h"
@@ -24,6 +24,16 @@ void Transmission::park() {
   state_ = State::kParking;
   if (!in_payload_ && skip_left_ == 0) stream_.end_reading();
   in_flight_.wake();
+}
+
+void Transmission::cut() {
+  state_ = State::kEnding;
+  stream_.shutdown();
+  in_flight_.wake();
+}
+
+void Transmission::cut_if_gone() {
+  if (stream_.peer_is_gone()) cut();
 }
 
 Task<void> Transmission::drain_then_close() {

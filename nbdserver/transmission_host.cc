@@ -46,7 +46,6 @@ Task<Status> TransmissionHost::transmit(ConstBytes leftover, bool park) {
     Transmission transmission(place_->loop, stream_, place_->pool, *lane_, rules_, contexts_,
                               limits_, counters_);
     running_->transmission = &transmission;
-    running_->stream = &stream_;
     if (park) transmission.park();
     co_await transmission.run(leftover);
     *running_ = Running{};
@@ -89,7 +88,7 @@ ParkedClient TransmissionHost::take_parked() {
 }
 
 void TransmissionHost::cut() {
-  tell([](const Running& running) { running.stream->shutdown(); });
+  tell([](const Running& running) { running.transmission->cut(); });
 }
 
 void TransmissionHost::release_idle_memory() {

@@ -40,7 +40,7 @@ class TransmissionHost final {
   /// `park`: at once, before the first request.
   Task<void> run(ConstBytes leftover, bool park = false);
   void begin_shutdown();
-  /// Ends both directions of the stream.
+  /// As Transmission::cut().
   void cut();
   void release_idle_memory();
   /// As Transmission::park(); the stream stays open if it comes to that.
@@ -59,7 +59,6 @@ class TransmissionHost final {
   /// What calls posted to the place hold on to: they may arrive after the end. Used there only.
   struct Running {
     Transmission* transmission = nullptr;
-    Stream* stream = nullptr;
   };
   bool elsewhere() const { return place_ != &home_; }
   Task<Status> transmit(ConstBytes leftover, bool park);

@@ -67,9 +67,9 @@ Task<Status> Transmission::receive_payload() {
     rest = MutableBytes(buffer.data(), length - done);
     std::copy(head.begin(), head.end(), rest.begin());
     const Status got = co_await read_exactly(stream_, rest.subspan(head.size()));
-    if (!got.ok()) {
+    if (!got.ok() || state_ == State::kEnding) {
       in_flight_.give(1, charge);
-      co_return got;
+      co_return got.ok() ? Status(Error(ErrorCode::kDisconnected, "it was cut")) : got;
     }
   }
   counters_.count(request.command);

@@ -33,6 +33,7 @@ class DescriptorStream final : public Stream {
   Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
   Task<Status> write_all(std::span<const ConstBytes> parts) override;
   bool peer_has_ended() const override { return shut_ || has_hung_up(in_.get()); }
+  bool peer_is_gone() const override { return shut_ || is_gone(out_.get()); }
   void shutdown() override;
   std::string peer_name() const override { return "stdio"; }
 

@@ -73,6 +73,7 @@ class PipeEnd final : public Stream {
   bool works_in_place() const override { return true; }
   std::size_t available() override { return in_.size(); }
   bool peer_has_ended() const override { return broken(); }
+  bool peer_is_gone() const override { return broken(); }
   void shutdown() override;
   std::string peer_name() const override { return "pipe"; }
 

@@ -207,6 +207,8 @@ Status SocketStream::end_wait() {
 
 bool SocketStream::peer_has_ended() const { return shut_ || has_hung_up(socket_.get()); }
 
+bool SocketStream::peer_is_gone() const { return shut_ || is_gone(socket_.get()); }
+
 void SocketStream::set_keepalive(Duration silence) {
   if (!peer_name_.starts_with("tcp:")) return;
   keep_alive(socket_.get(), std::chrono::ceil<std::chrono::seconds>(silence));

@@ -30,6 +30,7 @@ class SocketStream final : public Stream {
   bool works_in_place() const override { return true; }
   std::size_t available() override;
   bool peer_has_ended() const override;
+  bool peer_is_gone() const override;
   void set_keepalive(Duration silence) override;
   void shutdown() override;
   std::string peer_name() const override { return peer_name_; }

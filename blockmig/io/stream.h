@@ -82,6 +82,9 @@ class Stream {
   /// True once the peer sends no more, or after shutdown(), whatever is still unread: for work that
   /// only a client who waits for it wants. False also where the stream cannot tell.
   virtual bool peer_has_ended() const { return false; }
+  /// True once nobody can be sent anything any more, or after shutdown(). False also where the
+  /// stream cannot tell, as with most of TCP's closed connections.
+  virtual bool peer_is_gone() const { return false; }
   virtual void shutdown() = 0;
   /// Of a TCP connection: after so long a silence (whole seconds) its other end is asked three
   /// times, a third of that apart, whether it is there; if not, the connection ends. Elsewhere

@@ -285,7 +285,8 @@ Task<Status> JobBoard::yield(Duration patience) {
   const TimePoint deadline = loop_.now() + patience;
   auto recording = rest_and_record(jobs_, deadline);
   co_await recording;
-  co_return co_await name_restless(deadline);
+  Status rest = co_await name_restless(deadline);
+  co_return rest;
 }
 
 Task<void> JobBoard::record_progress(Duration patience) {

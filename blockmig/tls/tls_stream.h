@@ -45,6 +45,7 @@ class TlsStream final : public Stream {
   Result<std::size_t> try_read(MutableBytes into, bool* ended) override;
   Task<Status> write_all(std::span<const ConstBytes> parts) override;
   bool peer_has_ended() const override { return inner_->peer_has_ended(); }
+  bool peer_is_gone() const override { return inner_->peer_is_gone(); }
   void shutdown() override;
   void release_idle_memory() override;
   std::string peer_name() const override { return inner_->peer_name(); }

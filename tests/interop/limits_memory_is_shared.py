@@ -7,7 +7,7 @@ import daemon
 import raw_nbd
 
 MIB = 1 << 20
-BUDGET = 32 * MIB
+BUDGET = 64 * MIB  # of which one disk gets half
 HOGS = 12
 CROWD = 90  # some 16 of them fit
 EXTRA = ("--limit", f"total-bytes-in-flight={BUDGET}", "--limit", "stall-time=1s", "--limit",

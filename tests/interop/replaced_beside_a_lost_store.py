@@ -5,9 +5,9 @@ Where a store goes while the handover is under way, only its own clients wait: f
 the disk is detached.
 """
 import os
-import types
 
 import daemon
+from lost_store import client_of
 from successor import Doomed, control, ready, refused, start
 
 SIZE = 8 << 20
@@ -28,12 +28,8 @@ class Host:
         assert ready(self.server), self.server.log()
         control(folder, "serve", daemon.EXPORT, "--source", self.image)
         control(folder, "serve", "other", "--source", other, *options)
-        self.client = self.connect(path, daemon.EXPORT, "client")
-        self.other = self.connect(path, "other", "other")
-
-    def connect(self, path, export, name):
-        place = types.SimpleNamespace(socket_path=path, export=export)
-        return daemon.Client(self.folder, place, "--connections", "2", "--renew", "0", name=name)
+        self.client = client_of(folder, daemon.EXPORT, self.image)
+        self.other = client_of(folder, "other", other)
 
     def __enter__(self):
         return self

@@ -4,11 +4,11 @@ is named, and its clients wait, connected, until it is back, over further restar
 that hangs in a request at the end loses its own clients, and a disk that is migrated none."""
 import os
 import signal
-import types
 
 import daemon
 import systemd_store
 from hung_folder import HungFolder
+from lost_store import client_of
 from successor import control
 
 SIZE = 8 << 20
@@ -20,20 +20,15 @@ class Host:
     def __init__(self, folder, other, *options):
         self.folder = folder
         self.image = daemon.make_image(os.path.join(folder, "a.img"), SIZE)
-        self.path = os.path.join(folder, "nbd.sock")
         self.manager = systemd_store.DescriptorStore(os.path.join(folder, "notify"))
         self.options = options
         self.lives = 0
         self.server = None
-        self.start("--listen", f"unix:{self.path}")
+        self.start("--listen", f"unix:{folder}/nbd.sock")
         control(folder, "serve", "vm1", "--source", self.image)
         control(folder, "serve", "other", "--source", other)
-        self.client = self.connect("vm1")
-        self.other = self.connect("other")
-
-    def connect(self, export):
-        place = types.SimpleNamespace(socket_path=self.path, export=export)
-        return daemon.Client(self.folder, place, "--connections", "2", "--renew", "0", name=export)
+        self.client = client_of(folder, "vm1", self.image)
+        self.other = client_of(folder, "other", other)
 
     def end(self):
         self.server.process.send_signal(signal.SIGTERM)

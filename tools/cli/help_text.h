@@ -44,7 +44,8 @@ Examples:
   blockmig ls clients
   blockmig disconnect 7
 
-Its requests end first; it may connect again.)";
+What its store has begun for it ends first, and until then 'blockmig ls clients' has it. What it has
+sent besides is thrown away. It may connect again.)";
 
 inline constexpr const char* kDetachFooter = R"(
 Examples:

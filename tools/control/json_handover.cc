@@ -37,6 +37,10 @@ Json json_of(const HandoverClient& client) {
   Json json;
   json["id"] = client.id;
   json["requests"] = client.past.requests;
+  json["requests_by_op"] = Json::object();
+  for (const NbdOp op : kNbdOps) json["requests_by_op"][to_string(op)] = client.past.of(op);
+  json["errors"] = client.past.errors;
+  json["refused"] = client.past.refused;
   json["bytes_read"] = client.past.bytes_read;
   json["bytes_written"] = client.past.bytes_written;
   json["connected_ms"] = std::chrono::duration<double, std::milli>(client.past.connected).count();
@@ -90,6 +94,11 @@ Status read_client(const Json& json, HandoverClient& client) {
   fields.read("disk", client.disk);
   fields.read("id", client.id);
   fields.read("requests", client.past.requests);
+  std::map<std::string, std::uint64_t> by_op;
+  fields.read("requests_by_op", by_op);
+  for (const NbdOp op : kNbdOps) client.past.of(op) = by_op[to_string(op)];
+  fields.read("errors", client.past.errors);
+  fields.read("refused", client.past.refused);
   fields.read("bytes_read", client.past.bytes_read);
   fields.read("bytes_written", client.past.bytes_written);
   fields.read("connected_ms", client.past.connected);

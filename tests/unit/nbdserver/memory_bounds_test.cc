@@ -2,6 +2,10 @@
 // However slow the store is: what a connection keeps is what its requests are charged, and little
 // more. The pool's bytes are counted, not the process's.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "stalled_rig.h"
 
@@ -195,6 +199,35 @@ TEST(MemoryBounds, AnotherConnectionDoesNotGetWhatHalfARequestIsIn_Trap16) {
   ByteVector written(512);
   rig.store.peek(0, written);
   EXPECT_EQ(written, sector(1));
+}
+
+/// Of what a buffer of a connection has, which ends where its room ends.
+std::size_t resident_pages(const ReceiveBuffer& buffer) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  std::byte* const begin = buffer.room().data() + buffer.room().size() - ReceiveBuffer::kBytes;
+  std::vector<unsigned char> pages(ReceiveBuffer::kBytes / page);
+  EXPECT_EQ(::mincore(begin, ReceiveBuffer::kBytes, pages.data()), 0);
+  return static_cast<std::size_t>(std::count_if(
+      pages.begin(), pages.end(), [](unsigned char each) { return (each & 1) != 0; }));
+}
+
+TEST(MemoryBounds, WhoStopsInTheMiddleOfAHeaderKeepsNoMoreThanItsPages) {
+  BufferPool pool(8 << 20);
+  ReceiveBuffer buffer(pool);
+  const ByteVector rest = pattern(20, 0x55);
+  for (const std::size_t at : {0u, 4086u, 500000u}) {
+    buffer.prepare(28);
+    const MutableBytes room = buffer.room();
+    std::fill_n(room.begin(), room.size(), std::byte{1});
+    std::copy(rest.begin(), rest.end(), room.begin() + static_cast<std::ptrdiff_t>(at));
+    buffer.received(at + rest.size());
+    buffer.consume(at);
+    buffer.forget_contents();
+    EXPECT_LE(resident_pages(buffer), 2u);
+    const ConstBytes kept = buffer.available();
+    EXPECT_EQ(ByteVector(kept.begin(), kept.end()), rest);
+    buffer.consume(rest.size());
+  }
 }
 
 TEST(MemoryBounds, WhatThePoolWouldNotKeepStaysWithItsConnection) {

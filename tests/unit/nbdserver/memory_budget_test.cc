@@ -23,9 +23,13 @@ class MemoryBudgetTest : public testing::Test {
     std::unique_ptr<BudgetShare> share;
     int granted = 0;
   };
+  /// To a disk of its own.
   Connection& connect(const std::string& origin = "uid:1") {
+    return connect(origin, "vm" + std::to_string(connections_.size()));
+  }
+  Connection& connect(const std::string& origin, const std::string& disk) {
     auto& connection = *connections_.emplace_back(std::make_unique<Connection>());
-    connection.share = std::make_unique<BudgetShare>(loop_, &budget_, origin,
+    connection.share = std::make_unique<BudgetShare>(loop_, &budget_, origin, disk,
                                                      [raw = &connection] { ++raw->granted; });
     return connection;
   }
@@ -137,6 +141,48 @@ TEST_F(MemoryBudgetTest, WhoHoldsLessComesBeforeAnotherOnesCrowd) {
   settle();
   EXPECT_EQ(crowd.granted, 1) << "among equals in order";
   EXPECT_EQ(more.granted, 0);
+}
+
+TEST_F(MemoryBudgetTest, HungDisksLeaveEachOtherOneAsMuchAsTheyTake_I10) {
+  // However many clients they have, and however often these ask.
+  for (const char* const hung : {"hung1", "hung2", "hung3"}) {
+    for (int i = 0; i < 40; ++i) (void)connect("uid:1", hung).share->cover(kOwn + kMiB / 8);
+    EXPECT_TRUE(budget_.has_waiters());
+  }
+  EXPECT_EQ(budget_.used(), 4 * kMiB / 2 + 4 * kMiB / 4 + 4 * kMiB / 8);
+  Connection& healthy = connect("uid:1", "healthy");
+  for (int i = 0; i < 3; ++i) {
+    if (!healthy.share->cover(kOwn + kMiB / 4)) settle();
+    EXPECT_TRUE(healthy.share->cover(kOwn + kMiB / 4)) << "it passes those who wait";
+    healthy.share->shrink_to(0);
+  }
+}
+
+TEST_F(MemoryBudgetTest, OfADiskThatHoldsNothingARequestOfAnySizeThatFitsGoesAhead) {
+  EXPECT_TRUE(connect().share->cover(kOwn + kMiB));
+  EXPECT_TRUE(connect("uid:1", "vm").share->cover(kOwn + 3 * kMiB));
+}
+
+TEST_F(MemoryBudgetTest, TheLargeOfOneDiskDoNotStarve) {
+  Connection& holder = connect("uid:1", "vm");
+  ASSERT_TRUE(holder.share->cover(kOwn + kMiB));
+  Connection& large = connect("uid:1", "vm");
+  ASSERT_FALSE(large.share->cover(kOwn + 3 * kMiB));
+  std::uint64_t past = 0;
+  for (; past < 64; ++past) {
+    Connection& small = connect("uid:1", "vm");
+    if (!small.share->cover(kOwn + kMiB)) settle();
+    if (small.granted == 0) break;
+    small.share->shrink_to(0);
+  }
+  EXPECT_EQ(past, 4u) << "the budget's worth";
+  Connection& other = connect("uid:1", "other");
+  if (!other.share->cover(kOwn + kMiB)) settle();
+  EXPECT_TRUE(other.share->cover(kOwn + kMiB)) << "another disk's is not held up by it";
+  other.share->shrink_to(0);
+  holder.share->shrink_to(0);
+  settle();
+  EXPECT_EQ(large.granted, 1);
 }
 
 TEST_F(MemoryBudgetTest, ABusyConnectionGivesItsSpareStepUpWhenSomebodyWaits) {

@@ -300,6 +300,39 @@ TEST_P(ParkingTest, StragglersAreCutWhereOthersWouldBeLostWithThem) {
   EXPECT_TRUE(is_cut(late));
 }
 
+TEST_P(ParkingTest, WhoSendsAPayloadThatIsRefusedIsAStragglerToo) {
+  Stream& late = transmitting();
+  send(late, request(0, kWrite, 9, 16 << 20, 4 << 20));  // beyond the end, and not the payload
+  transmitting();
+  settle();
+  Result<ParkedServer> parked = park(1h, Stragglers::kCut);
+  ASSERT_TRUE(parked.ok()) << parked.error().message();
+  EXPECT_EQ(parked->clients.size(), 1u);
+  EXPECT_TRUE(is_cut(late));
+  EXPECT_TRUE(second_->resume(*std::move(parked)).ok());
+}
+
+TEST_P(ParkingTest, WhatFailsIsCountedOnceHoweverOften) {
+  Stream& client = transmitting();
+  send(client, request(0, kRead, 1, 16 << 20, 512));
+  receive(client, 16);
+  send(client, request(0, kRead, 2, 0, 512));
+  receive(client, 16 + 512);
+  Stream& late = transmitting();
+  send(late, request(0, kWrite, 9, 0, 4 << 20));  // and not the payload
+  for (int i = 0; i < 3; ++i) {
+    settle();
+    const NbdServerStats stats = first_->stats();
+    EXPECT_EQ(stats.accepted, 2u);
+    EXPECT_EQ(stats.refused_requests, 1u);
+    const ClientCounters counters = first_->clients().front().counters;
+    EXPECT_EQ(counters.refused.value(), 1u);
+    EXPECT_EQ(counters.errors.value(), 1u);
+    EXPECT_EQ(counters.of(NbdOp::kRead), 2u);
+    EXPECT_FALSE(park(30ms).ok());
+  }
+}
+
 TEST_P(ParkingTest, WhoWaitsForItsStoreIsNoStraggler) {
   Stream& client = transmitting();
   Event answered(*loop_);

@@ -147,8 +147,13 @@ class SessionRig {
  public:
   static constexpr std::uint64_t kDiskBytes = (1 << 20) + 1234;  // an odd tail (trap 7)
 
-  explicit SessionRig(std::uint64_t seed = 1, std::uint64_t disk_bytes = kDiskBytes)
-      : random(seed), loop(random), memory("memory", disk_bytes), spy(memory) {
+  explicit SessionRig(std::uint64_t seed = 1, std::uint64_t disk_bytes = kDiskBytes,
+                      std::uint64_t budget_bytes = std::uint64_t{1} << 30)
+      : random(seed),
+        loop(random),
+        memory("memory", disk_bytes),
+        spy(memory),
+        budget(budget_bytes) {
     disk = std::make_shared<FakeExport>("disk0", spy);
     directory.exports_.push_back(disk);
   }
@@ -236,7 +241,8 @@ class SessionRig {
   SimLoop loop;
   MemoryDevice memory;
   SpyDevice spy;
-  ServerLoops loops{loop, {}, loop, 8 << 20};
+  MemoryBudget budget;
+  ServerLoops loops{loop, {}, loop, 8 << 20, &budget};
   NbdServerLimits limits;
   FakeDirectory directory;
   std::shared_ptr<FakeExport> disk;

@@ -15,7 +15,7 @@ constexpr std::uint64_t kMiB = 1 << 20;
 const TimePoint kStart{};
 
 MemoryStanding standing(std::uint64_t held, std::uint64_t given, bool waits = true) {
-  return {held, given, waits ? 1u : 0u};
+  return {held, given, waits ? 1u : 0u, 0u};
 }
 
 TEST(StallWatch, NamesWhoGivesNothingBackThroughAWholeWindow) {

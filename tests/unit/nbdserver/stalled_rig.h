@@ -9,7 +9,8 @@ namespace blockmig::nbd {
 /// A rig whose export sits on a store that can be frozen.
 class StalledRig : public SessionRig {
  public:
-  StalledRig() : store(loop, random, "store", kDiskBytes) {
+  explicit StalledRig(std::uint64_t budget_bytes = std::uint64_t{1} << 30)
+      : SessionRig(1, kDiskBytes, budget_bytes), store(loop, random, "store", kDiskBytes) {
     frozen = std::make_shared<FakeExport>("frozen", store);
     directory.exports_.push_back(frozen);
   }

@@ -44,6 +44,52 @@ TEST(Stalled, VanishingWithRequestsInFlightLosesNoBufferAndTheWriteLands) {
   EXPECT_EQ(written, pattern(70000, 9));
 }
 
+/// A write that waits for memory, all of which somebody has who does not send.
+class WaitingWrite : public testing::Test {
+ protected:
+  void SetUp() override {
+    rig.send(holder, request(0, kWrite, 1, 0, 1 << 20));
+    rig.send(client, request(0, kWrite, 2, 0, 100000, pattern(100000, 2)));
+    EXPECT_EQ(client.session->info().in_flight, 0u);
+  }
+  void expect_that_it_is_never_done() {
+    rig.settle();
+    EXPECT_TRUE(client.ended);
+    holder.stream->shutdown();
+    rig.settle(std::chrono::seconds(1));
+    ByteVector there(100000);
+    rig.store.peek(0, there);
+    EXPECT_EQ(there, pattern(100000, 0));
+  }
+  StalledRig rig{1 << 20};
+  SessionRig::Connection& holder = rig.client();
+  SessionRig::Connection& client = rig.client();
+};
+
+// Others may write there meanwhile, and are told so.
+TEST_F(WaitingWrite, IsNotBegunOnceItsClientIsCut_Trap15) {
+  client.session->cut();
+  expect_that_it_is_never_done();
+}
+
+TEST_F(WaitingWrite, IsNotBegunOnceItsClientIsGone_Trap15) {
+  for (int sweep = 0; sweep < 3; ++sweep) client.session->release_idle_memory();
+  client.stream->shutdown();
+  client.session->release_idle_memory();
+  expect_that_it_is_never_done();
+}
+
+TEST_F(WaitingWrite, IsNotBegunWhenTheMemoryComesAfterItsClientHasGone_Trap15) {
+  client.stream->shutdown();
+  holder.stream->shutdown();
+  expect_that_it_is_never_done();
+}
+
+TEST_F(WaitingWrite, IsDoneWhenTheMemoryComes) {
+  holder.stream->shutdown();
+  EXPECT_EQ(rig.receive(client), simple_reply(0, 2));
+}
+
 TEST(Stalled, AFrozenExportDoesNotStopOtherExportsNorTheControl_I10) {
   StalledRig rig;
   auto& frozen = rig.client();

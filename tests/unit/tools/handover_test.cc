@@ -24,7 +24,13 @@ HandoverState sample() {
   HandoverClient client;
   client.disk = "vm";
   client.id = 7;
-  client.past = {10, 20, 30, std::chrono::milliseconds(40)};
+  client.past = {.requests = 10,
+                 .requests_by_op = {1, 2, 3, 4},
+                 .errors = 5,
+                 .refused = 6,
+                 .bytes_read = 20,
+                 .bytes_written = 30,
+                 .connected = std::chrono::milliseconds(40)};
   client.style = "extended";
   client.size_bytes = 1ull << 40;
   client.minimum_block = 512;
