@@ -32,7 +32,8 @@ Error TlsStream::shut_down() const {
 
 Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
   if (steps == nullptr) co_return session_.handshake();
-  co_await steps->turns.acquire(1);
+  std::string origin = inner_->peer().origin;
+  co_await steps->turns.take(std::move(origin));
   Result<bool> step = shut_down();
   if (!shut_) {  // meanwhile
     stepping_ = true;
@@ -41,7 +42,7 @@ Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
     stepping_ = false;
     step = std::move(made);
   }
-  steps->turns.release(1);
+  steps->turns.give();
   if (shut_) co_return shut_down();
   co_return step;
 }

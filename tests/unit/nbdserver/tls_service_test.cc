@@ -210,14 +210,14 @@ TEST_F(TlsServiceTest, TheDeadlineCoversTheTlsHandshake_I16) {
   EXPECT_EQ(each.session->handshake_failure(), NbdHandshakeFailure::kTimeout);
 }
 
-Task<void> take_turn(HandshakeSteps& steps) { co_await steps.turns.acquire(1); }
+Task<void> take_turn(HandshakeSteps& steps) { return steps.turns.take("somebody"); }
 
 TEST_F(TlsServiceTest, TheDeadlineCoversTheWaitForATurn_I16) {
   HandshakeSteps& steps = rig_.loops.handshake_steps();
   run_task(rig_.loop, take_turn(steps));
   SessionRig::Connection& each = asked_for_tls();
   EXPECT_FALSE(secure(each)) << "the server hangs up at the deadline";
-  steps.turns.release(1);
+  steps.turns.give();
   rig_.settle();
   EXPECT_TRUE(each.ended);
   EXPECT_EQ(each.session->handshake_failure(), NbdHandshakeFailure::kTimeout);

@@ -114,7 +114,7 @@ TEST(HandshakeSteps, OnRealThreadsAllAreSecured) {
   EXPECT_EQ(handshakes.counting.most_at_once, static_cast<int>(HandshakeSteps::kAtOnce));
 }
 
-Task<void> take_turn(HandshakeSteps& steps) { co_await steps.turns.acquire(1); }
+Task<void> take_turn(HandshakeSteps& steps) { return steps.turns.take("somebody"); }
 
 TEST(HandshakeSteps, WhoWaitsIsServedLaterOrLeaves) {
   Random random(1);
@@ -126,11 +126,11 @@ TEST(HandshakeSteps, WhoWaitsIsServedLaterOrLeaves) {
   run_task(loop, sleep_for(loop, std::chrono::seconds(1)));
   EXPECT_EQ(handshakes.counting.calls, 0);
   leaves.shutdown();
-  handshakes.steps.turns.release(1);
+  handshakes.steps.turns.give();
   int most = 0;
   run_task(loop, watch(loop, handshakes, 1, &most));
   EXPECT_EQ(handshakes.failed, 1) << "the one that was shut down while it waited";
-  EXPECT_EQ(handshakes.steps.turns.in_use(), 0u);
+  EXPECT_FALSE(handshakes.steps.turns.is_taken());
 }
 
 TEST(HandshakeSteps, AStreamMayBeShutDownInTheMiddleOfOne) {
