@@ -25,7 +25,7 @@ namespace blockmig {
 
 /// What a client has done by the time that it is parked.
 struct ClientPast {
-  std::uint64_t requests = 0;
+  std::uint64_t requests = 0;  ///< in all: an older program says no more
   std::array<std::uint64_t, kNbdOps.size()> requests_by_op{};
   std::uint64_t errors = 0;
   std::uint64_t refused = 0;

@@ -30,10 +30,10 @@ Error TlsStream::shut_down() const {
   return Error(ErrorCode::kDisconnected, "connection to " + peer_name() + " was shut down");
 }
 
-Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
+Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps, const std::string& origin) {
   if (steps == nullptr) co_return session_.handshake();
-  std::string origin = inner_->peer().origin;
-  co_await steps->turns.take(std::move(origin));
+  std::string whose = origin;
+  co_await steps->turns.take(std::move(whose));
   Result<bool> step = shut_down();
   if (!shut_) {  // meanwhile
     stepping_ = true;
@@ -48,8 +48,9 @@ Task<Result<bool>> TlsStream::handshake_step(HandshakeSteps* steps) {
 }
 
 Task<Status> TlsStream::handshake(HandshakeSteps* steps) {
+  const std::string origin = steps != nullptr ? inner_->peer().origin : std::string();
   for (;;) {
-    const Result<bool> step = co_await handshake_step(steps);
+    const Result<bool> step = co_await handshake_step(steps, origin);
     // Also after an error: the peer is told why.
     const Status flushed = co_await flush();
     if (!step.ok()) co_return step.error().with_context(peer_name());

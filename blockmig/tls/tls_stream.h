@@ -54,7 +54,7 @@ class TlsStream final : public Stream {
   void attach(IoLoop& loop) override { inner_->attach(loop); }
 
  private:
-  Task<Result<bool>> handshake_step(HandshakeSteps* steps);
+  Task<Result<bool>> handshake_step(HandshakeSteps* steps, const std::string& origin);
   Task<Status> flush();
   Result<std::size_t> open(MutableBytes into, bool* ended);
   void send_without_waiting();
